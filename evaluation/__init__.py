@@ -1,0 +1,1 @@
+"""Encoders and metrics for sets of images; every result an Estimate."""

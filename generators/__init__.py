@@ -1,0 +1,1 @@
+"""Text-to-image generators: requests, backends, the image store, training."""

@@ -1,0 +1,17 @@
+"""Fixtures shared by every test."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with the real images; set PROMPTOPT_SHARED_DATA, or keep it beside the checkout."""
+    folder = Path(os.environ.get("PROMPTOPT_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real patient images are not part of the project; none found at {folder}")
+    return folder
