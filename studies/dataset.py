@@ -1,0 +1,299 @@
+"""The prepared data set: a Hugging Face ``imagefolder`` with a ``metadata.jsonl`` that every stage reads.
+
+One line a picture, with the keys ``file_name``, ``text`` (one caption or a list of them), ``category``, ``label``,
+``center``, ``group``, ``pool`` and, optionally, ``attributes`` (truth known to the maker of the picture). Pictures
+that are nearly the same share a ``group``, and a group lies in one pool only: otherwise a search would be confirmed
+on pictures it has already seen.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
+
+Pool = Literal["reference", "validation", "test"]
+POOLS: tuple[str, ...] = get_args(Pool)
+METADATA = "metadata.jsonl"
+
+_NAMES = ("category", "label", "center", "group")
+_REQUIRED = ("file_name", "text", *_NAMES, "pool")
+_KEYS = (*_REQUIRED, "attributes")
+
+
+class DatasetError(ValueError):
+    """A data set folder, or a line of its ``metadata.jsonl``, cannot be used as it is."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture. ``file_name`` is relative to the data set's folder, with forward slashes."""
+
+    file_name: str
+    text: tuple[str, ...]
+    category: str
+    label: str
+    center: str
+    group: str
+    pool: Pool
+    attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The records of a folder, in the order of its file.
+
+    ``fingerprint`` is the sha256 of the bytes of ``metadata.jsonl``; a selection made by :meth:`where` keeps it.
+    """
+
+    root: Path
+    records: tuple[Record, ...]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def path(self, record: Record) -> Path:
+        """Where the picture of a record lies."""
+        return self.root / record.file_name
+
+    def paths(self) -> list[Path]:
+        """Where the pictures lie, in the order of the records."""
+        return [self.path(record) for record in self.records]
+
+    def where(
+        self,
+        *,
+        pool: str | Collection[str] | None = None,
+        category: str | Collection[str] | None = None,
+        label: str | Collection[str] | None = None,
+        center: str | Collection[str] | None = None,
+    ) -> "Dataset":
+        """The records that meet every condition; each is a value, several of them, or None for "any".
+
+        Raises DatasetError for a pool that does not exist, which would otherwise select nothing in silence.
+        """
+        wanted: dict[str, frozenset[str]] = {}
+        for key, value in {"pool": pool, "category": category, "label": label, "center": center}.items():
+            if value is not None:
+                wanted[key] = frozenset((value,) if isinstance(value, str) else value)
+        if unknown := wanted.get("pool", frozenset()) - set(POOLS):
+            raise DatasetError(f"pool {sorted(unknown)[0]!r} does not exist; use one of {', '.join(POOLS)}")
+        kept = (r for r in self.records if all(getattr(r, key) in values for key, values in wanted.items()))
+        return Dataset(root=self.root, records=tuple(kept), fingerprint=self.fingerprint)
+
+
+def read_dataset(root: str | Path, *, verify_images: bool = False) -> Dataset:
+    """Read and check a prepared data set.
+
+    Every picture must exist inside the folder; ``verify_images`` also decodes each of them to the last pixel.
+    Raises DatasetError naming the file, the line, the key, the value and the remedy.
+    """
+    root = Path(root)
+    file = root / METADATA
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder; give the folder that 'prepare' wrote")
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise DatasetError(
+            f"{file}: no such file; give the folder that 'prepare' wrote, or prepare the data"
+        ) from None
+    except OSError as error:
+        raise DatasetError(
+            f"{file}: cannot be read ({error.strerror}); check the file and its permissions"
+        ) from error
+    try:
+        lines = content.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{file}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+
+    base = Path(os.path.realpath(root))
+    records, places = [], []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        place = f"{file}, line {number}"
+        record = _record_from(_parse_object(line, place), place)
+        _check_image(base, record, place, decode=verify_images)
+        records.append(record)
+        places.append(place)
+    if not records:
+        raise DatasetError(f"{file}: holds no record; prepare the data again")
+    _check_together(records, places)
+    return Dataset(root=root, records=tuple(records), fingerprint=hashlib.sha256(content).hexdigest())
+
+
+def write_metadata(root: str | Path, records: Iterable[Record]) -> Path:
+    """Write ``metadata.jsonl`` into an existing folder, whole or not at all, and return its path.
+
+    Raises DatasetError if a name leaves the folder or comes twice, a value is missing, or a group crosses pools.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder; make it and put the pictures there first")
+    records = list(records)
+    if not records:
+        raise DatasetError(
+            f"{root / METADATA}: there is no record to write; a data set has at least one picture"
+        )
+    places = [f"{root / METADATA}, record {number}" for number in range(1, len(records) + 1)]
+    for record, place in zip(records, places, strict=True):
+        if isinstance(record.text, str):
+            raise DatasetError(f"{place}: key 'text': got a string; a Record holds a tuple of captions")
+        _record_from(_object_from(record, as_list=True), place)
+    _check_together(records, places)
+
+    # Readers such as `datasets` want one type for a column, so either every text is a string or none is.
+    as_list = any(len(record.text) != 1 for record in records)
+    lines = []
+    for record, place in zip(records, places, strict=True):
+        try:
+            lines.append(json.dumps(_object_from(record, as_list=as_list), allow_nan=False) + "\n")
+        except (TypeError, ValueError) as error:
+            raise DatasetError(f"{place}: key 'attributes': {error}; use plain JSON values") from error
+    return _write_atomically(root / METADATA, "".join(lines).encode("utf-8"))
+
+
+def _write_atomically(path: Path, content: bytes) -> Path:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _object_from(record: Record, *, as_list: bool) -> dict[str, Any]:
+    texts = list(record.text)
+    value: dict[str, Any] = {"file_name": record.file_name, "text": texts if as_list else texts[0]}
+    value.update({key: getattr(record, key) for key in (*_NAMES, "pool")})
+    if record.attributes:
+        value["attributes"] = dict(record.attributes)
+    return value
+
+
+def _parse_object(line: str, place: str) -> dict[str, Any]:
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(items)
+        if len(value) != len(items):
+            keys = [key for key, _ in items]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise DatasetError(f"{place}: key {twice!r} comes twice; keep one of them")
+        return value
+
+    def constant(name: str) -> None:
+        raise DatasetError(f"{place}: {name} is not a JSON value; write a number or null")
+
+    try:
+        value = json.loads(line, object_pairs_hook=pairs, parse_constant=constant)
+    except json.JSONDecodeError as error:
+        raise DatasetError(
+            f"{place}, column {error.colno}: not JSON ({error.msg}); write one JSON object a line"
+        ) from None
+    if not isinstance(value, dict):
+        raise DatasetError(f"{place}: got {line.strip()[:60]!r}; write one JSON object a line")
+    return value
+
+
+def _record_from(value: Mapping[str, Any], place: str) -> Record:
+    """Check one object of the file and make a Record of it."""
+    for key in _REQUIRED:
+        if key not in value:
+            raise DatasetError(f"{place}: key {key!r} is missing; every line needs {', '.join(_REQUIRED)}")
+    for key in value:
+        if key not in _KEYS:
+            raise DatasetError(
+                f"{place}: unknown key {key!r}; keep what is not one of {', '.join(_KEYS)} in 'attributes'"
+            )
+    for key in ("file_name", *_NAMES, "pool"):
+        if not isinstance(value[key], str) or not value[key].strip():
+            raise DatasetError(f"{place}: key {key!r}: got {value[key]!r}; write a string that is not empty")
+    _check_name(value["file_name"], place)
+    if value["pool"] not in POOLS:
+        raise DatasetError(f"{place}: key 'pool': got {value['pool']!r}; use one of {', '.join(POOLS)}")
+    texts = [value["text"]] if isinstance(value["text"], str) else value["text"]
+    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+        raise DatasetError(
+            f"{place}: key 'text': got {value['text']!r}; write a caption, or a list of captions"
+        )
+    attributes = value.get("attributes")
+    attributes = {} if attributes is None else attributes
+    if not isinstance(attributes, dict):
+        raise DatasetError(f"{place}: key 'attributes': got {attributes!r}; write an object, or leave it out")
+    names = {key: value[key] for key in _NAMES}
+    return Record(
+        file_name=value["file_name"], text=tuple(texts), pool=value["pool"], attributes=attributes, **names
+    )
+
+
+def _check_name(name: str, place: str) -> None:
+    path = PurePosixPath(name)
+    if (
+        path.is_absolute()
+        or ".." in path.parts
+        or str(path) != name
+        or name in (".", METADATA)
+        or any(character in name for character in "\\:\0\n")
+    ):
+        raise DatasetError(
+            f"{place}: key 'file_name': got {name!r}; write a path inside the folder, such as 'images/a.png'"
+        )
+
+
+def _check_image(base: Path, record: Record, place: str, *, decode: bool) -> None:
+    real = Path(os.path.realpath(base / record.file_name))
+    if not real.is_relative_to(base):
+        raise DatasetError(
+            f"{place}: key 'file_name': {record.file_name!r} is a link that leaves the folder; copy the picture into it"
+        )
+    if not real.is_file():
+        raise DatasetError(
+            f"{place}: key 'file_name': there is no picture {record.file_name!r}; restore it or prepare the data again"
+        )
+    if decode and (fault := image_fault(real)):
+        raise DatasetError(
+            f"{place}: key 'file_name': {record.file_name!r} cannot be decoded ({fault}); "
+            "restore it or prepare the data again"
+        )
+
+
+def image_fault(path: Path) -> str | None:
+    """Why a picture cannot be decoded to its last pixel; None if it can."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _check_together(records: list[Record], places: list[str]) -> None:
+    """No file twice; no group in two pools."""
+    seen: dict[str, str] = {}
+    pools: dict[str, tuple[str, str]] = {}
+    for record, place in zip(records, places, strict=True):
+        if record.file_name in seen:
+            raise DatasetError(
+                f"{place}: key 'file_name': {record.file_name!r} was already used in {seen[record.file_name]}; "
+                "keep one record a picture and list its captions in 'text'"
+            )
+        seen[record.file_name] = place
+        pool, first = pools.setdefault(record.group, (record.pool, place))
+        if pool != record.pool:
+            raise DatasetError(
+                f"{place}: key 'pool': group {record.group!r} is in {record.pool!r} here and in {pool!r} in {first}; "
+                "keep all pictures of a group in one pool"
+            )
