@@ -1,0 +1,115 @@
+"""What one may say of a scene: the challenge's own sentences, and the phrases that the category templates use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from studies.phantom.scene import Scene
+
+OPENINGS = ("Generate an image containing", "a {procedure} image of", "an endoscopy photo of", "endoscopic view of")
+SIZE_WORDS = {"< 5mm": "tiny", "5-10mm": "small", "11-20mm": "medium-sized", ">20mm": "large"}
+PARIS_WORDS = {"is": "sessile", "ip": "pedunculated", "iia": "flat"}
+ARTICLES = {
+    "z-line": "the z-line",
+    "pylorus": "the pylorus",
+    "cecum": "the cecum",
+    "ileum": "the ileum",
+    "biopsy forceps": "biopsy forceps",
+    "polyp snare": "a polyp snare",
+    "tube": "a tube",
+    "metal clip": "a metal clip",
+    "injection needle": "an injection needle",
+    "normal": "normal mucosa",
+}
+GENERIC = {"landmarks": "an anatomical landmark", "instruments": "an instrument"}
+
+
+def captions(scene: Scene, rng: np.random.Generator, *, challenge: int = 3, phrases: int = 5) -> tuple[str, ...]:
+    """``challenge`` captions of one to three challenge sentences, then ``phrases`` free descriptions.
+
+    Each mentions a random part of the truth and nothing but the truth.
+    """
+    sentences = challenge_sentences(scene)
+    texts = []
+    for _ in range(challenge):
+        count = int(rng.integers(1, 4))
+        # The first two sentences name the category; few captions should leave it out.
+        chosen = [int(rng.integers(2))] if count > 1 or rng.random() < 0.6 else []
+        rest = [i for i in rng.permutation(len(sentences)).tolist() if i not in chosen]
+        texts.append(" ".join(sentences[i] for i in (chosen + rest)[:count]))
+    texts += [describe(scene, rng) for _ in range(phrases)]
+    return tuple(texts)
+
+
+def challenge_sentences(scene: Scene) -> list[str]:
+    """Every sentence of the challenge's grammar that is true of the scene."""
+    say = []
+    n = scene.count
+    places = _join([thing.location for thing in scene.things])
+    if scene.category == "polyps":
+        say += ["containing a polyp", f"with {n} polyp{'s' * (n > 1)}", f"with {n} finding{'s' * (n > 1)}"]
+        say += [f"with an abnormality with the color {scene.color}", f"with an abnormality located in the {places}"]
+        say += [f"with a polyp of size {scene.size}", "with no instruments"]
+    elif scene.category == "landmarks":
+        say += [f"containing {ARTICLES[scene.kind]}", f"with an anatomical landmark located in the {places}"]
+        say += ["with no polyps", "with no instruments"]
+    elif scene.category == "instruments":
+        say += [f"containing {scene.kind}", "with 1 instrument", f"with an instrument located in the {places}"]
+        say += ["with no polyps"]
+    else:
+        say += ["with no findings", "with no polyps", "with no instruments"]
+    say.append(f"from a {scene.procedure} procedure")
+    say.append(("" if scene.text else "not ") + "containing text")
+    say.append(("" if scene.box else "not ") + "containing a green/black box artefact")
+    sentences = [f"Generate an image {part}." for part in say]
+    if scene.paris:
+        sentences.append(f"Generate a polyp of type paris {scene.paris}.")
+    return sentences
+
+
+def describe(scene: Scene, rng: np.random.Generator, *, mention: float = 0.5) -> str:
+    """A phrase such as "a colonoscopy image of a large red sessile polyp, located in the upper-left, sharp".
+
+    Each part is mentioned with probability ``mention``.
+    """
+
+    def told() -> bool:
+        return bool(rng.random() < mention)
+
+    opening = str(rng.choice(OPENINGS)).format(procedure=scene.procedure)
+    parts = [f"{opening} {_subject(scene, told)}"]
+    if scene.things and told():
+        parts.append("located in the " + _join([thing.location for thing in scene.things]))
+    if scene.category == "polyps" and told():
+        parts.append(f"{scene.count} polyp{'s' * (scene.count > 1)}")
+    if scene.sharpness == "blurred" or rng.random() < 0.3:
+        parts.append(scene.sharpness)
+    if scene.light == "dim" or rng.random() < 0.3:
+        parts.append(scene.light)
+    if rng.random() < 0.35:
+        parts.append("with text" if scene.text else "no text")
+    if rng.random() < 0.35:
+        parts.append("with a green box" if scene.box else "no green box")
+    return ", ".join(parts)
+
+
+def _subject(scene: Scene, told: object) -> str:
+    assert callable(told)
+    if scene.category == "polyps":
+        words = [
+            SIZE_WORDS[scene.size or ""] if told() else "",
+            scene.color or "" if told() else "",
+            PARIS_WORDS[scene.paris or ""] if told() else "",
+        ]
+        return " ".join(["a", *(word for word in words if word), "polyp"])
+    if scene.category in GENERIC and not told():
+        return GENERIC[scene.category]
+    return ARTICLES[scene.kind]
+
+
+def _join(words: Sequence[str]) -> str:
+    if len(words) < 2:
+        return "".join(words)
+    return ", ".join(words[:-1]) + " and " + words[-1]
