@@ -1,9 +1,9 @@
 """The prepared data set: a Hugging Face ``imagefolder`` with a ``metadata.jsonl`` that every stage reads.
 
-One line a picture, with the keys ``file_name``, ``text`` (one caption or a list of them), ``category``, ``label``,
-``center``, ``group``, ``pool`` and, optionally, ``attributes`` (truth known to the maker of the picture). Pictures
-that are nearly the same share a ``group``, and a group lies in one pool only: otherwise a search would be confirmed
-on pictures it has already seen.
+One line a picture, with the keys ``file_name``, ``text`` (one caption or a list of them), ``category``,
+``label``, ``center``, ``group``, ``pool`` and, optionally, ``attributes`` (truth known to the maker of the
+picture). Pictures that are nearly the same share a ``group``, and a group lies in one pool only: otherwise a
+search would be confirmed on pictures it has already seen.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class Record:
 class Dataset:
     """The records of a folder, in the order of its file.
 
-    ``fingerprint`` is the sha256 of the bytes of ``metadata.jsonl``; a selection made by :meth:`where` keeps it.
+    ``fingerprint`` is the sha256 of the bytes of ``metadata.jsonl``; a selection by :meth:`where` keeps it.
     """
 
     root: Path
@@ -133,7 +133,8 @@ def read_dataset(root: str | Path, *, verify_images: bool = False) -> Dataset:
 def write_metadata(root: str | Path, records: Iterable[Record]) -> Path:
     """Write ``metadata.jsonl`` into an existing folder, whole or not at all, and return its path.
 
-    Raises DatasetError if a name leaves the folder or comes twice, a value is missing, or a group crosses pools.
+    Raises DatasetError if a name leaves the folder or comes twice, a value is missing, or a group crosses
+    pools.
     """
     root = Path(root)
     if not root.is_dir():
@@ -255,11 +256,13 @@ def _check_image(base: Path, record: Record, place: str, *, decode: bool) -> Non
     real = Path(os.path.realpath(base / record.file_name))
     if not real.is_relative_to(base):
         raise DatasetError(
-            f"{place}: key 'file_name': {record.file_name!r} is a link that leaves the folder; copy the picture into it"
+            f"{place}: key 'file_name': {record.file_name!r} is a link that leaves the folder; "
+            "copy the picture into it"
         )
     if not real.is_file():
         raise DatasetError(
-            f"{place}: key 'file_name': there is no picture {record.file_name!r}; restore it or prepare the data again"
+            f"{place}: key 'file_name': there is no picture {record.file_name!r}; "
+            "restore it or prepare the data again"
         )
     if decode and (fault := image_fault(real)):
         raise DatasetError(
@@ -287,13 +290,13 @@ def _check_together(records: list[Record], places: list[str]) -> None:
     for record, place in zip(records, places, strict=True):
         if record.file_name in seen:
             raise DatasetError(
-                f"{place}: key 'file_name': {record.file_name!r} was already used in {seen[record.file_name]}; "
-                "keep one record a picture and list its captions in 'text'"
+                f"{place}: key 'file_name': {record.file_name!r} was already used in "
+                f"{seen[record.file_name]}; keep one record a picture and list its captions in 'text'"
             )
         seen[record.file_name] = place
         pool, first = pools.setdefault(record.group, (record.pool, place))
         if pool != record.pool:
             raise DatasetError(
-                f"{place}: key 'pool': group {record.group!r} is in {record.pool!r} here and in {pool!r} in {first}; "
-                "keep all pictures of a group in one pool"
+                f"{place}: key 'pool': group {record.group!r} is in {record.pool!r} here and "
+                f"in {pool!r} in {first}; keep all pictures of a group in one pool"
             )
