@@ -69,7 +69,9 @@ class Canvas:
         self.paint(np.clip(amount, 0, 1), color)
 
 
-def segment_distance(canvas: Canvas, start: tuple[float, float], end: tuple[float, float]) -> tuple[Array, Array]:
+def segment_distance(
+    canvas: Canvas, start: tuple[float, float], end: tuple[float, float]
+) -> tuple[Array, Array]:
     """Distance to a line segment, and the position along it in [0, 1]."""
     (ax, ay), (bx, by) = start, end
     px, py = canvas.x - ax, canvas.y - ay

@@ -1,4 +1,4 @@
-"""What one may say of a scene: the challenge's own sentences, and the phrases that the category templates use."""
+"""What one may say of a scene: the challenge's own sentences, and the phrases of the category templates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import numpy as np
 
 from studies.phantom.scene import Scene
 
-OPENINGS = ("Generate an image containing", "a {procedure} image of", "an endoscopy photo of", "endoscopic view of")
+OPENINGS = (
+    "Generate an image containing",
+    "a {procedure} image of",
+    "an endoscopy photo of",
+    "endoscopic view of",
+)
 SIZE_WORDS = {"< 5mm": "tiny", "5-10mm": "small", "11-20mm": "medium-sized", ">20mm": "large"}
 PARIS_WORDS = {"is": "sessile", "ip": "pedunculated", "iia": "flat"}
 ARTICLES = {
@@ -26,7 +31,9 @@ ARTICLES = {
 GENERIC = {"landmarks": "an anatomical landmark", "instruments": "an instrument"}
 
 
-def captions(scene: Scene, rng: np.random.Generator, *, challenge: int = 3, phrases: int = 5) -> tuple[str, ...]:
+def captions(
+    scene: Scene, rng: np.random.Generator, *, challenge: int = 3, phrases: int = 5
+) -> tuple[str, ...]:
     """``challenge`` captions of one to three challenge sentences, then ``phrases`` free descriptions.
 
     Each mentions a random part of the truth and nothing but the truth.
@@ -50,13 +57,20 @@ def challenge_sentences(scene: Scene) -> list[str]:
     places = _join([thing.location for thing in scene.things])
     if scene.category == "polyps":
         say += ["containing a polyp", f"with {n} polyp{'s' * (n > 1)}", f"with {n} finding{'s' * (n > 1)}"]
-        say += [f"with an abnormality with the color {scene.color}", f"with an abnormality located in the {places}"]
+        say += [
+            f"with an abnormality with the color {scene.color}",
+            f"with an abnormality located in the {places}",
+        ]
         say += [f"with a polyp of size {scene.size}", "with no instruments"]
     elif scene.category == "landmarks":
         say += [f"containing {ARTICLES[scene.kind]}", f"with an anatomical landmark located in the {places}"]
         say += ["with no polyps", "with no instruments"]
     elif scene.category == "instruments":
-        say += [f"containing {scene.kind}", "with 1 instrument", f"with an instrument located in the {places}"]
+        say += [
+            f"containing {scene.kind}",
+            "with 1 instrument",
+            f"with an instrument located in the {places}",
+        ]
         say += ["with no polyps"]
     else:
         say += ["with no findings", "with no polyps", "with no instruments"]

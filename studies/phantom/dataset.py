@@ -29,10 +29,10 @@ def write_phantom(
     workers: int = 1,
     on_progress: Callable[[int], None] | None = None,
 ) -> Dataset:
-    """Render ``images`` scenes into ``out`` as a prepared data set (60 % reference, 20 % validation, 20 % test).
+    """Render ``images`` scenes into ``out`` as a prepared data set (pools 60 : 20 : 20).
 
-    Image ``i`` depends on ``(seed, i)`` alone, so a larger set begins with the smaller one. A folder that already
-    holds this very set is read and returned.
+    Image ``i`` depends on ``(seed, i)`` alone, so a larger set begins with the smaller one.
+    A folder that already holds this very set is read and returned.
 
     Args:
         size: Width and height in pixels.
@@ -48,7 +48,9 @@ def write_phantom(
     if stamp.is_file() and (root / "metadata.jsonl").is_file():
         if json.loads(stamp.read_text("utf-8")) == recipe:
             return read_dataset(root)
-        raise DatasetError(f"{root}: holds another phantom set {stamp.read_text('utf-8')}; choose an empty folder")
+        raise DatasetError(
+            f"{root}: holds another phantom set {stamp.read_text('utf-8')}; choose an empty folder"
+        )
     if root.exists() and any(path.name not in ("images", stamp.name) for path in root.iterdir()):
         raise DatasetError(f"{root}: is not empty and holds no phantom set; choose an empty folder")
     (root / "images").mkdir(parents=True, exist_ok=True)

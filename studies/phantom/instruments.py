@@ -1,4 +1,4 @@
-"""Instruments: biopsy forceps, polyp snare, tube, metal clip, injection needle; the tip lies in the named cell."""
+"""Instruments: forceps, snare, tube, clip, needle; the tip lies in the named cell."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def _direction(canvas: Canvas, thing: Thing) -> float:
     return float(outward + canvas.rng.uniform(-0.45, 0.45))
 
 
-def _rod(canvas: Canvas, start: tuple[float, float], angle: float, length: float, width: float, color: object) -> Array:
+def _rod(
+    canvas: Canvas, start: tuple[float, float], angle: float, length: float, width: float, color: object
+) -> Array:
     """A cylinder from ``start``; returns its coverage."""
     end = (start[0] + length * float(np.cos(angle)), start[1] + length * float(np.sin(angle)))
     distance, _ = segment_distance(canvas, start, end)
@@ -77,7 +79,9 @@ def _tube(canvas: Canvas, thing: Thing) -> None:
     # White centimetre marks tell the endoscope's own shaft from shadow.
     marks = (np.abs(np.mod(u, 0.34) - 0.22) < 0.035) & (u > 0.05)
     bend = np.sqrt(np.clip(1 - (v / width) ** 2, 0, 1))
-    canvas.paint(0.9 * mask * marks, np.asarray([0.92, 0.92, 0.9], np.float32) * (0.4 + 0.6 * bend)[..., None])
+    canvas.paint(
+        0.9 * mask * marks, np.asarray([0.92, 0.92, 0.9], np.float32) * (0.4 + 0.6 * bend)[..., None]
+    )
 
 
 def _clip(canvas: Canvas, thing: Thing) -> None:
@@ -96,6 +100,8 @@ def _needle(canvas: Canvas, thing: Thing) -> None:
     bleb = 0.17
     canvas.shade(1 - 0.3 * smoothstep(1.4 * bleb, 0.9 * bleb, r))
     dome = 0.6 + 0.5 * np.sqrt(np.clip(1 - (r / bleb) ** 2, 0, 1))
-    canvas.paint(0.85 * canvas.inside(r - bleb, soft=2.0), np.asarray([0.36, 0.42, 0.80], np.float32) * dome[..., None])
+    canvas.paint(
+        0.85 * canvas.inside(r - bleb, soft=2.0), np.asarray([0.36, 0.42, 0.80], np.float32) * dome[..., None]
+    )
     _rod(canvas, _along(thing, angle, 0.18), angle, 3.0, 0.095, (0.16, 0.66, 0.46))
     _rod(canvas, _along(thing, angle + np.pi, 0.06), angle, 0.28, 0.028, (0.93, 0.95, 0.97))

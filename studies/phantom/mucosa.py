@@ -41,7 +41,9 @@ def draw_mucosa(
     ridge = np.exp(-(((np.sin(phase) - 1) / 0.55) ** 2))
     arc = 0.55 + 0.45 * np.sin(3 * theta + rng.uniform(0, 6.28))
     strength = folds * arc * smoothstep(0.12, 0.5, r)
-    canvas.shade(1 + 0.24 * strength * ridge - 0.30 * strength * (np.sin(phase + 0.9) < -0.35) * np.abs(np.sin(phase)))
+    canvas.shade(
+        1 + 0.24 * strength * ridge - 0.30 * strength * (np.sin(phase + 0.9) < -0.35) * np.abs(np.sin(phase))
+    )
 
     # The light sits on the camera: near wall bright, the depth of the tube dark.
     depth = smoothstep(0.05, lumen_radius + 0.25, r)

@@ -77,7 +77,13 @@ def _draw_text(frame: Image.Image, rng: np.random.Generator) -> None:
     size = frame.width
     font = ImageFont.load_default(size=size * 0.085)
     draw = ImageDraw.Draw(frame)
-    lines = (f"{rng.integers(1, 29):02d}/{rng.integers(1, 13):02d}", f"{rng.integers(8, 18)}:{rng.integers(60):02d}", "CVP:1")
+    lines = (
+        f"{rng.integers(1, 29):02d}/{rng.integers(1, 13):02d}",
+        f"{rng.integers(8, 18)}:{rng.integers(60):02d}",
+        "CVP:1",
+    )
     for row, line in enumerate(lines[: int(rng.integers(2, 4))]):
         at = (size * 0.02, size * (0.03 + 0.095 * row))
-        draw.text(at, line, fill=(235, 235, 225), font=font, stroke_width=max(1, size // 90), stroke_fill=(0, 0, 0))
+        draw.text(
+            at, line, fill=(235, 235, 225), font=font, stroke_width=max(1, size // 90), stroke_fill=(0, 0, 0)
+        )

@@ -24,7 +24,9 @@ def render(scene: Scene, *, size: int = 64) -> Image.Image:
         draw_landmark(canvas, scene.kind, scene.things[0])
     else:
         lumen = _free_spot(scene, canvas.rng)
-        draw_mucosa(canvas, scene.procedure, lumen=lumen, folds=1.0 if scene.procedure == "colonoscopy" else 0.6)
+        draw_mucosa(
+            canvas, scene.procedure, lumen=lumen, folds=1.0 if scene.procedure == "colonoscopy" else 0.6
+        )
     for thing in scene.things:
         if scene.category == "polyps":
             draw_polyp(canvas, thing, color=scene.color or "pink", paris=scene.paris or "is")
@@ -42,7 +44,7 @@ def render(scene: Scene, *, size: int = 64) -> Image.Image:
 
 
 def _free_spot(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
-    """Where the tube runs away from the camera: of a few draws the one farthest from everything drawn on it."""
+    """Where the tube runs away from the camera: of a few draws the one farthest from all things."""
     spots = rng.uniform(-0.6, 0.6, (6, 2))
     if not scene.things:
         return float(spots[0, 0]), float(spots[0, 1])

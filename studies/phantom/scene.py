@@ -42,7 +42,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """The truth of one image. ``seed`` drives every texture, so a scene renders to the same pixels each time."""
+    """The truth of one image. ``seed`` drives every texture: same scene, same pixels."""
 
     category: str
     kind: str
@@ -126,7 +126,9 @@ def _category_of(kind: str) -> str:
     ):
         if kind in kinds:
             return category
-    raise ValueError(f"unknown kind {kind!r}; choose polyp, normal or one of {', '.join(LANDMARKS + INSTRUMENTS)}")
+    raise ValueError(
+        f"unknown kind {kind!r}; choose polyp, normal or one of {', '.join(LANDMARKS + INSTRUMENTS)}"
+    )
 
 
 def _place_things(rng: np.random.Generator, category: str, kind: str, size: str | None) -> tuple[Thing, ...]:
@@ -142,7 +144,9 @@ def _place_things(rng: np.random.Generator, category: str, kind: str, size: str 
         # A ring, a hole or a cleft is mostly looked at straight on.
         central = category == "landmarks" and rng.random() < 0.3
         cells = ["center" if central else _pick(rng, LOCATIONS)]
-        low, high = {"pylorus": (0.17, 0.24), "z-line": (0.36, 0.46), "metal clip": (0.24, 0.32)}.get(kind, (0.26, 0.36))
+        low, high = {"pylorus": (0.17, 0.24), "z-line": (0.36, 0.46), "metal clip": (0.24, 0.32)}.get(
+            kind, (0.26, 0.36)
+        )
     jitter = 0.09
     return tuple(
         Thing(
