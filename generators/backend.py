@@ -1,0 +1,138 @@
+"""Generator, the protocol of every text-to-image model, and `load`, which finds one by its URI."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from generators.errors import GeneratorError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from generators.request import ImageRequest
+
+EMBEDDED = Path(__file__).parent / "embedded" / "sd"
+"""Folder of the small model that ships with the package."""
+
+_HUB = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A text-to-image model.
+
+    Attributes:
+        uri: what it was loaded from.
+        fingerprint: sha256 of everything of the model that can change a pixel.
+        max_tokens: the longest prompt, in tokens as `count_tokens` counts them.
+    """
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    def request(
+        self,
+        prompt: str,
+        seed: int,
+        *,
+        negative_prompt: str = "",
+        steps: int | None = None,
+        guidance: float | None = None,
+        scheduler: str | None = None,
+        width: int | None = None,
+        height: int | None = None,
+    ) -> ImageRequest:
+        """A complete request, defaults filled in. Raises PromptTooLongError, GeneratorError."""
+        ...
+
+    def generate(self, requests: Sequence[ImageRequest]) -> Iterator[Image.Image]:
+        """RGB images in the order of the requests; prompts and settings may mix."""
+        ...
+
+    def count_tokens(self, prompt: str) -> int:
+        """Tokens of the prompt, start and end tokens included."""
+        ...
+
+
+def load(
+    uri: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_size: int | None = None,
+    revision: str | None = None,
+) -> Generator:
+    """Loads a text-to-image model.
+
+    Args:
+        uri: "embedded" (the small model in the package), a diffusers folder, or "hf:owner/name[@revision]"
+            (downloaded once, then read from the cache; HF_HUB_OFFLINE=1 keeps it to the cache).
+        device: "auto" (a CUDA device when there is one), "cpu", "cuda" or "cuda:<index>".
+        dtype: "auto" (float16 on CUDA, float32 on the CPU), "float32", "float16" or "bfloat16".
+        batch_size: images a forward pass; None for 8 on the CPU, 16 on CUDA. Part of every request's
+            `versions`, because rounding depends on it.
+        revision: branch, tag or commit of a hub repository.
+
+    Raises:
+        GeneratorError: the model cannot be found or used; the message names the file and the remedy.
+    """
+    text = os.fspath(uri)
+    if not text:
+        raise GeneratorError('the generator\'s URI is empty; give "embedded", a folder, or "hf:owner/name"')
+    if revision is not None and not text.startswith("hf:"):
+        raise GeneratorError(f"{text}: revision {revision!r} only applies to hf:owner/name")
+    if text == "embedded":
+        folder = EMBEDDED
+        if not (folder / "model_index.json").is_file():
+            raise GeneratorError(
+                f"embedded: {folder / 'model_index.json'} is missing: the small model is not built yet; "
+                "build it with scripts/build_embedded.py, or install a released package"
+            )
+    elif text.startswith("hf:"):
+        folder = _from_hub(text, revision)
+    else:
+        folder = Path(text).expanduser()
+    from generators.diffusion import DiffusionGenerator
+
+    return DiffusionGenerator(folder, uri=text, device=device, dtype=dtype, batch_size=batch_size)
+
+
+def _from_hub(uri: str, revision: str | None) -> Path:
+    match = _HUB.fullmatch(uri)
+    if match is None:
+        raise GeneratorError(f"{uri}: not a hub address; write hf:owner/name or hf:owner/name@revision")
+    wanted = match["revision"] or revision
+    if match["revision"] and revision and match["revision"] != revision:
+        raise GeneratorError(f"{uri}: the address names another revision than {revision!r}; give it once")
+    from diffusers import StableDiffusionPipeline
+
+    try:
+        # Weights in pickle files are neither downloaded nor read, and the safety checker stays away.
+        return Path(
+            StableDiffusionPipeline.download(
+                match["repository"],
+                revision=wanted,
+                use_safetensors=True,
+                safety_checker=None,
+                feature_extractor=None,
+                image_encoder=None,
+            )
+        )
+    except Exception as error:  # the hub client's transport errors share no base class across its versions
+        at = f" at revision {wanted}" if wanted else ""
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise GeneratorError(
+            f"{uri}: {match['repository']}{at} is not in the cache and cannot be downloaded ({reason}); "
+            "check name, revision and connection (HF_HUB_OFFLINE must not be 1 for a first download), "
+            "or give the path of a local diffusers folder"
+        ) from error

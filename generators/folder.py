@@ -1,0 +1,158 @@
+"""A Stable Diffusion folder on disk: what must be in it, its fingerprint, its default settings. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from generators.errors import GeneratorError
+
+_PIPELINE = "StableDiffusionPipeline"
+_LIBRARIES = ("diffusers", "transformers")  # anything else would be code that the folder brings along
+_WEIGHTS = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
+_TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json")
+
+
+class ModelDefaults(BaseModel):
+    """`promptopt.json` of a model folder: the settings the model looks best with. Every key is optional."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    steps: int | None = Field(default=None, ge=1)
+    guidance: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    scheduler: str | None = None
+    width: int | None = Field(default=None, ge=1)
+    height: int | None = Field(default=None, ge=1)
+
+
+def read_defaults(folder: Path) -> ModelDefaults:
+    """Default settings of a model folder; empty when it has no `promptopt.json`."""
+    path = folder / "promptopt.json"
+    if not path.exists():
+        return ModelDefaults()
+    try:
+        return ModelDefaults.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
+        allowed = ", ".join(ModelDefaults.model_fields)
+        raise GeneratorError(f"{path}: {'; '.join(lines)}; allowed keys: {allowed}") from error
+
+
+def model_files(folder: Path) -> list[Path]:
+    """Every file of a Stable Diffusion folder that loading reads, sorted.
+
+    Raises GeneratorError naming the first file that is missing or unusable, and the remedy.
+    """
+    if not folder.is_dir():
+        raise GeneratorError(f"{folder}: there is no such folder; give a diffusers folder, or hf:owner/name")
+    index_path = folder / "model_index.json"
+    if not index_path.is_file():
+        raise GeneratorError(
+            f"{index_path} is missing, so this is no diffusers folder; "
+            "make one with StableDiffusionPipeline.save_pretrained, or train one"
+        )
+    _check_index(index_path)
+    files = [index_path, _required(folder / "scheduler" / "scheduler_config.json")]
+    for component, weights in _WEIGHTS.items():
+        files.append(_required(folder / component / "config.json"))
+        files += _weight_files(folder / component, weights)
+    tokenizer = folder / "tokenizer"
+    has_slow = all((tokenizer / name).is_file() for name in ("vocab.json", "merges.txt"))
+    if not has_slow and not (tokenizer / "tokenizer.json").is_file():
+        _required(tokenizer / "tokenizer.json")
+    names = (*_TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+    files += [tokenizer / name for name in names if (tokenizer / name).is_file()]
+    return sorted(files)
+
+
+def fingerprint(folder: Path) -> str:
+    """sha256 (hexadecimal) over names and contents of every file that loading reads.
+
+    Two folders with the same files have the same fingerprint wherever they lie. Default settings
+    (`promptopt.json`), model cards and a safety checker are left out, since no pixel depends on them.
+    """
+    files = model_files(folder)
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
+        digests = list(pool.map(_file_digest, files))
+    total = hashlib.sha256()
+    for path, digest in zip(files, digests, strict=True):
+        total.update(f"{path.relative_to(folder).as_posix()}\0{digest}\n".encode())
+    return total.hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    stat = path.stat()
+    return _digest(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=1024)
+def _digest(path: str, _size: int, _mtime_ns: int, _ctime_ns: int, _inode: int) -> str:
+    # The file's state is part of the cache's key, so a file that changed is hashed again.
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_index(path: Path) -> None:
+    index = _read_json(path)
+    class_name = index.get("_class_name")
+    if class_name != _PIPELINE:
+        raise GeneratorError(
+            f"{path}: _class_name is {class_name!r}; only {_PIPELINE} is supported "
+            "(Stable Diffusion 1.x and 2.x and models of that shape)"
+        )
+    for component in ("scheduler", "text_encoder", "tokenizer", "unet", "vae"):
+        entry = index.get(component)
+        if not isinstance(entry, list) or len(entry) != 2 or entry[0] not in _LIBRARIES:
+            raise GeneratorError(
+                f"{path}: {component} is {entry!r}; it must be [library, class] with the library one of "
+                f"{', '.join(_LIBRARIES)} (code from a model folder is never run)"
+            )
+
+
+def _weight_files(component: Path, name: str) -> list[Path]:
+    single = component / name
+    if single.is_file():
+        return [single]
+    index_path = component / f"{name}.index.json"
+    if not index_path.is_file():
+        others = sorted(p.name for p in component.iterdir() if p.suffix in (".bin", ".ckpt", ".safetensors"))
+        found = f"; the folder has {', '.join(others)}" if others else ""
+        raise GeneratorError(
+            f"{single} is missing{found}; only plain safetensors weights are read: "
+            "complete the download, or save the pipeline again with safe_serialization=True"
+        )
+    weight_map = _read_json(index_path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise GeneratorError(f"{index_path}: weight_map is missing or empty; save the pipeline again")
+    shards = sorted({str(value) for value in weight_map.values()})
+    for shard in shards:
+        if PurePosixPath(shard).name != shard or not shard.endswith(".safetensors"):
+            raise GeneratorError(f"{index_path}: {shard!r} is not a safetensors file of the same folder")
+    return [index_path, *(_required(component / shard) for shard in shards)]
+
+
+def _required(path: Path) -> Path:
+    if not path.is_file():
+        raise GeneratorError(f"{path} is missing; complete the download, or save the pipeline again")
+    return path
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise GeneratorError(f"{path} is not valid JSON: {error}; fetch or save it again") from error
+    if not isinstance(values, dict):
+        raise GeneratorError(f"{path} must hold a JSON object, not {type(values).__name__}")
+    return values

@@ -1,0 +1,252 @@
+"""Content-addressed store of generated images: root/ab/<key>.png beside <key>.json.
+
+The side file is written last and holds the PNG's checksum, so an image counts as stored only when both agree.
+A process killed at any moment, a full disk or two writers of one key leave a store that is either right or
+repairs itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from generators.backend import Generator
+from generators.errors import GeneratorError, StoreError
+from generators.request import ImageRequest
+
+logger = logging.getLogger(__name__)
+
+_PNG_LEVEL = 1  # half the time of the default level 6 for files a tenth larger
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image in the store. `sha256` is the PNG file's checksum (hexadecimal)."""
+
+    request: ImageRequest
+    path: Path
+    sha256: str
+
+    def load(self) -> Image.Image:
+        """The RGB image. Raises StoreError when the file is gone or no longer what was stored."""
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: cannot be read ({_reason(error)}); fetch the image again"
+            ) from error
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise StoreError(f"{self.path}: the file changed since it was stored; fetch the image again")
+        with Image.open(io.BytesIO(content)) as image:
+            return image.convert("RGB")
+
+
+class ImageStore:
+    """Images keyed by everything that can change a pixel. Any number of processes may share one store."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    def __repr__(self) -> str:
+        return f"ImageStore({str(self.root)!r})"
+
+    def path(self, request: ImageRequest) -> Path:
+        """Where the request's PNG lies, stored or not."""
+        key = request.key
+        return self.root / key[:2] / f"{key}.png"
+
+    def get(self, request: ImageRequest) -> StoredImage | None:
+        """The stored image, checksum verified; None when there is none or it is damaged (which is logged).
+
+        Raises StoreError when the store cannot be read.
+        """
+        path = self.path(request)
+        side, content = _read(path.with_suffix(".json")), _read(path)
+        if side is None and content is None:
+            return None
+        if side is None:  # the writer was stopped between the two files
+            logger.warning(
+                "%s has no side file: its writing was interrupted; the image will be made again", path
+            )
+            return None
+        if content is None:
+            logger.warning("%s is missing although its side file exists; the image will be made again", path)
+            return None
+        digest = hashlib.sha256(content).hexdigest()
+        expected = _checksum(side, request)
+        if expected is None:
+            logger.warning("%s is damaged; the image will be made again", path.with_suffix(".json"))
+            return None
+        if digest != expected:
+            logger.warning(
+                "%s is damaged (sha256 %s, expected %s); the image will be made again", path, digest, expected
+            )
+            return None
+        return StoredImage(request=request, path=path, sha256=digest)
+
+    def put(self, request: ImageRequest, image: Image.Image) -> StoredImage:
+        """Writes the image and its side file, each atomically, in place of what was stored under the key.
+
+        Raises StoreError when it cannot be written (then nothing half-written lies under the final name), and
+        GeneratorError when the image's size is not the requested one.
+        """
+        if image.size != (request.width, request.height):
+            raise GeneratorError(
+                f"the image has {image.size[0]}x{image.size[1]} pixels, "
+                f"its request asks for {request.width}x{request.height}"
+            )
+        path = self.path(request)
+        content = _png(request, image)
+        digest = hashlib.sha256(content).hexdigest()
+        side = {
+            "request": json.loads(request.to_json()),
+            "sha256": digest,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "synthetic": True,
+        }
+        _write(path, content)
+        _write(path.with_suffix(".json"), (json.dumps(side, indent=1, sort_keys=True) + "\n").encode("ascii"))
+        return StoredImage(request=request, path=path, sha256=digest)
+
+    def fetch(
+        self,
+        generator: Generator,
+        requests: Sequence[ImageRequest],
+        *,
+        on_image: Callable[[StoredImage, bool], None] | None = None,
+    ) -> list[StoredImage]:
+        """One stored image for every request, in their order; what is missing is generated.
+
+        Equal requests are generated once. Every image is written as soon as it exists, so a run that is
+        killed and started again generates only what was still missing.
+
+        Args:
+            generator: makes the missing images.
+            requests: any requests that this generator made.
+            on_image: called once for every entry of `requests` with its image and whether it was generated
+                now (False for stored ones and for repetitions); stored ones come first.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+            GeneratorError: the generator refuses a request, or gives another number of images than asked for.
+        """
+        repeats: dict[ImageRequest, int] = {}
+        for request in requests:
+            repeats[request] = repeats.get(request, 0) + 1
+        stored: dict[ImageRequest, StoredImage] = {}
+
+        def arrived(image: StoredImage, *, new: bool) -> None:
+            stored[image.request] = image
+            if on_image is not None:
+                for copy in range(repeats[image.request]):
+                    on_image(image, new and copy == 0)
+
+        missing: list[ImageRequest] = []
+        for request in repeats:
+            found = self.get(request)
+            if found is None:
+                missing.append(request)
+            else:
+                arrived(found, new=False)
+        if missing:
+            # Equal settings side by side: a finished image never waits in memory for one of another batch.
+            missing.sort(key=lambda r: (r.width, r.height, r.steps, r.guidance, r.scheduler))
+            for request, image in _pairs(missing, generator.generate(missing)):
+                arrived(self.put(request, image), new=True)
+        return [stored[request] for request in requests]
+
+
+def _pairs(
+    requests: list[ImageRequest], images: Iterable[Image.Image]
+) -> Iterable[tuple[ImageRequest, Image.Image]]:
+    made = 0
+    for image in images:
+        if made == len(requests):
+            raise GeneratorError(f"the generator gave more images than the {len(requests)} it was asked for")
+        yield requests[made], image
+        made += 1
+    if made < len(requests):
+        raise GeneratorError(f"the generator gave {made} images, it was asked for {len(requests)}")
+
+
+def _png(request: ImageRequest, image: Image.Image) -> bytes:
+    # tEXt is Latin-1; the request's JSON is ASCII.
+    text = PngInfo()
+    text.add_text("synthetic", "true")
+    text.add_text("Software", _software())
+    text.add_text("request", request.to_json())
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, format="PNG", pnginfo=text, compress_level=_PNG_LEVEL)
+    return buffer.getvalue()
+
+
+@lru_cache(maxsize=1)
+def _software() -> str:
+    try:
+        return f"promptopt {version('promptopt')}"
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "promptopt"
+
+
+def _checksum(side: bytes, request: ImageRequest) -> str | None:
+    """The PNG's checksum in a side file; None when the file is damaged or belongs to another request."""
+    try:
+        values: Any = json.loads(side)
+        recorded = ImageRequest.from_json(json.dumps(values["request"]))
+        checksum = values["sha256"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return checksum if recorded == request and isinstance(checksum, str) else None
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be read ({_reason(error)}); check the store's permissions"
+        ) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    """All or nothing: a temporary file in the same folder, then a rename over the final name."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        remedy = (
+            "free some space"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "choose a folder you may write to"
+        )
+        raise StoreError(f"{path}: cannot be written ({_reason(error)}); {remedy}") from error
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
