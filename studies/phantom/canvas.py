@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 
 @lru_cache(maxsize=4)
@@ -62,7 +62,7 @@ class Canvas:
         self.rgb += mask[..., None] * (np.asarray(color, np.float32) - self.rgb)
 
     def shade(self, factor: Array | float) -> None:
-        self.rgb *= factor if np.isscalar(factor) else np.asarray(factor)[..., None]
+        self.rgb = (self.rgb * np.atleast_2d(factor)[..., None]).astype(np.float32)
 
     def glow(self, amount: Array, color: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> None:
         """A highlight: moves towards ``color`` by ``amount`` in [0, 1]."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from studies.phantom.canvas import Canvas, segment_distance, smoothstep
+from studies.phantom.canvas import Array, Canvas, segment_distance, smoothstep
 from studies.phantom.mucosa import highlight
 from studies.phantom.scene import Thing
 
@@ -31,7 +31,7 @@ def draw_polyp(canvas: Canvas, thing: Thing, *, color: str, paris: str) -> None:
 
 def _outline(
     canvas: Canvas, thing: Thing, stretch: float, bumps: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Array, Array, Array]:
     u, v = canvas.local(thing.x, thing.y, thing.angle)
     u, v = u / stretch, v * stretch
     theta = np.arctan2(v, u)
@@ -42,7 +42,7 @@ def _outline(
 
 
 def _dome(
-    canvas: Canvas, thing: Thing, tint: np.ndarray, *, stretch: float, height: float, radius: float
+    canvas: Canvas, thing: Thing, tint: Array, *, stretch: float, height: float, radius: float
 ) -> None:
     r, _, _ = _outline(canvas, thing, stretch, 0.06)
     # A soft dark halo towards the far side: the polyp stands out from the wall.
@@ -74,7 +74,7 @@ def _stalk(canvas: Canvas, thing: Thing) -> None:
     canvas.paint(mask, np.asarray([0.97, 0.66, 0.58], np.float32) * shading[..., None])
 
 
-def _plateau(canvas: Canvas, thing: Thing, tint: np.ndarray) -> None:
+def _plateau(canvas: Canvas, thing: Thing, tint: Array) -> None:
     radius = 1.08 * thing.radius
     r, _, _ = _outline(canvas, thing, 1.3, 0.12)
     mask = canvas.inside(r - radius, soft=1.6)
