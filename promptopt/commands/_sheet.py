@@ -1,0 +1,69 @@
+"""Contact sheets, with Pillow alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_MARGIN = 6
+_LABEL = 14
+_TITLE = 20
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture and the short text under it."""
+
+    image: "Image.Image"
+    label: str
+
+
+def contact_sheet(
+    rows: Sequence[tuple[str, Sequence[Tile]]], out: Path, *, tile: int = 128, columns: int = 10
+) -> Path:
+    """Write a PNG with a titled block of tiles for each row, at most `columns` tiles side by side.
+
+    Pictures keep their shape; those smaller than `tile` are enlarged without smoothing, to show their own
+    pixels. Raises OSError where `out` cannot be written.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    width = max(min(max((len(tiles) for _, tiles in rows), default=1), columns), 2)
+    lines = [-(-len(tiles) // columns) for _, tiles in rows]
+    cell = tile + _LABEL + _MARGIN
+    sheet = Image.new(
+        "RGB",
+        (_MARGIN + width * (tile + _MARGIN), _MARGIN + sum(_TITLE + count * cell for count in lines)),
+        "white",
+    )
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(11)
+    top = _MARGIN
+    for (title, tiles), count in zip(rows, lines, strict=True):
+        draw.text((_MARGIN, top), _fit(draw, title, font, sheet.width - 2 * _MARGIN), fill="black", font=font)
+        top += _TITLE
+        for index, shown in enumerate(tiles):
+            left = _MARGIN + index % columns * (tile + _MARGIN)
+            line = top + index // columns * cell
+            scale = tile / max(shown.image.size)
+            size = tuple(max(1, round(side * scale)) for side in shown.image.size)
+            how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
+            sheet.paste(shown.image.convert("RGB").resize((size[0], size[1]), how), (left, line))
+            draw.text((left, line + tile + 1), _fit(draw, shown.label, font, tile), fill="black", font=font)
+        top += count * cell
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    sheet.save(partial, format="PNG")
+    return partial.replace(out)
+
+
+def _fit(draw: object, text: str, font: object, width: int) -> str:
+    """The text, shortened with an ellipsis to `width` pixels."""
+    if draw.textlength(text, font=font) <= width:  # type: ignore[attr-defined]
+        return text
+    while text and draw.textlength(text + "…", font=font) > width:  # type: ignore[attr-defined]
+        text = text[:-1]
+    return text + "…"

@@ -1,0 +1,131 @@
+"""`promptopt study`: run a study, look at one, write the study file's schema."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from promptopt.commands import group
+
+if TYPE_CHECKING:
+    from promptopt.export import PromptList
+    from promptopt.export.prompts import EstimateEntry
+    from promptopt.study import StudyRows
+
+app = group("Search for the best prompts, and look at what was found.")
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
+    trials: Annotated[int | None, typer.Option(min=1, help="Instead of the file's search.trials.")] = None,
+    name: Annotated[str | None, typer.Option(help="Instead of the file's name.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
+    store: Annotated[Path, typer.Option(help="Folder of images and features, shared by all runs.")] = Path(
+        "store"
+    ),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Run a study, or go on with it: the same command again resumes, and a finished one generates nothing."""
+    from promptopt.commands._live import LiveStudy
+    from promptopt.config import load_study
+
+    config = load_study(file)
+    changes: dict[str, Any] = {}
+    if trials is not None:
+        changes["search.trials"] = trials
+    if name is not None:
+        changes["name"] = name
+    if changes:
+        config = config.override(changes)
+    # After the study file is read: a fault in it should show before optuna and scipy are loaded.
+    from promptopt.study import run_study
+
+    with LiveStudy() as live:
+        run_study(config, runs=runs, store=store, device=device, observer=live)
+    show(runs / config.name)
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/polyps.")],
+) -> None:
+    """Show the confirmed prompts of a run, or how far one is that is not finished."""
+    from promptopt.runfolder import PROMPTS, REPORT
+    from promptopt.study import show as read_run
+
+    found = read_run(folder)
+    if found.prompts is None:
+        _print_trials(found)
+        return
+    _print_prompts(found.prompts)
+    for file in (PROMPTS, REPORT):
+        if (folder / file).is_file():
+            typer.echo(f"{folder / file}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of the study file, for editors."""
+    import json
+
+    from promptopt.config import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def _print_trials(found: "StudyRows") -> None:
+    from promptopt.confirm import best_trials
+
+    typer.echo(
+        f"{found.folder}: not finished, {len(found.trials)} trials so far; the study's command goes on."
+    )
+    best = best_trials(found.trials, 10)
+    if best:
+        typer.echo("Best by search score (optimistic: nothing is confirmed yet):")
+    for row in best:
+        typer.echo(f"{row.value:+.2f}  {row.prompt}")
+
+
+def _print_prompts(found: "PromptList") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=f"{found.study}: {found.category}, {found.prompts_scored} of {found.prompts_in_space:,} scored",
+        title_justify="left",
+        caption="Score: difference from the baseline prompt on fresh seeds, in SDs of its images, "
+        "with its interval. = means: tied with the first.",
+        caption_justify="left",
+    )
+    names = [name for name in found.baseline.confirmation if name != "score"]
+    table.add_column("rank", justify="right")
+    table.add_column("prompt", overflow="fold", min_width=30)
+    table.add_column("score", justify="right", no_wrap=True)
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for entry in found.prompts:
+        measured = entry.confirmation
+        table.add_row(
+            f"{entry.rank}{' =' if entry.tied_with_first and entry.rank > 1 else ''}",
+            Text(entry.prompt),
+            _interval(measured.get("score")),
+            *(_number(measured.get(name)) for name in names),
+        )
+    table.add_section()
+    base = found.baseline.confirmation
+    table.add_row("base", Text(found.baseline.prompt), "0", *(_number(base.get(name)) for name in names))
+    Console().print(table)
+
+
+def _number(estimate: "EstimateEntry | None") -> str:
+    return "-" if estimate is None or estimate.value is None else f"{estimate.value:.3g}"
+
+
+def _interval(estimate: "EstimateEntry | None") -> str:
+    if estimate is None or estimate.value is None:
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:+.2f}"
+    return f"{estimate.value:+.2f} ({estimate.low:+.2f} to {estimate.high:+.2f})"

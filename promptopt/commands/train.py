@@ -1,0 +1,98 @@
+"""`promptopt train`: the networks that a study needs, from a prepared data set."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptopt.commands import group
+
+app = group("Train generators, CLIP encoders and judges on a prepared data set.")
+
+Data = Annotated[Path, typer.Option(help="Folder of a prepared data set; its reference pool is trained on.")]
+Out = Annotated[
+    Path, typer.Option(help="Folder for the result and the checkpoints; an interrupted run goes on.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be given again."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+@app.command()
+def sd(
+    data: Data,
+    out: Out,
+    recipe: Annotated[str, typer.Option(help="A recipe that ships, or a YAML file.")] = "tiny-finetune",
+    init: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint to start from: embedded, a diffusers folder or hf:owner/name."),
+    ] = None,
+    changes: Set = None,
+    device: Device = "auto",
+) -> None:
+    """Train or fine-tune Stable Diffusion; OUT becomes a diffusers pipeline folder."""
+    from generators.training import load_recipe, train_sd
+    from promptopt.commands._progress import TrainingBars
+    from studies.dataset import read_dataset
+
+    spec = load_recipe(recipe, overrides=tuple(changes or ()))
+    dataset = read_dataset(data)
+    with TrainingBars() as bars:
+        folder = train_sd(spec, data=dataset, out=out, init=init, device=device, on_progress=bars)
+    typer.echo(f"wrote {folder}")
+
+
+@app.command()
+def clip(
+    data: Data,
+    out: Out,
+    recipe: Annotated[str, typer.Option(help="A recipe that ships, or a YAML file.")] = "clip-finetune",
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Encoder to start from: embedded, a folder, open_clip:MODEL/WEIGHTS or hf:owner/name."
+        ),
+    ] = None,
+    changes: Set = None,
+    device: Device = "auto",
+) -> None:
+    """Train or fine-tune a CLIP encoder; OUT becomes a folder in open_clip's format."""
+    from evaluation.training import ClipSpec, RecipeError, load_recipe, train_clip
+    from promptopt.commands._progress import TrainingBars
+    from studies.dataset import read_dataset
+
+    spec = load_recipe(recipe, changes=changes or ())
+    if not isinstance(spec, ClipSpec):
+        raise RecipeError(
+            f"recipe {recipe!r} is of kind {spec.kind!r}; use it with 'promptopt train {spec.kind}'"
+        )
+    dataset = read_dataset(data)
+    with TrainingBars() as bars:
+        folder = train_clip(spec, data=dataset, out=out, init=init, device=device, on_progress=bars)
+    typer.echo(f"wrote {folder}")
+
+
+@app.command()
+def judge(
+    data: Data,
+    out: Out,
+    recipe: Annotated[str, typer.Option(help="A recipe that ships, or a YAML file.")] = "judge",
+    changes: Set = None,
+    device: Device = "auto",
+) -> None:
+    """Train a judge, which reads attributes off an image, on a data set that states them (the phantom)."""
+    from evaluation.training import JudgeSpec, RecipeError, load_recipe, train_judge
+    from promptopt.commands._progress import TrainingBars
+    from studies.dataset import read_dataset
+
+    spec = load_recipe(recipe, changes=changes or ())
+    if not isinstance(spec, JudgeSpec):
+        raise RecipeError(
+            f"recipe {recipe!r} is of kind {spec.kind!r}; use it with 'promptopt train {spec.kind}'"
+        )
+    dataset = read_dataset(data)
+    with TrainingBars() as bars:
+        folder = train_judge(spec, data=dataset, out=out, device=device, on_progress=bars)
+    typer.echo(f"wrote {folder}")
