@@ -1,0 +1,324 @@
+"""Trains a CLIP with open_clip's own models and loss, from a config or from weights that exist.
+
+**False negatives.** open_clip's ``ClipLoss`` takes every other pair of the batch for a negative. In a medical data set
+many pictures share a caption, and then it pushes a picture away from a caption that is true of it. The loss is left as
+it is; the batches are made so that no caption occurs in one of them twice: pictures with the same captions are dealt
+out evenly over an epoch, a picture whose drawn caption is taken draws another of its own, and one that has none left
+sits out that step (`evaluation.training.batches`). Captions that differ in words and agree in meaning remain, as in
+any CLIP training.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from evaluation.encoders.backend import load_encoder
+from evaluation.encoders.open_clip import TOKENIZER_FILES, OpenClipEncoder, build_open_clip, save_open_clip
+from evaluation.training.batches import Batches, draw_captions
+from evaluation.training.loop import CHECKPOINT, OnProgress, TrainingError, rng_for, run
+from evaluation.training.pictures import Pictures, augment
+from evaluation.training.recipe import ClipSpec
+from studies.dataset import Dataset
+
+MAX_LOGIT_SCALE = math.log(100)
+"""open_clip's own bound, from the CLIP paper (Radford et al. 2021)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Start:
+    """A model to train, its tokenizer, and what is needed to save it; ``fingerprint`` names where it came from."""
+
+    model: Any
+    tokenizer: Any
+    config: dict[str, Any]
+    tokenizer_folder: Path | None
+    fingerprint: str
+
+
+def train_clip(
+    spec: ClipSpec,
+    *,
+    data: Dataset,
+    out: str | Path,
+    init: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    device: str = "auto",
+    on_progress: OnProgress | None = None,
+) -> Path:
+    """Train on the reference pool, measure on the validation pool, and write a folder in open_clip's format.
+
+    Either the spec has a ``model`` (new weights; ``tokenizer`` is then a folder with a Hugging Face tokenizer, or None
+    for open_clip's own vocabulary of 49,408) or ``init`` is an encoder's address (a folder, ``open_clip:MODEL/TAG``,
+    ``hf:owner/name``). The same call continues a run that was cut, to the same weights bit by bit on a CPU; after the
+    end it changes nothing.
+
+    Raises TrainingError if both or neither are given, the captions are all equal, or ``out`` holds another run.
+    """
+    from evaluation.training.clip_figures import clip_figures, write_clip_card, zero_shot_texts
+    from evaluation.training.figures import METRICS_FILE, write_metrics
+
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    train = data.where(pool="reference")
+    texts = sorted({text for record in train for text in record.text})
+    if len(texts) < 2:
+        raise TrainingError(
+            f"{data.root}: pool 'reference' has {len(texts)} distinct captions; contrastive training needs two or more"
+        )
+    classes = zero_shot_texts(spec)
+    start = _start(spec, init=init, tokenizer=tokenizer, device=device)
+    identity = _identity(spec, data, start)
+    if (out / METRICS_FILE).exists():
+        if json.loads((out / METRICS_FILE).read_text()).get("identity") == identity:
+            return out
+        raise TrainingError(f"{out}: holds the result of another run; give another folder")
+
+    model = start.model
+    place = next(model.parameters()).device
+    tokens, cut = tokenize(start.tokenizer, texts)
+    number = {text: i for i, text in enumerate(texts)}
+    captions = [[number[text] for text in dict.fromkeys(record.text)] for record in train]
+    kinds: dict[tuple[int, ...], int] = {}
+    groups = [kinds.setdefault(tuple(sorted(own)), len(kinds)) for own in captions]
+    batches = Batches(len(train), batch_size=spec.batch_size, seed=spec.seed, groups=groups)
+    pictures = Pictures(train.paths(), decode=_decoder(model))
+    mean, std = (
+        torch.tensor(model.visual.preprocess_cfg[key], device=place)[:, None, None] for key in ("mean", "std")
+    )
+    loss_of = _clip_loss()
+
+    def loss_at(step: int) -> Tensor:
+        rng = rng_for(spec.seed, 2, step)
+        rows, chosen = draw_captions(batches.rows_at(step), captions, rng)
+        images = augment(pictures.batch(rows).to(place), rng, spec.augmentation)
+        image_features = model.encode_image((images - mean) / std, normalize=True)
+        text_features = encode_text(model, tokens[chosen].to(place))
+        return loss_of(
+            image_features,
+            text_features,
+            model.logit_scale.exp(),
+            logit_bias=getattr(model, "logit_bias", None),
+        )
+
+    def clamp_scale() -> None:
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+    if not spec.train_text:
+        _lock_text(model)
+    cpu_seconds = run(
+        model,
+        spec,
+        out=out,
+        identity=identity,
+        loss_at=loss_at,
+        after_step=clamp_scale,
+        on_progress=on_progress,
+    )
+    _save(out, start)
+    encoder = load_encoder(out, device=device)
+    figures = clip_figures(encoder, data.where(pool="validation"), classes, limit=spec.validation_images)
+    facts = {
+        "identity": identity,
+        "spec": spec.model_dump(mode="json"),
+        "init": None if init is None else str(init),
+        "data_fingerprint": data.fingerprint,
+        "encoder_fingerprint": encoder.fingerprint,
+        "training_images": len(train),
+        "distinct_captions": len(texts),
+        "captions_cut_at_context_length": cut,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "zero_shot_texts": classes,
+        "cpu_seconds": round(cpu_seconds, 1),
+    }
+    write_clip_card(out, spec, facts, figures)
+    write_metrics(out, facts=facts, figures=figures)  # last: its presence says that the run is finished
+    (out / CHECKPOINT).unlink(missing_ok=True)
+    return out
+
+
+def encode_text(model: Any, tokens: Tensor) -> Tensor:
+    """``model.encode_text(tokens, normalize=True)``, without the padding behind the longest text.
+
+    A causal text tower that pools at the end mark cannot see what stands behind it, so the columns after the last end
+    mark of the batch change nothing; captions are often half as long as the context, so this halves the tower's cost.
+    Any other text tower gets all of its columns.
+    """
+    from open_clip.model import CLIP
+    from open_clip.transformer import text_global_pool
+
+    pool = getattr(model, "text_pool_type", None)
+    if type(model) is not CLIP or model.attn_mask is None or pool not in ("argmax", "eos"):
+        return model.encode_text(tokens, normalize=True)
+    ends = tokens.argmax(dim=1) if pool == "argmax" else (tokens == model.text_eos_id).int().argmax(dim=1)
+    width = int(ends.max()) + 1
+    tokens = tokens[:, :width]
+    x = model.token_embedding(tokens) + model.positional_embedding[:width]
+    x = model.transformer(x, attn_mask=model.attn_mask[:width, :width])
+    x = text_global_pool(model.ln_final(x), tokens, pool, eos_token_id=model.text_eos_id)
+    if isinstance(model.text_projection, nn.Linear):
+        x = model.text_projection(x)
+    elif model.text_projection is not None:
+        x = x @ model.text_projection
+    return nn.functional.normalize(x, dim=-1)
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str]) -> tuple[Tensor, int]:
+    """Tokens (n, context) of the texts, and how many of the texts are longer than the context and were cut."""
+    context = int(tokenizer.context_length)
+    tokens = tokenizer(list(texts), context_length=context)
+    longer = tokenizer(list(texts), context_length=context + 1)
+    return tokens, int((tokens != longer[:, :context]).any(dim=1).sum())
+
+
+def _clip_loss() -> Any:
+    from open_clip import ClipLoss
+
+    return ClipLoss()
+
+
+def _start(spec: ClipSpec, *, init: str | Path | None, tokenizer: str | Path | None, device: str) -> _Start:
+    import open_clip
+
+    if (init is None) == (spec.model is None):
+        raise TrainingError(
+            "the recipe describes a new model, so 'init' has no use; leave it out, or take the recipe clip-finetune"
+            if init is not None
+            else "the recipe has no 'model': give the encoder to start from as 'init', or add a model to the recipe"
+        )
+    if spec.model is not None:
+        config = spec.model.model_dump(mode="python")
+        folder = None if tokenizer is None else Path(tokenizer)
+        digest = hashlib.sha256()
+        if folder is None:
+            vocabulary: Any = open_clip.SimpleTokenizer(
+                context_length=config["text_cfg"].get("context_length", 77)
+            )
+        else:
+            vocabulary = _read_tokenizer(folder, config["text_cfg"].get("context_length", 77))
+            inner = vocabulary.tokenizer
+            # the end mark need not be the highest id of a small vocabulary, as open_clip's default pooling assumes
+            config["text_cfg"] = {
+                "vocab_size": len(inner),
+                "pool_type": "eos",
+                "eos_id": int(inner.eos_token_id),
+                "hf_tokenizer_name": "tokenizer.json",
+                **config["text_cfg"],
+            }
+            for name in TOKENIZER_FILES:
+                if (folder / name).is_file():
+                    digest.update(name.encode() + (folder / name).read_bytes())
+        try:
+            model = build_open_clip(config, seed=spec.seed, preprocess={"mean": spec.mean, "std": spec.std})
+        except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+            raise TrainingError(f"recipe, key 'model': open_clip cannot build it: {error}") from error
+        place = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+        return _Start(
+            model=model.to(place),
+            tokenizer=vocabulary,
+            config=config,
+            tokenizer_folder=folder,
+            fingerprint=digest.hexdigest(),
+        )
+    if tokenizer is not None:
+        raise TrainingError("an encoder given as 'init' keeps its own tokenizer; leave 'tokenizer' out")
+    encoder = load_encoder(str(init), device=device)
+    assert isinstance(encoder, OpenClipEncoder)  # noqa: S101 - narrows the type; load_encoder knows no other
+    address = str(init)
+    folder = None
+    if address == "embedded" or not address.startswith(("open_clip:", "hf:")):
+        from evaluation.encoders.backend import EMBEDDED_CLIP
+
+        folder = EMBEDDED_CLIP if address == "embedded" else Path(address)
+        name = f"local-dir:{folder.resolve()}"
+    elif address.startswith("hf:"):
+        name = f"hf-hub:{address.removeprefix('hf:')}"
+    else:
+        name = address.removeprefix("open_clip:").rpartition("/")[0]
+    config = dict(open_clip.get_model_config(name))
+    has_own = bool(config["text_cfg"].get("hf_tokenizer_name"))
+    # The encoder is a frozen float32 model in evaluation mode: thaw it, it is ours alone.
+    return _Start(
+        model=encoder._model.requires_grad_(True),
+        tokenizer=encoder._tokenizer,
+        config=config,
+        tokenizer_folder=folder if has_own else None,
+        fingerprint=encoder.fingerprint,
+    )
+
+
+def _read_tokenizer(folder: Path, context_length: int) -> Any:
+    import open_clip
+
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "vocab.txt")):
+        raise TrainingError(f"{folder}: no tokenizer here; give a folder with tokenizer.json or vocab.json")
+    try:
+        vocabulary = open_clip.HFTokenizer(str(folder), context_length=context_length)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise TrainingError(f"{folder}: not a tokenizer that transformers can read: {error}") from error
+    for mark in ("eos_token_id", "pad_token_id"):
+        if getattr(vocabulary.tokenizer, mark) is None:
+            raise TrainingError(f"{folder}: the tokenizer has no {mark}; set it in tokenizer_config.json")
+    ids = vocabulary.tokenizer("a").input_ids
+    if ids[-1] != vocabulary.tokenizer.eos_token_id:
+        raise TrainingError(
+            f"{folder}: the tokenizer does not end a text with its end mark, which CLIP pools at"
+        )
+    return vocabulary
+
+
+def _decoder(model: Any) -> Any:
+    """The model's own preprocessing up to, and without, the normalisation; what comes out is exact in uint8."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+    from torchvision.transforms import Compose
+
+    steps = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False).transforms
+    geometry = Compose(steps[:-1])
+
+    def decode(image: Image.Image) -> NDArray[np.uint8]:
+        return (geometry(image) * 255).round().byte().permute(1, 2, 0).numpy()
+
+    return decode
+
+
+def _lock_text(model: Any) -> None:
+    parts = (
+        [model.text]
+        if hasattr(model, "text")
+        else [model.transformer, model.token_embedding, model.ln_final, model.text_projection]
+    )
+    for part in parts:
+        if part is not None:
+            part.requires_grad_(False)
+    if not hasattr(model, "text"):
+        model.positional_embedding.requires_grad_(False)
+
+
+def _save(out: Path, start: _Start) -> None:
+    folder = start.tokenizer_folder
+    if folder is None and start.config["text_cfg"].get("hf_tokenizer_name"):
+        start.tokenizer.save_pretrained(str(out))
+        folder = out
+    tower = getattr(getattr(start.model, "text", None), "config", None)
+    if tower is not None:  # a text tower of transformers: without its config it would be asked for on the hub
+        tower.save_pretrained(str(out))
+    save_open_clip(out, start.model, start.config, folder, dtype=torch.float16)
+
+
+def _identity(spec: ClipSpec, data: Dataset, start: _Start) -> str:
+    # the licence and the pace of saving change no weight
+    value = spec.model_dump(mode="json", exclude={"license", "save_every"})
+    names = [record.file_name for record in data]
+    return hashlib.sha256(
+        json.dumps([value, data.fingerprint, names, start.fingerprint], sort_keys=True).encode()
+    ).hexdigest()
