@@ -1,0 +1,22 @@
+"""Training of generators: Stable Diffusion from scratch or from a checkpoint, resumable and readable."""
+
+from importlib import import_module
+from typing import Any
+
+_NAMES = {
+    "RecipeError": "spec",
+    "SdTrainingSpec": "spec",
+    "load_recipe": "spec",
+    "Progress": "loop",
+    "TrainingError": "loop",
+    "TrainingDataError": "images",
+    "train_sd": "finetune",
+    "train_vae_stage": "finetune",
+}
+__all__ = sorted(_NAMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(import_module(f"{__name__}.{_NAMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

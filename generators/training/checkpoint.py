@@ -1,0 +1,88 @@
+"""Checkpoints that a kill cannot spoil: written aside, synced, then renamed; the last good one always loads.
+
+A checkpoint is a folder ``step-00000500`` with ``tensors.safetensors`` (weights, EMA, optimizer moments) and
+``state.json`` (scalars). Nothing is pickled.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+_NAME = re.compile(r"step-(\d{8,})")
+_TENSORS, _STATE = "tensors.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was saved after ``step`` optimizer steps."""
+
+    step: int
+    tensors: dict[str, torch.Tensor]
+    state: dict[str, Any]
+
+
+def save_checkpoint(
+    folder: Path, step: int, *, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any], keep: int = 2
+) -> Path:
+    """Write one checkpoint whole or not at all, then drop all but the last ``keep``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"step-{step:08d}"
+    aside = folder / f".{target.name}-{os.getpid()}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        # clone: safetensors refuses tensors that share memory, and wants plain contiguous ones
+        plain = {
+            name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()
+        }
+        save_file(plain, aside / _TENSORS)
+        text = json.dumps({"step": step, **state}, allow_nan=False, indent=1, sort_keys=True)
+        (aside / _STATE).write_text(text, encoding="utf-8")
+        for file in (aside / _TENSORS, aside / _STATE, aside):
+            _sync(file)
+        shutil.rmtree(target, ignore_errors=True)
+        aside.rename(target)
+        _sync(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    for old in _steps(folder)[:-keep]:
+        shutil.rmtree(folder / f"step-{old:08d}", ignore_errors=True)
+    return target
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that reads back whole; None if there is none. Damaged ones are passed over."""
+    for step in reversed(_steps(folder)):
+        place = folder / f"step-{step:08d}"
+        try:
+            state = json.loads((place / _STATE).read_text(encoding="utf-8"))
+            tensors = load_file(place / _TENSORS)
+        except (OSError, ValueError, SafetensorError):
+            continue
+        if isinstance(state, dict) and state.pop("step", None) == step:
+            return Checkpoint(step=step, tensors=tensors, state=state)
+    return None
+
+
+def _steps(folder: Path) -> list[int]:
+    if not folder.is_dir():
+        return []
+    return sorted(int(match[1]) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

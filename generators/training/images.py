@@ -1,0 +1,71 @@
+"""Pictures as training batches: square, of one size, float32 in -1..1."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+_IN_MEMORY = 2 * 2**30
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+
+
+class TrainingDataError(ValueError):
+    """Training data cannot be used; the message names the file and the remedy."""
+
+
+def read_square(path: Path, size: int) -> np.ndarray:
+    """The picture's centre square, resampled to ``size``: uint8 (size, size, 3). Raises TrainingDataError."""
+    try:
+        with Image.open(path) as image:
+            picture = ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        raise TrainingDataError(
+            f"{path}: cannot be decoded ({type(error).__name__}: {error}); restore it or prepare the data again"
+        ) from error
+    if picture.size != (size, size):
+        picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Every picture below a folder, sorted by path. Raises TrainingDataError if there is none."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    if not paths:
+        raise TrainingDataError(f"{folder}: holds no picture ({', '.join(_SUFFIXES)})")
+    return paths
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Picture files seen as squares of ``size`` pixels; kept in memory when they fit into 2 GiB."""
+
+    files: tuple[Path, ...]
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The sha256 of each file's bytes: a picture's identity, whatever its place or name."""
+        return tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files)
+
+    @cached_property
+    def _memory(self) -> np.ndarray | None:
+        if len(self) * self.size**2 * 3 > _IN_MEMORY:
+            return None
+        return np.stack([read_square(path, self.size) for path in self.files])
+
+    def batch(self, indices: Sequence[int], *, mirror: bool = False) -> torch.Tensor:
+        """Pictures by index: float32 (n, 3, size, size) in -1..1, mirrored left to right when asked."""
+        if self._memory is None:
+            pixels = np.stack([read_square(self.files[i], self.size) for i in indices])
+        else:
+            pixels = self._memory[list(indices)]
+        batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        return batch.flip(3).contiguous() if mirror else batch.contiguous()

@@ -1,0 +1,219 @@
+"""What a training run is: one checked recipe file (YAML) says everything but the data and the output folder."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+RECIPES = Path(__file__).parent / "recipes"
+PredictionType = Literal["v_prediction", "epsilon"]
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class RecipeError(ValueError):
+    """A recipe cannot be used as it is; the message names the file, the key, the value and the remedy."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TokenizerSpec(_Section):
+    """A byte-level CLIP vocabulary, learnt from the captions. 514 is the least: 512 bytes and two markers."""
+
+    vocab_size: Annotated[int, Field(ge=514)] = 1200
+
+
+class TextEncoderSpec(_Section):
+    """`CLIPTextModel`; its width is the UNet's cross-attention width."""
+
+    hidden_size: Positive = 128
+    intermediate_size: Positive = 512
+    layers: Positive = 2
+    heads: Positive = 4
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "TextEncoderSpec":
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}")
+        return self
+
+
+class VaeSpec(_Section):
+    """`AutoencoderKL`; a latent's side is the image's divided by 2 for each entry of `channels` past the first."""
+
+    channels: Annotated[tuple[Positive, ...], Field(min_length=1)] = (16, 32, 64)
+    layers_per_block: Positive = 1
+    latent_channels: Positive = 4
+    norm_groups: Positive = 16
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the image along one side of a latent's pixel."""
+        return int(2 ** (len(self.channels) - 1))
+
+    @model_validator(mode="after")
+    def _groups_divide(self) -> "VaeSpec":
+        _check_groups(self.channels, self.norm_groups)
+        return self
+
+
+class UnetSpec(_Section):
+    """`UNet2DConditionModel`; `attention` says at which levels (from the finest) there is attention."""
+
+    channels: Annotated[tuple[Positive, ...], Field(min_length=1)] = (64, 96, 128)
+    attention: tuple[bool, ...] = (False, True, True)
+    layers_per_block: Positive = 1
+    head_dim: Positive = 32
+    norm_groups: Positive = 16
+
+    @model_validator(mode="after")
+    def _fits(self) -> "UnetSpec":
+        _check_groups(self.channels, self.norm_groups)
+        if len(self.attention) != len(self.channels):
+            raise ValueError(f"attention has {len(self.attention)} levels and channels {len(self.channels)}")
+        for width, attends in zip(self.channels, self.attention, strict=True):
+            if attends and width % self.head_dim:
+                raise ValueError(f"channels {width} is not a multiple of head_dim {self.head_dim}")
+        return self
+
+
+class _LoopSpec(_Section):
+    """What every stage of training has."""
+
+    steps: Annotated[int, Field(ge=0)]
+    batch_size: Positive = 32
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    warmup: Annotated[int, Field(ge=0)] = 100
+    lr_schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: Weight = 0.01
+    grad_clip: Annotated[float, Field(gt=0)] = 1.0
+    ema_decay: Fraction = 0.999
+    precision: Literal["float32", "bf16"] = "float32"
+    channels_last: bool = True
+    compile: bool = False
+    checkpoint_every: Positive = 500
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class VaeTrainingSpec(_LoopSpec):
+    """Image-only training of the autoencoder: weights of the loss's terms, each a mean over pixels or latents."""
+
+    steps: Annotated[int, Field(ge=0)] = 2000
+    batch_size: Positive = 16
+    parts: Literal["all", "decoder"] = "all"
+    l1: Weight = 1.0
+    mse: Weight = 0.0
+    edges: Weight = 1.0
+    kl: Weight = 1e-4
+    held_out: Positive = 64
+
+
+class UnetTrainingSpec(_LoopSpec):
+    """Training of the UNet (and the text encoder) to denoise latents under captions.
+
+    ``prediction_type`` None: what the checkpoint to start from was trained for, or v-prediction from scratch.
+    ``zero_terminal_snr`` None: as the checkpoint has it, or from scratch: on with v-prediction, off with epsilon.
+    ``horizontal_flip`` "swap" mirrors half of the images and exchanges the words left and right in their captions.
+    """
+
+    steps: Annotated[int, Field(ge=0)] = 4000
+    caption_dropout: Fraction = 0.1
+    prediction_type: PredictionType | None = None
+    min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
+    zero_terminal_snr: bool | None = None
+    train_text_encoder: bool = True
+    text_encoder_lr: Annotated[float, Field(gt=0)] | None = None
+    horizontal_flip: Literal["none", "swap"] = "none"
+    preview_every: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _terminal(self) -> "UnetTrainingSpec":
+        if self.prediction_type == "epsilon" and self.zero_terminal_snr:
+            raise ValueError(
+                "zero_terminal_snr needs prediction_type v_prediction: pure noise says nothing under epsilon"
+            )
+        return self
+
+
+class SdTrainingSpec(_Section):
+    """A recipe. The four model sections are used only when training starts from scratch."""
+
+    size: Positive = 64
+    tokenizer: TokenizerSpec = TokenizerSpec()
+    text_encoder: TextEncoderSpec = TextEncoderSpec()
+    vae: VaeSpec = VaeSpec()
+    unet: UnetSpec = UnetSpec()
+    vae_training: VaeTrainingSpec = VaeTrainingSpec()
+    training: UnetTrainingSpec = UnetTrainingSpec()
+    export_dtype: Literal["float16", "float32"] = "float16"
+    preview_prompts: tuple[str, ...] = ()
+    preview_steps: Positive = 20
+    preview_guidance: Weight = 2.0
+
+    @model_validator(mode="after")
+    def _size_divides(self) -> "SdTrainingSpec":
+        least = self.vae.factor * 2 ** (len(self.unet.channels) - 1)
+        if self.size % least:
+            raise ValueError(f"size {self.size} is not a multiple of {least}, which the VAE and UNet need")
+        return self
+
+
+def load_recipe(name_or_path: str | Path, *, overrides: tuple[str, ...] = ()) -> SdTrainingSpec:
+    """Read a recipe that ships ("tiny", "tiny-finetune") or a YAML file of one's own.
+
+    ``overrides`` are "key=value" with dots between the levels ("training.steps=100"); values are YAML.
+    Raises RecipeError.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = RECIPES / f"{name_or_path}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+            raise RecipeError(
+                f"no recipe {str(name_or_path)!r}; use one of {known}, or a path ending in .yaml"
+            )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not YAML: {error}") from error
+    content = {} if content is None else content
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: holds {type(content).__name__}; a recipe is a mapping of sections")
+    for override in overrides:
+        _override(content, override)
+    try:
+        return SdTrainingSpec.model_validate(content)
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(str(part) for part in fault['loc']) or 'recipe'}: {fault['msg']}"
+            + (f" (got {fault['input']!r})" if fault["loc"] else "")
+            for fault in error.errors()
+        ]
+        raise RecipeError(f"{path}: " + "; ".join(faults)) from None
+
+
+def _override(content: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"override {text!r}: write key=value, such as training.steps=100")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise RecipeError(f"override {text!r}: {section!r} is not a section of the recipe")
+    try:
+        content[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override {text!r}: the value is not YAML: {error}") from error
+
+
+def _check_groups(channels: tuple[int, ...], groups: int) -> None:
+    for width in channels:
+        if width % groups:
+            raise ValueError(f"channels {width} is not a multiple of norm_groups {groups}")
