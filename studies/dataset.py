@@ -9,7 +9,9 @@ search would be confirmed on pictures it has already seen.
 import hashlib
 import json
 import os
+import struct
 import tempfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,6 +20,8 @@ from typing import Any, Literal, get_args
 Pool = Literal["reference", "validation", "test"]
 POOLS: tuple[str, ...] = get_args(Pool)
 METADATA = "metadata.jsonl"
+# Formats that hold pixels only: some others (EPS) would start a program to be decoded.
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 
 _NAMES = ("category", "label", "center", "group")
 _REQUIRED = ("file_name", "text", *_NAMES, "pool")
@@ -275,10 +279,11 @@ def image_fault(path: Path) -> str | None:
     """Why a picture cannot be decoded to its last pixel; None if it can."""
     from PIL import Image
 
+    faults = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             image.load()
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
+    except (*faults, Image.DecompressionBombError) as error:
         return f"{type(error).__name__}: {error}"
     return None
 

@@ -1,4 +1,4 @@
-"""A cursor over one caption: it remembers the slips it met, and what would have been right where it stopped."""
+"""A cursor over one caption: it remembers the slips it met, and what it would have taken where it stopped."""
 
 import re
 from collections.abc import Sequence

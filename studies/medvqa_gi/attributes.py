@@ -1,9 +1,10 @@
 """What one caption of the challenge says, as values: :class:`Attributes`, and the words it may use.
 
-The challenge's captions each make one statement ("with 2 polyps", "containing the z-line"); a picture has about
-ten of them. Where a statement is a set (findings, instruments, sizes, Paris types, places), its members are kept
-in the one order given here, so that equal sets are equal values. Colours are kept in the order written: the same
-colours occur in many orders, so the order is the annotators' own and may carry which colour prevails.
+The challenge's captions each make one statement ("with 2 polyps", "containing the z-line"); a picture has
+about ten of them. Where a statement is a set (findings, instruments, sizes, Paris types, places), its members
+are kept in the one order given here, so that equal sets are equal values. Colours are kept in the order
+written: the same colours occur in many orders, so the order is the annotators' own and may say which colour
+prevails.
 """
 
 from dataclasses import dataclass, fields
@@ -44,7 +45,7 @@ MAX_COUNT = 99
 class CaptionError(ValueError):
     """A caption, or a set of attributes, outside the grammar.
 
-    ``caption`` is the whole caption, ``unread`` the part from which on it could not be read (in lower case) and
+    ``caption`` is the whole caption, ``unread`` the part from which on it could not be read (in lower case),
     ``expected`` what would have been right there; the first two are empty if the fault lies in attributes.
     """
 

@@ -12,11 +12,11 @@
               | "with " ( "a polyp" | "polyps" ) " of size " SIZES
     paris     = ( "a polyp" | "polyps" ) " of type " PARIS        (each as "paris is")
 
-The words in capitals are those of ``attributes``; a list is "a", "a and b" or "a, b and c", and "polyp" is written
-"a polyp". :func:`render_caption` writes exactly this. :func:`parse_caption` also reads the set's own slips ("an an",
-"lower-rigth", "snareandtube", "pink/red", "Pink findings", "< 5mm", ...) and says which it met. Colours keep their
-order; sets are put into their one order and are written in the order the challenge uses, so nothing but the slips
-is lost.
+The words in capitals are those of ``attributes``; a list is "a", "a and b" or "a, b and c", and "polyp" is
+written "a polyp". :func:`render_caption` writes exactly this. :func:`parse_caption` also reads the set's
+own slips ("an an", "lower-rigth", "snareandtube", "pink/red", "Pink findings", "< 5mm", ...) and says which
+it met. Colours keep their order; sets are put into their one order and are written in the order the
+challenge uses, so nothing but the slips is lost.
 """
 
 import re

@@ -1,0 +1,95 @@
+"""Writing a folder whole or not at all, and never over something else."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from studies.dataset import METADATA, DatasetError
+from studies.medvqa_gi.source import IMAGES
+
+REPORT = "prepare-report.json"
+
+
+def check_target(out: Path, source: Path, preparation: Mapping[str, Any]) -> None:
+    """``out`` must be new, empty or the result of the same preparation, nothing added; else DatasetError."""
+    here, there = out.resolve(), source.resolve()
+    if here.is_relative_to(there) or there.is_relative_to(here):
+        raise DatasetError(
+            f"{out}: and the source {source} lie one inside the other; choose a folder apart from it"
+        )
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise DatasetError(f"{out}: is a file; choose a new folder")
+    entries = {path.name for path in out.iterdir()}
+    if not entries:
+        return
+    remedy = "choose another folder, or delete this one"
+    if REPORT not in entries:
+        raise DatasetError(f"{out}: is not empty and holds no {REPORT}; {remedy}")
+    try:
+        before = json.loads((out / REPORT).read_text("utf-8"))["preparation"]
+        earlier = {key: before[key] for key in preparation}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{out / REPORT}: is not a report of a preparation ({error!r}); {remedy}"
+        ) from None
+    for key, value in preparation.items():
+        if earlier[key] != value:
+            raise DatasetError(f"{out}: was prepared with {key} {earlier[key]!r}, not {value!r}; {remedy}")
+    if added := entries - {IMAGES, METADATA, REPORT}:
+        raise DatasetError(
+            f"{out}: holds {sorted(added)[0]!r}, which the preparation did not write; {remedy}"
+        )
+    if added := _pictures(out) - _recorded(out):
+        raise DatasetError(
+            f"{out / IMAGES}: holds {sorted(added)[0]!r}, which the preparation did not write; {remedy}"
+        )
+
+
+def _pictures(out: Path) -> set[str]:
+    return {path.name for path in (out / IMAGES).iterdir()} if (out / IMAGES).is_dir() else set()
+
+
+def _recorded(out: Path) -> set[str]:
+    try:
+        lines = (out / METADATA).read_text("utf-8").splitlines()
+        return {Path(json.loads(line)["file_name"]).name for line in lines}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+@contextmanager
+def replaced_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder beside ``out`` that takes its place if the block ends well, else vanishes."""
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    old = work / "old"
+    new = work / "new"
+    try:
+        new.mkdir()
+        yield new
+        if out.exists():
+            out.rename(old)
+        try:
+            new.rename(out)
+        except BaseException:
+            if old.exists():
+                old.rename(out)
+            raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def link_or_copy(file: Path, to: Path) -> None:
+    """A hard link where the file system allows one, else a copy with the same bytes."""
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copyfile(file, to)
