@@ -7,9 +7,9 @@ The folder is open_clip's own ``local-dir:`` layout::
     tokenizer.json ...            a Hugging Face tokenizer, when text_cfg.hf_tokenizer_name is set
 
 In this layout open_clip takes the tokenizer from the folder whenever ``hf_tokenizer_name`` is not empty,
-whatever its value, so that a model with a vocabulary of its own needs no network. Without that key it takes its
-own built-in CLIP vocabulary, which needs none either. A text tower from transformers (``hf_model_name``) asks
-the hub for its configuration unless the folder holds it as ``config.json``.
+whatever its value, so that a model with a vocabulary of its own needs no network. Without that key it takes
+its own built-in CLIP vocabulary, which needs none either. A text tower from transformers (``hf_model_name``)
+asks the hub for its configuration unless the folder holds it as ``config.json``.
 """
 
 from __future__ import annotations
