@@ -1,0 +1,137 @@
+"""prompts.json: the confirmed prompts, with all that is needed to make every image again.
+
+The file holds no time and no machine's path, so two identical runs write identical bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from evaluation.estimate import Estimate
+from promptopt.config import StudyError
+from promptopt.runfolder import write_text
+
+DIGITS = 6  # significant digits of every number written
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EstimateEntry(_Model):
+    """An `Estimate` as written: value and interval rounded to 6 significant digits."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    method: str
+    status: Literal["ok", "unreliable", "undefined"]
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> EstimateEntry:
+        """From an Estimate, rounded."""
+        return cls(
+            value=_rounded(estimate.value),
+            low=_rounded(estimate.low),
+            high=_rounded(estimate.high),
+            n=estimate.n,
+            method=estimate.method,
+            status=estimate.status,
+        )
+
+    def estimate(self) -> Estimate:
+        """Back to an Estimate."""
+        return Estimate(**self.model_dump())
+
+
+class PromptEntry(_Model):
+    """One prompt. `search` is empty for the baseline and for prompts given by hand."""
+
+    rank: int
+    prompt: str
+    slots: dict[str, str] | None
+    weight: float
+    tied_with_first: bool
+    behind_first: EstimateEntry | None
+    search: dict[str, EstimateEntry]
+    confirmation: dict[str, EstimateEntry]
+
+
+class BaselineEntry(_Model):
+    """The plain prompt that the others are compared with, measured on the same seeds."""
+
+    prompt: str
+    search: dict[str, EstimateEntry]
+    confirmation: dict[str, EstimateEntry]
+
+
+class Network(_Model):
+    """A network by the address in the study file and the hash of its weights."""
+
+    uri: str
+    fingerprint: str
+
+
+class Seeds(_Model):
+    """Image seeds of both stages, in order, and the study's own."""
+
+    study: int
+    sampler: int
+    search: list[int]
+    confirmation: list[int]
+
+
+class PromptList(_Model):
+    """The whole file. `prompts` are in order of the confirmation score; `tied` names those that may be the best."""
+
+    format: Literal["promptopt-prompts"] = "promptopt-prompts"
+    version: Literal[1] = 1
+    study: str
+    category: str
+    baseline: BaselineEntry
+    prompts: list[PromptEntry]
+    tied: list[str]
+    weights_note: str
+    prompts_in_space: int
+    prompts_scored: int
+    generator: Network
+    encoder: Network
+    judge: Network | None
+    data: str
+    seeds: Seeds
+    settings: dict[str, Any]
+    versions: dict[str, str]
+
+
+def write_prompts(path: Path, prompts: PromptList) -> Path:
+    """Write atomically, in one canonical form."""
+    content = prompts.model_dump(mode="json")
+    return write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_prompts(path: str | Path) -> PromptList:
+    """Read and check a prompts.json.
+
+    Raises:
+        StudyError: missing, not JSON, or not in this format.
+    """
+    path = Path(path)
+    try:
+        return PromptList.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(
+            f"{path}: cannot be read ({error.strerror or error}). Run the study first."
+        ) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise StudyError(f"{path}: {key}: {first['msg']}. Run the study again to write it anew.") from error
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.{DIGITS}g}")

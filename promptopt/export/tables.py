@@ -1,0 +1,62 @@
+"""The tables of a run as CSV: one row a prompt, value, low, high, n and status of every metric."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from evaluation.estimate import Estimate
+from promptopt.confirm import Confirmed
+from promptopt.runfolder import write_text
+from promptopt.search import TrialRow
+
+_PARTS = ("value", "low", "high", "n", "status")
+
+
+def write_trials(path: Path, rows: Sequence[TrialRow]) -> Path:
+    """Every trial in order, with its slots (columns `slot:...`)."""
+    metrics = [{"score": row.score, **row.estimates} for row in rows]
+    slots = list(dict.fromkeys(name for row in rows for name in row.choice))
+    header = ["trial", "prompt", "duplicate_of", *(f"slot:{name}" for name in slots)]
+    heads = [
+        [row.number, row.prompt, "" if row.duplicate_of is None else row.duplicate_of]
+        + [row.choice.get(name, "") for name in slots]
+        for row in rows
+    ]
+    return _write(path, header, heads, metrics)
+
+
+def write_confirmation(
+    path: Path, confirmed: Sequence[Confirmed], baseline: Mapping[str, Estimate], prompt: str
+) -> Path:
+    """The confirmed prompts in order, then the baseline (rank empty)."""
+    header = ["rank", "prompt", "tied_with_first"]
+    heads: list[list[object]] = [[c.rank, c.prompt, c.tied] for c in confirmed]
+    metrics: list[Mapping[str, Estimate]] = [
+        {"score": c.score.estimate, **c.measurement.estimates} for c in confirmed
+    ]
+    return _write(path, header, [*heads, ["", prompt, ""]], [*metrics, baseline])
+
+
+def _write(
+    path: Path,
+    header: list[str],
+    heads: Sequence[Sequence[object]],
+    metrics: Sequence[Mapping[str, Estimate]],
+) -> Path:
+    names = list(dict.fromkeys(name for row in metrics for name in row))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*header, *(f"{name}:{part}" for name in names for part in _PARTS)])
+    for head, row in zip(heads, metrics, strict=True):
+        cells = [_cell(getattr(row[name], part)) if name in row else "" for name in names for part in _PARTS]
+        writer.writerow([*head, *cells])
+    return write_text(path, stream.getvalue())
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else value

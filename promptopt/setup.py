@@ -1,0 +1,347 @@
+"""Everything a study needs, opened and checked before the first image is made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+import promptopt
+from promptopt.config import PhantomSettings, StudyConfig, StudyError
+from promptopt.panel import SeedPanel, seed_panel
+from promptopt.search import ENUMERABLE
+from promptopt.template import PromptSpace, TemplateError, compile_template
+from studies.category import CATEGORIES, Category, CategoryError, load_category
+from studies.dataset import POOLS, Dataset, DatasetError, read_dataset
+
+if TYPE_CHECKING:
+    from evaluation.encoders import TextEncoder
+    from evaluation.judge import Judge
+    from generators.backend import Generator
+    from generators.request import ImageRequest
+
+_FEWEST = 4  # positives and negatives a pool needs for any estimate at all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A checked study.
+
+    Attributes:
+        space: the prompts; `candidates` lists them (prompt -> choice) when there are at most 20,000.
+        texts: class name -> fixed texts for the alignment; the category's own is `category.name`.
+        positives, negatives: the real images, all pools.
+        identity: all that decides the results; a run that is resumed must have the same.
+    """
+
+    config: StudyConfig
+    category: Category
+    space: PromptSpace
+    candidates: Mapping[str, Mapping[str, str]] | None
+    texts: Mapping[str, list[str]]
+    data: Dataset
+    positives: Dataset
+    negatives: Dataset
+    positive_name: str
+    generator: Generator
+    encoder: TextEncoder
+    judge: Judge | None
+    panel: SeedPanel
+    identity: Mapping[str, Any]
+
+    @property
+    def negative_prompt(self) -> str:
+        """What guidance leads away from, the same for every prompt."""
+        chosen = self.config.generator.negative_prompt
+        return self.category.negative_prompt if chosen is None else chosen
+
+    def request(self, prompt: str, seed: int) -> ImageRequest:
+        """One image of a prompt, with the study's generator settings."""
+        own = self.config.generator
+        return self.generator.request(
+            prompt,
+            seed,
+            negative_prompt=self.negative_prompt,
+            steps=own.steps,
+            guidance=own.guidance,
+            scheduler=own.scheduler,
+        )
+
+
+def prepare(
+    config: StudyConfig,
+    *,
+    store: Path,
+    device: str = "auto",
+    generator: Generator | None = None,
+    encoder: TextEncoder | None = None,
+    judge: Judge | None = None,
+) -> Setup:
+    """Open and check everything; the objects given replace those that the study file names.
+
+    Raises:
+        StudyError: anything missing, empty, contradictory, or a prompt over the generator's token limit.
+    """
+    where = config.source
+    category = open_category(config)
+    space = compile_space(category, where)
+    candidates = space.distinct(ENUMERABLE + 1) if space.size <= ENUMERABLE else None
+    _check_sampler(config, candidates)
+    data = _open_data(config, store)
+    name, positives, negatives = _split(config, category, data)
+    generator = generator or _open_generator(config, device)
+    _check_tokens(config, category, space, candidates, generator)
+    encoder = encoder or _open_encoder(config, device)
+    texts = _texts(category)
+    _check_texts(texts, encoder, where)
+    judge = judge or _open_judge(config, device)
+    if judge is not None and category.name not in judge.names["category"]:
+        raise StudyError(
+            f"{where}: judge: it does not know the category {category.name!r}, only "
+            f"{', '.join(judge.names['category'])}. Remove `judge`, or train one that does."
+        )
+    panel = seed_panel(
+        config.seed,
+        search_images=config.search.images,
+        confirm_images=config.confirm.images,
+        sampler=config.search.seed,
+    )
+    setup = Setup(
+        config=config,
+        category=category,
+        space=space,
+        candidates=candidates,
+        texts=texts,
+        data=data,
+        positives=positives,
+        negatives=negatives,
+        positive_name=name,
+        generator=generator,
+        encoder=encoder,
+        judge=judge,
+        panel=panel,
+        identity={},
+    )
+    try:
+        sample = asdict(setup.request(category.baseline, panel.search[0]))
+    except ValueError as error:  # a scheduler or size that the generator does not have
+        raise StudyError(f"{where}: generator: {error}") from error
+    object.__setattr__(setup, "identity", _identity(setup, sample))
+    return setup
+
+
+def open_category(config: StudyConfig) -> Category:
+    """The category: shipped by name, a YAML file, or written in the study file itself."""
+    chosen = config.category
+    try:
+        if isinstance(chosen, str):
+            return load_category(chosen if chosen in CATEGORIES else config.resolve(chosen))
+        return Category.model_validate(chosen)
+    except (CategoryError, ValueError, OSError) as error:
+        shown = repr(chosen) if isinstance(chosen, str) else "the mapping"
+        raise StudyError(
+            f"{config.source}: category: {shown} cannot be used: {error}\n"
+            f"Write one of {', '.join(CATEGORIES)}, the path of a category YAML, or its content."
+        ) from error
+
+
+def compile_space(category: Category, where: str) -> PromptSpace:
+    """The category's template with its wildcards."""
+    try:
+        return compile_template(category.template, category.wildcards)
+    except TemplateError as error:
+        raise StudyError(f"{where}: category {category.name}: template: {error}") from error
+
+
+def _check_sampler(config: StudyConfig, candidates: Mapping[str, Any] | None) -> None:
+    if config.search.sampler == "enumerate" and (
+        candidates is None or len(candidates) > config.search.trials
+    ):
+        count = "more than 20,000" if candidates is None else str(len(candidates))
+        raise StudyError(
+            f"{config.source}: search.sampler: 'enumerate' tries every prompt, and there are {count} for "
+            f"{config.search.trials} trials. Raise search.trials, or choose 'gp'."
+        )
+
+
+def _open_data(config: StudyConfig, store: Path) -> Dataset:
+    try:
+        if isinstance(config.data, str):
+            return read_dataset(config.resolve(config.data))
+        return phantom_data(config.data.phantom, store)
+    except DatasetError as error:
+        raise StudyError(f"{config.source}: data: {error}") from error
+
+
+def phantom_data(settings: PhantomSettings, store: Path) -> Dataset:
+    """The phantom data set in the store, written on first use; whole or not at all."""
+    version = promptopt.__version__
+    name = f"phantom-{settings.images}-{settings.seed}-{settings.size}-{version}"
+    parent = store / "data"
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = parent / name
+    with FileLock(parent / f".{name}.lock"):
+        if not folder.exists():
+            from studies.phantom import write_phantom
+
+            for leftover in parent.glob(f".{name}.partial-*"):  # of a killed process; we hold the lock
+                shutil.rmtree(leftover)
+            partial = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}.partial-"))
+            write_phantom(partial, images=settings.images, seed=settings.seed, size=settings.size)
+            partial.chmod(0o755)
+            partial.rename(folder)
+    return read_dataset(folder)
+
+
+def _split(config: StudyConfig, category: Category, data: Dataset) -> tuple[str, Dataset, Dataset]:
+    name = config.positives or category.name
+    categories = {record.category for record in data}
+    key = "category" if name in categories else "label"
+    chosen = [getattr(record, key) == name for record in data]
+    positives, negatives = (
+        Dataset(data.root, tuple(r for r, c in zip(data, chosen, strict=True) if c is side), data.fingerprint)
+        for side in (True, False)
+    )
+    if not len(positives):
+        labels = {record.label for record in data}
+        raise StudyError(
+            f"{config.source}: positives: no image of {data.root} has the category or label {name!r}. "
+            f"Categories there: {_list(categories)}; labels: {_list(labels)}."
+        )
+    for pool in POOLS:
+        for what, part in (("positive", positives), ("other", negatives)):
+            count = len(part.where(pool=pool))
+            if count < _FEWEST:
+                raise StudyError(
+                    f"{config.source}: data: {data.root}, pool {pool!r}: {count} {what} images (positive: {name!r}), "
+                    f"at least {_FEWEST} are needed. Add images, or assign the pools again."
+                )
+    return name, positives, negatives
+
+
+def _list(values: set[str]) -> str:
+    shown = sorted(values)[:20]
+    return ", ".join(shown) + (", ..." if len(values) > 20 else "")
+
+
+def _check_tokens(
+    config: StudyConfig,
+    category: Category,
+    space: PromptSpace,
+    candidates: Mapping[str, Mapping[str, str]] | None,
+    generator: Generator,
+) -> None:
+    if candidates is not None:
+        prompts = list(candidates)
+    else:  # too many to list: in each slot the option with the most tokens
+        longest = {s.name: max(s.options, key=generator.count_tokens) for s in space.slots}
+        prompts = [space.render(longest)]
+    chosen = config.generator.negative_prompt
+    negative = category.negative_prompt if chosen is None else chosen
+    limit = generator.max_tokens
+    for what, texts in (
+        ("prompts", prompts),
+        ("baseline prompts", [category.baseline]),
+        ("negative prompts", [negative]),
+    ):
+        counts = {text: generator.count_tokens(text) for text in texts}
+        long = {text: n for text, n in counts.items() if n > limit}
+        if long:
+            worst = max(long, key=lambda text: long[text])
+            scope = f"{len(long)} of {len(texts)}" if candidates is not None else "at least the longest"
+            raise StudyError(
+                f"{config.source}: category {category.name}: {scope} {what} exceed the generator's limit of {limit} "
+                f"tokens and would be cut off; the longest has {long[worst]}: {worst!r}. Shorten the options."
+            )
+
+
+def _texts(category: Category) -> dict[str, list[str]]:
+    texts = {category.name: list(category.texts)}
+    if category.name in CATEGORIES:
+        for other in CATEGORIES:
+            if other != category.name:
+                texts[other] = list(load_category(other).texts)
+    for name, lines in category.distractors.items():
+        texts.setdefault(name, list(lines))
+    if len(texts) < 2:
+        raise StudyError(
+            f"category {category.name}: distractors: none given, so alignment has nothing to compare with. "
+            "Add at least one class of texts that the images should not show."
+        )
+    return texts
+
+
+def _check_texts(texts: Mapping[str, list[str]], encoder: TextEncoder, where: str) -> None:
+    for name, lines in texts.items():
+        for text in lines:
+            count = encoder.count_tokens(text)
+            if count > encoder.context_length:
+                raise StudyError(
+                    f"{where}: category text of {name!r} has {count} tokens, the encoder reads "
+                    f"{encoder.context_length}: {text!r}. Shorten it, or choose another encoder."
+                )
+
+
+def _open_generator(config: StudyConfig, device: str) -> Generator:
+    from generators.backend import load
+    from generators.errors import GeneratorError
+
+    own = config.generator
+    try:
+        return load(config.resolve(own.uri), device=device, batch_size=own.batch_size)
+    except (GeneratorError, OSError) as error:
+        raise StudyError(f"{config.source}: generator.uri: {own.uri!r} cannot be loaded: {error}") from error
+
+
+def _open_encoder(config: StudyConfig, device: str) -> TextEncoder:
+    from evaluation.encoders import EncoderError, load_encoder
+
+    try:
+        return load_encoder(config.resolve(config.encoder), device=device)
+    except (EncoderError, OSError) as error:
+        raise StudyError(f"{config.source}: encoder: {config.encoder!r} cannot be loaded: {error}") from error
+
+
+def _open_judge(config: StudyConfig, device: str) -> Judge | None:
+    if config.judge is None:
+        return None
+    from evaluation.judge import JudgeError, load_judge
+
+    try:
+        return load_judge(config.resolve(config.judge), device=device)
+    except (JudgeError, OSError) as error:
+        raise StudyError(f"{config.source}: judge: {config.judge!r} cannot be loaded: {error}") from error
+
+
+def _identity(setup: Setup, sample: dict[str, Any]) -> dict[str, Any]:
+    """Settings and fingerprints that decide the results. Paths are absent: the same content elsewhere is equal."""
+    config = setup.config
+    drawn = {key: value for key, value in sample.items() if key not in ("prompt", "seed", "generator")}
+    return {
+        "category": setup.category.model_dump(mode="json"),
+        "texts": _digest(setup.texts),
+        "positives": setup.positive_name,
+        "data": setup.data.fingerprint,
+        "generator": {"fingerprint": setup.generator.fingerprint, **drawn},
+        "encoder": setup.encoder.fingerprint,
+        "judge": setup.judge.fingerprint if setup.judge is not None else None,
+        "search": {
+            "images": config.search.images,
+            "sampler": config.search.sampler,
+            "seed": config.search.seed,
+        },
+        "score": config.score.model_dump(mode="json"),
+        "confirm": config.confirm.model_dump(mode="json"),
+        "seed": config.seed,
+    }
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

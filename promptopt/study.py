@@ -1,0 +1,408 @@
+"""One study: ask, make images, measure, record; then confirm and write the results."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+import promptopt
+from evaluation.estimate import Estimate
+from evaluation.feature_store import FeatureStore
+from evaluation.metrics import alignment, median_bandwidth
+from evaluation.probe import fit_probe
+from generators.store import ImageStore, StoredImage
+from promptopt import runfolder
+from promptopt.config import StudyConfig, StudyError
+from promptopt.confirm import Confirmed, best_trials, confirm
+from promptopt.export import PromptList, write_confirmation, write_prompts, write_trials
+from promptopt.export.prompts import BaselineEntry, EstimateEntry, Network, PromptEntry, Seeds
+from promptopt.objective import Measurement, Objective, RealPool
+from promptopt.observer import Observer, StudyStart
+from promptopt.search import TrialLog, TrialRow, next_choice
+from promptopt.setup import Setup, prepare
+from promptopt.template import PromptSpace
+
+if TYPE_CHECKING:
+    from evaluation.encoders import TextEncoder
+    from evaluation.judge import Judge
+    from generators.backend import Generator
+
+_WEIGHTS_NOTE = (
+    "equal over the prompts tied with the first; weights fitted to the mixture are not computed yet"
+)
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a finished run made.
+
+    Attributes:
+        generated: images made now; 0 when everything was in the store.
+        seconds: wall time by phase ("prepare", "search", "confirm", "report", "total").
+    """
+
+    folder: Path
+    prompts_path: Path
+    report_path: Path
+    prompts: PromptList
+    generated: int
+    reused: int
+    trials_before: int
+    seconds: Mapping[str, float]
+
+    @property
+    def nothing_new(self) -> bool:
+        """True when the study had been finished before: no image was made and no prompt scored."""
+        return self.generated == 0 and self.trials_before == self.prompts.prompts_scored
+
+
+@dataclass(frozen=True)
+class StudyRows:
+    """What `show` found: `prompts` is None while the study is not finished."""
+
+    folder: Path
+    trials: tuple[TrialRow, ...]
+    prompts: PromptList | None
+
+
+def run_study(
+    config: StudyConfig,
+    *,
+    runs: Path,
+    store: Path,
+    observer: Observer | None = None,
+    device: str = "auto",
+    given: Sequence[str] = (),
+    generator: Generator | None = None,
+    encoder: TextEncoder | None = None,
+    judge: Judge | None = None,
+) -> StudyResult:
+    """Run, resume or extend a study, and write its results into `runs/<name>/`.
+
+    The run may be killed at any moment; the same call goes on and ends with the same prompts.json.
+
+    Args:
+        runs: folder of run folders.
+        store: folder of images and features, shared by all runs.
+        given: prompts to confirm besides the best ones (for comparisons).
+        generator, encoder, judge: used in place of those that the study file names.
+
+    Raises:
+        StudyError: something is missing or contradictory; raised before any image is made.
+    """
+    started = time.perf_counter()
+    observer = observer or Observer()
+    with runfolder.locked_run(Path(runs), config.name) as folder:
+        store = runfolder.writable_folder(Path(store), "the store")
+        observer.on_phase("checking the study, its data and its models")
+        setup = prepare(config, store=store, device=device, generator=generator, encoder=encoder, judge=judge)
+        runfolder.check_settings(folder, setup.identity)
+        runfolder.write_text(folder / runfolder.STUDY, _resolved(setup))
+        run = _Run(setup, folder=folder, store=store, observer=observer)
+        prepared = time.perf_counter()
+        run.search()
+        searched = time.perf_counter()
+        confirmed, fresh_baseline, own_score = run.confirm(given)
+        confirmed_at = time.perf_counter()
+        prompts = _prompt_list(setup, run, confirmed, fresh_baseline, own_score)
+        trials = run.log.rows
+        write_trials(folder / "trials.csv", trials)
+        write_confirmation(
+            folder / "confirmation.csv",
+            confirmed,
+            prompt=fresh_baseline.prompt,
+            baseline=fresh_baseline.estimates,
+        )
+        observer.on_phase("writing the report")
+        from promptopt.report import ReportInput, write_report
+
+        report = write_report(
+            folder / runfolder.REPORT,
+            ReportInput(
+                setup=setup,
+                prompts=prompts,
+                trials=tuple(trials),
+                confirmed=confirmed,
+                baseline=fresh_baseline,
+            ),
+        )
+        # Last, so that its presence means that the study is finished.
+        path = write_prompts(folder / runfolder.PROMPTS, prompts)
+        ended = time.perf_counter()
+        result = StudyResult(
+            folder=folder,
+            prompts_path=path,
+            report_path=report,
+            prompts=prompts,
+            generated=run.generated,
+            reused=run.reused,
+            trials_before=run.trials_before,
+            seconds={
+                "prepare": prepared - started,
+                "search": searched - prepared,
+                "confirm": confirmed_at - searched,
+                "report": ended - confirmed_at,
+                "total": ended - started,
+            },
+        )
+        observer.on_finish(result)
+        return result
+
+
+def show(run_folder: str | Path) -> StudyRows:
+    """The trials and results of a run folder, finished or not.
+
+    Raises:
+        StudyError: not a run folder.
+    """
+    folder = Path(run_folder)
+    database = folder / runfolder.DATABASE
+    if not database.is_file():
+        raise StudyError(f"{folder}: not a run folder, {runfolder.DATABASE} is missing. Run the study first.")
+    log = TrialLog(database)
+    path = folder / runfolder.PROMPTS
+    from promptopt.export import read_prompts
+
+    return StudyRows(folder, tuple(log.rows), read_prompts(path) if path.exists() else None)
+
+
+class _Run:
+    """The state of one call of `run_study`."""
+
+    def __init__(self, setup: Setup, *, folder: Path, store: Path, observer: Observer) -> None:
+        self.setup = setup
+        self.observer = observer
+        self.images = ImageStore(store / "images")
+        self.features = FeatureStore(store / "features.sqlite")
+        self.generated = 0
+        self.reused = 0
+        observer.on_phase("measuring the real images")
+        pools = {pool: self._real(pool) for pool in ("reference", "validation", "test")}
+        reference = pools["reference"]
+        build = partial(
+            Objective,
+            encoder=setup.encoder,
+            features=self.features,
+            class_weights=alignment.class_weights(setup.encoder, setup.texts),
+            target=setup.category.name,
+            probe=fit_probe(reference.features, reference.labels, seed=setup.panel.metrics),
+            bandwidth=median_bandwidth(reference.positives),
+            training_negatives=reference.negatives,
+            weights=setup.config.score,
+            seed=setup.panel.metrics,
+            judge=setup.judge,
+            judge_target=setup.category.name,
+        )
+        self.searching = build(distance_to=reference.positives, held_out=pools["validation"])
+        # The test pool is touched here alone, and only by confirmation.
+        self.confirming = build(distance_to=pools["test"].positives, held_out=pools["test"])
+        self.log = TrialLog(folder / runfolder.DATABASE)
+        self.trials_before = len(self.log.distinct)
+        self.baseline: Measurement | None = None
+
+    def _real(self, pool: str) -> RealPool:
+        parts = (part.where(pool=pool) for part in (self.setup.positives, self.setup.negatives))
+        return RealPool(*(self.features.features(self.setup.encoder, part.paths()) for part in parts))
+
+    def measure(self, prompt: str, *, seeds: Sequence[int], objective: Objective) -> Measurement:
+        """Images of the prompt for the seeds, from the store where they exist, and their numbers."""
+        requests = [self.setup.request(prompt, seed) for seed in seeds]
+        images = self.images.fetch(self.setup.generator, requests, on_image=self._count)
+        return objective.measure(prompt, images)
+
+    def _count(self, image: StoredImage, generated: bool) -> None:
+        self.generated += generated
+        self.reused += not generated
+        self.observer.on_image(generated)
+
+    def search(self) -> None:
+        """Score prompts until `search.trials` distinct ones are done or the space is exhausted."""
+        setup, log = self.setup, self.log
+        config = setup.config.search
+        target = config.trials if setup.candidates is None else min(config.trials, len(setup.candidates))
+        self.observer.on_start(
+            StudyStart(
+                name=setup.config.name,
+                category=setup.category.name,
+                prompts_in_space=setup.space.size,
+                trials=max(target, self.trials_before),
+                trials_done=self.trials_before,
+                images_per_trial=config.images,
+                prompts_to_confirm=setup.config.confirm.top,
+                images_per_confirmation=setup.config.confirm.images,
+            )
+        )
+        self.baseline = self.measure(
+            setup.category.baseline, seeds=setup.panel.search, objective=self.searching
+        )
+        scored = {row.prompt: row for row in log.distinct}
+        # A space no larger than the budget is tried in full: nothing is left for a model to choose.
+        everything = setup.candidates is not None and len(setup.candidates) <= config.trials
+        sampler = "enumerate" if everything else config.sampler
+        while len(scored) < target:
+            choice = next_choice(
+                setup.space,
+                log.rows,
+                sampler=sampler,
+                seed=setup.panel.sampler,
+                untried=None
+                if setup.candidates is None
+                else [choice for prompt, choice in setup.candidates.items() if prompt not in scored],
+            )
+            row = self._row(setup.space, choice, scored)
+            log.add(setup.space, row)
+            scored.setdefault(row.prompt, row)
+            if row.duplicate_of is None:
+                self.observer.on_trial(row, max(scored.values(), key=lambda r: r.value))
+
+    def _row(self, space: PromptSpace, choice: Mapping[str, str], scored: Mapping[str, TrialRow]) -> TrialRow:
+        prompt = space.render(choice)
+        known = scored.get(prompt)
+        if known is not None:
+            return TrialRow(
+                number=len(self.log.rows),
+                prompt=prompt,
+                choice=dict(choice),
+                score=known.score,
+                estimates=known.estimates,
+                duplicate_of=known.number,
+            )
+        assert self.baseline is not None
+        measurement = self.measure(prompt, seeds=self.setup.panel.search, objective=self.searching)
+        score = self.searching.score(measurement, self.baseline)
+        arrays = {**measurement.per_image, "score": score.per_image}
+        return TrialRow(
+            number=len(self.log.rows),
+            prompt=prompt,
+            choice=dict(choice),
+            score=score.estimate,
+            estimates=measurement.estimates,
+            per_image={name: tuple(float(v) for v in values) for name, values in arrays.items()},
+        )
+
+    def confirm(self, given: Sequence[str]) -> tuple[tuple[Confirmed, ...], Measurement, Estimate]:
+        """The ranking on fresh seeds, and the baseline's own fresh measurement and score (zero by definition)."""
+        setup = self.setup
+        fresh: Callable[[str], Measurement] = partial(
+            self.measure, seeds=setup.panel.confirmation, objective=self.confirming
+        )
+        baseline = fresh(setup.category.baseline)
+        rows = best_trials(self.log.rows, setup.config.confirm.top, without=setup.category.baseline)
+        if not rows and not given:
+            raise StudyError(
+                f"{setup.config.source}: the template has no prompt besides the baseline "
+                f"{setup.category.baseline!r}. Add options to it, or change the baseline."
+            )
+        confirmed = confirm(
+            rows,
+            objective=self.confirming,
+            measure=fresh,
+            baseline=baseline,
+            given=given,
+            on_done=self.observer.on_confirmation,
+        )
+        self.observer.on_confirmed(confirmed)
+        return confirmed, baseline, self.confirming.score(baseline, baseline).estimate
+
+
+def _prompt_list(
+    setup: Setup, run: _Run, confirmed: tuple[Confirmed, ...], baseline: Measurement, own_score: Estimate
+) -> PromptList:
+    assert run.baseline is not None
+    tied = [c.prompt for c in confirmed if c.tied]
+    entries = [
+        PromptEntry(
+            rank=c.rank,
+            prompt=c.prompt,
+            slots=dict(c.choice) if c.choice is not None else None,
+            weight=1.0 / len(tied) if c.tied else 0.0,
+            tied_with_first=c.tied,
+            behind_first=None if c.behind_first is None else EstimateEntry.of(c.behind_first),
+            search=_entries(c.search.score, c.search.estimates) if c.search is not None else {},
+            confirmation=_entries(c.score.estimate, c.measurement.estimates),
+        )
+        for c in confirmed
+    ]
+    config = setup.config
+    sampled = {key: value for key, value in setup.identity["generator"].items() if key != "fingerprint"}
+    return PromptList(
+        study=config.name,
+        category=setup.category.name,
+        baseline=BaselineEntry(
+            prompt=setup.category.baseline,
+            search=_entries(None, run.baseline.estimates),
+            confirmation=_entries(own_score, baseline.estimates),
+        ),
+        prompts=entries,
+        tied=tied,
+        weights_note=_WEIGHTS_NOTE,
+        prompts_in_space=setup.space.size,
+        prompts_scored=len(run.log.distinct),
+        generator=Network(uri=config.generator.uri, fingerprint=setup.generator.fingerprint),
+        encoder=Network(uri=config.encoder, fingerprint=setup.encoder.fingerprint),
+        judge=None
+        if setup.judge is None
+        else Network(uri=config.judge or setup.judge.uri, fingerprint=setup.judge.fingerprint),
+        data=setup.data.fingerprint,
+        seeds=Seeds(
+            study=config.seed,
+            sampler=setup.panel.sampler,
+            search=list(setup.panel.search),
+            confirmation=list(setup.panel.confirmation),
+        ),
+        settings={
+            "positives": setup.positive_name,
+            "generator": sampled,
+            "search": config.search.model_dump(mode="json"),
+            "score": config.score.model_dump(mode="json"),
+            "confirm": config.confirm.model_dump(mode="json"),
+        },
+        versions=_versions(),
+    )
+
+
+def _entries(score: Estimate | None, estimates: Mapping[str, Estimate]) -> dict[str, EstimateEntry]:
+    named = estimates if score is None else {"score": score, **estimates}
+    return {name: EstimateEntry.of(estimate) for name, estimate in named.items()}
+
+
+def _versions() -> dict[str, str]:
+    names = (
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "torch",
+        "diffusers",
+        "transformers",
+        "open_clip_torch",
+        "optuna",
+    )
+    found = {"promptopt": promptopt.__version__, "python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def _resolved(setup: Setup) -> str:
+    """The study file with every path absolute and the category written out: it runs from anywhere."""
+    config = setup.config
+    content: dict[str, Any] = config.model_dump(mode="json")
+    content["category"] = setup.category.model_dump(mode="json")
+    content["generator"]["uri"] = config.resolve(config.generator.uri)
+    content["encoder"] = config.resolve(config.encoder)
+    if config.judge is not None:
+        content["judge"] = config.resolve(config.judge)
+    if isinstance(config.data, str):
+        content["data"] = config.resolve(config.data)
+    return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))
