@@ -72,6 +72,10 @@ class DiffusionGenerator:
         self._embedding = lru_cache(maxsize=_CACHED_PROMPTS)(self._encode)
         self._counted = lru_cache(maxsize=8 * _CACHED_PROMPTS)(self.count_tokens)
         self._fitting_schedulers: set[str] = set()
+        try:
+            self.request("", 0)
+        except GeneratorError as error:
+            raise GeneratorError(f"{folder / 'promptopt.json'} does not fit the model: {error}") from error
 
     def __repr__(self) -> str:
         return f"DiffusionGenerator({self.uri!r}, device={str(self._device)!r}, dtype={self._dtype_name!r})"
@@ -254,7 +258,11 @@ def _load_pipeline(folder: Path, *, dtype: torch.dtype, device: torch.device) ->
             f"{folder}: the UNet takes the guidance scale as input (time_cond_proj_dim: a distilled model); "
             "take the model it was distilled from"
         )
-    return pipeline.to(device, dtype)
+    for module in (unet, vae, pipeline.text_encoder):
+        # Cast here, since diffusers calls the argument torch_dtype or dtype depending on its version, and by
+        # torch's own method, since diffusers' warns about layers kept in float32, of which there are none.
+        torch.nn.Module.to(module, dtype)
+    return pipeline.to(device)
 
 
 @contextmanager
