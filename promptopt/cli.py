@@ -15,9 +15,19 @@ _FLOORS = ("promptopt", "generators", "evaluation", "studies")
 
 def _is_expected(error: Exception) -> bool:
     """Errors that the project raises on purpose, and those of files: their message says it all."""
-    return isinstance(error, OSError) or any(
-        c.__module__.split(".")[0] in _FLOORS for c in type(error).__mro__
-    )
+    return isinstance(error, OSError) or any(_is_ours(base.__module__) for base in type(error).__mro__)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """A plain ValueError that came from the project's own code: most likely a value that it refused."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return type(error) is ValueError and trace is not None and _is_ours(trace.tb_frame.f_globals["__name__"])
+
+
+def _is_ours(module: str) -> bool:
+    return module.split(".")[0] in _FLOORS
 
 
 class _Root(TyperGroup):
@@ -31,13 +41,14 @@ class _Root(TyperGroup):
             _complain(f"Interrupted. Finished work is kept; to go on, run again: {again}", title="")
             raise typer.Exit(130) from None
         except Exception as error:
-            if ctx.params.get("debug") or not _is_expected(error):
+            if ctx.params.get("debug") or not (_is_expected(error) or _is_refusal(error)):
                 raise
             if isinstance(error, BrokenPipeError):
                 # The reader of a pipe went away (`| head`): nothing to say, and nowhere to say it.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 raise typer.Exit(1) from None
-            _complain(_message(error))
+            hint = "" if _is_expected(error) else "\n(promptopt --debug ... shows where)"
+            _complain(_message(error) + hint)
             raise typer.Exit(2) from None
 
 

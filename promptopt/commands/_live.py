@@ -29,12 +29,10 @@ class LiveStudy(Observer):
             console=self._console,
             transient=True,
         )
-        self._start: StudyStart | None = None
         self._begun = time.monotonic()
-        self._stage_begun = self._begun
-        self._stage: Any = None
-        self._stage_images = 0  # what the current bar has seen, stored ones included
-        self._stage_total = 0
+        self._running = self._begun  # when the first image could have come
+        self._images = 0  # of the whole study, confirmation included
+        self._task: Any = None
         self._generated = 0
         self._stored = 0
         self._best = ""
@@ -53,21 +51,21 @@ class LiveStudy(Observer):
 
     def on_start(self, start: StudyStart) -> None:
         """The search begins or goes on."""
-        self._start = start
         done = f", {start.trials_done} of them done" if start.trials_done else ""
         self._say(
             f"{start.name} ({start.category}): {start.prompts_in_space:,} prompts, "
             f"{start.trials} trials{done}, {start.images_per_trial} images each"
         )
-        # The baseline's images come before the first trial and are counted with the search.
-        left = start.trials - start.trials_done
-        self._begin("search", start.trials, start.trials_done, (left + 1) * start.images_per_trial)
+        # Both stages measure the baseline prompt besides their own.
+        self._images = (start.trials - start.trials_done + 1) * start.images_per_trial
+        self._images += (start.prompts_to_confirm + 1) * start.images_per_confirmation
+        self._running = time.monotonic()
+        self._task = self._bars.add_task("search", total=start.trials, completed=start.trials_done, note="")
 
     def on_image(self, generated: bool) -> None:
         """One image is at hand."""
         self._generated += generated
         self._stored += not generated
-        self._stage_images += 1
         self._refresh()
 
     def on_trial(self, row: "TrialRow", best: "TrialRow") -> None:
@@ -77,15 +75,14 @@ class LiveStudy(Observer):
             self._best = f"best {best.value:+.2f} {best.prompt}"
             self._say(f"trial {row.number + 1}: new best {best.value:+.2f}  {best.prompt}")
         if row.duplicate_of is None:
-            self._bars.advance(self._stage)
+            self._bars.advance(self._task)
         self._refresh()
 
     def on_confirmation(self, done: int, total: int, prompt: str) -> None:
         """A prompt has been measured on fresh seeds."""
-        if self._bars.tasks and self._bars.tasks[-1].description != "confirmation":
-            each = self._start.images_per_confirmation if self._start else 0
-            self._begin("confirmation", total, done, (total - done) * each)
-        self._bars.update(self._stage, completed=done)
+        if done == 1:
+            self._task = self._bars.add_task("confirmation", total=total, note="")
+        self._bars.update(self._task, completed=done)
         self._refresh()
 
     def on_confirmed(self, confirmed: "tuple[Confirmed, ...]") -> None:
@@ -100,23 +97,17 @@ class LiveStudy(Observer):
         made = f"{self._generated} images generated{rate}, {self._stored} from the store"
         self._say(f"done in {duration(took)}: {made}")
 
-    def _begin(self, name: str, total: int, done: int, images: int) -> None:
-        self._stage = self._bars.add_task(name, total=total, completed=done, note="")
-        self._stage_begun = time.monotonic()
-        self._stage_images = 0
-        self._stage_total = images
-
     def _refresh(self) -> None:
-        if self._stage is None:
+        if self._task is None:
             return
-        elapsed = max(time.monotonic() - self._stage_begun, 1e-6)
-        parts = [f"{self._generated / max(time.monotonic() - self._begun, 1e-6):.1f} images/s"]
-        if 0 < self._stage_images < self._stage_total:
-            left = elapsed / self._stage_images * (self._stage_total - self._stage_images)
-            parts.append(f"{duration(left)} left")
+        elapsed = max(time.monotonic() - self._running, 1e-6)
+        seen = self._generated + self._stored
+        parts = [f"{self._generated / elapsed:.1f} images/s"]
+        if seen < self._images:
+            parts.append(f"{duration(elapsed / max(seen, 1) * (self._images - seen))} left")
         if self._best:
             parts.append(self._best if len(self._best) <= _SHOWN else self._best[: _SHOWN - 1] + "…")
-        self._bars.update(self._stage, note=" · ".join(parts))
+        self._bars.update(self._task, note=" · ".join(parts))
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False)

@@ -24,16 +24,25 @@ def medvqa_gi_2024(
     source: Annotated[Path, typer.Argument(help="The challenge's folder: images/ and prompt-gt.csv.")],
     out: Out,
     center: Annotated[
-        str | None, typer.Option(help="Name of the hospital for every picture; default: not known.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Decides which group goes into which pool.")] = 0,
+        str, typer.Option(help="Hospital of the pictures for which none is listed.")
+    ] = "unknown",
+    seed: Annotated[int, typer.Option(min=0, help="Decides which group goes into which pool.")] = 0,
 ) -> None:
     """Prepare the MEDVQA-GI 2024 layout: groups near-duplicates and assigns pools by group."""
+    from promptopt.commands._progress import progress_bar
     from studies.medvqa_gi import prepare_2024
 
-    options = {} if center is None else {"center": center}
-    report = prepare_2024(source, out, seed=seed, **options)
+    with progress_bar("pictures") as bar:
+        task = bar.add_task("checking", total=None, note="")
+        report = prepare_2024(
+            source,
+            out,
+            center=center,
+            seed=seed,
+            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
     _print_report(report)
+    typer.echo(f"wrote {out}")
 
 
 @prepare.command("phantom")

@@ -24,10 +24,18 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 def sd(
     data: Data,
     out: Out,
-    recipe: Annotated[str, typer.Option(help="A recipe that ships, or a YAML file.")] = "tiny-finetune",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A recipe that ships, or a YAML file; default: tiny-finetune with --init, else tiny."
+        ),
+    ] = None,
     init: Annotated[
         str | None,
         typer.Option(help="Checkpoint to start from: embedded, a diffusers folder or hf:owner/name."),
+    ] = None,
+    vae: Annotated[
+        Path | None, typer.Option(help="Folder of a trained autoencoder; its training is then left out.")
     ] = None,
     changes: Set = None,
     device: Device = "auto",
@@ -37,10 +45,12 @@ def sd(
     from promptopt.commands._progress import TrainingBars
     from studies.dataset import read_dataset
 
-    spec = load_recipe(recipe, overrides=tuple(changes or ()))
+    spec = load_recipe(recipe or ("tiny-finetune" if init else "tiny"), overrides=tuple(changes or ()))
     dataset = read_dataset(data)
+    start = _pipeline_folder(init)
+    _flush_denormals()
     with TrainingBars() as bars:
-        folder = train_sd(spec, data=dataset, out=out, init=init, device=device, on_progress=bars)
+        folder = train_sd(spec, data=dataset, out=out, init=start, vae=vae, device=device, on_progress=bars)
     typer.echo(f"wrote {folder}")
 
 
@@ -48,12 +58,21 @@ def sd(
 def clip(
     data: Data,
     out: Out,
-    recipe: Annotated[str, typer.Option(help="A recipe that ships, or a YAML file.")] = "clip-finetune",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A recipe that ships, or a YAML file; default: clip-finetune with --init, else tiny-clip."
+        ),
+    ] = None,
     init: Annotated[
         str | None,
         typer.Option(
             help="Encoder to start from: embedded, a folder, open_clip:MODEL/WEIGHTS or hf:owner/name."
         ),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the tokenizer of a new encoder; default: open_clip's own."),
     ] = None,
     changes: Set = None,
     device: Device = "auto",
@@ -63,14 +82,18 @@ def clip(
     from promptopt.commands._progress import TrainingBars
     from studies.dataset import read_dataset
 
+    recipe = recipe or ("clip-finetune" if init else "tiny-clip")
     spec = load_recipe(recipe, changes=changes or ())
     if not isinstance(spec, ClipSpec):
         raise RecipeError(
             f"recipe {recipe!r} is of kind {spec.kind!r}; use it with 'promptopt train {spec.kind}'"
         )
     dataset = read_dataset(data)
+    _flush_denormals()
     with TrainingBars() as bars:
-        folder = train_clip(spec, data=dataset, out=out, init=init, device=device, on_progress=bars)
+        folder = train_clip(
+            spec, data=dataset, out=out, init=init, tokenizer=tokenizer, device=device, on_progress=bars
+        )
     typer.echo(f"wrote {folder}")
 
 
@@ -93,6 +116,24 @@ def judge(
             f"recipe {recipe!r} is of kind {spec.kind!r}; use it with 'promptopt train {spec.kind}'"
         )
     dataset = read_dataset(data)
+    _flush_denormals()
     with TrainingBars() as bars:
         folder = train_judge(spec, data=dataset, out=out, device=device, on_progress=bars)
     typer.echo(f"wrote {folder}")
+
+
+def _pipeline_folder(init: str | None) -> Path | None:
+    if init is None:
+        return None
+    from generators.backend import EMBEDDED, _from_hub
+
+    if init.startswith("hf:"):
+        return _from_hub(init, None)
+    return EMBEDDED if init == "embedded" else Path(init).expanduser()
+
+
+def _flush_denormals() -> None:
+    """Denormal numbers in Adam's moments cost a CPU up to a third of its speed."""
+    import torch
+
+    torch.set_flush_denormal(True)

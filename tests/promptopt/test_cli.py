@@ -1,0 +1,283 @@
+"""The command line: what a person at a terminal sees, and what a script gets as exit code."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from promptopt.cli import main
+
+runner = CliRunner()
+HEAVY = (
+    "torch",
+    "pandas",
+    "plotly",
+    "optuna",
+    "diffusers",
+    "transformers",
+    "open_clip",
+    "sklearn",
+    "rich",
+    "numpy",
+)
+
+
+def run(*arguments: object):
+    return runner.invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A prepared data set of 8 grey pictures, two categories."""
+    folder = tmp_path / "set"
+    (folder / "images").mkdir(parents=True)
+    lines = []
+    for index in range(8):
+        name = f"images/{index}.png"
+        Image.fromarray(np.full((20, 30, 3), index * 20, np.uint8)).save(folder / name)
+        lines.append(
+            {
+                "file_name": name,
+                "text": f"picture {index}",
+                "category": "polyps" if index % 2 else "normal",
+                "label": "polyp" if index % 2 else "normal",
+                "center": "north",
+                "group": f"g{index}",
+                "pool": ("reference", "validation", "test")[index % 3],
+            }
+        )
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from promptopt.cli import main\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit:\n    pass\n"
+        f"print('LOADED', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage:" in result.stdout
+    assert result.stdout.strip().splitlines()[-1] == "LOADED []"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["study"],
+        ["study", "run"],
+        ["study", "show"],
+        ["study", "schema"],
+        ["data"],
+        ["data", "prepare"],
+        ["data", "prepare", "medvqa-gi-2024"],
+        ["data", "prepare", "phantom"],
+        ["data", "check"],
+        ["data", "sheet"],
+        ["train", "sd"],
+        ["train", "clip"],
+        ["train", "judge"],
+        ["generate"],
+        ["template", "count"],
+        ["template", "sample"],
+        ["doctor"],
+    ],
+)
+def test_every_command_has_help(command):
+    result = run(*command, "--help")
+    assert result.exit_code == 0, result.output
+    assert "Usage:" in result.output
+
+
+def test_version():
+    from promptopt import __version__
+
+    assert run("--version").output == f"promptopt {__version__}\n"
+
+
+def test_template_count_and_sample_agree():
+    counted = run("template", "count", "a {red|pink} {big|small|} polyp")
+    assert counted.output.splitlines() == [
+        "slot1 (2): red | pink",
+        "slot2 (3): big | small | (nothing)",
+        "6 combinations",
+    ]
+    sampled = run("template", "sample", "a {red|pink} {big|small|} polyp", "-n", 20, "--seed", 3)
+    prompts = sampled.output.splitlines()
+    assert len(prompts) == 20
+    assert set(prompts) <= {f"a {c}{s} polyp" for c in ("red", "pink") for s in (" big", " small", "")}
+    again = run("template", "sample", "a {red|pink} {big|small|} polyp", "-n", 20, "--seed", 3)
+    assert again.output == sampled.output
+
+
+def test_template_from_a_file(tmp_path):
+    file = tmp_path / "template.txt"
+    file.write_text("a {red|pink}\npolyp\n")
+    assert run("template", "count", file).output.splitlines()[-1] == "2 combinations"
+
+
+@pytest.mark.parametrize("category", ["polyps", "landmarks", "instruments"])
+def test_template_of_a_category_that_ships(category):
+    result = run("template", "count", category)
+    assert result.exit_code == 0, result.output
+    assert int(result.output.split()[-2].replace(",", "")) > 100
+
+
+def test_errors_go_to_stderr_with_exit_code_2_and_no_traceback():
+    result = run("template", "count", "a {b|{c")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(
+        "Error: template, line 1, column 6: the brace that opens here is never closed"
+    )
+    assert "Traceback" not in result.stderr
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    from promptopt.template import TemplateError
+
+    assert isinstance(run("--debug", "template", "count", "}").exception, TemplateError)
+    monkeypatch.setenv("PROMPTOPT_DEBUG", "1")
+    assert isinstance(run("template", "count", "}").exception, TemplateError)
+    monkeypatch.setenv("PROMPTOPT_DEBUG", "0")
+    assert run("template", "count", "}").exit_code == 2
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch):
+    def broken(*_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("promptopt.template.compile_template", broken)
+    assert isinstance(run("template", "count", "a").exception, KeyError)
+
+
+def test_interruption_says_how_to_go_on(monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("promptopt.template.compile_template", interrupted)
+    monkeypatch.setattr(sys, "argv", ["promptopt", "template", "count", "two words"])
+    result = run("template", "count", "two words")
+    assert result.exit_code == 130
+    assert "run again: promptopt template count 'two words'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        (["template", "count", "nowhere.txt"], "nowhere.txt"),
+        (["template", "count", "nowhere.yaml"], "nowhere.yaml"),
+        (["data", "check", "nowhere"], "nowhere"),
+        (["data", "sheet", "nowhere", "x.png"], "nowhere"),
+        (["data", "prepare", "medvqa-gi-2024", "nowhere", "out"], "nowhere"),
+        (["study", "run", "nowhere.yaml"], "nowhere.yaml"),
+        (["study", "show", "nowhere"], "nowhere"),
+        (["generate", "nowhere", "a polyp", "--out", "out"], "nowhere"),
+        (["train", "sd", "--data", "nowhere", "--out", "out"], "nowhere"),
+        (["train", "sd", "--data", ".", "--out", "out", "--recipe", "no-such"], "no-such"),
+        (["train", "clip", "--data", "nowhere", "--out", "out"], "nowhere"),
+        (["train", "judge", "--data", "nowhere", "--out", "out"], "nowhere"),
+        (["train", "judge", "--data", ".", "--out", "out", "--recipe", "tiny-clip"], "promptopt train clip"),
+        (["train", "clip", "--data", ".", "--out", "out", "--set", "stepz=1"], "stepz"),
+    ],
+)
+def test_what_is_missing_is_named(command, named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*command)
+    assert result.exit_code == 2, result.output
+    assert named in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_check_counts(dataset):
+    result = run("data", "check", dataset)
+    assert result.exit_code == 0, result.output
+    assert "No faults found." in result.output
+    assert "polyp 4" in result.output
+    assert "north 8" in result.output
+
+
+def test_data_check_finds_a_truncated_picture(dataset):
+    file = dataset / "images" / "3.png"
+    file.write_bytes(file.read_bytes()[:60])
+    result = run("data", "check", dataset)
+    assert result.exit_code == 2
+    assert "3.png" in result.stderr
+
+
+def test_data_sheet_shows_every_category(dataset, tmp_path):
+    out = tmp_path / "new" / "sheet.png"
+    result = run("data", "sheet", dataset, out, "--per-category", 3, "--tile", 40)
+    assert result.exit_code == 0, result.output
+    with Image.open(out) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    # grey values 20 * index: even indices are normal, odd ones polyps; 3 tiles of each, 40 wide
+    shown = {int(v) for v in np.unique(pixels[..., 0]) if (pixels[..., 0] == v).sum() > 40 * 20} - {255}
+    assert len({v for v in shown if v % 40 == 0}) == 3
+    assert len({v for v in shown if v % 40 == 20}) == 3
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_data_sheet_refuses_an_unknown_pool(dataset, tmp_path):
+    result = run("data", "sheet", dataset, tmp_path / "s.png", "--pool", "train")
+    assert result.exit_code == 2
+    assert "'train'" in result.stderr
+
+
+def test_data_prepare_phantom(tmp_path):
+    result = run("data", "prepare", "phantom", tmp_path / "phantom", "--images", 12, "--size", 32)
+    assert result.exit_code == 0, result.output
+    assert len((tmp_path / "phantom" / "metadata.jsonl").read_text().splitlines()) == 12
+    assert run("data", "check", tmp_path / "phantom").exit_code == 0
+
+
+def test_schema_is_json():
+    schema = json.loads(run("study", "schema").output)
+    assert schema["additionalProperties"] is False
+    assert "search" in schema["properties"]
+
+
+def test_output_into_a_closed_pipe_is_no_error(tmp_path):
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    command = f"{sys.executable} -m promptopt.cli template sample '{{a|b}} c' -n 20000 | head -1"
+    result = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
+    )
+    assert result.stdout.strip() in ("a c", "b c")
+    assert result.stderr == ""
+
+
+def test_data_prepare_the_challenge_layout(tmp_path):
+    source = tmp_path / "source"
+    (source / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    lines = ["Prompt;Filename"]
+    for index in range(12):
+        pixels = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        name = f"picture{index}.jpg"
+        Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST).save(source / "images" / name)
+        lines.append(f"Generate an image containing a polyp.;{name}")
+    lines.append("Generate an image containing a polyp.;gone.jpg")
+    (source / "prompt-gt.csv").write_text("\n".join(lines) + "\n")
+    result = run("data", "prepare", "medvqa-gi-2024", source, tmp_path / "out", "--center", "north")
+    assert result.exit_code == 0, result.output
+    rows = {
+        line.strip("│ ").rsplit("│", 1)[0].strip(): line for line in result.output.splitlines() if "│" in line
+    }
+    assert "12" in rows["images"]
+    assert "1" in rows["left out: captions' files that do not exist"]
+    assert "12" in rows["center: north"]
+    assert run("data", "check", tmp_path / "out").exit_code == 0
+    (source / "prompt-gt.csv").write_text("\n".join(lines).replace(";", ",") + "\n")
+    wrong = run("data", "prepare", "medvqa-gi-2024", source, tmp_path / "again")
+    assert wrong.exit_code == 2
+    assert "prompt-gt.csv" in wrong.stderr
