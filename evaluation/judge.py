@@ -1,8 +1,8 @@
 """The judge: a small convolutional network that reads what a picture shows.
 
-It is no relative of the CLIP encoder that scores pictures during a search (another architecture, other targets, no
-text), so it can say whether the search found better pictures or only pictures that the encoder likes. It answers for
-pictures like those it was trained on; its card gives its accuracy there, head by head.
+It is no relative of the CLIP encoder that scores pictures during a search (another architecture, other
+targets, no text), so it can say whether the search found better pictures or only pictures that the encoder
+likes. It answers for pictures like those it was trained on; its card gives its accuracy there, head by head.
 """
 
 import hashlib
@@ -104,8 +104,8 @@ class _Residual(nn.Module):
 class JudgeNetwork(nn.Module):
     """A ResNet of three stages under one linear head for each question.
 
-    Takes float pictures (n, 3, s, s) in [0, 1]; gives logits, head -> (n, outputs). The pooled features see what is
-    there, the 4 x 4 map that is kept beside them sees where.
+    Takes float pictures (n, 3, s, s) in [0, 1]; gives logits, head -> (n, outputs). The pooled features see
+    what is there, the 4 x 4 map that is kept beside them sees where.
     """
 
     def __init__(self, config: JudgeConfig) -> None:
@@ -133,8 +133,9 @@ Array = NDArray[np.float64]
 class Reading:
     """What the judge reads in n pictures; float64 probabilities, columns in the order of ``Judge.names``.
 
-    Rows of ``category, kind, count, color, size, paris`` sum to one. ``location_probabilities`` (n, 9), ``text`` and
-    ``box`` (n,) are each a probability of its own: finding at this place, overlaid text, dark overlay box.
+    Rows of ``category, kind, count, color, size, paris`` sum to one. ``location_probabilities`` (n, 9),
+    ``text`` and ``box`` (n,) are each a probability of its own: finding at this place, overlaid text, dark
+    overlay box.
     """
 
     category_probabilities: Array
@@ -153,7 +154,8 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """A trained judge. ``fingerprint`` is the sha256 of its two files; ``names`` maps a head to its answers."""
+    """A trained judge. ``fingerprint`` is the sha256 of its two files; ``names`` maps a head to its
+    answers."""
 
     uri: str
     fingerprint: str
@@ -171,7 +173,8 @@ class Judge:
         }
 
     def read(self, images: Sequence[Image.Image], *, batch_size: int = 64) -> Reading:
-        """Read pictures of any size and mode; they are converted to RGB and resized to the judge's own size."""
+        """Read pictures of any size and mode; they are converted to RGB and resized to the judge's own
+        size."""
         parts: list[dict[str, Tensor]] = []
         with torch.inference_mode():
             for start in range(0, len(images), batch_size):
@@ -193,7 +196,8 @@ class Judge:
 
 
 def to_pixels(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """A picture as uint8 (size, size, 3), resized with Pillow's antialiased bicubic where it has another size."""
+    """A picture as uint8 (size, size, 3), resized with Pillow's antialiased bicubic where it has another
+    size."""
     image = image.convert("RGB")
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
@@ -210,6 +214,7 @@ def save_judge(folder: str | Path, network: JudgeNetwork, config: JudgeConfig) -
     }
     partial = folder / f".{WEIGHTS_FILE}.partial"
     save_file(tensors, partial, metadata={"format": "pt"})
+    partial.chmod(0o644)  # safetensors writes for the owner alone
     partial.replace(folder / WEIGHTS_FILE)
     (folder / CONFIG_FILE).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
     return folder
@@ -218,15 +223,16 @@ def save_judge(folder: str | Path, network: JudgeNetwork, config: JudgeConfig) -
 def load_judge(uri: str | Path = "embedded", *, device: str = "auto") -> Judge:
     """Load the judge that ships (``"embedded"``) or one from a folder that :func:`save_judge` wrote.
 
-    The weights lie on disk in float16 and are used in float32. Raises JudgeError naming the file and the fault.
+    The weights lie on disk in float16 and are used in float32. Raises JudgeError naming the file and the
+    fault.
     """
     folder = EMBEDDED if str(uri) == "embedded" else Path(uri)
     config_file, weights_file = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     for file in (config_file, weights_file):
         if not file.is_file():
             raise JudgeError(
-                f"{file}: no such file; a judge is 'embedded' or a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, "
-                "as 'python -m evaluation.training judge' writes it"
+                f"{file}: no such file; a judge is 'embedded' or a folder with {CONFIG_FILE} and "
+                f"{WEIGHTS_FILE}, as 'python -m evaluation.training judge' writes it"
             )
     try:
         config = JudgeConfig.model_validate_json(config_file.read_bytes())

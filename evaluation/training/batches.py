@@ -12,8 +12,8 @@ from evaluation.training.loop import rng_for
 class Batches:
     """Batches of row numbers; every epoch is a new permutation from (seed, epoch).
 
-    ``groups`` (n,), where given, names rows that are interchangeable (here: the same captions). The members of a
-    group are dealt out evenly over the epoch, so that a batch holds as few of them as can be.
+    ``groups`` (n,), where given, names rows that are interchangeable (here: the same captions). The members
+    of a group are dealt out evenly over the epoch, so that a batch holds as few of them as can be.
     """
 
     def __init__(self, rows: int, *, batch_size: int, seed: int, groups: Sequence[int] | None = None) -> None:
@@ -45,9 +45,9 @@ def draw_captions(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """One caption for each row, none of them twice; returns (rows kept, caption of each).
 
-    A row draws one of its captions at random; if a row before it has drawn the same caption, it takes its next one,
-    and if all of them are taken it sits this step out. A pair of equal captions would each be a false negative of the
-    other in the contrastive loss.
+    A row draws one of its captions at random; if a row before it has drawn the same caption, it takes its
+    next one, and if all of them are taken it sits this step out. A pair of equal captions would each be a
+    false negative of the other in the contrastive loss.
     """
     taken: set[int] = set()
     kept: list[tuple[int, int]] = []

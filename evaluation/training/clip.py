@@ -1,11 +1,11 @@
 """Trains a CLIP with open_clip's own models and loss, from a config or from weights that exist.
 
-**False negatives.** open_clip's ``ClipLoss`` takes every other pair of the batch for a negative. In a medical data set
-many pictures share a caption, and then it pushes a picture away from a caption that is true of it. The loss is left as
-it is; the batches are made so that no caption occurs in one of them twice: pictures with the same captions are dealt
-out evenly over an epoch, a picture whose drawn caption is taken draws another of its own, and one that has none left
-sits out that step (`evaluation.training.batches`). Captions that differ in words and agree in meaning remain, as in
-any CLIP training.
+**False negatives.** open_clip's ``ClipLoss`` takes every other pair of the batch for a negative. In a medical
+data set many pictures share a caption, and then it pushes a picture away from a caption that is true of it.
+The loss is left as it is; the batches are made so that no caption occurs in one of them twice: pictures with
+the same captions are dealt out evenly over an epoch, a picture whose drawn caption is taken draws another of
+its own, and one that has none left sits out that step (`evaluation.training.batches`). Captions that differ
+in words and agree in meaning remain, as in any CLIP training.
 """
 
 import hashlib
@@ -36,7 +36,8 @@ MAX_LOGIT_SCALE = math.log(100)
 
 @dataclass(frozen=True, kw_only=True)
 class _Start:
-    """A model to train, its tokenizer, and what is needed to save it; ``fingerprint`` names where it came from."""
+    """A model to train, its tokenizer, and what is needed to save it; ``fingerprint`` names where it came
+    from."""
 
     model: Any
     tokenizer: Any
@@ -57,12 +58,13 @@ def train_clip(
 ) -> Path:
     """Train on the reference pool, measure on the validation pool, and write a folder in open_clip's format.
 
-    Either the spec has a ``model`` (new weights; ``tokenizer`` is then a folder with a Hugging Face tokenizer, or None
-    for open_clip's own vocabulary of 49,408) or ``init`` is an encoder's address (a folder, ``open_clip:MODEL/TAG``,
-    ``hf:owner/name``). The same call continues a run that was cut, to the same weights bit by bit on a CPU; after the
-    end it changes nothing.
+    Either the spec has a ``model`` (new weights; ``tokenizer`` is then a folder with a Hugging Face
+    tokenizer, or None for open_clip's own vocabulary of 49,408) or ``init`` is an encoder's address (a
+    folder, ``open_clip:MODEL/TAG``, ``hf:owner/name``). The same call continues a run that was cut, to the
+    same weights bit by bit on a CPU; after the end it changes nothing.
 
-    Raises TrainingError if both or neither are given, the captions are all equal, or ``out`` holds another run.
+    Raises TrainingError if both or neither are given, the captions are all equal, or ``out`` holds another
+    run.
     """
     from evaluation.training.clip_figures import clip_figures, write_clip_card, zero_shot_texts
     from evaluation.training.figures import METRICS_FILE, write_metrics
@@ -73,7 +75,8 @@ def train_clip(
     texts = sorted({text for record in train for text in record.text})
     if len(texts) < 2:
         raise TrainingError(
-            f"{data.root}: pool 'reference' has {len(texts)} distinct captions; contrastive training needs two or more"
+            f"{data.root}: pool 'reference' has {len(texts)} distinct captions; "
+            "contrastive training needs two or more"
         )
     classes = zero_shot_texts(spec)
     start = _start(spec, init=init, tokenizer=tokenizer, device=device)
@@ -150,9 +153,9 @@ def train_clip(
 def encode_text(model: Any, tokens: Tensor) -> Tensor:
     """``model.encode_text(tokens, normalize=True)``, without the padding behind the longest text.
 
-    A causal text tower that pools at the end mark cannot see what stands behind it, so the columns after the last end
-    mark of the batch change nothing; captions are often half as long as the context, so this halves the tower's cost.
-    Any other text tower gets all of its columns.
+    A causal text tower that pools at the end mark cannot see what stands behind it, so the columns after the
+    last end mark of the batch change nothing; captions are often half as long as the context, so this halves
+    the tower's cost. Any other text tower gets all of its columns.
     """
     from open_clip.model import CLIP
     from open_clip.transformer import text_global_pool
@@ -174,7 +177,8 @@ def encode_text(model: Any, tokens: Tensor) -> Tensor:
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> tuple[Tensor, int]:
-    """Tokens (n, context) of the texts, and how many of the texts are longer than the context and were cut."""
+    """Tokens (n, context) of the texts, and how many of the texts are longer than the context and were
+    cut."""
     context = int(tokenizer.context_length)
     tokens = tokenizer(list(texts), context_length=context)
     longer = tokenizer(list(texts), context_length=context + 1)
@@ -189,25 +193,25 @@ def _clip_loss() -> Any:
 
 def _start(spec: ClipSpec, *, init: str | Path | None, tokenizer: str | Path | None, device: str) -> _Start:
     import open_clip
+    from open_clip.tokenizer import SimpleTokenizer
 
     if (init is None) == (spec.model is None):
         raise TrainingError(
-            "the recipe describes a new model, so 'init' has no use; leave it out, or take the recipe clip-finetune"
+            "the recipe describes a new model, so 'init' has no use; leave it out, or take clip-finetune"
             if init is not None
-            else "the recipe has no 'model': give the encoder to start from as 'init', or add a model to the recipe"
+            else "the recipe has no 'model': give the encoder to start from as 'init', or add a model to it"
         )
     if spec.model is not None:
         config = spec.model.model_dump(mode="python")
         folder = None if tokenizer is None else Path(tokenizer)
         digest = hashlib.sha256()
         if folder is None:
-            vocabulary: Any = open_clip.SimpleTokenizer(
-                context_length=config["text_cfg"].get("context_length", 77)
-            )
+            vocabulary: Any = SimpleTokenizer(context_length=config["text_cfg"].get("context_length", 77))
         else:
             vocabulary = _read_tokenizer(folder, config["text_cfg"].get("context_length", 77))
             inner = vocabulary.tokenizer
-            # the end mark need not be the highest id of a small vocabulary, as open_clip's default pooling assumes
+            # the end mark need not be the highest id of a small vocabulary, as open_clip's default pooling
+            # assumes
             config["text_cfg"] = {
                 "vocab_size": len(inner),
                 "pool_type": "eos",
@@ -233,7 +237,7 @@ def _start(spec: ClipSpec, *, init: str | Path | None, tokenizer: str | Path | N
     if tokenizer is not None:
         raise TrainingError("an encoder given as 'init' keeps its own tokenizer; leave 'tokenizer' out")
     encoder = load_encoder(str(init), device=device)
-    assert isinstance(encoder, OpenClipEncoder)  # noqa: S101 - narrows the type; load_encoder knows no other
+    assert isinstance(encoder, OpenClipEncoder)
     address = str(init)
     folder = None
     if address == "embedded" or not address.startswith(("open_clip:", "hf:")):
@@ -258,12 +262,12 @@ def _start(spec: ClipSpec, *, init: str | Path | None, tokenizer: str | Path | N
 
 
 def _read_tokenizer(folder: Path, context_length: int) -> Any:
-    import open_clip
+    from open_clip.tokenizer import HFTokenizer
 
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "vocab.txt")):
         raise TrainingError(f"{folder}: no tokenizer here; give a folder with tokenizer.json or vocab.json")
     try:
-        vocabulary = open_clip.HFTokenizer(str(folder), context_length=context_length)
+        vocabulary = HFTokenizer(str(folder), context_length=context_length)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise TrainingError(f"{folder}: not a tokenizer that transformers can read: {error}") from error
     for mark in ("eos_token_id", "pad_token_id"):
@@ -278,7 +282,8 @@ def _read_tokenizer(folder: Path, context_length: int) -> Any:
 
 
 def _decoder(model: Any) -> Any:
-    """The model's own preprocessing up to, and without, the normalisation; what comes out is exact in uint8."""
+    """The model's own preprocessing up to, and without, the normalisation; what comes out is exact in
+    uint8."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
     from torchvision.transforms import Compose
 

@@ -43,9 +43,10 @@ def clip_figures(
 ) -> "dict[str, Estimate]":
     """Retrieval and zero-shot figures over at most ``limit`` pictures of ``data``, evenly picked from it.
 
-    Retrieval takes the first caption of each picture: image to text asks whether it is among the k best of all
-    distinct captions, text to image whether a picture with that caption is among the k best pictures. Zero-shot takes
-    the pictures whose category is a class; the AUROC of a class is that of its log-odds against the other classes.
+    Retrieval takes the first caption of each picture: image to text asks whether it is among the k best of
+    all distinct captions, text to image whether a picture with that caption is among the k best pictures.
+    Zero-shot takes the pictures whose category is a class; the AUROC of a class is that of its log-odds
+    against the other classes.
     """
     records = list(data)
     if len(records) > limit:
@@ -90,8 +91,8 @@ def write_clip_card(
         folder,
         title="CLIP",
         purpose=(
-            "Image and text encoder in open_clip's format (`local-dir:`), for scoring pictures like those it was "
-            "trained on. Not a medical device: no clinical use."
+            "Image and text encoder in open_clip's format (`local-dir:`), for scoring pictures like those it "
+            "was trained on. Not a medical device: no clinical use."
         ),
         licence=spec.license,
         facts=[

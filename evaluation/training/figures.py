@@ -31,7 +31,8 @@ def share(hits: ArrayLike, *, level: float = 0.95) -> Estimate:
 
 
 def auroc(scores: NDArray[np.float64], positive: NDArray[np.bool_], *, level: float = 0.95) -> Estimate:
-    """Area under the ROC curve, with the interval of Hanley and McNeil (1982); undefined for one class only."""
+    """Area under the ROC curve, with the interval of Hanley and McNeil (1982); undefined for one class
+    only."""
     n_pos, n_neg = int(positive.sum()), int((~positive).sum())
     method = f"AUROC, Hanley-McNeil {level:.0%}"
     if n_pos == 0 or n_neg == 0:
@@ -41,7 +42,8 @@ def auroc(scores: NDArray[np.float64], positive: NDArray[np.bool_], *, level: fl
     q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
     rest = area * (1 - area) + (n_pos - 1) * (q1 - area**2) + (n_neg - 1) * (q2 - area**2)
     half = NormalDist().inv_cdf(0.5 + level / 2) * (max(rest, 0.0) / (n_pos * n_neg)) ** 0.5
-    # With no error seen the formula gives an interval of width zero; a handful of pictures cannot promise that.
+    # With no error seen the formula gives an interval of width zero; a handful of pictures cannot promise
+    # that.
     status: Any = "ok" if min(n_pos, n_neg) >= 10 and 0 < area < 1 else "unreliable"
     return Estimate(
         value=area,

@@ -1,4 +1,5 @@
-"""Trains the judge on the ``attributes`` of a data set: every head at once, unknown values left out of the loss."""
+"""Trains the judge on the ``attributes`` of a data set: every head at once, unknown values left out of the
+loss."""
 
 import hashlib
 import json
@@ -39,8 +40,8 @@ _OPEN_HEADS = ("color", "size", "paris")
 
 @dataclass(frozen=True)
 class Targets:
-    """What is true of n pictures: ``choices`` head -> int64 (n,), UNKNOWN where it is not known; ``flags`` head ->
-    float32 (n, columns), NaN where it is not known."""
+    """What is true of n pictures: ``choices`` head -> int64 (n,), UNKNOWN where it is not known; ``flags``
+    head -> float32 (n, columns), NaN where it is not known."""
 
     choices: Mapping[str, NDArray[np.int64]]
     flags: Mapping[str, NDArray[np.float32]]
@@ -56,8 +57,9 @@ def train_judge(
 ) -> Path:
     """Train on the reference pool, measure on the validation pool, and write a folder for ``load_judge``.
 
-    The same call continues a run that was cut, to the same weights bit by bit on a CPU; after the end it changes
-    nothing. Raises TrainingError if a pool is empty, a value has no name, or ``out`` holds another run.
+    The same call continues a run that was cut, to the same weights bit by bit on a CPU; after the end it
+    changes nothing. Raises TrainingError if a pool is empty, a value has no name, or ``out`` holds another
+    run.
     """
     from evaluation.training.figures import METRICS_FILE, write_metrics
 
@@ -114,7 +116,8 @@ def train_judge(
 
 
 def judge_loss(logits: Mapping[str, Tensor], targets: Targets, rows: NDArray[np.int64]) -> Tensor:
-    """Sum over the heads of the mean cross-entropy over the values that are known; 0 for a head without any."""
+    """Sum over the heads of the mean cross-entropy over the values that are known; 0 for a head without
+    any."""
     total = next(iter(logits.values())).sum() * 0
     for head in SOFTMAX_HEADS:
         wanted = torch.from_numpy(targets.choices[head][rows]).to(logits[head].device)
@@ -130,8 +133,8 @@ def judge_loss(logits: Mapping[str, Tensor], targets: Targets, rows: NDArray[np.
 
 
 def targets_of(records: Sequence[Record], config: JudgeConfig) -> Targets:
-    """The truth of records as numbers. None is "none" for color, size and paris, and unknown for the others; a key
-    that is left out is unknown. Raises TrainingError for a value that has no name in the config."""
+    """The truth of records as numbers. None is "none" for color, size and paris, and unknown for the others;
+    a key that is left out is unknown. Raises TrainingError for a value that has no name in the config."""
     choices = {head: np.full(len(records), UNKNOWN, dtype=np.int64) for head in SOFTMAX_HEADS}
     flags = {
         head: np.full((len(records), config.outputs(head)), np.nan, dtype=np.float32)
@@ -179,8 +182,8 @@ def _names(spec: JudgeSpec, train: Dataset) -> dict[str, tuple[str, ...]]:
 def judge_figures(folder: Path, valid: Dataset, targets: Targets) -> dict[str, Any]:
     """Accuracy of the judge as it lies on disk, per head, over the pictures whose value is known.
 
-    "soft" repeats category and kind on the same pictures blurred (sigma 0.8 pixels at 64 x 64) and with noise (SD
-    0.02), nearer to what a latent decoder gives.
+    "soft" repeats category and kind on the same pictures blurred (sigma 0.8 pixels at 64 x 64) and with noise
+    (SD 0.02), nearer to what a latent decoder gives.
     """
     from PIL import Image
 
@@ -228,8 +231,9 @@ def _write_judge_card(
         folder,
         title="Judge",
         purpose=(
-            "A small convolutional network that reads category, kind, count, places, colour, size, Paris class, text "
-            "and overlay box in a picture like those it was trained on. Not a medical device: no clinical use."
+            "A small convolutional network that reads category, kind, count, places, colour, size, Paris "
+            "class, text and overlay box in a picture like those it was trained on. "
+            "Not a medical device: no clinical use."
         ),
         licence=spec.license,
         facts=[

@@ -1,7 +1,7 @@
 """The loop both trainers run: warm-up and cosine learning rate, clipping, progress, exact resume.
 
-Nothing depends on where a run was cut: the order of the data follows from (seed, epoch), every other choice from
-(seed, step), and one file holds the weights, the optimiser and the counters.
+Nothing depends on where a run was cut: the order of the data follows from (seed, epoch), every other choice
+from (seed, step), and one file holds the weights, the optimiser and the counters.
 """
 
 import json
@@ -75,9 +75,11 @@ def run(
     after_step: Callable[[], None] | None = None,
     on_progress: OnProgress | None = None,
 ) -> float:
-    """Train ``module`` to ``spec.steps``, from the checkpoint in ``out`` if there is one; returns CPU seconds used.
+    """Train ``module`` to ``spec.steps``, from the checkpoint in ``out`` if there is one; returns CPU seconds
+    used.
 
-    ``identity`` names everything the run follows from; a checkpoint of another run is refused (TrainingError).
+    ``identity`` names everything the run follows from; a checkpoint of another run is refused
+    (TrainingError).
     """
     optimizer = make_optimizer(module, spec)
     file = out / CHECKPOINT
@@ -91,7 +93,8 @@ def run(
     for step in range(done, spec.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, spec)
-        # Layers that draw (dropout, patch dropout) use torch's global stream: tie it to the step, then put it back.
+        # Layers that draw (dropout, patch dropout) use torch's global stream: tie it to the step, then put it
+        # back.
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(int(rng_for(spec.seed, 99, step).integers(2**31)))
             loss = loss_at(step)
@@ -100,7 +103,8 @@ def run(
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
-                f"the loss is not finite at step {step + 1}; lower learning_rate ({spec.learning_rate}) and start anew"
+                f"the loss is not finite at step {step + 1}; lower learning_rate ({spec.learning_rate}) "
+                "and start anew"
             )
         nn.utils.clip_grad_norm_(module.parameters(), spec.gradient_clip)
         optimizer.step()
@@ -141,6 +145,7 @@ def _save(file: Path, module: nn.Module, optimizer: torch.optim.Optimizer, scala
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
     partial = file.with_name(f".{file.name}.partial")
     save_file(tensors, partial, metadata={"state": json.dumps(scalars)})
+    partial.chmod(0o644)
     partial.replace(file)
 
 

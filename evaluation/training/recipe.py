@@ -50,7 +50,8 @@ class ClipModel(BaseModel):
 
 
 class ClipSpec(_Spec):
-    """Contrastive training of an open_clip model, from ``model`` (new weights) or from ``init`` given at the call."""
+    """Contrastive training of an open_clip model, from ``model`` (new weights) or from ``init`` given at the
+    call."""
 
     kind: Literal["clip"] = "clip"
     model: ClipModel | None = None
@@ -97,13 +98,13 @@ _Loader.add_implicit_resolver(
 def load_recipe(name_or_path: str | Path, *, changes: Sequence[str] = ()) -> Spec:
     """Read a recipe that ships (by name, such as ``tiny-clip``) or a YAML file.
 
-    ``changes`` are ``key=value`` strings (``steps=10``, ``model.embed_dim=64``; values are YAML). Raises RecipeError
-    naming the file, the key and the bad value.
+    ``changes`` are ``key=value`` strings (``steps=10``, ``model.embed_dim=64``; values are YAML). Raises
+    RecipeError naming the file, the key and the bad value.
     """
     file = Path(name_or_path)
-    if not file.is_file():
+    if not file.is_file() and file.name == str(name_or_path):
         file = RECIPES / f"{name_or_path}.yaml"
-    if not file.is_file() or file.parent.resolve() != RECIPES.resolve() and not Path(name_or_path).is_file():
+    if not file.is_file():
         known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
         raise RecipeError(f"recipe {str(name_or_path)!r}: no such file; the recipes that ship are {known}")
     try:
