@@ -1,0 +1,5 @@
+"""`python -m promptopt`: the command line."""
+
+from promptopt.cli import main
+
+main()

@@ -1,0 +1,89 @@
+"""Make the embedded default: render the phantom, train the tiny Stable Diffusion, judge and CLIP, install.
+
+    python scripts/build_embedded.py [--work work/embedded] [--stage data|sd|judge|clip|install|all]
+
+Every stage goes on where it was killed. Two CPU cores take about two hours; a GPU is used where there is one.
+The networks see phantom renderings alone, no patient data.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from generators.folder import ModelDefaults
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES, SEED = 30_000, 7
+# What the tiny model looks best with; see scripts/bench/embedded_quality.py.
+DEFAULTS = ModelDefaults(steps=12, guidance=3.0, scheduler="dpmpp_2m")
+TARGETS = {
+    "sd": ROOT / "generators" / "embedded" / "sd",
+    "clip": ROOT / "evaluation" / "embedded" / "clip",
+    "judge": ROOT / "evaluation" / "embedded" / "judge",
+}
+LIMIT_MB = 25
+# Left out of the package: not read when the weights are loaded.
+JUNK = ("checkpoints", "stages", "previews", "log.jsonl", "*.partial", ".*")
+
+
+def promptopt(*arguments: object) -> None:
+    """Run the command line as a user would; its progress bars go to the terminal."""
+    command = [sys.executable, "-m", "promptopt", *map(str, arguments)]
+    print("$ promptopt", *arguments, flush=True)
+    subprocess.run(command, check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=ROOT / "work" / "embedded")
+    parser.add_argument("--stage", default="all", choices=["data", "sd", "judge", "clip", "install", "all"])
+    parser.add_argument("--workers", type=int, default=2, help="processes that render")
+    chosen = parser.parse_args()
+    work: Path = chosen.work
+    data = work / "phantom"
+
+    def wanted(stage: str) -> bool:
+        return chosen.stage in (stage, "all")
+
+    if wanted("data"):
+        promptopt(
+            *("data", "prepare", "phantom", data, "--images", IMAGES),
+            *("--seed", SEED, "--workers", chosen.workers),
+        )
+    if wanted("sd"):
+        promptopt("train", "sd", "--recipe", "tiny", "--data", data, "--out", work / "sd")
+    if wanted("judge"):
+        promptopt("train", "judge", "--data", data, "--out", work / "judge")
+    if wanted("clip"):
+        tokenizer = work / "sd" / "pipeline" / "tokenizer"
+        promptopt("train", "clip", "--data", data, "--out", work / "clip", "--tokenizer", tokenizer)
+    if wanted("install"):
+        install(work)
+
+
+def install(work: Path) -> None:
+    """Copy the three results into the packages and check their size."""
+    for name, source in (
+        ("sd", work / "sd" / "pipeline"),
+        ("clip", work / "clip"),
+        ("judge", work / "judge"),
+    ):
+        target = TARGETS[name]
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(*JUNK))
+    defaults = DEFAULTS.model_dump(exclude_none=True)
+    (TARGETS["sd"] / "promptopt.json").write_text(json.dumps(defaults, indent=2) + "\n", "utf-8")
+    files = [path for target in TARGETS.values() for path in target.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"embedded weights: {size:.1f} MB in {len(files)} files")
+    if size > LIMIT_MB:
+        raise SystemExit(f"the embedded weights may take {LIMIT_MB} MB at most")
+
+
+if __name__ == "__main__":
+    main()
