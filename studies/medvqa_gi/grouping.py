@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# Of the 255 bits of a hash; frames of one scene differ in fewer, other scenes in far more (127 on average).
-NEAR_BITS = 24
+# Of the 255 bits of a hash. Measured on 1,000 colonoscopy frames: a frame made smaller, brighter and saved at
+# JPEG quality 60 differs in at most 10 bits (30 for 128-pixel patches); two different frames differ in at least
+# 42, and in 114 at the median. A picture without any texture has too little to hash and may escape.
+NEAR_BITS = 32
 _SIDE = 64
 _KEPT = 16
 
@@ -20,7 +22,7 @@ def perceptual_hash(image: Image.Image) -> NDArray[np.bool_]:
     """
     from scipy.fft import dctn
 
-    grey = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    grey = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     low = dctn(np.asarray(grey, dtype=np.float64), norm="ortho")[:_KEPT, :_KEPT].ravel()[1:]
     return np.asarray(low > np.median(low), dtype=np.bool_)
 

@@ -1,7 +1,6 @@
 """The prepared data set: what is written is read back, and what is wrong is refused with its place."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,7 +144,7 @@ def test_missing_folder_and_file_say_what_to_do(tmp_path: Path) -> None:
 def test_a_link_out_of_the_folder_is_refused(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     outside = tmp_path_factory.mktemp("outside") / "secret.png"
     Image.new("RGB", (4, 4)).save(outside)
-    os.symlink(outside, root / "images/c.png")
+    (root / "images/c.png").symlink_to(outside)
     rewrite(root, file_name="images/c.png")
     with pytest.raises(DatasetError, match="link that leaves the folder"):
         read_dataset(root)
@@ -164,7 +163,10 @@ def test_truncated_pictures_are_found_when_asked(root: Path) -> None:
     ("records", "said"),
     [
         ([RECORD, RECORD], r"record 2: key 'file_name': 'images/a.png' was already used in .*record 1"),
-        ([RECORD, replace(OTHER, group="7")], r"group '7' is in 'test' here and in 'reference' in .*record 1"),
+        (
+            [RECORD, replace(OTHER, group="7")],
+            r"group '7' is in 'test' here and in 'reference' in .*record 1",
+        ),
         ([replace(RECORD, file_name="../x.png")], "write a path inside"),
         ([replace(RECORD, text=())], "key 'text'"),
         ([replace(RECORD, text="a caption")], "tuple of captions"),

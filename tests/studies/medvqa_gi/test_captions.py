@@ -51,14 +51,17 @@ def test_case_spaces_and_the_full_stop_do_not_change_the_meaning(attributes: Att
 
 @given(st.text(max_size=60) | st.text(max_size=30).map(lambda s: f"Generate an image with {s}"))
 def test_any_text_is_read_or_refused_in_words(text: str) -> None:
+    parsed = refused = None
     try:
         parsed = parse_caption(text)
     except CaptionError as error:
-        assert error.caption == text
-        assert error.expected
-        assert repr(error.unread) in str(error)
-    else:
+        refused = error
+    if parsed is not None:
         assert parse_caption(render_caption(parsed.attributes)).attributes == parsed.attributes
+    if refused is not None:
+        assert refused.caption == text
+        assert refused.expected
+        assert repr(refused.unread) in str(refused)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +148,7 @@ def test_colours_keep_their_order_and_places_do_not() -> None:
         ("Generate an image with a giraffe.", "a giraffe.", "a polyp of size"),
         ("Generate an image with 2 dogs.", "dogs.", "polyps"),
         ("Generate an image with 100 polyps.", "100 polyps.", "up to 99"),
-        ("Generate an image with ١ polyp.", "١ polyp.", "number"),
+        ("Generate an image with \u0661 polyp.", "\u0661 polyp.", "number"),
         ("Generate an image containing a polyp and dogs.", "dogs.", "ulcerative colitis"),
         ("Generate an image containing textbooks.", "books.", "the end"),
         ("Generate an image not containing a polyp.", "a polyp.", "green/black box artefact"),
@@ -167,7 +170,8 @@ def test_an_unknown_caption_names_what_could_not_be_read(caption: str, unread: s
 
 
 @pytest.mark.parametrize(
-    "attributes", [Attributes(), Attributes(text=True, procedure="colonoscopy"), Attributes(paris=("is",), text=False)]
+    "attributes",
+    [Attributes(), Attributes(text=True, procedure="colonoscopy"), Attributes(paris=("is",), text=False)],
 )
 def test_a_caption_states_exactly_one_thing(attributes: Attributes) -> None:
     with pytest.raises(CaptionError, match="one statement"):
