@@ -13,7 +13,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 
 from generators.training.checkpoint import load_checkpoint, save_checkpoint
-from generators.training.spec import _LoopSpec as LoopSpec
+from generators.training.spec import LoopSpec
 
 ADAM_BETAS = (0.9, 0.99)
 

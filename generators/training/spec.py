@@ -21,6 +21,12 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _check_groups(channels: tuple[int, ...], groups: int) -> None:
+    for width in channels:
+        if width % groups:
+            raise ValueError(f"channels {width} is not a multiple of norm_groups {groups}")
+
+
 class TokenizerSpec(_Section):
     """A byte-level CLIP vocabulary, learnt from the captions. 514 is the least: 512 bytes and two markers."""
 
@@ -81,7 +87,7 @@ class UnetSpec(_Section):
         return self
 
 
-class _LoopSpec(_Section):
+class LoopSpec(_Section):
     """What every stage of training has."""
 
     steps: Annotated[int, Field(ge=0)]
@@ -99,7 +105,7 @@ class _LoopSpec(_Section):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
-class VaeTrainingSpec(_LoopSpec):
+class VaeTrainingSpec(LoopSpec):
     """Image-only training of the autoencoder: weights of the loss's terms, each a mean over pixels or latents."""
 
     steps: Annotated[int, Field(ge=0)] = 2000
@@ -112,7 +118,7 @@ class VaeTrainingSpec(_LoopSpec):
     held_out: Positive = 64
 
 
-class UnetTrainingSpec(_LoopSpec):
+class UnetTrainingSpec(LoopSpec):
     """Training of the UNet (and the text encoder) to denoise latents under captions.
 
     ``prediction_type`` None: what the checkpoint to start from was trained for, or v-prediction from scratch.
@@ -211,9 +217,3 @@ def _override(content: dict[str, Any], text: str) -> None:
         content[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise RecipeError(f"override {text!r}: the value is not YAML: {error}") from error
-
-
-def _check_groups(channels: tuple[int, ...], groups: int) -> None:
-    for width in channels:
-        if width % groups:
-            raise ValueError(f"channels {width} is not a multiple of norm_groups {groups}")
