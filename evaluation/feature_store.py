@@ -125,7 +125,7 @@ class FeatureStore:
                 version = int(connection.execute("PRAGMA user_version").fetchone()[0])
                 if version not in (0, _VERSION):
                     raise FeatureStoreError(
-                        f"{self.path}: made by another version (layout {version}, this one reads {_VERSION}); "
+                        f"{self.path}: made by another version (layout {version}, here {_VERSION}); "
                         "delete it, and the features are computed again"
                     )
                 connection.execute(_SCHEMA)
@@ -148,11 +148,7 @@ class FeatureStore:
                 )
                 for image, checksum, vector in rows:
                     # a row that fails the check counts as missing and is written anew
-                    if (
-                        isinstance(vector, bytes)
-                        and len(vector) == 4 * encoder.dim
-                        and zlib.crc32(vector) == checksum
-                    ):
+                    if _intact(vector, checksum, encoder.dim):
                         found[image] = np.frombuffer(vector, dtype="<f4").astype(np.float32)
         except sqlite3.Error as error:
             raise self._failure(error) from error
@@ -182,6 +178,10 @@ class FeatureStore:
         return FeatureStoreError(f"{self.path}: {text}: {remedy}")
 
 
+def _intact(vector: object, checksum: int, dim: int) -> bool:
+    return isinstance(vector, bytes) and len(vector) == 4 * dim and zlib.crc32(vector) == checksum
+
+
 def _digest(path: Path) -> str:
     try:
         with path.open("rb") as file:
@@ -200,7 +200,8 @@ def _encode(encoder: Encoder, paths: Sequence[Path]) -> NDArray[np.float32]:
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
         raise FeatureStoreError(
-            f"{paths[bad[0]]}: {encoder.uri} gives a NaN or an infinity for it; look at the image, or leave it out"
+            f"{paths[bad[0]]}: {encoder.uri} gives a NaN or an infinity for it; "
+            "look at the image, or leave it out"
         )
     return rows
 

@@ -36,7 +36,8 @@ class Probe:
         x = check_features(features, "features")
         if x.shape[1] != len(self.mean):
             raise ValueError(
-                f"features have {x.shape[1]} columns, the probe was fitted on {len(self.mean)}; use the same encoder"
+                f"features have {x.shape[1]} columns, the probe was fitted on {len(self.mean)}; "
+                "use the same encoder"
             )
         return ((x - self.mean) / self.scale) @ self.coefficients + self.intercept
 
@@ -68,7 +69,8 @@ def fit_probe(features: ArrayLike, labels: ArrayLike, *, seed: int, strength: fl
     positives = int(y.sum())
     if min(positives, len(y) - positives) < 2:
         raise ValueError(
-            f"{positives} positive and {len(y) - positives} negative images; a probe needs two or more of each: "
+            f"{positives} positive and {len(y) - positives} negative images; "
+            "a probe needs two or more of each: "
             "add images of the missing class"
         )
     mean, scale = x.mean(axis=0), x.std(axis=0)
@@ -162,7 +164,8 @@ def synthetic_to_real(
         )
     if truth.all() or not truth.any():
         raise ValueError(
-            f"the {len(truth)} validation images are all of one class; add real images of the other to the pool"
+            f"the {len(truth)} validation images are all of one class; "
+            "add real images of the other to the pool"
         )
     if len(positives) < 2:
         return Estimate.undefined(0, method)

@@ -194,7 +194,9 @@ class OpenClipEncoder:
         """Features, shape (n, dim), float32, not normalised."""
         blocks = []
         for start in range(0, len(images), self.batch_size):
-            batch = torch.stack([self._transform(image) for image in images[start : start + self.batch_size]])
+            chunk = images[start : start + self.batch_size]
+            # palettes and transparency before the resize: interpolating them gives other colours
+            batch = torch.stack([self._transform(image.convert("RGB")) for image in chunk])
             with self._inference():
                 blocks.append(self._rows(self._model.encode_image(self._fill(batch)), len(batch)))
         return np.concatenate(blocks) if blocks else np.zeros((0, self.dim), dtype=np.float32)

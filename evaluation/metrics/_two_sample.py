@@ -13,9 +13,6 @@ from evaluation.estimate import Estimate, Status, check_level
 Matrix = NDArray[np.float64]
 Kernel = Callable[[Matrix, Matrix], Matrix]
 
-RELIABLE_FROM = 16
-"""Fewest images in either set for which the normal interval was seen to cover as it should."""
-
 BLOCK = 1024
 """Rows of the kernel matrix held at a time."""
 
@@ -40,7 +37,9 @@ def row_means(x: Matrix, y: Matrix, kernel: Kernel) -> RowMeans:
     return RowMeans(own, other)
 
 
-def u_statistic(x: Matrix, y: Matrix, kernel: Kernel, *, level: float, method: str) -> Estimate:
+def u_statistic(
+    x: Matrix, y: Matrix, kernel: Kernel, *, level: float, method: str, reliable_from: int
+) -> Estimate:
     """Unbiased MMD^2 between x (n, d) and y (m, d) with a normal interval.
 
     The variance is that of the first-order (Hájek) projection: 4 var(u) / n + 4 var(v) / m, where u_i is
@@ -56,5 +55,5 @@ def u_statistic(x: Matrix, y: Matrix, kernel: Kernel, *, level: float, method: s
     value = float(of_x.own.mean() + of_y.own.mean() - of_x.other.mean() - of_y.other.mean())
     variance = sum(4 * float(np.var(rows.own - rows.other, ddof=1)) / len(rows.own) for rows in (of_x, of_y))
     half = float(ndtri((1 + level) / 2)) * float(np.sqrt(variance))
-    status: Status = "ok" if n >= RELIABLE_FROM else "unreliable"
+    status: Status = "ok" if n >= reliable_from else "unreliable"
     return Estimate(value, value - half, value + half, n, method, status)

@@ -62,6 +62,7 @@ def _check_probabilities(p: NDArray[np.float64]) -> None:
     wrong = np.flatnonzero((p < 0).any(axis=1) | (np.abs(p.sum(axis=1) - 1) > 1e-3))
     if len(wrong):
         raise ValueError(
-            f"probabilities: row {wrong[0]} sums to {p[wrong[0]].sum():.6g} with least entry {p[wrong[0]].min():.6g}; "
+            f"probabilities: row {wrong[0]} sums to {p[wrong[0]].sum():.6g}, "
+            f"its least entry is {p[wrong[0]].min():.6g}; "
             "expected entries from 0 on that sum to 1 (a softmax, not logits)"
         )

@@ -53,13 +53,18 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
-@pytest.fixture(scope="session")
-def micro_clip_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
+def make_micro_clip(folder: Path) -> Path:
     """A two-layer CLIP with random weights, 32x32 images and its own vocabulary, in open_clip's layout."""
     from evaluation.encoders.open_clip import build_open_clip, save_open_clip
 
     model = build_open_clip(MICRO_CONFIG, seed=0)
-    return save_open_clip(tmp_path_factory.mktemp("micro_clip"), model, MICRO_CONFIG, tokenizer_folder)
+    return save_open_clip(folder, model, MICRO_CONFIG, write_tokenizer(folder))
+
+
+@pytest.fixture(scope="session")
+def micro_clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `make_micro_clip` writes."""
+    return make_micro_clip(tmp_path_factory.mktemp("micro_clip"))
 
 
 @pytest.fixture(scope="session")

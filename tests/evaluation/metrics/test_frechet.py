@@ -1,0 +1,113 @@
+"""The exact Fréchet distance against closed forms and against others' code."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluation.metrics import frechet
+from evaluation.metrics.frechet import frechet_distance
+
+
+def value(a: np.ndarray, b: np.ndarray) -> float:
+    estimate = frechet_distance(a, b)
+    assert estimate.value is not None
+    return estimate.value
+
+
+def textbook(a: np.ndarray, b: np.ndarray) -> float:
+    s, t = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = scipy.linalg.sqrtm(s @ t).real
+    return float(np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(s + t - 2 * root))
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n, m, d = draw(st.integers(2, 30)), draw(st.integers(2, 30)), draw(st.integers(1, 12))
+    scale = 10.0 ** draw(st.integers(-3, 3))
+    return scale * rng.normal(size=(n, d)), scale * (rng.normal(size=(m, d)) * 2 + 1), rng
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(400, 300, 8), (60, 400, 40), (200, 50, 30)])
+def test_equals_the_matrix_square_root_where_that_is_sound(n: int, m: int, d: int) -> None:
+    rng = np.random.default_rng(n)
+    a, b = rng.normal(size=(n, d)) @ rng.normal(size=(d, d)), rng.normal(size=(m, d)) + 0.3
+    assert value(a, b) == pytest.approx(textbook(a, b), rel=1e-8)
+
+
+def test_equals_clean_fid_on_one_feature_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    fid = pytest.importorskip("cleanfid.fid")
+    root = scipy.linalg.sqrtm
+
+    def with_disp(matrix: np.ndarray, disp: bool = True) -> object:  # SciPy 1.18 no longer takes disp
+        return root(matrix) if disp else (root(matrix), 0.0)
+
+    monkeypatch.setattr(fid.linalg, "sqrtm", with_disp)
+    rng = np.random.default_rng(5)
+    a, b = rng.gamma(2.0, size=(300, 20)), rng.gamma(2.5, size=(250, 20))
+    theirs = fid.frechet_distance(a.mean(0), np.cov(a, rowvar=False), b.mean(0), np.cov(b, rowvar=False))
+    assert value(a, b) == pytest.approx(theirs, rel=1e-8)
+
+
+def test_gaussians_of_known_moments() -> None:
+    rng = np.random.default_rng(0)
+
+    def exact_moments(n: int, mean: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+        x = rng.normal(size=(n, len(mean)))
+        x = x - x.mean(0)
+        whitened = x @ np.linalg.inv(np.linalg.cholesky(np.cov(x, rowvar=False))).T
+        return whitened * deviations + mean
+
+    mean, s, t = np.array([1.0, -2.0, 0.5]), np.array([1.0, 2.0, 0.1]), np.array([3.0, 1.0, 0.2])
+    a, b = exact_moments(50, np.zeros(3), s), exact_moments(80, mean, t)
+    assert value(a, b) == pytest.approx(np.sum(mean**2) + np.sum((s - t) ** 2), rel=1e-9)
+
+
+def test_rank_one_by_hand() -> None:
+    u, v = np.array([1.0, 0.0, 0.0]), np.array([0.6, 0.8, 0.0])
+    a, b = np.outer([-1.0, 1.0], u), np.outer([-2.0, 2.0], v)  # variances 2 along u and 8 along v
+    assert value(a, b) == pytest.approx(2 + 8 - 2 * np.sqrt(2 * 8) * 0.6)
+
+
+def test_both_ways_to_the_trace_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(size=(90, 12)), rng.normal(size=(40, 12)) * 2
+    results = []
+    for cheap in (0, 10**12):
+        monkeypatch.setattr(frechet, "_reduced_cost", lambda *_, cheap=cheap: cheap)
+        results.append(value(a, b))
+    assert results[0] == pytest.approx(results[1], rel=1e-10)
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs())
+def test_distance_properties(case: tuple[np.ndarray, np.ndarray, np.random.Generator]) -> None:
+    a, b, rng = case
+    distance = value(a, b)
+    size = float(np.abs(np.concatenate([a, b])).max()) ** 2 * a.shape[1]
+    assert distance >= 0
+    assert value(b, a) == pytest.approx(distance, rel=1e-7, abs=1e-10 * size)
+    assert value(a, a) == pytest.approx(0, abs=1e-10 * size)
+    rotation, _ = np.linalg.qr(rng.normal(size=(a.shape[1], a.shape[1])))
+    assert value(a @ rotation, b @ rotation) == pytest.approx(distance, rel=1e-7, abs=1e-10 * size)
+    assert value(rng.permutation(a), rng.permutation(b)) == pytest.approx(
+        distance, rel=1e-7, abs=1e-10 * size
+    )
+    assert value(a + 5.0, b + 5.0) == pytest.approx(distance, rel=1e-7, abs=1e-10 * (size + 25 * a.shape[1]))
+
+
+def test_float32_features_do_not_lose_it() -> None:
+    rng = np.random.default_rng(3)
+    a = (rng.normal(size=(64, 256)) + 100).astype(np.float32)
+    assert value(a, a) == pytest.approx(0, abs=1e-9)
+
+
+def test_status_follows_the_smaller_set() -> None:
+    rng = np.random.default_rng(4)
+    large, small = rng.normal(size=(2048, 4)), rng.normal(size=(2047, 4))
+    assert frechet_distance(large, large + 1).status == "ok"
+    assert frechet_distance(large, small).status == "unreliable"
+    assert frechet_distance(large, small).n == 2047
+    assert frechet_distance(large, small[:1]).status == "undefined"
