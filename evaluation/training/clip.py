@@ -129,7 +129,7 @@ def train_clip(
         on_progress=on_progress,
     )
     _save(out, start)
-    encoder = load_encoder(out, device=device)
+    encoder = _load(out, device)
     figures = clip_figures(encoder, data.where(pool="validation"), classes, limit=spec.validation_images)
     facts = {
         "identity": identity,
@@ -236,8 +236,7 @@ def _start(spec: ClipSpec, *, init: str | Path | None, tokenizer: str | Path | N
         )
     if tokenizer is not None:
         raise TrainingError("an encoder given as 'init' keeps its own tokenizer; leave 'tokenizer' out")
-    encoder = load_encoder(str(init), device=device)
-    assert isinstance(encoder, OpenClipEncoder)
+    encoder = _load(init, device)
     address = str(init)
     folder = None
     if address == "embedded" or not address.startswith(("open_clip:", "hf:")):
@@ -259,6 +258,15 @@ def _start(spec: ClipSpec, *, init: str | Path | None, tokenizer: str | Path | N
         tokenizer_folder=folder if has_own else None,
         fingerprint=encoder.fingerprint,
     )
+
+
+def _load(uri: str | Path | None, device: str) -> OpenClipEncoder:
+    # open_clip fills a model with random weights before it reads the file: keep the global stream out of it
+    with torch.random.fork_rng(devices=[]):
+        encoder = load_encoder(str(uri), device=device)
+    if not isinstance(encoder, OpenClipEncoder):
+        raise TrainingError(f"{uri}: not an open_clip model, so it cannot be trained here")
+    return encoder
 
 
 def _read_tokenizer(folder: Path, context_length: int) -> Any:

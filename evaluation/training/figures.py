@@ -57,7 +57,10 @@ def auroc(scores: NDArray[np.float64], positive: NDArray[np.bool_], *, level: fl
 
 def write_metrics(folder: Path, *, facts: Mapping[str, Any], figures: Mapping[str, Estimate]) -> Path:
     """Write ``metrics.json``: the facts of the run and its figures."""
-    content = {**facts, "figures": {name: estimate.to_json() for name, estimate in figures.items()}}
+    content = {
+        **facts,
+        "figures": {name: json.loads(estimate.to_json()) for name, estimate in figures.items()},
+    }
     partial = folder / f".{METRICS_FILE}.partial"
     partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     partial.replace(folder / METRICS_FILE)
