@@ -51,7 +51,7 @@ def confirm(
     given: Sequence[str] = (),
     on_done: Callable[[int, int, str], None] | None = None,
 ) -> tuple[Confirmed, ...]:
-    """Measure each prompt with `measure` (fresh seeds) and rank by the score against the baseline's fresh images.
+    """Measure each prompt with `measure` (fresh seeds); rank by the score against the baseline's images.
 
     Args:
         rows: the trials to confirm, from `best_trials`.

@@ -10,15 +10,12 @@ import numpy as np
 
 from evaluation.compare import paired_difference
 from evaluation.estimate import Estimate
-from evaluation.metrics import (
-    alignment,
-    diversity,
-    frechet_distance,
-    inception_score,
-    kid,
-    mmd,
-    mmd_contributions,
-)
+from evaluation.metrics import alignment
+from evaluation.metrics.diversity import diversity
+from evaluation.metrics.frechet import frechet_distance
+from evaluation.metrics.inception_score import inception_score
+from evaluation.metrics.kid import kid
+from evaluation.metrics.mmd import median_bandwidth, mmd, mmd_contributions
 from evaluation.probe import Probe, synthetic_to_real
 from promptopt.config import ScoreWeights, StudyError
 
@@ -31,8 +28,8 @@ if TYPE_CHECKING:
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 SIGNS = {"alignment": 1.0, "utility": 1.0, "distance": -1.0}  # distance: less is better
-# Features may differ in their last float32 digits between batch sizes. The score is rounded far above that, so
-# that such noise cannot send the search another way.
+# Features may differ in their last float32 digits between batch sizes. The score is rounded far above that,
+# so that such noise cannot send the search another way.
 _DECIMALS = 4
 
 
@@ -127,7 +124,7 @@ class Objective:
             names = list(self.judge.names["category"])
             right = reading.category_probabilities.argmax(axis=1) == names.index(str(self.judge_target))
             per_image["judge"] = right.astype(np.float64)
-            estimates["judge_accuracy"] = _share(right)
+            estimates["judge_accuracy"] = Estimate.of_proportion(int(right.sum()), len(right))
             probabilities = reading.kind_probabilities
         else:
             probabilities = alignment.probabilities(own, self.class_weights)
@@ -149,8 +146,9 @@ class Objective:
             unit = float(np.std(reference, ddof=1))
             if unit <= 1e-9 * max(1.0, float(np.abs(reference).max())):
                 raise StudyError(
-                    f"the baseline prompt {baseline.prompt!r} gives {len(reference)} images that are all equal in "
-                    f"{name}, so differences have no unit. Check the generator, or set score.{name} to 0."
+                    f"the baseline prompt {baseline.prompt!r} gives {len(reference)} images that are all "
+                    f"equal in {name}, so differences have no unit. Check the generator, or set "
+                    f"score.{name} to 0."
                 )
             total += sign * weight * (candidate.per_image[name] - reference) / unit
         total = np.round(total, _DECIMALS)
@@ -162,14 +160,18 @@ class Objective:
         return paired_difference(first.per_image, other.per_image)
 
 
-def _share(hits: np.ndarray) -> Estimate:
-    """Share of True with Wilson's 95 % interval, which stays honest at 0 and 1."""
-    n = len(hits)
-    if n == 0:
-        return Estimate.undefined(0, "Wilson interval")
-    z = 1.959963984540054
-    p = float(np.mean(hits))
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    low, high = max(0.0, float(centre - half)), min(1.0, float(centre + half))
-    return Estimate(value=p, low=min(low, p), high=max(high, p), n=n, method="Wilson interval", status="ok")
+def study_bandwidth(positives: np.ndarray, baseline: np.ndarray) -> float:
+    """Kernel width of a study, the same for every prompt: the larger of two median distances.
+
+    One is among the real positives, the other from them to the baseline's images. With the first alone, images
+    further from the reals than these are from each other lie where the kernel is flat: every prompt gets
+    the same distance, and its SD, the unit of the score, is next to nothing.
+
+    Args:
+        positives: features of real images, shape (m, dim).
+        baseline: features of the baseline prompt's images, shape (n, dim).
+    """
+    from scipy.spatial.distance import cdist
+
+    across = cdist(np.asarray(baseline, dtype=np.float64), np.asarray(positives, dtype=np.float64))
+    return max(median_bandwidth(positives), float(np.median(across)))

@@ -26,7 +26,7 @@ class StudyStart:
 
 
 class Observer:
-    """Receives events; every method does nothing unless overridden. An exception raised here stops the study."""
+    """Receives events; each method does nothing unless overridden. An exception from one stops the study."""
 
     def on_phase(self, text: str) -> None:
         """A step without a count has begun, e.g. reading the data."""

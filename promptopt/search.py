@@ -1,8 +1,8 @@
 """The search: which prompt to try next, and the record of what was tried.
 
-The next prompt is a pure function of the space, the completed trials and the seed. A trial enters the database
-in one transaction after its images are measured, so a killed run leaves nothing half done and goes on exactly
-where an uninterrupted one would be.
+The next prompt is a pure function of the space, the completed trials and the seed. A trial enters the
+database in one transaction after its images are measured, so a killed run leaves nothing half done and goes
+on exactly where an uninterrupted one would be.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def _from_trial(number: int, trial: Any) -> TrialRow:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Optuna's progress lines and experimental warnings out of the user's terminal, and put things back."""
+    """Keep Optuna's progress lines and experimental warnings out of the terminal; put things back after."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

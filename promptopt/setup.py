@@ -220,8 +220,9 @@ def _split(config: StudyConfig, category: Category, data: Dataset) -> tuple[str,
             count = len(part.where(pool=pool))
             if count < _FEWEST:
                 raise StudyError(
-                    f"{config.source}: data: {data.root}, pool {pool!r}: {count} {what} images (positive: {name!r}), "
-                    f"at least {_FEWEST} are needed. Add images, or assign the pools again."
+                    f"{config.source}: data: {data.root}, pool {pool!r}: {count} {what} images "
+                    f"(positive: {name!r}), at least {_FEWEST} are needed. Add images, or assign "
+                    "the pools again."
                 )
     return name, positives, negatives
 
@@ -257,8 +258,9 @@ def _check_tokens(
             worst = max(long, key=lambda text: long[text])
             scope = f"{len(long)} of {len(texts)}" if candidates is not None else "at least the longest"
             raise StudyError(
-                f"{config.source}: category {category.name}: {scope} {what} exceed the generator's limit of {limit} "
-                f"tokens and would be cut off; the longest has {long[worst]}: {worst!r}. Shorten the options."
+                f"{config.source}: category {category.name}: {scope} {what} exceed the generator's limit of "
+                f"{limit} tokens and would be cut off; the longest has {long[worst]}: {worst!r}. "
+                "Shorten the options."
             )
 
 
@@ -321,7 +323,7 @@ def _open_judge(config: StudyConfig, device: str) -> Judge | None:
 
 
 def _identity(setup: Setup, sample: dict[str, Any]) -> dict[str, Any]:
-    """Settings and fingerprints that decide the results. Paths are absent: the same content elsewhere is equal."""
+    """Settings and fingerprints that decide the results; no paths, as the same content elsewhere is equal."""
     config = setup.config
     drawn = {key: value for key, value in sample.items() if key not in ("prompt", "seed", "generator")}
     return {

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ import yaml
 import promptopt
 from evaluation.estimate import Estimate
 from evaluation.feature_store import FeatureStore
-from evaluation.metrics import alignment, median_bandwidth
+from evaluation.metrics import alignment
 from evaluation.probe import fit_probe
 from generators.store import ImageStore, StoredImage
 from promptopt import runfolder
@@ -24,7 +23,7 @@ from promptopt.config import StudyConfig, StudyError
 from promptopt.confirm import Confirmed, best_trials, confirm
 from promptopt.export import PromptList, write_confirmation, write_prompts, write_trials
 from promptopt.export.prompts import BaselineEntry, EstimateEntry, Network, PromptEntry, Seeds
-from promptopt.objective import Measurement, Objective, RealPool
+from promptopt.objective import Measurement, Objective, RealPool, study_bandwidth
 from promptopt.observer import Observer, StudyStart
 from promptopt.search import TrialLog, TrialRow, next_choice
 from promptopt.setup import Setup, prepare
@@ -184,39 +183,39 @@ class _Run:
         self.features = FeatureStore(store / "features.sqlite")
         self.generated = 0
         self.reused = 0
-        observer.on_phase("measuring the real images")
-        pools = {pool: self._real(pool) for pool in ("reference", "validation", "test")}
-        reference = pools["reference"]
-        build = partial(
-            Objective,
-            encoder=setup.encoder,
-            features=self.features,
-            class_weights=alignment.class_weights(setup.encoder, setup.texts),
-            target=setup.category.name,
-            probe=fit_probe(reference.features, reference.labels, seed=setup.panel.metrics),
-            bandwidth=median_bandwidth(reference.positives),
-            training_negatives=reference.negatives,
-            weights=setup.config.score,
-            seed=setup.panel.metrics,
-            judge=setup.judge,
-            judge_target=setup.category.name,
-        )
-        self.searching = build(distance_to=reference.positives, held_out=pools["validation"])
-        # The test pool is touched here alone, and only by confirmation.
-        self.confirming = build(distance_to=pools["test"].positives, held_out=pools["test"])
         self.log = TrialLog(folder / runfolder.DATABASE)
         self.trials_before = len(self.log.distinct)
-        self.baseline: Measurement | None = None
 
     def _real(self, pool: str) -> RealPool:
         parts = (part.where(pool=pool) for part in (self.setup.positives, self.setup.negatives))
         return RealPool(*(self.features.features(self.setup.encoder, part.paths()) for part in parts))
 
-    def measure(self, prompt: str, *, seeds: Sequence[int], objective: Objective) -> Measurement:
-        """Images of the prompt for the seeds, from the store where they exist, and their numbers."""
+    def _objectives(self, baseline: Sequence[StoredImage]) -> tuple[Objective, Objective]:
+        """The same yardstick twice: for the search, and for the confirmation against the test pool."""
+        setup = self.setup
+        reference, validation, test = (self._real(pool) for pool in ("reference", "validation", "test"))
+        own = self.features.features(setup.encoder, [image.path for image in baseline])
+        searching = Objective(
+            encoder=setup.encoder,
+            features=self.features,
+            class_weights=alignment.class_weights(setup.encoder, setup.texts),
+            target=setup.category.name,
+            probe=fit_probe(reference.features, reference.labels, seed=setup.panel.metrics),
+            distance_to=reference.positives,
+            bandwidth=study_bandwidth(reference.positives, own),
+            training_negatives=reference.negatives,
+            held_out=validation,
+            weights=setup.config.score,
+            seed=setup.panel.metrics,
+            judge=setup.judge,
+            judge_target=setup.category.name,
+        )
+        return searching, replace(searching, distance_to=test.positives, held_out=test)
+
+    def fetch(self, prompt: str, seeds: Sequence[int]) -> list[StoredImage]:
+        """Images of the prompt for the seeds, from the store where they exist."""
         requests = [self.setup.request(prompt, seed) for seed in seeds]
-        images = self.images.fetch(self.setup.generator, requests, on_image=self._count)
-        return objective.measure(prompt, images)
+        return self.images.fetch(self.setup.generator, requests, on_image=self._count)
 
     def _count(self, image: StoredImage, generated: bool) -> None:
         self.generated += generated
@@ -240,9 +239,9 @@ class _Run:
                 images_per_confirmation=setup.config.confirm.images,
             )
         )
-        self.baseline = self.measure(
-            setup.category.baseline, seeds=setup.panel.search, objective=self.searching
-        )
+        images = self.fetch(setup.category.baseline, setup.panel.search)
+        self.searching, self.confirming = self._objectives(images)
+        self.baseline = self.searching.measure(setup.category.baseline, images)
         scored = {row.prompt: row for row in log.distinct}
         # A space no larger than the budget is tried in full: nothing is left for a model to choose.
         everything = setup.candidates is not None and len(setup.candidates) <= config.trials
@@ -275,8 +274,7 @@ class _Run:
                 estimates=known.estimates,
                 duplicate_of=known.number,
             )
-        assert self.baseline is not None
-        measurement = self.measure(prompt, seeds=self.setup.panel.search, objective=self.searching)
+        measurement = self.searching.measure(prompt, self.fetch(prompt, self.setup.panel.search))
         score = self.searching.score(measurement, self.baseline)
         arrays = {**measurement.per_image, "score": score.per_image}
         return TrialRow(
@@ -289,11 +287,12 @@ class _Run:
         )
 
     def confirm(self, given: Sequence[str]) -> tuple[tuple[Confirmed, ...], Measurement, Estimate]:
-        """The ranking on fresh seeds, and the baseline's own fresh measurement and score (zero by definition)."""
+        """The ranking on fresh seeds, and the baseline's own fresh measurement and score (0 of course)."""
         setup = self.setup
-        fresh: Callable[[str], Measurement] = partial(
-            self.measure, seeds=setup.panel.confirmation, objective=self.confirming
-        )
+
+        def fresh(prompt: str) -> Measurement:
+            return self.confirming.measure(prompt, self.fetch(prompt, setup.panel.confirmation))
+
         baseline = fresh(setup.category.baseline)
         rows = best_trials(self.log.rows, setup.config.confirm.top, without=setup.category.baseline)
         if not rows and not given:
@@ -316,7 +315,6 @@ class _Run:
 def _prompt_list(
     setup: Setup, run: _Run, confirmed: tuple[Confirmed, ...], baseline: Measurement, own_score: Estimate
 ) -> PromptList:
-    assert run.baseline is not None
     tied = [c.prompt for c in confirmed if c.tied]
     entries = [
         PromptEntry(

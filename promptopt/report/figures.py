@@ -69,7 +69,7 @@ def slot_effects(effects: Sequence[OptionEffect]) -> str:
             marker={"color": _BLUE, "size": 8},
             error_x={**_bars([effect.mean for effect in own]), "color": _GREY, "width": 3},
             customdata=[[effect.trials, _hover(label(effect.option))] for effect in own],
-            hovertemplate="%{customdata[1]}<br>mean score %{x:.2f} over %{customdata[0]} prompts<extra></extra>",
+            hovertemplate="%{customdata[1]}<br>mean score %{x:.2f}, %{customdata[0]} prompts<extra></extra>",
             showlegend=False,
         )
     figure.add_vline(x=0, line={"color": _GREY, "dash": "dot"})

@@ -17,6 +17,7 @@ from promptopt.confirm import Confirmed
 from promptopt.objective import Measurement
 from promptopt.report import figures
 from promptopt.report.effects import option_effects
+from promptopt.report.metrics import METRICS
 from promptopt.runfolder import write_text
 from promptopt.search import TrialRow
 
@@ -37,36 +38,6 @@ class ReportInput:
     trials: tuple[TrialRow, ...]
     confirmed: tuple[Confirmed, ...]
     baseline: Measurement
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is shown and what it means."""
-
-    name: str
-    title: str
-    better: str
-    meaning: str
-
-
-METRICS = (
-    Metric("score", "Score", "higher", "Weighted sum of the differences of alignment, utility and distance from the "
-           "baseline prompt's images on the same seeds, each in standard deviations of the baseline's images."),
-    Metric("judge_accuracy", "Judge accuracy", "higher", "Share of images in which an independent network, which took "
-           "no part in the search, sees the right category."),
-    Metric("alignment", "Alignment", "higher", "Log-odds that the encoder matches the image to the category's fixed "
-           "texts and not to those of other categories or distractors."),
-    Metric("utility", "Utility", "higher", "Log-odds of the category by a linear classifier trained on real images."),
-    Metric("synthetic_to_real", "Synthetic-to-real accuracy", "higher", "Accuracy on real images of a linear "
-           "classifier whose positive training images are this prompt's synthetic ones."),
-    Metric("mmd", "MMD", "lower", "Squared maximum mean discrepancy (RBF kernel) to the real images of the category."),
-    Metric("kid", "KID", "lower", "Kernel distance to the real images of the category, unbiased."),
-    Metric("frechet", "Fréchet distance", "lower", "Distance of two Gaussians fitted to the features. Unreliable at "
-           "these numbers of images: it favours prompts whose images are all alike."),
-    Metric("inception_score", "Inception score", "higher", "Sharpness and spread of a classifier's answers; for one "
-           "category at a time a low value is no fault."),
-    Metric("diversity", "Diversity", "higher", "How different the images of one prompt are from each other."),
-)  # fmt: skip
 
 
 def write_report(path: Path, content: ReportInput) -> Path:
@@ -155,8 +126,8 @@ def _judge_sentence(prompts: PromptList) -> str | None:
     if best is None or base is None or best.value is None or base.value is None:
         return None
     return (
-        f"An independent network that took no part in the search sees the right category in {best.value:.0%} of the "
-        f"best prompt's images, and in {base.value:.0%} of the baseline's."
+        f"An independent network that took no part in the search sees the right category in {best.value:.0%} "
+        f"of the best prompt's images, and in {base.value:.0%} of the baseline's."
     )
 
 
