@@ -40,15 +40,19 @@ def sd(
     changes: Set = None,
     device: Device = "auto",
 ) -> None:
-    """Train or fine-tune Stable Diffusion; OUT becomes a diffusers pipeline folder."""
-    from generators.training import load_recipe, train_sd
+    """Train or fine-tune Stable Diffusion; OUT/pipeline becomes a diffusers pipeline folder."""
+    from generators.training import load_recipe
     from promptopt.commands._progress import TrainingBars
     from studies.dataset import read_dataset
 
     spec = load_recipe(recipe or ("tiny-finetune" if init else "tiny"), overrides=tuple(changes or ()))
     dataset = read_dataset(data)
+    # From here on it takes seconds to load the libraries; a fault above shows at once.
+    from generators.training import train_sd
+
     start = _pipeline_folder(init)
     _flush_denormals()
+    _no_foreign_bars()
     with TrainingBars() as bars:
         folder = train_sd(spec, data=dataset, out=out, init=start, vae=vae, device=device, on_progress=bars)
     typer.echo(f"wrote {folder}")
@@ -78,7 +82,7 @@ def clip(
     device: Device = "auto",
 ) -> None:
     """Train or fine-tune a CLIP encoder; OUT becomes a folder in open_clip's format."""
-    from evaluation.training import ClipSpec, RecipeError, load_recipe, train_clip
+    from evaluation.training import ClipSpec, RecipeError, load_recipe
     from promptopt.commands._progress import TrainingBars
     from studies.dataset import read_dataset
 
@@ -89,6 +93,8 @@ def clip(
             f"recipe {recipe!r} is of kind {spec.kind!r}; use it with 'promptopt train {spec.kind}'"
         )
     dataset = read_dataset(data)
+    from evaluation.training import train_clip
+
     _flush_denormals()
     with TrainingBars() as bars:
         folder = train_clip(
@@ -106,7 +112,7 @@ def judge(
     device: Device = "auto",
 ) -> None:
     """Train a judge, which reads attributes off an image, on a data set that states them (the phantom)."""
-    from evaluation.training import JudgeSpec, RecipeError, load_recipe, train_judge
+    from evaluation.training import JudgeSpec, RecipeError, load_recipe
     from promptopt.commands._progress import TrainingBars
     from studies.dataset import read_dataset
 
@@ -116,6 +122,8 @@ def judge(
             f"recipe {recipe!r} is of kind {spec.kind!r}; use it with 'promptopt train {spec.kind}'"
         )
     dataset = read_dataset(data)
+    from evaluation.training import train_judge
+
     _flush_denormals()
     with TrainingBars() as bars:
         folder = train_judge(spec, data=dataset, out=out, device=device, on_progress=bars)
@@ -137,3 +145,12 @@ def _flush_denormals() -> None:
     import torch
 
     torch.set_flush_denormal(True)
+
+
+def _no_foreign_bars() -> None:
+    """The libraries' own bars (one for each file written) would tear ours apart."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()

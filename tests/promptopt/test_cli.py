@@ -281,3 +281,35 @@ def test_data_prepare_the_challenge_layout(tmp_path):
     wrong = run("data", "prepare", "medvqa-gi-2024", source, tmp_path / "again")
     assert wrong.exit_code == 2
     assert "prompt-gt.csv" in wrong.stderr
+
+
+def test_generate_goes_through_the_store(tmp_path):
+    from tests.generators.micro import build_micro_pipeline
+
+    model = build_micro_pipeline(tmp_path / "model")
+    out = tmp_path / "out"
+    first = run("generate", model, "a polyp", "--out", out, "--count", 2, "--steps", 2, "--seed", 5)
+    assert first.exit_code == 0, first.output
+    assert "2 generated, 0 from the store" in first.stdout
+    assert "seed 5: " in first.stdout
+    assert "seed 6: " in first.stdout
+    more = run("generate", model, "a polyp", "--out", out, "--count", 3, "--steps", 2, "--seed", 5)
+    assert "1 generated, 2 from the store" in more.stdout
+    with Image.open(out / "sheet.png") as sheet:
+        assert sheet.width > 3 * 128
+    too_long = run("generate", model, "x" * 500, "--out", tmp_path / "never")
+    assert too_long.exit_code == 2
+    assert "limit of 77" in too_long.stderr
+    assert not (tmp_path / "never").exists()
+
+
+def test_train_judge_from_a_recipe_with_changes(tmp_path):
+    assert run("data", "prepare", "phantom", tmp_path / "data", "--images", 60, "--size", 32).exit_code == 0
+    changes = ("steps=2", "batch_size=4", "image_size=32", "widths=[4,4,4,4]", "hidden=8")
+    arguments = [part for change in changes for part in ("--set", change)]
+    result = run("train", "judge", "--data", tmp_path / "data", "--out", tmp_path / "judge", *arguments)
+    assert result.exit_code == 0, result.output
+    from evaluation.judge import load_judge
+
+    reading = load_judge(tmp_path / "judge").read([Image.new("RGB", (32, 32))])
+    assert reading.category_probabilities.sum() == pytest.approx(1)
