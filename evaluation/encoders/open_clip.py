@@ -1,27 +1,10 @@
-"""Any open_clip model as an encoder, and the writing of a folder that open_clip reads.
-
-The folder is open_clip's own ``local-dir:`` layout::
-
-    open_clip_config.json         {"model_cfg": {...}, "preprocess_cfg": {...}}
-    open_clip_model.safetensors   the weights (float32 or float16; computed in float32)
-    tokenizer.json ...            a Hugging Face tokenizer, when text_cfg.hf_tokenizer_name is set
-
-In this layout open_clip takes the tokenizer from the folder whenever ``hf_tokenizer_name`` is not empty,
-whatever its value, so that a model with a vocabulary of its own needs no network. Without that key it takes
-its own built-in CLIP vocabulary, which needs none either. A text tower from transformers (``hf_model_name``)
-asks the hub for its configuration unless the folder holds it as ``config.json``.
-"""
+"""Any open_clip model as an encoder: from a folder, from open_clip's own list, from the hub."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from copy import deepcopy
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +14,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evaluation.encoders.backend import EncoderError
-
-CONFIG = "open_clip_config.json"
-WEIGHTS = "open_clip_model.safetensors"
-# open_clip prefers these two over any pickle in the same folder, in this order
-WEIGHT_NAMES = (WEIGHTS, "open_clip_pytorch_model.safetensors")
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "sentencepiece.bpe.model",
-    "spiece.model",
-    "tokenizer.model",
+from evaluation.encoders.open_clip_folder import (
+    CONFIG,
+    REMEDY,
+    TEXT_TOWER_CONFIG,
+    TOKENIZER_FILES,
+    WEIGHT_NAMES,
+    build_open_clip,
+    fingerprint_of,
+    is_text_tower,
+    read_folder,
+    save_open_clip,
 )
-TEXT_TOWER_CONFIG = "config.json"
+
+__all__ = ["TOKENIZER_FILES", "OpenClipEncoder", "build_open_clip", "save_open_clip"]
 
 
 class OpenClipEncoder:
@@ -100,10 +79,10 @@ class OpenClipEncoder:
         import open_clip
 
         folder = Path(folder)
-        config, weights = _read_folder(folder)
+        config, weights = read_folder(folder)
         overrides: dict[str, Any] = {}
         text = config["model_cfg"]["text_cfg"]
-        if text.get("hf_model_name") and _is_text_tower(folder / TEXT_TOWER_CONFIG):
+        if text.get("hf_model_name") and is_text_tower(folder / TEXT_TOWER_CONFIG):
             overrides["text_cfg"] = {**text, "hf_model_name": str(folder), "hf_model_pretrained": False}
         try:
             # the folder's absolute path also keeps open_clip from reading it as a name on the hub
@@ -126,7 +105,7 @@ class OpenClipEncoder:
             model,
             tokenizer,
             uri=uri or str(folder),
-            fingerprint=_fingerprint(weights, config["model_cfg"], model.visual.preprocess_cfg, extras),
+            fingerprint=fingerprint_of(weights, config["model_cfg"], model.visual.preprocess_cfg, extras),
             device=_device(device),
             batch_size=batch_size,
         )
@@ -159,13 +138,13 @@ class OpenClipEncoder:
                 f"{uri}: the weights could not be fetched ({error}); connect once, or give a folder"
             ) from error
         if weights.suffix != ".safetensors":
-            raise EncoderError(f"{weights}: {uri} is published as a pickle; {_REMEDY}")
+            raise EncoderError(f"{weights}: {uri} is published as a pickle; {REMEDY}")
         model = open_clip.create_model(architecture, pretrained=tag, require_pretrained=True)
         return cls(
             model,
             open_clip.get_tokenizer(architecture),
             uri=uri,
-            fingerprint=_fingerprint(weights, model_config, model.visual.preprocess_cfg, []),
+            fingerprint=fingerprint_of(weights, model_config, model.visual.preprocess_cfg, []),
             device=_device(device),
         )
 
@@ -262,103 +241,6 @@ class OpenClipEncoder:
             yield
 
 
-_REMEDY = (
-    "a pickle can run code when it is opened, so only safetensors are read. Convert it once on a machine you "
-    "can spare, with torch.load(file, weights_only=True) and safetensors.torch.save_file(...), and name it "
-    + WEIGHTS
-)
-
-
-def build_open_clip(
-    config: Mapping[str, Any], *, seed: int, preprocess: Mapping[str, Any] | None = None
-) -> Any:
-    """A model with random weights from open_clip's ``model_cfg`` (``embed_dim``, ``vision_cfg``...).
-
-    Args:
-        config: the model's configuration; with ``custom_text`` the text tower is a module of its own.
-        seed: of the initial weights; the global random state is left as it was.
-        preprocess: entries of open_clip's ``PreprocessCfg`` that differ from its defaults.
-
-    Returns:
-        a `torch.nn.Module` in training mode, whose ``visual.preprocess_cfg`` is set.
-    """
-    from open_clip.model import CLIP, CustomTextCLIP, set_model_preprocess_cfg
-
-    arguments = deepcopy(dict(config))
-    custom_text = arguments.pop("custom_text", False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = (CustomTextCLIP if custom_text else CLIP)(**arguments)
-    set_model_preprocess_cfg(model, _preprocessing(model.visual.image_size, preprocess))
-    return model
-
-
-def save_open_clip(
-    folder: str | Path,
-    model: Any,
-    config: Mapping[str, Any],
-    tokenizer_folder: str | Path | None,
-    *,
-    preprocess: Mapping[str, Any] | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> Path:
-    """Write a model as a folder in open_clip's format, which `load_encoder` and open_clip itself read.
-
-    Args:
-        folder: made when absent; files of the same names are replaced, each in one step.
-        model: an open_clip model.
-        config: its ``model_cfg``; ``text_cfg.hf_tokenizer_name`` is set when a tokenizer is copied.
-        tokenizer_folder: a Hugging Face tokenizer to copy; None for open_clip's built-in CLIP vocabulary.
-        preprocess: entries of ``PreprocessCfg``; without it, those that the model carries.
-        dtype: type of the stored weights, `torch.float32` or `torch.float16` (half the size).
-
-    Returns:
-        the folder.
-
-    Raises:
-        EncoderError: no tokenizer in `tokenizer_folder`.
-    """
-    from safetensors.torch import save_file
-
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    model_config = deepcopy(dict(config))
-    if tokenizer_folder is not None:
-        found = [Path(tokenizer_folder) / name for name in TOKENIZER_FILES]
-        found = [path for path in found if path.is_file()]
-        if not any(path.name in ("tokenizer.json", "vocab.json", "vocab.txt") for path in found):
-            raise EncoderError(
-                f"{tokenizer_folder}: no tokenizer here; expected tokenizer.json or vocab.json"
-            )
-        model_config["text_cfg"]["hf_tokenizer_name"] = "tokenizer.json"
-        for path in found:
-            if path.resolve() != (target / path.name).resolve():
-                shutil.copyfile(path, target / path.name)
-    carried = preprocess if preprocess is not None else getattr(model.visual, "preprocess_cfg", None)
-    document = {"model_cfg": model_config, "preprocess_cfg": _preprocessing(model.visual.image_size, carried)}
-    tensors = {
-        name: tensor.detach()
-        .to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
-        .clone()
-        .contiguous()
-        for name, tensor in model.state_dict().items()
-    }
-    partial = target / (WEIGHTS + ".part")
-    save_file(tensors, partial, metadata={"format": "pt"})
-    partial.replace(target / WEIGHTS)
-    partial = target / (CONFIG + ".part")
-    partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    partial.replace(target / CONFIG)
-    return target
-
-
-def _preprocessing(size: Any, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
-    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
-
-    merged = merge_preprocess_dict(asdict(PreprocessCfg()), dict(overrides or {}))
-    return {**merged, "size": size}
-
-
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -366,63 +248,3 @@ def _device(name: str) -> torch.device:
         return torch.device(name)
     except RuntimeError as error:
         raise EncoderError(f"device {name!r}: {error}; give 'auto', 'cpu', 'cuda' or 'cuda:N'") from error
-
-
-def _read_folder(folder: Path) -> tuple[dict[str, Any], Path]:
-    if not folder.is_dir():
-        raise EncoderError(
-            f"{folder}: no such folder; give 'embedded', a folder in open_clip's format, "
-            "'open_clip:MODEL/TAG' or 'hf:owner/name'"
-        )
-    path = folder / CONFIG
-    if not path.is_file():
-        raise EncoderError(f"{folder}: no {CONFIG}; an open_clip folder holds it beside {WEIGHTS}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise EncoderError(f"{path}: not JSON ({error}); write the file again") from error
-    model_config = config.get("model_cfg") if isinstance(config, dict) else None
-    if not isinstance(model_config, dict):
-        raise EncoderError(f"{path}: no 'model_cfg' object; open_clip's layout is {{'model_cfg': ..., ...}}")
-    for key in ("embed_dim", "vision_cfg", "text_cfg"):
-        if key not in model_config:
-            raise EncoderError(f"{path}: model_cfg lacks {key!r}; it has {sorted(model_config)}")
-    kwargs = model_config["text_cfg"].get("tokenizer_kwargs") or {}
-    if kwargs.get("trust_remote_code"):
-        raise EncoderError(
-            f"{path}: text_cfg.tokenizer_kwargs asks for trust_remote_code, which runs code from the folder; "
-            "remove the key"
-        )
-    for name in WEIGHT_NAMES:
-        if (folder / name).is_file():
-            return config, folder / name
-    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
-    if pickles:
-        raise EncoderError(f"{folder / pickles[0]}: {_REMEDY}")
-    others = sorted(p.name for p in folder.glob("*.safetensors"))
-    hint = f"; rename {others[0]} if that is it" if others else ""
-    raise EncoderError(f"{folder}: no weights; expected {WEIGHTS}{hint}")
-
-
-def _is_text_tower(path: Path) -> bool:
-    """Whether a config.json describes a text tower that open_clip can build (not, say, a whole CLIPModel)."""
-    if not path.is_file():
-        return False
-    from open_clip.hf_configs import arch_dict
-
-    return json.loads(path.read_text(encoding="utf-8")).get("model_type") in arch_dict
-
-
-def _fingerprint(
-    weights: Path, model_config: Mapping[str, Any], preprocessing: Mapping[str, Any], extras: Sequence[Path]
-) -> str:
-    digest = hashlib.sha256()
-    policy = {"model": model_config, "preprocessing": preprocessing}
-    digest.update(json.dumps(policy, sort_keys=True).encode())
-    for path in (weights, *(extra for extra in extras if extra.is_file())):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256")
-        # a name of its own for the weights: the same weights under open_clip's two names are one encoder
-        label = "weights" if path == weights else path.name
-        digest.update(f"\n{label} {content.hexdigest()}".encode())
-    return digest.hexdigest()
