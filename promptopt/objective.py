@@ -163,8 +163,8 @@ class Objective:
 def study_bandwidth(positives: np.ndarray, baseline: np.ndarray) -> float:
     """Kernel width of a study, the same for every prompt: the larger of two median distances.
 
-    One is among the real positives, the other from them to the baseline's images. With the first alone, images
-    further from the reals than these are from each other lie where the kernel is flat: every prompt gets
+    One is among the real positives, the other from them to the images of the baseline. With the first alone,
+    images further from the reals than these are from each other lie where the kernel is flat: each prompt gets
     the same distance, and its SD, the unit of the score, is next to nothing.
 
     Args:
