@@ -1,4 +1,4 @@
-"""``python -m generators.training RECIPE --data FOLDER --out FOLDER``: train in the foreground, lines as it goes."""
+"""``python -m generators.training RECIPE --data FOLDER --out FOLDER``: train, and print lines."""
 
 import argparse
 import sys
@@ -83,8 +83,8 @@ def _teller(every: float) -> Callable[..., None]:
         last["at"] = now
         loss = "" if progress.loss is None else f" loss {progress.loss:.5f}"
         sys.stdout.write(
-            f"{progress.stage} {progress.step}/{progress.steps}{loss} {progress.images_per_second:.1f} images/s, "
-            f"{progress.seconds_left / 60:.1f} minutes left\n"
+            f"{progress.stage} {progress.step}/{progress.steps}{loss} "
+            f"{progress.images_per_second:.1f} images/s, {progress.seconds_left / 60:.1f} minutes left\n"
         )
         sys.stdout.flush()
 

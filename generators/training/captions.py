@@ -62,7 +62,7 @@ class Captions:
     def draw(
         self, pictures: Sequence[int], *, mirror: Sequence[bool], dropout: float, generator: torch.Generator
     ) -> torch.Tensor:
-        """Ids (n, length) of one caption a picture, drawn evenly from its own; empty with chance ``dropout``."""
+        """Ids (n, length) of one caption a picture, drawn evenly from its own; empty at rate ``dropout``."""
         which = torch.rand(len(pictures), generator=generator).tolist()
         dropped = (torch.rand(len(pictures), generator=generator) < dropout).tolist()
         chosen = []

@@ -1,7 +1,7 @@
 """Train a Stable Diffusion, from scratch or from a checkpoint: tokenizer, VAE, latents, UNet, export.
 
-Every stage keeps its state under ``out/stages``, so the same command goes on after a kill, and a stage that is done
-is not done again. The finished pipeline is ``out/pipeline``.
+Every stage keeps its state under ``out/stages``, so the same command goes on after a kill, and a stage that
+is done is not done again. The finished pipeline is ``out/pipeline``.
 """
 
 import hashlib
@@ -51,9 +51,9 @@ def train_sd(
 ) -> Path:
     """Train on the pool ``reference`` of a data set and return the folder of the finished pipeline.
 
-    ``init`` is a pipeline folder (SD 1.x or 2.x family) to start from; ``vae`` the folder of an autoencoder that is
-    already trained, which skips that stage. ``on_progress`` is called after every step. On the CPU a run that was
-    killed and resumed ends with the same bits as one that was not.
+    ``init`` is a pipeline folder (SD 1.x or 2.x family) to start from; ``vae`` the folder of an autoencoder
+    that is already trained, which skips that stage. ``on_progress`` is called after every step. On the CPU a
+    run that was killed and resumed ends with the same bits as one that was not.
     Raises TrainingDataError, TrainingError, ValueError.
     """
     records = data.where(pool="reference").records
@@ -134,7 +134,8 @@ def train_vae_stage(
 ) -> AutoencoderKL:
     """The VAE stage alone, from pictures without captions; the result is kept in ``out/stages/vae/model``.
 
-    With ``start`` the autoencoder of a checkpoint is trained further, or kept as it is if the recipe's steps are 0.
+    With ``start`` the autoencoder of a checkpoint is trained further, or kept as it is if the recipe's steps
+    are 0. Raises TrainingError, TrainingDataError.
     """
     vae = start if start is not None else build_vae(spec.vae, size=spec.size, seed=spec.vae_training.seed)
     if spec.vae_training.steps == 0:
@@ -165,7 +166,7 @@ def train_vae_stage(
         held_out=Pictures(tuple(held_out), spec.size) if held_out else None,
         work=stage,
         device=_device("auto") if device is None else device,
-        keep_scale=start is not None and spec.vae_training.parts == "decoder",
+        keep_latents=start is not None,
         on_progress=on_progress,
         after_step=after_step,
     )
@@ -268,7 +269,8 @@ def _parts(
         kind = config.get("prediction_type", "epsilon")
         if training.prediction_type not in (None, kind):
             raise TrainingError(
-                f"training.prediction_type is {training.prediction_type} but the checkpoint's is {kind}; leave it out"
+                f"training.prediction_type is {training.prediction_type} but the checkpoint's is {kind}; "
+                "leave it out"
             )
         scheduler = source.scheduler
         if training.zero_terminal_snr is not None:
@@ -294,7 +296,7 @@ def _parts(
 
 
 def _hold_out(records: Sequence[Record], *, wanted: int, seed: int) -> tuple[list[Record], list[Record]]:
-    """Split off whole groups, so that no near-duplicate of a held-out picture is trained on; a tenth at most."""
+    """Split off whole groups, so that no near-duplicate of a held-out picture is trained on."""
 
     def draw(group: str) -> str:
         return hashlib.sha256(f"{seed}/held-out/{group}".encode()).hexdigest()

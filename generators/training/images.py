@@ -25,7 +25,8 @@ def read_square(path: Path, size: int) -> np.ndarray:
             picture = ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
         raise TrainingDataError(
-            f"{path}: cannot be decoded ({type(error).__name__}: {error}); restore it or prepare the data again"
+            f"{path}: cannot be decoded ({type(error).__name__}: {error}); "
+            "restore it or prepare the data again"
         ) from error
     if picture.size != (size, size):
         picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)

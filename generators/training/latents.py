@@ -1,4 +1,4 @@
-"""Latents of pictures, cached by what the picture is, so that no latent can meet another picture's caption."""
+"""Latents of pictures, cached by what the picture is: none can meet another picture's caption."""
 
 import hashlib
 import time
@@ -31,8 +31,8 @@ def fingerprint(module: torch.nn.Module) -> str:
 class LatentCache:
     """Mean and log-variance of latents in files under ``folder``, by sha256 of the picture's file.
 
-    The folder's name within carries the VAE's fingerprint and the size, so neither can be mixed up. Nothing is
-    ever looked up by position or by step.
+    The folder's name within carries the VAE's fingerprint and the size, so neither can be mixed up. Nothing
+    is ever looked up by position or by step.
     """
 
     def __init__(self, folder: Path, vae: AutoencoderKL, *, size: int) -> None:
@@ -71,7 +71,7 @@ class LatentCache:
                 on_progress(throughput(done, len(missing), begun, stage="latents"))
 
     def get(self, keys: Sequence[str], *, mirror: Sequence[bool] | None = None) -> torch.Tensor:
-        """Stacked (mean, log-variance) of pictures by their sha256: float32 (2, n, c, h, w). KeyError if absent."""
+        """Mean and log-variance of pictures by their sha256: float32 (2, n, c, h, w). May raise KeyError."""
         flags = [False] * len(keys) if mirror is None else mirror
         rows = [self._latents[self._name(key, flag)] for key, flag in zip(keys, flags, strict=True)]
         return torch.stack(rows, dim=1)

@@ -1,10 +1,10 @@
-"""One training loop for every stage: seeded by step, resumable to the bit, with EMA, checkpoints and a log."""
+"""One training loop for every stage: seeded by step, resumable to the bit, with EMA and checkpoints."""
 
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class LoopResult:
-    """The end of a stage. ``seconds`` sums the wall-clock time of all its sessions, ``cpu_seconds`` the CPU's."""
+    """The end of a stage; wall-clock ``seconds`` and ``cpu_seconds`` are summed over its sessions."""
 
     steps: int
     loss: float | None
@@ -54,7 +54,7 @@ def seeded(seed: int, purpose: str, number: int) -> torch.Generator:
 
 
 class DataOrder:
-    """An endless stream of epochs, each a permutation from (seed, epoch); any step's batch can be asked for."""
+    """An endless stream of epochs, each a permutation from (seed, epoch); any step can be asked for."""
 
     def __init__(self, size: int, *, batch_size: int, seed: int) -> None:
         self._size, self._batch, self._seed = size, batch_size, seed
@@ -75,7 +75,7 @@ class DataOrder:
 
 
 def lr_factor(step: int, spec: LoopSpec) -> float:
-    """The share of the learning rate at a step (from 0): linear warm-up, then constant or a cosine down to 0."""
+    """Share of the learning rate at a step (from 0): linear warm-up, then constant or a cosine to 0."""
     if step < spec.warmup:
         return (step + 1) / spec.warmup
     if spec.lr_schedule == "constant":
@@ -102,7 +102,7 @@ class Loop:
     """Minimise a loss over the trainable parameters of ``modules``.
 
     ``loss(step)`` gives the loss of the batch of a step and must draw all its randomness from (seed, step).
-    ``rates`` are learning rates by module name. After :meth:`run` the modules hold the averaged (EMA) weights.
+    ``rates`` are learning rates by module name. After :meth:`run` the modules hold the averaged weights.
     """
 
     stage: str
@@ -133,7 +133,7 @@ class Loop:
         self._step, self._seconds, self._cpu, self._mean = 0, 0.0, 0.0, float("nan")
 
     def run(self) -> LoopResult:
-        """Go from the last checkpoint, if there is one, to the last step. Raises TrainingError on a bad loss."""
+        """Go from the last checkpoint, if there is one, to the last step. May raise TrainingError."""
         self._resume()
         spec, begun, cpu = self.spec, time.perf_counter(), time.process_time()
         first, told, before, cpu_before = self._step, 0.0, self._seconds, self._cpu
@@ -171,7 +171,7 @@ class Loop:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
-                f"stage {self.stage}, step {self._step}: the loss is {value}; lower lr or use precision float32, "
+                f"stage {self.stage}, step {self._step}: the loss is {value}; lower lr or use float32, "
                 "then run the same command: it goes on from the last checkpoint"
             )
         self._optimizer.step()
@@ -217,7 +217,8 @@ class Loop:
         tensors = found.tensors
         if {n.removeprefix("weights.") for n in tensors if n.startswith("weights.")} != self._named.keys():
             raise TrainingError(
-                f"{self.checkpoints}: is of another model or has other trainable parts; use another output folder"
+                f"{self.checkpoints}: is of another model or has other trainable parts; "
+                "use another output folder"
             )
         for (name, parameter), shadow in zip(self._named.items(), self._ema.shadow_params, strict=True):
             parameter.data.copy_(tensors[f"weights.{name}"])
@@ -257,8 +258,3 @@ def throughput(done: int, total: int, begun: float, *, stage: str) -> Progress:
     rate = done / max(1e-9, time.perf_counter() - begun)
     left = (total - done) / rate if rate > 0 else 0.0
     return Progress(stage=stage, step=done, steps=total, loss=None, images_per_second=rate, seconds_left=left)
-
-
-def text_table(rows: Sequence[tuple[str, object]]) -> str:
-    """A two-column Markdown table."""
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])

@@ -1,6 +1,5 @@
-"""The five parts of a Stable Diffusion: built from a recipe, read from a folder, shown, written to a folder."""
+"""The five parts of a Stable Diffusion: built from a recipe, read from a folder, shown, written."""
 
-import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -170,8 +169,3 @@ def export(parts: Parts, folder: Path, *, dtype: str, card: str) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
     return folder
-
-
-def megabytes(folder: Path) -> float:
-    """Size of a folder in units of 1e6 bytes, rounded to a tenth."""
-    return math.ceil(sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e5) / 10

@@ -1,4 +1,4 @@
-"""What a training run is: one checked recipe file (YAML) says everything but the data and the output folder."""
+"""What a training run is: one checked recipe (YAML) says everything but the data and the output folder."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -49,7 +49,7 @@ class TextEncoderSpec(_Section):
 
 
 class VaeSpec(_Section):
-    """`AutoencoderKL`; a latent's side is the image's divided by 2 for each entry of `channels` past the first."""
+    """`AutoencoderKL`; a latent's side is the image's, halved for each entry of `channels` past the first."""
 
     channels: Annotated[tuple[Positive, ...], Field(min_length=1)] = (16, 32, 64)
     layers_per_block: Positive = 1
@@ -106,7 +106,7 @@ class LoopSpec(_Section):
 
 
 class VaeTrainingSpec(LoopSpec):
-    """Image-only training of the autoencoder: weights of the loss's terms, each a mean over pixels or latents."""
+    """Image-only training of the autoencoder: weights of the loss's terms, each a mean."""
 
     steps: Annotated[int, Field(ge=0)] = 2000
     batch_size: Positive = 16
@@ -122,8 +122,9 @@ class UnetTrainingSpec(LoopSpec):
     """Training of the UNet (and the text encoder) to denoise latents under captions.
 
     ``prediction_type`` None: what the checkpoint to start from was trained for, or v-prediction from scratch.
-    ``zero_terminal_snr`` None: as the checkpoint has it, or from scratch: on with v-prediction, off with epsilon.
-    ``horizontal_flip`` "swap" mirrors half of the images and exchanges the words left and right in their captions.
+    ``zero_terminal_snr`` None: as the checkpoint has it, or from scratch: on with
+    v-prediction, off with epsilon.
+    ``horizontal_flip`` "swap" mirrors half of the images and exchanges left and right in their captions.
     """
 
     steps: Annotated[int, Field(ge=0)] = 4000

@@ -1,4 +1,4 @@
-"""A byte-level CLIP vocabulary learnt from captions, in the layout that `transformers.CLIPTokenizer` loads."""
+"""A byte-level CLIP vocabulary learnt from captions, in the layout that `CLIPTokenizer` loads."""
 
 import json
 import tempfile
@@ -19,8 +19,8 @@ _LEAST_COUNT = 2
 def train_tokenizer(captions: Iterable[str], *, vocab_size: int = 1200) -> CLIPTokenizer:
     """Learn byte pair merges from captions.
 
-    The vocabulary is the 256 bytes, the same with a word's end, the merges, and the two markers, so any text can
-    be encoded. It may come out smaller than ``vocab_size`` when the captions hold fewer repeated pairs.
+    The vocabulary is the 256 bytes, the same with a word's end, the merges, and the two markers, so any text
+    can be encoded. It may come out smaller than ``vocab_size`` when the captions hold fewer repeated pairs.
     Padding is the end marker, as in SD 1.x; length is 77. Raises ValueError for a vocabulary below 514.
     """
     alphabet = sorted(ByteLevel.alphabet())

@@ -68,14 +68,14 @@ def train_vae(
     held_out: Pictures | None,
     work: Path,
     device: torch.device,
-    keep_scale: bool = False,
+    keep_latents: bool = False,
     on_progress: OnProgress | None = None,
     after_step: Callable[[int], None] | None = None,
 ) -> VaeReport:
     """Train ``vae`` in place on pictures alone; goes on from the checkpoints under ``work``.
 
-    The config's scaling_factor is set so that latents have unit variance, unless ``keep_scale`` (as is right
-    when only the decoder learns, and the UNet must go on understanding the latents).
+    At the end latents are given zero mean and unit variance, channel by channel, unless ``keep_latents`` (as
+    is right for the VAE of a checkpoint, whose UNet must go on understanding them).
     """
     vae.requires_grad_(True)
     if spec.parts == "decoder":
@@ -120,8 +120,9 @@ def train_vae(
         on_progress=on_progress,
         after_step=after_step,
     ).run()
-    if not keep_scale and learns_encoder:
+    if not keep_latents and learns_encoder:
         chosen = torch.randperm(len(pictures), generator=seeded(spec.seed, "scale", 0))[:_MEASURED].tolist()
+        normalise_latents(vae, pictures, chosen)
         vae.register_to_config(scaling_factor=measure_scale(vae, pictures, chosen))
     psnr = reconstruction_psnr(vae, held_out) if held_out is not None and len(held_out) else None
     return VaeReport(loop=result, scaling_factor=float(vae.config.scaling_factor), psnr=psnr)
@@ -129,10 +130,38 @@ def train_vae(
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and log-variance of the latents of images (n, 3, s, s): two float32 CPU tensors (n, c, s/f, s/f)."""
+    """Mean and log-variance of latents of images (n, 3, s, s): float32 on the CPU, (n, c, s/f, s/f)."""
     weight = next(vae.parameters())
     posterior = vae.encode(images.to(device=weight.device, dtype=weight.dtype)).latent_dist
     return posterior.mean.float().cpu().contiguous(), posterior.logvar.float().cpu().contiguous()
+
+
+@torch.no_grad()
+def normalise_latents(vae: AutoencoderKL, pictures: Pictures, indices: Sequence[int]) -> None:
+    """Give every latent channel zero mean and unit variance over pictures, without changing a reconstruction.
+
+    The affine map is folded into the 1x1 convolutions on both sides of the latents: diffusion learns channels
+    of like size best, and a pipeline's one scaling_factor makes up neither for offsets nor for unlike sizes.
+    """
+    if vae.quant_conv is None or vae.post_quant_conv is None:
+        return
+    parts = [
+        encode(vae, pictures.batch(indices[start : start + _CHUNK]))
+        for start in range(0, len(indices), _CHUNK)
+    ]
+    means = torch.cat([mean for mean, _ in parts]).double()
+    noise = torch.cat([logvar for _, logvar in parts]).double().exp().mean(dim=(0, 2, 3))
+    offset = means.mean(dim=(0, 2, 3))
+    spread = (means.var(dim=(0, 2, 3), correction=0) + noise).clamp_min(1e-12).sqrt()
+    before, after = vae.quant_conv, vae.post_quant_conv
+    weight, bias = before.weight, before.bias
+    offset, spread = offset.to(weight), spread.to(weight)
+    channels = len(offset)
+    after.bias.add_(after.weight[:, :, 0, 0] @ offset)
+    after.weight.mul_(spread[None, :, None, None])
+    weight[:channels].div_(spread[:, None, None, None])
+    bias[:channels].sub_(offset).div_(spread)
+    bias[channels:].sub_(2 * spread.log())
 
 
 def measure_scale(vae: AutoencoderKL, pictures: Pictures, indices: Sequence[int]) -> float:
