@@ -164,8 +164,8 @@ def study_bandwidth(positives: np.ndarray, baseline: np.ndarray) -> float:
     """Kernel width of a study, the same for every prompt: the larger of two median distances.
 
     One is among the real positives, the other from them to the images of the baseline. With the first alone,
-    images further from the reals than these are from each other lie where the kernel is flat: each prompt gets
-    the same distance, and its SD, the unit of the score, is next to nothing.
+    images further from the reals than these are from each other lie where the kernel is flat: their distances
+    are all the same, and the SD of these, the unit of the score, is next to nothing.
 
     Args:
         positives: features of real images, shape (m, dim).

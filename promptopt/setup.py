@@ -99,7 +99,7 @@ def prepare(
     generator = generator or _open_generator(config, device)
     _check_tokens(config, category, space, candidates, generator)
     encoder = encoder or _open_encoder(config, device)
-    texts = _texts(category)
+    texts = fixed_texts(category, shipped=config.category in CATEGORIES)
     _check_texts(texts, encoder, where)
     judge = judge or _open_judge(config, device)
     if judge is not None and category.name not in judge.names["category"]:
@@ -264,9 +264,11 @@ def _check_tokens(
             )
 
 
-def _texts(category: Category) -> dict[str, list[str]]:
+def fixed_texts(category: Category, *, shipped: bool) -> dict[str, list[str]]:
+    """The classes that an image is told apart by: name -> texts, the category's own first."""
+    # A shipped category is told apart from its sisters too; a file of one's own says all there is to say.
     texts = {category.name: list(category.texts)}
-    if category.name in CATEGORIES:
+    if shipped:
         for other in CATEGORIES:
             if other != category.name:
                 texts[other] = list(load_category(other).texts)

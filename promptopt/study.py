@@ -28,6 +28,7 @@ from promptopt.observer import Observer, StudyStart
 from promptopt.search import TrialLog, TrialRow, next_choice
 from promptopt.setup import Setup, prepare
 from promptopt.template import PromptSpace
+from studies.category import CATEGORIES
 
 if TYPE_CHECKING:
     from evaluation.encoders import TextEncoder
@@ -393,10 +394,11 @@ def _versions() -> dict[str, str]:
 
 
 def _resolved(setup: Setup) -> str:
-    """The study file with every path absolute and the category written out: it runs from anywhere."""
+    """The study file with every path absolute and a category of one's own written out: it runs anywhere."""
     config = setup.config
     content: dict[str, Any] = config.model_dump(mode="json")
-    content["category"] = setup.category.model_dump(mode="json")
+    if config.category not in CATEGORIES:
+        content["category"] = setup.category.model_dump(mode="json")
     content["generator"]["uri"] = config.resolve(config.generator.uri)
     content["encoder"] = config.resolve(config.encoder)
     if config.judge is not None:

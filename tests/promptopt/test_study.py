@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 
 from evaluation.metrics.mmd import mmd_contributions
-from promptopt.config import StudyError, study_from_mapping
+from promptopt.config import StudyError, load_study, study_from_mapping
 from promptopt.confirm import Confirmed
 from promptopt.export import read_prompts
 from promptopt.objective import study_bandwidth
 from promptopt.observer import Observer, StudyStart
 from promptopt.search import TrialRow
+from promptopt.setup import fixed_texts
 from promptopt.study import StudyResult, run_study, show
+from studies.category import load_category
 from tests.promptopt.fakes import (
     BEST,
     ColorEncoder,
@@ -361,3 +363,26 @@ def test_a_broken_prompt_list_is_refused_with_its_key(tmp_path: Path, data: Path
     path.write_text(json.dumps(content))
     with pytest.raises(StudyError, match=r"prompts\.0\.weight"):
         read_prompts(path)
+
+
+def test_the_resolved_study_file_is_the_same_study_from_anywhere(tmp_path: Path, data: Path) -> None:
+    first = run(tmp_path, data, **FAST)
+    again = SquareGenerator()
+    elsewhere = tmp_path / "moved.yaml"
+    elsewhere.write_text((first.folder / "study.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    second = run_study(
+        load_study(elsewhere),
+        runs=tmp_path / "runs",
+        store=tmp_path / "store",
+        generator=again,
+        encoder=ColorEncoder(),
+    )
+    assert (second.generated, second.prompts.prompts) == (0, first.prompts.prompts)
+
+
+def test_a_shipped_category_has_its_sisters_as_other_classes_and_a_file_only_its_own() -> None:
+    shipped = load_category("polyps")
+    assert {"polyps", "landmarks", "instruments", *shipped.distractors} == set(
+        fixed_texts(shipped, shipped=True)
+    )
+    assert {"polyps", *shipped.distractors} == set(fixed_texts(shipped, shipped=False))
