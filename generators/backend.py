@@ -86,25 +86,32 @@ def load(
     Raises:
         GeneratorError: the model cannot be found or used; the message names the file and the remedy.
     """
+    folder = resolve(uri, revision=revision)
+    from generators.diffusion import DiffusionGenerator
+
+    return DiffusionGenerator(folder, uri=os.fspath(uri), device=device, dtype=dtype, batch_size=batch_size)
+
+
+def resolve(uri: str | os.PathLike[str], *, revision: str | None = None) -> Path:
+    """The diffusers folder a URI of `load` stands for, downloaded if need be; what is in it is not checked.
+
+    Raises GeneratorError when the URI is malformed, the embedded model is not built or the download fails.
+    """
     text = os.fspath(uri)
     if not text:
         raise GeneratorError('the generator\'s URI is empty; give "embedded", a folder, or "hf:owner/name"')
     if revision is not None and not text.startswith("hf:"):
         raise GeneratorError(f"{text}: revision {revision!r} only applies to hf:owner/name")
     if text == "embedded":
-        folder = EMBEDDED
-        if not (folder / "model_index.json").is_file():
+        if not (EMBEDDED / "model_index.json").is_file():
             raise GeneratorError(
-                f"embedded: {folder / 'model_index.json'} is missing: the small model is not built yet; "
+                f"embedded: {EMBEDDED / 'model_index.json'} is missing: the small model is not built yet; "
                 "build it with scripts/build_embedded.py, or install a released package"
             )
-    elif text.startswith("hf:"):
-        folder = _from_hub(text, revision)
-    else:
-        folder = Path(text).expanduser()
-    from generators.diffusion import DiffusionGenerator
-
-    return DiffusionGenerator(folder, uri=text, device=device, dtype=dtype, batch_size=batch_size)
+        return EMBEDDED
+    if text.startswith("hf:"):
+        return _from_hub(text, revision)
+    return Path(text).expanduser()
 
 
 def _from_hub(uri: str, revision: str | None) -> Path:

@@ -13,6 +13,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from generators import GeneratorError, load
+from generators.backend import resolve
 from generators.diffusion import DiffusionGenerator
 from generators.schedulers import NAMES, make_scheduler
 from tests.generators.micro import build_micro_pipeline
@@ -340,3 +341,12 @@ def _offline(*_: object, **__: object) -> None:
 def test_micro_pipelines_of_other_seeds_differ(micro_folder: Path, tmp_path: Path) -> None:
     other = load(build_micro_pipeline(tmp_path / "sd", seed=5), device="cpu")
     assert other.fingerprint != load(micro_folder, device="cpu").fingerprint
+
+
+def test_resolve_finds_the_folder_without_loading(
+    micro_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert resolve(micro_folder) == micro_folder
+    monkeypatch.setattr("generators.backend.EMBEDDED", micro_folder)
+    assert resolve("embedded") == micro_folder
+    assert load("embedded", device="cpu").uri == "embedded"
