@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
-
-import promptopt
 from evaluation.estimate import Estimate
 from evaluation.feature_store import FeatureStore
 from evaluation.metrics import alignment
@@ -22,22 +17,17 @@ from promptopt import runfolder
 from promptopt.config import StudyConfig, StudyError
 from promptopt.confirm import Confirmed, best_trials, confirm
 from promptopt.export import PromptList, write_confirmation, write_prompts, write_trials
-from promptopt.export.prompts import BaselineEntry, EstimateEntry, Network, PromptEntry, Seeds
 from promptopt.objective import Measurement, Objective, RealPool, study_bandwidth
 from promptopt.observer import Observer, StudyStart
+from promptopt.results import prompt_list, resolved_study
 from promptopt.search import TrialLog, TrialRow, next_choice
 from promptopt.setup import Setup, prepare
 from promptopt.template import PromptSpace
-from studies.category import CATEGORIES
 
 if TYPE_CHECKING:
     from evaluation.encoders import TextEncoder
     from evaluation.judge import Judge
     from generators.backend import Generator
-
-_WEIGHTS_NOTE = (
-    "equal over the prompts tied with the first; weights fitted to the mixture are not computed yet"
-)
 
 
 @dataclass(frozen=True)
@@ -105,14 +95,20 @@ def run_study(
         observer.on_phase("checking the study, its data and its models")
         setup = prepare(config, store=store, device=device, generator=generator, encoder=encoder, judge=judge)
         runfolder.check_settings(folder, setup.identity)
-        runfolder.write_text(folder / runfolder.STUDY, _resolved(setup))
+        runfolder.write_text(folder / runfolder.STUDY, resolved_study(setup))
         run = _Run(setup, folder=folder, store=store, observer=observer)
         prepared = time.perf_counter()
         run.search()
         searched = time.perf_counter()
         confirmed, fresh_baseline, own_score = run.confirm(given)
         confirmed_at = time.perf_counter()
-        prompts = _prompt_list(setup, run, confirmed, fresh_baseline, own_score)
+        prompts = prompt_list(
+            setup,
+            confirmed=confirmed,
+            baseline=(run.baseline, fresh_baseline),
+            own_score=own_score,
+            scored=len(run.log.distinct),
+        )
         trials = run.log.rows
         write_trials(folder / "trials.csv", trials)
         write_confirmation(
@@ -311,98 +307,3 @@ class _Run:
         )
         self.observer.on_confirmed(confirmed)
         return confirmed, baseline, self.confirming.score(baseline, baseline).estimate
-
-
-def _prompt_list(
-    setup: Setup, run: _Run, confirmed: tuple[Confirmed, ...], baseline: Measurement, own_score: Estimate
-) -> PromptList:
-    tied = [c.prompt for c in confirmed if c.tied]
-    entries = [
-        PromptEntry(
-            rank=c.rank,
-            prompt=c.prompt,
-            slots=dict(c.choice) if c.choice is not None else None,
-            weight=1.0 / len(tied) if c.tied else 0.0,
-            tied_with_first=c.tied,
-            behind_first=None if c.behind_first is None else EstimateEntry.of(c.behind_first),
-            search=_entries(c.search.score, c.search.estimates) if c.search is not None else {},
-            confirmation=_entries(c.score.estimate, c.measurement.estimates),
-        )
-        for c in confirmed
-    ]
-    config = setup.config
-    sampled = {key: value for key, value in setup.identity["generator"].items() if key != "fingerprint"}
-    return PromptList(
-        study=config.name,
-        category=setup.category.name,
-        baseline=BaselineEntry(
-            prompt=setup.category.baseline,
-            search=_entries(None, run.baseline.estimates),
-            confirmation=_entries(own_score, baseline.estimates),
-        ),
-        prompts=entries,
-        tied=tied,
-        weights_note=_WEIGHTS_NOTE,
-        prompts_in_space=setup.space.size,
-        prompts_scored=len(run.log.distinct),
-        generator=Network(uri=config.generator.uri, fingerprint=setup.generator.fingerprint),
-        encoder=Network(uri=config.encoder, fingerprint=setup.encoder.fingerprint),
-        judge=None
-        if setup.judge is None
-        else Network(uri=config.judge or setup.judge.uri, fingerprint=setup.judge.fingerprint),
-        data=setup.data.fingerprint,
-        seeds=Seeds(
-            study=config.seed,
-            sampler=setup.panel.sampler,
-            search=list(setup.panel.search),
-            confirmation=list(setup.panel.confirmation),
-        ),
-        settings={
-            "positives": setup.positive_name,
-            "generator": sampled,
-            "search": config.search.model_dump(mode="json"),
-            "score": config.score.model_dump(mode="json"),
-            "confirm": config.confirm.model_dump(mode="json"),
-        },
-        versions=_versions(),
-    )
-
-
-def _entries(score: Estimate | None, estimates: Mapping[str, Estimate]) -> dict[str, EstimateEntry]:
-    named = estimates if score is None else {"score": score, **estimates}
-    return {name: EstimateEntry.of(estimate) for name, estimate in named.items()}
-
-
-def _versions() -> dict[str, str]:
-    names = (
-        "numpy",
-        "scipy",
-        "scikit-learn",
-        "torch",
-        "diffusers",
-        "transformers",
-        "open_clip_torch",
-        "optuna",
-    )
-    found = {"promptopt": promptopt.__version__, "python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
-
-
-def _resolved(setup: Setup) -> str:
-    """The study file with every path absolute and a category of one's own written out: it runs anywhere."""
-    config = setup.config
-    content: dict[str, Any] = config.model_dump(mode="json")
-    if config.category not in CATEGORIES:
-        content["category"] = setup.category.model_dump(mode="json")
-    content["generator"]["uri"] = config.resolve(config.generator.uri)
-    content["encoder"] = config.resolve(config.encoder)
-    if config.judge is not None:
-        content["judge"] = config.resolve(config.judge)
-    if isinstance(config.data, str):
-        content["data"] = config.resolve(config.data)
-    return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))
