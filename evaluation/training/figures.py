@@ -59,7 +59,7 @@ def write_metrics(folder: Path, *, facts: Mapping[str, Any], figures: Mapping[st
     """Write ``metrics.json``: the facts of the run and its figures."""
     content = {
         **facts,
-        "figures": {name: json.loads(estimate.to_json()) for name, estimate in figures.items()},
+        "figures": {name: estimate.to_dict() for name, estimate in figures.items()},
     }
     partial = folder / f".{METRICS_FILE}.partial"
     partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
