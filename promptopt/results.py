@@ -18,8 +18,6 @@ from promptopt.setup import Setup
 from studies.category import CATEGORIES
 
 _WEIGHTS_NOTE = "equal over the prompts tied with the first; not yet fitted to the mixture as a whole"
-    "equal over the prompts tied with the first; weights fitted to the mixture are not computed yet"
-)
 
 
 def prompt_list(
