@@ -113,7 +113,8 @@ class VaeTrainingSpec(LoopSpec):
     parts: Literal["all", "decoder"] = "all"
     l1: Weight = 1.0
     mse: Weight = 0.0
-    edges: Weight = 1.0
+    edges: Weight = 0.3
+    colour: Weight = 1.0
     kl: Weight = 1e-4
     held_out: Positive = 64
 

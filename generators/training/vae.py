@@ -60,6 +60,15 @@ def edge_loss(made: torch.Tensor, wanted: torch.Tensor, *, scales: int = 3) -> t
     return total
 
 
+def colour_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference of the pictures at 1/4 and 1/8 of their size: right hue before fine detail.
+
+    Four latent channels are soon filled with lightness; without this a small VAE leaves rare hues grey.
+    """
+    error = F.avg_pool2d(made - wanted, 4, ceil_mode=True)
+    return error.abs().mean() + F.avg_pool2d(error, 2, ceil_mode=True).abs().mean()
+
+
 def train_vae(
     vae: AutoencoderKL,
     pictures: Pictures,
@@ -104,7 +113,7 @@ def train_vae(
             made = vae.decode(mean + noise * torch.exp(0.5 * logvar)).sample
         made = made.float()
         total = spec.l1 * F.l1_loss(made, images) + spec.mse * F.mse_loss(made, images)
-        total = total + spec.edges * edge_loss(made, images)
+        total = total + spec.edges * edge_loss(made, images) + spec.colour * colour_loss(made, images)
         if learns_encoder:
             total = total + spec.kl * 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         return total
