@@ -45,7 +45,11 @@ class GeneratorSettings(_Model):
     guidance: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
     scheduler: str | None = None
     negative_prompt: str | None = Field(default=None, description="default: the category's own")
-    batch_size: int | None = Field(default=None, ge=1, description="speed alone; changes no pixel")
+    batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="rows of one pass; another size rounds differently, so its images are made anew",
+    )
 
 
 class SearchSettings(_Model):
@@ -125,7 +129,9 @@ class StudyConfig(_Model):
             *parents, last = dotted.split(".")
             target = content
             for parent in parents:
-                target = target[parent]
+                target = target.get(parent) if isinstance(target, dict) else None
+            if not isinstance(target, dict):
+                raise StudyError(f"{self._source}: {dotted}: there is no section {'.'.join(parents)!r}.")
             target[last] = value
         return _validate(content, source=self._source, base=self._base, lines={})
 

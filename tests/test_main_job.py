@@ -55,12 +55,16 @@ def test_real_patches_from_files_to_a_list_of_prompts(shared_data: Path, tmp_pat
     promptopt("train", "clip", "--init", "embedded", "--data", "data", "--out", "clip", *few, cwd=tmp_path)
     few = ("--set", "vae_training.steps=2", "--set", "training.steps=3", "--set", "training.preview_every=0")
     promptopt("train", "sd", "--init", "embedded", "--data", "data", "--out", "sd", *few, cwd=tmp_path)
-    study = yaml.safe_load((STUDY_FILES / "kvasir-polyps.yaml").read_text())
-    study |= {"data": "data", "encoder": "clip", "category": str(STUDY_FILES / study["category"])}
-    study["generator"] |= {"uri": "sd/pipeline", "steps": 3}
-    study |= {"search": {"trials": 2, "images": 4}, "confirm": {"top": 1, "images": 4}}
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
-    promptopt("study", "run", "study.yaml", cwd=tmp_path)
+    changes = {
+        **{
+            "data": tmp_path / "data",
+            "encoder": tmp_path / "clip",
+            "generator.uri": tmp_path / "sd/pipeline",
+        },
+        **{"generator.steps": 3, "search.images": 4, "confirm.top": 1, "confirm.images": 4},
+    }
+    sets = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    promptopt("study", "run", STUDY_FILES / "kvasir-polyps.yaml", "--trials", 2, *sets, cwd=tmp_path)
     result = json.loads((tmp_path / "runs" / "kvasir-polyps" / "prompts.json").read_text())
     assert result["prompts"][0]["confirmation"]["score"]["n"] == 4
     assert result["prompts"][0]["confirmation"]["synthetic_to_real"]["status"] in ("ok", "unreliable")

@@ -20,6 +20,12 @@ def run(
     file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
     trials: Annotated[int | None, typer.Option(min=1, help="Instead of the file's search.trials.")] = None,
     name: Annotated[str | None, typer.Option(help="Instead of the file's name.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a key, e.g. generator.steps=20; may be given again."
+        ),
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
     store: Annotated[Path, typer.Option(help="Folder of images and features, shared by all runs.")] = Path(
         "store"
@@ -31,7 +37,7 @@ def run(
     from promptopt.config import load_study
 
     config = load_study(file)
-    changes: dict[str, Any] = {}
+    changes = _changes(set_ or [])
     if trials is not None:
         changes["search.trials"] = trials
     if name is not None:
@@ -72,6 +78,22 @@ def schema() -> None:
     from promptopt.config import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def _changes(texts: list[str]) -> dict[str, Any]:
+    """The given KEY=VALUE pairs; values are YAML, as in the study file."""
+    import yaml
+
+    changes: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise typer.BadParameter(f"{text!r}: write KEY=VALUE, such as generator.steps=20")
+        try:
+            changes[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise typer.BadParameter(f"{text!r}: the value is not YAML ({error})") from error
+    return changes
 
 
 def _print_trials(found: "StudyRows") -> None:

@@ -131,13 +131,9 @@ def judge(
 
 
 def _pipeline_folder(init: str | None) -> Path | None:
-    if init is None:
-        return None
-    from generators.backend import EMBEDDED, _from_hub
+    from generators.backend import resolve
 
-    if init.startswith("hf:"):
-        return _from_hub(init, None)
-    return EMBEDDED if init == "embedded" else Path(init).expanduser()
+    return None if init is None else resolve(init)
 
 
 def _flush_denormals() -> None:
