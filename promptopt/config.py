@@ -127,7 +127,7 @@ class StudyConfig(_Model):
         content = self.model_dump(mode="json")
         for dotted, value in changes.items():
             *parents, last = dotted.split(".")
-            target = content
+            target: Any = content
             for parent in parents:
                 target = target.get(parent) if isinstance(target, dict) else None
             if not isinstance(target, dict):
