@@ -1,4 +1,4 @@
-"""Draw the two pictures of the README: what the phantom renders, and what the embedded generator makes of prompts.
+"""Draw the README's pictures: what the phantom renders, and what the embedded generator makes of prompts.
 
     python scripts/bench/pictures.py [--out docs]
 

@@ -4,7 +4,8 @@
 
 For each category and study seed: a study finds and confirms its best prompt. Then that prompt, the
 category's baseline and random prompts of the same template are drawn again on a third set of seeds and scored
-against the test pool. The score is 0 for the baseline by definition: its unit is the SD of the baseline's images.
+against the test pool. The score is 0 for the baseline by definition; its unit is the SD of the baseline's
+images.
 """
 
 import argparse
