@@ -87,7 +87,8 @@ def train_sd(
         "start": hashlib.sha256(
             (fingerprint(parts.unet) + fingerprint(parts.text_encoder)).encode()
         ).hexdigest(),
-        "scheduler": {key: repr(value) for key, value in parts.scheduler.config.items() if key[0] != "_"},
+        "config": _config(parts.unet),
+        "scheduler": _config(parts.scheduler),
         "training": spec.training.model_dump(mode="json", exclude=_FREE),
         "export_dtype": spec.export_dtype,
     }
@@ -153,6 +154,7 @@ def train_vae_stage(
             "pictures": hashlib.sha256("".join(seen.keys).encode()).hexdigest(),
             "size": spec.size,
             "start": fingerprint(vae),
+            "config": _config(vae),
             "training": spec.vae_training.model_dump(mode="json", exclude=_FREE),
         },
     )
@@ -326,7 +328,8 @@ def _claim(stage: Path, identity: dict[str, Any]) -> None:
     file = stage / "stage.json"
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
-        changed = sorted(_changes(before, identity))
+        # only what was recorded: a later version may record more
+        changed = sorted(_changes(before, {key: identity.get(key) for key in before}))
         if changed:
             raise TrainingError(
                 f"{file}: this stage was begun with other settings ({', '.join(changed)}); "
@@ -342,6 +345,11 @@ def _changes(before: Any, now: Any, name: str = "") -> set[str]:
         keys = before.keys() | now.keys()
         return {c for k in keys for c in _changes(before.get(k), now.get(k), f"{name}.{k}".lstrip("."))}
     return set() if before == now else {name}
+
+
+def _config(part: Any) -> dict[str, str]:
+    """What a part of diffusers was configured with, without notes of its version and origin."""
+    return {key: repr(value) for key, value in part.config.items() if not key.startswith("_")}
 
 
 def _vae_report(out: Path) -> Path:

@@ -49,12 +49,15 @@ class TextEncoderSpec(_Section):
 
 
 class VaeSpec(_Section):
-    """`AutoencoderKL`; a latent's side is the image's, halved for each entry of `channels` past the first."""
+    """`AutoencoderKL`; a latent's side is the image's, halved for each entry of `channels` past the first.
+
+    Groups must hold several channels: normalised alone, each loses its mean, and the picture its tint.
+    """
 
     channels: Annotated[tuple[Positive, ...], Field(min_length=1)] = (16, 32, 64)
     layers_per_block: Positive = 1
     latent_channels: Positive = 4
-    norm_groups: Positive = 16
+    norm_groups: Positive = 4
 
     @property
     def factor(self) -> int:
@@ -64,6 +67,11 @@ class VaeSpec(_Section):
     @model_validator(mode="after")
     def _groups_divide(self) -> "VaeSpec":
         _check_groups(self.channels, self.norm_groups)
+        if self.norm_groups == min(self.channels) > 1:
+            raise ValueError(
+                f"norm_groups {self.norm_groups} leaves one channel a group at width {min(self.channels)}, which "
+                "takes the tint from every picture; use a quarter of it"
+            )
         return self
 
 
