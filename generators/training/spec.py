@@ -69,8 +69,8 @@ class VaeSpec(_Section):
         _check_groups(self.channels, self.norm_groups)
         if self.norm_groups == min(self.channels) > 1:
             raise ValueError(
-                f"norm_groups {self.norm_groups} leaves one channel a group at width {min(self.channels)}, which "
-                "takes the tint from every picture; use a quarter of it"
+                f"norm_groups {self.norm_groups} leaves one channel a group at width {min(self.channels)}, "
+                "which takes the tint from every picture; use a quarter of it"
             )
         return self
 

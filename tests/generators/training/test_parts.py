@@ -245,6 +245,7 @@ def test_the_recipes_that_ship_can_be_read(name: str) -> None:
         ("training.steps=-1", "-1"),
         ("unet.channels=[64,96,129]", "norm_groups"),
         ("size=60", "multiple of 16"),
+        ("vae.norm_groups=16", "tint"),
         ("nonsense", "key=value"),
     ],
 )
