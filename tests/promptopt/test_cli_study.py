@@ -70,3 +70,22 @@ def test_live_display_then_show(tmp_path, capsys):
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("pair", "complaint"),
+    [
+        ("search.trails=4", "trails"),
+        ("serach.trials=4", "serach"),
+        ("search.trials=none", "search.trials"),
+        ("search.trials", "KEY=VALUE"),
+        ("search.trials=[", "not YAML"),
+    ],
+)
+def test_a_key_given_on_the_command_line_is_checked_like_the_file(tmp_path, pair, complaint):
+    file = tmp_path / "study.yaml"
+    file.write_text("name: s\ncategory: polyps\ndata: {phantom: {images: 100}}\n")
+    done = CliRunner().invoke(main, ["study", "run", str(file), "--set", pair])
+    assert done.exit_code == 2
+    assert complaint in done.stderr
+    assert not (tmp_path / "runs").exists()
