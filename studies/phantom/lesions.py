@@ -29,9 +29,7 @@ def draw_polyp(canvas: Canvas, thing: Thing, *, color: str, paris: str) -> None:
         _plateau(canvas, thing, tint)
 
 
-def _outline(
-    canvas: Canvas, thing: Thing, stretch: float, bumps: float
-) -> tuple[Array, Array, Array]:
+def _outline(canvas: Canvas, thing: Thing, stretch: float, bumps: float) -> tuple[Array, Array, Array]:
     u, v = canvas.local(thing.x, thing.y, thing.angle)
     u, v = u / stretch, v * stretch
     theta = np.arctan2(v, u)
@@ -41,9 +39,7 @@ def _outline(
     return np.hypot(u, v) / wobble, u, v
 
 
-def _dome(
-    canvas: Canvas, thing: Thing, tint: Array, *, stretch: float, height: float, radius: float
-) -> None:
+def _dome(canvas: Canvas, thing: Thing, tint: Array, *, stretch: float, height: float, radius: float) -> None:
     r, _, _ = _outline(canvas, thing, stretch, 0.06)
     # A soft dark halo towards the far side: the polyp stands out from the wall.
     rr, _ = canvas.polar(thing.x * 1.06, thing.y * 1.06 + 0.18 * radius)
