@@ -60,8 +60,8 @@ def edge_loss(made: torch.Tensor, wanted: torch.Tensor, *, scales: int = 3) -> t
     return total
 
 
-# Lightness, red against green, yellow against blue, as weights of R, G, B. Tissue hardly varies in the last two, so
-# a plain loss lets a small VAE paint every polyp flesh-coloured, while captions name colours.
+# Lightness, red against green, yellow against blue, in weights of R, G, B. Tissue hardly varies in the last
+# two, so a plain loss lets a small VAE paint every polyp flesh-coloured, while captions name colours.
 _OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (2.0, -2.0, 0.0), (2.0, 2.0, -4.0))
 
 
