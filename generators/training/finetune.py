@@ -32,7 +32,7 @@ from generators.training.parts import (
 )
 from generators.training.spec import SdTrainingSpec
 from generators.training.tokenizer import save_tokenizer, train_tokenizer
-from generators.training.vae import build_vae, train_vae
+from generators.training.vae import build_vae, train_vae, whiten_colours
 from studies.dataset import Dataset, Record
 
 # Changing these does not change what is learnt, so a run may be resumed with others.
@@ -161,6 +161,8 @@ def train_vae_stage(
     model, report_file = stage / "model", _vae_report(out)
     if report_file.is_file() and (model / "config.json").is_file():
         return AutoencoderKL.from_pretrained(model, use_safetensors=True, local_files_only=True)
+    if start is None:
+        whiten_colours(vae, seen, seed=spec.vae_training.seed)
     report = train_vae(
         vae,
         seen,
