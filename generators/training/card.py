@@ -15,7 +15,8 @@ pipeline_tag: text-to-image
 # A Stable Diffusion trained with promptopt
 
 A `StableDiffusionPipeline` for {size}x{size} pictures, {millions:.1f} M parameters, {prediction_type}.
-It has no safety checker. It is for research; it is not a medical device, and its pictures show no patient.
+It has no safety checker. It is for research; it is not a medical device, and what it draws is synthetic.
+A model trained on patients' pictures may repeat parts of them.
 
 | | |
 |---|---|
