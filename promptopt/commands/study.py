@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from promptopt.export.prompts import EstimateEntry
     from promptopt.study import StudyRows
 
+_WIDE = 140  # columns of a terminal that every metric fits in
+
 app = group("Search for the best prompts, and look at what was found.")
 
 
@@ -121,7 +123,10 @@ def _print_prompts(found: "PromptList") -> None:
         "with its interval. = means: tied with the first.",
         caption_justify="left",
     )
+    console = Console()
     names = [name for name in found.baseline.confirmation if name != "score"]
+    if console.width < _WIDE:  # the rest is in confirmation.csv and the report
+        names = [name for name in names if name == "judge_accuracy"]
     table.add_column("rank", justify="right")
     table.add_column("prompt", overflow="fold", min_width=30)
     table.add_column("score", justify="right", no_wrap=True)
@@ -138,7 +143,7 @@ def _print_prompts(found: "PromptList") -> None:
     table.add_section()
     base = found.baseline.confirmation
     table.add_row("base", Text(found.baseline.prompt), "0", *(_number(base.get(name)) for name in names))
-    Console().print(table)
+    console.print(table)
 
 
 def _number(estimate: "EstimateEntry | None") -> str:
