@@ -17,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="output folder; the same command resumes")
     parser.add_argument("--init", type=Path, help="pipeline folder to start from")
     parser.add_argument("--vae", type=Path, help="folder of a trained VAE, to skip that stage")
+    parser.add_argument("--clip", type=Path, help="CLIP folder whose text tower to start from")
     parser.add_argument("--only", choices=["vae"], help="stop after this stage")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 out=options.out,
                 init=options.init,
                 vae=options.vae,
+                clip=options.clip,
                 device=options.device,
                 on_progress=tell,
             )

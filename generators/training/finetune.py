@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
-from transformers import CLIPTokenizer
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from generators.training.captions import Captions
 from generators.training.card import model_card
@@ -31,6 +31,7 @@ from generators.training.parts import (
     save_grid,
 )
 from generators.training.spec import SdTrainingSpec
+from generators.training.text_tower import read_text_tower
 from generators.training.tokenizer import save_tokenizer, train_tokenizer
 from generators.training.vae import build_vae, train_vae, whiten_colours
 from studies.dataset import Dataset, Record
@@ -46,13 +47,15 @@ def train_sd(
     out: Path,
     init: Path | None = None,
     vae: Path | None = None,
+    clip: Path | None = None,
     device: str = "auto",
     on_progress: OnProgress | None = None,
 ) -> Path:
     """Train on the pool ``reference`` of a data set and return the folder of the finished pipeline.
 
     ``init`` is a pipeline folder (SD 1.x or 2.x family) to start from; ``vae`` the folder of an autoencoder
-    that is already trained, which skips that stage. ``on_progress`` is called after every step. On the CPU a
+    that is already trained, which skips that stage; ``clip`` a CLIP folder in open_clip's format whose text
+    tower and tokenizer the text encoder starts from. ``on_progress`` is called after every step. On the CPU a
     run that was killed and resumed ends with the same bits as one that was not.
     Raises TrainingDataError, TrainingError, ValueError.
     """
@@ -79,7 +82,7 @@ def train_sd(
         _vae_report(out).write_text(json.dumps({"given": True}), encoding="utf-8")
     trained.requires_grad_(False).eval().to(place)
 
-    parts = _parts(spec, records, trained, source=source, out=out)
+    parts = _parts(spec, records, trained, source=source, clip=clip, out=out)
     identity = {
         "data": data.fingerprint,
         "size": spec.size,
@@ -264,7 +267,13 @@ def _train_unet(
 
 
 def _parts(
-    spec: SdTrainingSpec, records: Sequence[Record], vae: AutoencoderKL, *, source: Parts | None, out: Path
+    spec: SdTrainingSpec,
+    records: Sequence[Record],
+    vae: AutoencoderKL,
+    *,
+    source: Parts | None,
+    clip: Path | None,
+    out: Path,
 ) -> Parts:
     """The parts to train: those of the checkpoint, or new ones for these captions."""
     training = spec.training
@@ -283,9 +292,13 @@ def _parts(
                 rescale_betas_zero_snr=training.zero_terminal_snr,
                 timestep_spacing="trailing" if training.zero_terminal_snr else config["timestep_spacing"],
             )
-        return Parts(source.tokenizer, source.text_encoder, vae, source.unet, scheduler)
+        encoder, words = (source.text_encoder, source.tokenizer) if clip is None else read_text_tower(clip)
+        return Parts(words, _fitting(encoder, source.unet), vae, source.unet, scheduler)
     folder = out / "stages" / "tokenizer"
-    if (folder / "tokenizer_config.json").is_file():
+    encoder = None
+    if clip is not None:
+        encoder, tokenizer = read_text_tower(clip)
+    elif (folder / "tokenizer_config.json").is_file():
         tokenizer = CLIPTokenizer.from_pretrained(folder)
     else:
         texts = (text for record in records for text in record.text)
@@ -296,7 +309,17 @@ def _parts(
     scheduler = build_scheduler(
         prediction_type=kind, zero_terminal_snr=kind == "v_prediction" if zero is None else zero
     )
-    return Parts(tokenizer, build_text_encoder(spec, tokenizer), vae, build_unet(spec), scheduler)
+    if encoder is None:
+        encoder = build_text_encoder(spec, tokenizer)
+    unet = build_unet(spec)
+    return Parts(tokenizer, _fitting(encoder, unet), vae, unet, scheduler)
+
+
+def _fitting(encoder: CLIPTextModel, unet: UNet2DConditionModel) -> CLIPTextModel:
+    width, wanted = encoder.config.hidden_size, unet.config.cross_attention_dim
+    if width != wanted:
+        raise TrainingError(f"the text encoder is {width} wide, the UNet's cross-attention takes {wanted}")
+    return encoder
 
 
 def _hold_out(records: Sequence[Record], *, wanted: int, seed: int) -> tuple[list[Record], list[Record]]:

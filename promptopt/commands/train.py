@@ -37,6 +37,10 @@ def sd(
     vae: Annotated[
         Path | None, typer.Option(help="Folder of a trained autoencoder; its training is then left out.")
     ] = None,
+    clip: Annotated[
+        Path | None,
+        typer.Option(help="Folder that train clip wrote; the text encoder starts from its text tower."),
+    ] = None,
     changes: Set = None,
     device: Device = "auto",
 ) -> None:
@@ -54,7 +58,16 @@ def sd(
     _flush_denormals()
     _no_foreign_bars()
     with TrainingBars() as bars:
-        folder = train_sd(spec, data=dataset, out=out, init=start, vae=vae, device=device, on_progress=bars)
+        folder = train_sd(
+            spec,
+            data=dataset,
+            out=out,
+            init=start,
+            vae=vae,
+            clip=clip,
+            device=device,
+            on_progress=bars,
+        )
     typer.echo(f"wrote {folder}")
 
 
