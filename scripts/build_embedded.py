@@ -1,8 +1,9 @@
-"""Make the embedded default: render the phantom, train the tiny Stable Diffusion, judge and CLIP, install.
+"""Make the embedded default: render the phantom, train judge, CLIP and Stable Diffusion, install.
 
-    python scripts/build_embedded.py [--work work/embedded] [--stage data|sd|judge|clip|install|all]
+    python scripts/build_embedded.py [--work work/embedded] [--stage data|judge|clip|sd|install|all]
 
-Every stage goes on where it was killed. Two CPU cores take about two hours; a GPU is used where there is one.
+Every stage goes on where it was killed, and a GPU is used where there is one. The CLIP comes before the
+generator, whose text encoder starts from its text tower, as in Stable Diffusion itself.
 The networks see phantom renderings alone, no patient data.
 """
 
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 
 from generators.folder import ModelDefaults
+from studies.dataset import read_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES, SEED = 30_000, 7
@@ -41,7 +43,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, default=ROOT / "work" / "embedded")
-    parser.add_argument("--stage", default="all", choices=["data", "sd", "judge", "clip", "install", "all"])
+    parser.add_argument("--stage", default="all", choices=["data", "judge", "clip", "sd", "install", "all"])
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     chosen = parser.parse_args()
     work: Path = chosen.work
@@ -55,15 +57,25 @@ def main() -> None:
             *("data", "prepare", "phantom", data, "--images", IMAGES),
             *("--seed", SEED, "--workers", chosen.workers),
         )
-    if wanted("sd"):
-        promptopt("train", "sd", "--recipe", "tiny", "--data", data, "--out", work / "sd")
     if wanted("judge"):
         promptopt("train", "judge", "--data", data, "--out", work / "judge")
     if wanted("clip"):
-        tokenizer = work / "sd" / "pipeline" / "tokenizer"
+        tokenizer = learn_words(data, work / "tokenizer")
         promptopt("train", "clip", "--data", data, "--out", work / "clip", "--tokenizer", tokenizer)
+    if wanted("sd"):
+        recipe = ("--recipe", "tiny", "--clip", work / "clip")
+        promptopt("train", "sd", *recipe, "--data", data, "--out", work / "sd")
     if wanted("install"):
         install(work)
+
+
+def learn_words(data: Path, folder: Path) -> Path:
+    """The vocabulary that CLIP and generator share, from the phantom's captions."""
+    from generators.training.tokenizer import save_tokenizer, train_tokenizer
+
+    records = read_dataset(data).where(pool="reference").records
+    save_tokenizer(train_tokenizer(text for record in records for text in record.text), folder)
+    return folder
 
 
 def install(work: Path) -> None:
