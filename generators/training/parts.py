@@ -1,5 +1,6 @@
 """The five parts of a Stable Diffusion: built from a recipe, read from a folder, shown, written."""
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -164,6 +165,10 @@ def export(parts: Parts, folder: Path, *, dtype: str, card: str) -> Path:
     aside = folder.with_name(f".{folder.name}-{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     parts.pipeline().save_pretrained(aside, safe_serialization=True)
+    for file in aside.glob("*/config.json"):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        content.pop("_name_or_path", None)  # where a part once lay on this machine
+        file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     save_tokenizer(parts.tokenizer, aside / "tokenizer")
     (aside / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
