@@ -69,14 +69,14 @@ def main() -> None:
         (kind, [render(sample_scene(np.random.default_rng(seed), kind=kind)) for seed in seeds])
         for kind in kinds
     ]
-    sheet(rendered).save(options.out / "phantom.png", optimize=True)
+    sheet(rendered).save(options.out / "phantom.jpg", quality=88)
     generator = generators.load(options.generator)
     drawn = [
         (prompt, list(generator.generate([generator.request(prompt, seed) for seed in seeds])))
         for prompt in PROMPTS
     ]
-    sheet(drawn).save(options.out / "generated.png", optimize=True)
-    print(options.out / "phantom.png", options.out / "generated.png")
+    sheet(drawn).save(options.out / "generated.jpg", quality=88)
+    print(options.out / "phantom.jpg", options.out / "generated.jpg")
 
 
 if __name__ == "__main__":
