@@ -128,7 +128,7 @@ def _print_prompts(found: "PromptList") -> None:
     if console.width < _WIDE:  # the rest is in confirmation.csv and the report
         names = [name for name in names if name == "judge_accuracy"]
     table.add_column("rank", justify="right")
-    table.add_column("prompt", overflow="fold", min_width=30)
+    table.add_column("prompt", overflow="fold", min_width=20)
     table.add_column("score", justify="right", no_wrap=True)
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
