@@ -1,11 +1,26 @@
 """Fixtures shared by every test."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A loaded machine is slow, not wrong: no test fails for the time that an example takes.
+settings.register_profile("promptopt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("promptopt")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _whole_numbers() -> Iterator[None]:
+    """`promptopt train` flushes denormal numbers in its process; a test must not leave that behind."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
