@@ -11,7 +11,6 @@ import torch
 from PIL import Image, ImageOps
 
 _IN_MEMORY = 2 * 2**30
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 
 class TrainingDataError(ValueError):
@@ -31,14 +30,6 @@ def read_square(path: Path, size: int) -> np.ndarray:
     if picture.size != (size, size):
         picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
     return np.asarray(picture)
-
-
-def find_pictures(folder: Path) -> list[Path]:
-    """Every picture below a folder, sorted by path. Raises TrainingDataError if there is none."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    if not paths:
-        raise TrainingDataError(f"{folder}: holds no picture ({', '.join(_SUFFIXES)})")
-    return paths
 
 
 @dataclass(frozen=True)
