@@ -232,7 +232,7 @@ def load_judge(uri: str | Path = "embedded", *, device: str = "auto") -> Judge:
         if not file.is_file():
             raise JudgeError(
                 f"{file}: no such file; a judge is 'embedded' or a folder with {CONFIG_FILE} and "
-                f"{WEIGHTS_FILE}, as 'python -m evaluation.training judge' writes it"
+                f"{WEIGHTS_FILE}, as 'promptopt train judge' writes it"
             )
     try:
         config = JudgeConfig.model_validate_json(config_file.read_bytes())

@@ -1,8 +1,6 @@
 """Fixtures shared by every test."""
 
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,14 +11,6 @@ settings.register_profile("promptopt", deadline=None, suppress_health_check=[Hea
 settings.load_profile("promptopt")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(autouse=True)
-def _whole_numbers() -> Iterator[None]:
-    """`promptopt train` flushes denormal numbers in its process; a test must not leave that behind."""
-    yield
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

@@ -210,6 +210,9 @@ def _train_unet(
         zero_terminal_snr=bool(parts.scheduler.config.get("rescale_betas_zero_snr", False)),
         min_snr_gamma=training.min_snr_gamma,
     )
+    chances = noising.timestep_chances(
+        portion=training.timestep_bias_portion, multiplier=training.timestep_bias_multiplier
+    )
     scale = float(parts.vae.config.scaling_factor)
     learns_text = training.train_text_encoder
     unet.requires_grad_(True).to(device)
@@ -229,7 +232,7 @@ def _train_unet(
         mean, logvar = cache.get([keys[i] for i in chosen], mirror=mirror)
         clean = scale * (mean + torch.randn(mean.shape, generator=generator) * torch.exp(0.5 * logvar))
         noise = torch.randn(clean.shape, generator=generator)
-        timesteps = torch.randint(0, noising.timesteps, (len(chosen),), generator=generator)
+        timesteps = torch.multinomial(chances, len(chosen), replacement=True, generator=generator)
         noisy = noising.noised(clean, noise, timesteps).to(device).contiguous(memory_format=layout)
         target = noising.target(clean, noise, timesteps).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):

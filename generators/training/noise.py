@@ -50,6 +50,12 @@ class Noising:
         """The number of timesteps T."""
         return len(self.alphas_cumprod)
 
+    def timestep_chances(self, *, portion: float = 1.0, multiplier: float = 1.0) -> torch.Tensor:
+        """Relative chance (T,) of each timestep: 1, and ``multiplier`` for the noisiest ``portion``."""
+        chances = torch.ones(self.timesteps)
+        chances[self.timesteps - round(portion * self.timesteps) :] = multiplier
+        return chances
+
     def noised(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """Latents at the given timesteps (n,): signal and noise mixed."""
         signal, spread = self._mix(timesteps, clean)

@@ -133,6 +133,8 @@ class UnetTrainingSpec(LoopSpec):
     ``prediction_type`` None: what the checkpoint to start from was trained for, or v-prediction from scratch.
     ``zero_terminal_snr`` None: as the checkpoint has it, or from scratch: on with
     v-prediction, off with epsilon.
+    ``timestep_bias_multiplier`` m draws the noisiest ``timestep_bias_portion`` of the timesteps m times as
+    often (diffusers' "later" strategy): place and number of things are decided there.
     ``horizontal_flip`` "swap" mirrors half of the images and exchanges left and right in their captions.
     """
 
@@ -140,6 +142,8 @@ class UnetTrainingSpec(LoopSpec):
     caption_dropout: Fraction = 0.1
     prediction_type: PredictionType | None = None
     min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
+    timestep_bias_multiplier: Annotated[float, Field(gt=0)] = 1.0
+    timestep_bias_portion: Annotated[float, Field(gt=0, le=1)] = 0.4
     zero_terminal_snr: bool | None = None
     train_text_encoder: bool = True
     text_encoder_lr: Annotated[float, Field(gt=0)] | None = None

@@ -1,5 +1,7 @@
 """`promptopt train`: the networks that a study needs, from a prepared data set."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -55,9 +57,8 @@ def sd(
     from generators.training import train_sd
 
     start = _pipeline_folder(init)
-    _flush_denormals()
     _no_foreign_bars()
-    with TrainingBars() as bars:
+    with _denormals_flushed(), TrainingBars() as bars:
         folder = train_sd(
             spec,
             data=dataset,
@@ -108,8 +109,7 @@ def clip(
     dataset = read_dataset(data)
     from evaluation.training import train_clip
 
-    _flush_denormals()
-    with TrainingBars() as bars:
+    with _denormals_flushed(), TrainingBars() as bars:
         folder = train_clip(
             spec, data=dataset, out=out, init=init, tokenizer=tokenizer, device=device, on_progress=bars
         )
@@ -137,8 +137,7 @@ def judge(
     dataset = read_dataset(data)
     from evaluation.training import train_judge
 
-    _flush_denormals()
-    with TrainingBars() as bars:
+    with _denormals_flushed(), TrainingBars() as bars:
         folder = train_judge(spec, data=dataset, out=out, device=device, on_progress=bars)
     typer.echo(f"wrote {folder}")
 
@@ -149,11 +148,16 @@ def _pipeline_folder(init: str | None) -> Path | None:
     return None if init is None else resolve(init)
 
 
-def _flush_denormals() -> None:
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
     """Denormal numbers in Adam's moments cost a CPU up to a third of its speed."""
     import torch
 
     torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _no_foreign_bars() -> None:

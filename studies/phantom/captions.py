@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -32,11 +32,13 @@ GENERIC = {"landmarks": "an anatomical landmark", "instruments": "an instrument"
 
 
 def captions(
-    scene: Scene, rng: np.random.Generator, *, challenge: int = 3, phrases: int = 5
+    scene: Scene, rng: np.random.Generator, *, challenge: int = 2, phrases: int = 4, plain: int = 2
 ) -> tuple[str, ...]:
-    """``challenge`` captions of one to three challenge sentences, then ``phrases`` free descriptions.
+    """``challenge`` captions of one to three challenge sentences, ``phrases`` descriptions, ``plain`` ones.
 
-    Each mentions a random part of the truth and nothing but the truth.
+    Each mentions a random part of the truth and nothing but the truth. The plain ones mention one thing
+    alone: a generator learns from them what a location or a number is worth, which it does not from
+    captions in which colour and kind explain more of the picture.
     """
     sentences = challenge_sentences(scene)
     texts = []
@@ -47,6 +49,7 @@ def captions(
         rest = [i for i in rng.permutation(len(sentences)).tolist() if i not in chosen]
         texts.append(" ".join(sentences[i] for i in (chosen + rest)[:count]))
     texts += [describe(scene, rng) for _ in range(phrases)]
+    texts += [describe_one(scene, rng) for _ in range(plain)]
     return tuple(texts)
 
 
@@ -95,9 +98,9 @@ def describe(scene: Scene, rng: np.random.Generator, *, mention: float = 0.5) ->
     opening = str(rng.choice(OPENINGS)).format(procedure=scene.procedure)
     parts = [f"{opening} {_subject(scene, told)}"]
     if scene.things and told():
-        parts.append("located in the " + _join([thing.location for thing in scene.things]))
+        parts.append(_place(scene))
     if scene.category == "polyps" and told():
-        parts.append(f"{scene.count} polyp{'s' * (scene.count > 1)}")
+        parts.append(_number(scene))
     if scene.sharpness == "blurred" or rng.random() < 0.3:
         parts.append(scene.sharpness)
     if scene.light == "dim" or rng.random() < 0.3:
@@ -109,8 +112,30 @@ def describe(scene: Scene, rng: np.random.Generator, *, mention: float = 0.5) ->
     return ", ".join(parts)
 
 
-def _subject(scene: Scene, told: object) -> str:
-    assert callable(told)
+def describe_one(scene: Scene, rng: np.random.Generator) -> str:
+    """A phrase that tells one thing: where, how many, or what kind, size or colour."""
+    opening = str(rng.choice(OPENINGS)).format(procedure=scene.procedure)
+    if scene.category == "normal":
+        return f"{opening} {ARTICLES[scene.kind]}"
+    if rng.random() < 0.5:
+        return f"{opening} {_subject(scene, lambda: False)}, {_place(scene)}"
+    if scene.category != "polyps":
+        return f"{opening} {ARTICLES[scene.kind]}"
+    if rng.random() < 0.5:
+        return f"{opening} a polyp, {_number(scene)}"
+    words = (SIZE_WORDS[scene.size or ""], scene.color or "", PARIS_WORDS[scene.paris or ""])
+    return f"{opening} a {rng.choice(words)} polyp"
+
+
+def _place(scene: Scene) -> str:
+    return "located in the " + _join([thing.location for thing in scene.things])
+
+
+def _number(scene: Scene) -> str:
+    return f"{scene.count} polyp{'s' * (scene.count > 1)}"
+
+
+def _subject(scene: Scene, told: Callable[[], bool]) -> str:
     if scene.category == "polyps":
         words = [
             SIZE_WORDS[scene.size or ""] if told() else "",

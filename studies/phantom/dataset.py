@@ -16,7 +16,7 @@ from studies.phantom.render import render
 from studies.phantom.scene import sample_scene
 
 # Recorded beside the images; a change of the renderer makes old folders stale.
-VERSION = 1
+VERSION = 2
 _CHUNK = 64
 
 
@@ -76,19 +76,20 @@ def _render_all(job: Callable[[int], list[Record]], images: int, workers: int) -
 def _write_chunk(root: Path, seed: int, size: int, images: int, start: int) -> list[Record]:
     records = []
     for index in range(start, min(start + _CHUNK, images)):
-        rng = np.random.default_rng([seed, index])
+        # Words and pool have dice of their own, so that a change of words moves no image to another pool.
+        rng, words, lot = (np.random.default_rng([seed, index, *key]) for key in ((), (1,), (2,)))
         scene = sample_scene(rng)
         name = f"images/{index:06d}.png"
         render(scene, size=size).save(root / name, compress_level=1)
         records.append(
             Record(
                 file_name=name,
-                text=captions(scene, rng),
+                text=captions(scene, words),
                 category=scene.category,
                 label=scene.kind,
                 center=scene.center,
                 group=f"phantom-{seed}-{index:06d}",
-                pool=_pool(rng),
+                pool=_pool(lot),
                 attributes=scene.attributes(),
             )
         )

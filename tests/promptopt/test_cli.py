@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -188,6 +189,7 @@ def test_interruption_says_how_to_go_on(monkeypatch):
         (["train", "judge", "--data", "nowhere", "--out", "out"], "nowhere"),
         (["train", "judge", "--data", ".", "--out", "out", "--recipe", "tiny-clip"], "promptopt train clip"),
         (["train", "clip", "--data", ".", "--out", "out", "--set", "stepz=1"], "stepz"),
+        (["train", "clip", "--data", ".", "--out", "out", "--recipe", "judge"], "promptopt train judge"),
     ],
 )
 def test_what_is_missing_is_named(command, named, tmp_path, monkeypatch):
@@ -313,3 +315,21 @@ def test_train_judge_from_a_recipe_with_changes(tmp_path):
 
     reading = load_judge(tmp_path / "judge").read([Image.new("RGB", (32, 32))])
     assert reading.category_probabilities.sum() == pytest.approx(1)
+    tiny = torch.tensor([1e-40])
+    assert (tiny * 1).item() > 0, "training must leave the process's denormal numbers as they were"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--recipe", "clip-finetune"], "give the encoder to start from"),
+        (["--init", "no-such-folder"], "no-such-folder"),
+        (["--tokenizer", "no-tokenizer"], "no-tokenizer"),
+    ],
+)
+def test_train_clip_says_what_it_cannot_start_from(options, said, tmp_path):
+    assert run("data", "prepare", "phantom", tmp_path / "data", "--images", 60, "--size", 32).exit_code == 0
+    result = run("train", "clip", "--data", tmp_path / "data", "--out", tmp_path / "clip", *options)
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,29 @@ def test_captions_never_contradict_the_scene():
             assert "a polyp," not in text
         for kind in set(INSTRUMENTS + LANDMARKS) - {scene.kind}:
             assert kind not in text
+
+
+def test_some_captions_tell_the_place_or_the_number_alone():
+    alone = [
+        text
+        for i, scene in enumerate(scenes(100, category="polyps"))
+        for text in captions(scene, np.random.default_rng(i))[-2:]
+    ]
+    places = [text for text in alone if "located in the" in text]
+    numbers = [text for text in alone if re.search(r", [123] polyps?$", text)]
+    assert len(places) > 50
+    assert len(numbers) > 25
+    assert not set(places) & set(numbers)
+    assert not any(color in text for text in places + numbers for color in TINT)
+
+
+def test_pools_and_pictures_do_not_depend_on_the_words(tmp_path, monkeypatch):
+    before = write_phantom(tmp_path / "a", images=20, size=16)
+    monkeypatch.setattr("studies.phantom.dataset.captions", lambda scene, rng: (str(rng.random(9)),))
+    after = write_phantom(tmp_path / "b", images=20, size=16)
+    assert [record.pool for record in before.records] == [record.pool for record in after.records]
+    for record in before.records:
+        assert (before.root / record.file_name).read_bytes() == (after.root / record.file_name).read_bytes()
 
 
 @pytest.mark.parametrize("name", STUDIED)
