@@ -22,7 +22,7 @@ from promptopt.panel import derived_seed
 from promptopt.template import PromptSpace
 
 ENUMERABLE = 20_000  # spaces up to this size are listed in full
-STARTUP_TRIALS = 10  # random prompts before a model is fitted
+STARTUP_TRIALS = 10  # prompts drawn by the template's weights before a model is fitted
 _REPEATS = 3  # known prompts suggested in a row before an untried one is drawn
 
 
@@ -100,6 +100,9 @@ def next_choice(
 ) -> dict[str, str]:
     """The slot choice to try after the completed trials `rows`.
 
+    Before there is a model, it is the likeliest prompt, then draws: a template's weights are its author's
+    opinion of where to begin.
+
     Args:
         sampler: "gp", "tpe", "random" or "enumerate".
         seed: of the sampler; the draw is a function of it and of the number of rows.
@@ -111,6 +114,10 @@ def next_choice(
     if sampler == "enumerate" or repeats >= _REPEATS:
         return _untried(space, rows, untried, rng)
     if sampler == "random":
+        return dict(space.sample(rng))
+    if not rows:
+        return space.likeliest()
+    if len(rows) < STARTUP_TRIALS:
         return dict(space.sample(rng))
     with _quiet():
         study = optuna.create_study(direction="maximize", sampler=_sampler(sampler, here))

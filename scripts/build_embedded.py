@@ -3,7 +3,8 @@
     python scripts/build_embedded.py [--work work/embedded] [--stage data|judge|clip|sd|install|all]
 
 Every stage goes on where it was killed, and a GPU is used where there is one. The CLIP comes before the
-generator, whose text encoder starts from its text tower, as in Stable Diffusion itself.
+generator, whose text encoder starts from its text tower, as in Stable Diffusion itself. The generator learns
+in legs, two of them short lessons in place and number (studies/phantom/lessons.py).
 The networks see phantom renderings alone, no patient data.
 """
 
@@ -12,10 +13,12 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from generators.folder import ModelDefaults
 from studies.dataset import read_dataset
+from studies.phantom.lessons import Lesson, write_lesson
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES, SEED = 30_000, 7
@@ -27,6 +30,26 @@ TARGETS = {
     "judge": ROOT / "evaluation" / "embedded" / "judge",
 }
 LIMIT_MB = 25
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Some steps of the generator's training; ``bias`` of 1000 leaves the noisiest ``portion`` alone."""
+
+    name: str
+    steps: int
+    lesson: Lesson | None = None
+    bias: float = 2
+    portion: float = 0.4
+
+
+LEGS = (
+    Leg("first", 3600, bias=1),
+    Leg("place", 400, "place", bias=1000),
+    Leg("all", 3800),
+    Leg("number", 400, "number", bias=1000, portion=0.5),
+    Leg("review", 1400, "review"),
+)
 # Left out of the package: not read when the weights are loaded.
 JUNK = ("checkpoints", "stages", "previews", "log.jsonl", "*.partial", ".*")
 
@@ -63,10 +86,32 @@ def main() -> None:
         tokenizer = learn_words(data, work / "tokenizer")
         promptopt("train", "clip", "--data", data, "--out", work / "clip", "--tokenizer", tokenizer)
     if wanted("sd"):
-        recipe = ("--recipe", "tiny", "--clip", work / "clip")
-        promptopt("train", "sd", *recipe, "--data", data, "--out", work / "sd")
+        train_generator(work, data)
     if wanted("install"):
         install(work)
+
+
+def train_generator(work: Path, data: Path) -> None:
+    """Leg after leg, each from the one before; a leg that is done is not done again."""
+    before: Path | None = None
+    for leg in LEGS:
+        out, lesson = work / "sd" / leg.name, data
+        if leg.lesson is not None:
+            lesson = work / "lessons" / leg.lesson
+            write_lesson(read_dataset(data), lesson, lesson=leg.lesson)
+        if before is None:
+            start: tuple[object, ...] = ("--clip", work / "clip")
+        else:
+            start = ("--init", before / "pipeline", "--set", "vae_training.steps=0")
+            start += ("--set", "training.warmup=50")
+        settings = {
+            "steps": leg.steps,
+            "timestep_bias_multiplier": leg.bias,
+            "timestep_bias_portion": leg.portion,
+        }
+        changes = [word for key, value in settings.items() for word in ("--set", f"training.{key}={value}")]
+        promptopt("train", "sd", "--recipe", "tiny", *start, "--data", lesson, "--out", out, *changes)
+        before = out
 
 
 def learn_words(data: Path, folder: Path) -> Path:
@@ -81,7 +126,7 @@ def learn_words(data: Path, folder: Path) -> Path:
 def install(work: Path) -> None:
     """Copy the three results into the packages and check their size."""
     for name, source in (
-        ("sd", work / "sd" / "pipeline"),
+        ("sd", work / "sd" / LEGS[-1].name / "pipeline"),
         ("clip", work / "clip"),
         ("judge", work / "judge"),
     ):

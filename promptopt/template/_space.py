@@ -57,6 +57,10 @@ class PromptSpace:
             parts += [option, literal]
         return normalise("".join(parts))
 
+    def likeliest(self) -> dict[str, str]:
+        """The choice with the greatest weight in every slot, the first among equals."""
+        return {s.name: s.options[max(range(len(s.options)), key=s.weights.__getitem__)] for s in self.slots}
+
     def sample(self, rng: "np.random.Generator") -> dict[str, str]:
         """A random choice, slots independent, options by weight."""
         return {

@@ -122,6 +122,11 @@ def test_single_underscores_and_colons_are_text():
     assert rendered("snake_case: 3:2") == ["snake_case: 3:2"]
 
 
+def test_the_likeliest_choice_has_the_greatest_weight_and_the_first_among_equals():
+    space = compile_template("{a|3::b|c} {d|e}", {})
+    assert space.render(space.likeliest()) == "b d"
+
+
 def test_sampling_follows_the_weights():
     space = compile_template("{9::common|1::rare} {a|b}")
     rng = np.random.default_rng(0)
