@@ -4,7 +4,7 @@
 
 Every stage goes on where it was killed, and a GPU is used where there is one. The CLIP comes before the
 generator, whose text encoder starts from its text tower, as in Stable Diffusion itself. The generator learns
-in legs, two of them short lessons in place and number (studies/phantom/lessons.py).
+in legs, some of them lessons in place and number (studies/phantom/lessons.py).
 The networks see phantom renderings alone, no patient data.
 """
 
@@ -49,6 +49,7 @@ LEGS = (
     Leg("all", 3800),
     Leg("number", 400, "number", bias=1000, portion=0.5),
     Leg("review", 1400, "review"),
+    Leg("drill", 1000, "drill", bias=4, portion=0.6),
 )
 # Left out of the package: not read when the weights are loaded.
 JUNK = ("checkpoints", "stages", "previews", "log.jsonl", "*.partial", ".*")

@@ -16,10 +16,11 @@ import numpy as np
 from studies.dataset import Dataset, Record, read_dataset, write_metadata
 from studies.phantom.captions import SIZE_WORDS
 
-Lesson = Literal["place", "number", "review"]
+Lesson = Literal["place", "number", "review", "drill"]
 _OPENINGS = ("a colonoscopy image of", "an endoscopy photo of", "endoscopic view of")
 # Images of a review: all with several polyps, which are rare, and so many of the others.
 _REVIEW = {"polyps": 2800, "landmarks": 2300, "instruments": 2700, "normal": 700}
+_BESIDE_DRILL = {"polyps": 1200, "landmarks": 1200, "instruments": 1300, "normal": 300}
 
 
 def write_lesson(data: Dataset, out: str | Path, *, lesson: Lesson, seed: int = 0) -> Dataset:
@@ -28,14 +29,14 @@ def write_lesson(data: Dataset, out: str | Path, *, lesson: Lesson, seed: int = 
     Args:
         lesson: "place": single polyps and instruments, captions that tell where; "number": polyps that are
             not large, the numbers balanced, captions that tell how many; "review": every category, the full
-            captions, and more that tell the number.
+            captions, and more that tell the number; "drill": the lesson in number, and as many others.
 
     Raises:
         DatasetError: if ``data`` does not state the truth of its pictures, or the folder cannot be read.
         OSError: if ``out`` is not on the same file system.
     """
     root, rng = Path(out), np.random.default_rng(seed)
-    make = {"place": _place, "number": _number, "review": _review}[lesson]
+    make = {"place": _place, "number": _number, "review": _review, "drill": _drill}[lesson]
     records = make(data.where(pool="reference").records, rng)
     for record in records:
         target = root / record.file_name
@@ -82,6 +83,17 @@ def _review(records: Sequence[Record], rng: np.random.Generator) -> list[Record]
         alone = [record for record in group if record.attributes["count"] <= 1]
         chosen += several + _some(alone, most, rng)
     return [_with_number(record, rng) if record.category == "polyps" else record for record in chosen]
+
+
+def _drill(records: Sequence[Record], rng: np.random.Generator) -> list[Record]:
+    counted = _number(records, rng)
+    places = {record.file_name: record.text[:1] for record in _place(counted, rng)}
+    counted = [replace(record, text=record.text + places.get(record.file_name, ())) for record in counted]
+    taken = {record.file_name for record in counted}
+    for category, most in _BESIDE_DRILL.items():
+        group = [r for r in records if r.category == category and r.file_name not in taken]
+        counted += _some(group, most, rng)
+    return counted
 
 
 def _with_number(record: Record, rng: np.random.Generator) -> Record:

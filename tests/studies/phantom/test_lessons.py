@@ -43,6 +43,15 @@ def test_the_review_keeps_every_category_and_every_caption(phantom, tmp_path):
         assert record.text[: len(full[record.file_name])] == full[record.file_name]
 
 
+def test_the_drill_is_the_lesson_in_number_among_others(phantom, tmp_path):
+    drill = write_lesson(phantom, tmp_path / "drill", lesson="drill")
+    number = write_lesson(phantom, tmp_path / "number", lesson="number")
+    counted = {record.file_name: record for record in drill.records[: len(number)]}
+    assert counted.keys() == {record.file_name for record in number.records}
+    assert not counted.keys() & {record.file_name for record in drill.records[len(number) :]}
+    assert {record.category for record in drill.records} == {"polyps", "landmarks", "instruments", "normal"}
+
+
 def test_a_lesson_is_the_same_each_time_and_leaves_the_pictures_as_they_are(phantom, tmp_path):
     one = write_lesson(phantom, tmp_path / "one", lesson="review", seed=3)
     again = write_lesson(phantom, tmp_path / "one", lesson="review", seed=3)
