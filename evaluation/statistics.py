@@ -1,4 +1,4 @@
-"""Mean and scatter of a set of features: all that the Fréchet distance needs of it, and small enough to keep."""
+"""Mean and scatter of a set of features: all that the Fréchet distance needs of it, and small to keep."""
 
 from __future__ import annotations
 
@@ -360,5 +360,5 @@ def _checksum(tensors: dict[str, Matrix], manifest: str) -> str:
     digest = hashlib.sha256(manifest.encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].shape} {tensors[name].dtype}\n".encode())
-        digest.update(np.ascontiguousarray(tensors[name]))
+        digest.update(np.ascontiguousarray(tensors[name]).data)
     return digest.hexdigest()

@@ -19,7 +19,7 @@ RELIABLE_FROM = 2048
 """Below this many images in the smaller set the value is dominated by its bias, and rewards mode collapse."""
 
 INTERVAL_FROM = 16
-"""Fewest images in either sampled set for which the interval was seen to cover (scripts/bench/coverage.py)."""
+"""Fewest images in a sampled set for which the interval was seen to cover (scripts/bench/coverage.py)."""
 
 
 def frechet_distance(a: Features, b: Features, *, level: float | None = 0.95) -> Estimate:
@@ -37,8 +37,9 @@ def frechet_distance(a: Features, b: Features, *, level: float | None = 0.95) ->
 
         2 (mean_a - mean_b) . x_i + |x_i|^2 - n ((X S_b X^T)^(1/2))_ii          (x_i centred)
 
-    on the logarithm, since the value is positive and skewed to the right. It covers from 16 images on (94 to 99 %), and
-    is wider than need be (98 to 99.5 % for a nominal 95 %) between equals or with more features than images.
+    on the logarithm, since the value is positive and skewed to the right. It covers from 16 images on, and is
+    up to 1.4 times as wide as need be (98 to 99.5 % for a nominal 95 %) between equals, where the influence
+    vanishes and its noise counts double, and with more features than images.
 
     Args:
         a: features, shape (n, d), or their `FeatureStatistics`.

@@ -24,10 +24,10 @@ def frechet_infinity(
     """The Fréchet distance that infinitely many images would have.
 
     The bias of `frechet_distance` falls as 1 / n once n is well above the number of features. Both sampled
-    sets are cut into 2, 3 and 5 random parts, one part is left out in turn, and a straight line in 1 / n through
-    the mean distances of each size and the whole sets' is followed to 1 / n = 0. (The paper draws one random
-    subset a size; parts that complete each other cancel the first-order noise of that draw.) The interval is
-    Student's t with the variance of the whole sets' first-order influence function.
+    sets are cut into 2, 3 and 5 random parts, one part is left out in turn, and a straight line in 1 / n
+    through the mean distances of each size and the whole sets' is followed to 1 / n = 0. (The paper draws
+    one random subset a size; parts that complete each other cancel the first-order noise of that draw.) The
+    interval is Student's t with the variance of the whole sets' first-order influence function.
 
     With fewer than four images a feature, the smallest subsets leave the regime in which the bias is linear:
     then the value is a guess, ``unreliable`` and without interval. No extrapolation from 64 images can tell
