@@ -47,7 +47,7 @@ def u_statistic(
     freedom are Welch's. Between equal distributions the projection vanishes and what is measured in its place
     counts the second-order part twice: there the interval is up to 1.4 times as wide as need be.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     check_level(level)
     n = min(len(x), len(y))
@@ -60,6 +60,6 @@ def u_statistic(
     half = 0.0
     if variance > 0:
         freedom = 1 / sum((part / variance) ** 2 / (size - 1) for part, size in parts)
-        half = float(t.ppf((1 + level) / 2, freedom)) * float(np.sqrt(variance))
+        half = float(stdtrit(freedom, (1 + level) / 2)) * float(np.sqrt(variance))
     status: Status = "ok" if n >= reliable_from else "unreliable"
     return Estimate(value, value - half, value + half, n, method, status)

@@ -67,13 +67,13 @@ def frechet_distance(a: Features, b: Features, *, level: float | None = 0.95) ->
     if level is None or not sampled or min(sampled) < INTERVAL_FROM:
         return Estimate(distance(first, second), None, None, n, method, status)
     value, variance = distance_and_variance(first, second)
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     fixed = "" if len(sampled) == 2 else ", one set held fixed"
     method = f"{method}; infinitesimal jackknife interval for the mean value at these sizes{fixed}"
     if value == 0.0:  # no logarithm, and no spread either
         return Estimate(0.0, None, None, n, method, status)
-    ratio = float(t.ppf((1 + level) / 2, min(sampled) - 1)) * float(np.sqrt(variance)) / value
+    ratio = float(stdtrit(min(sampled) - 1, (1 + level) / 2)) * float(np.sqrt(variance)) / value
     # exp overflows where the spread says nothing at all
     low, high = value * np.exp(-min(ratio, 50.0)), value * np.exp(min(ratio, 50.0))
     return Estimate(value, low, high, n, method, status)

@@ -74,10 +74,10 @@ def frechet_infinity(
     status: Status = "ok" if enough else "unreliable"
     if not enough:
         return Estimate(value, None, None, n, method, status)
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     _, variance = distance_and_variance(first, second)
-    half = float(t.ppf((1 + level) / 2, min(sampled) - 1)) * float(np.sqrt(variance))
+    half = float(stdtrit(min(sampled) - 1, (1 + level) / 2)) * float(np.sqrt(variance))
     fixed = "" if len(sampled) == 2 else ", one set held fixed"
     return Estimate(
         value, value - half, value + half, n, f"{method}; first-order influence interval{fixed}", status

@@ -3,9 +3,9 @@
     python scripts/bench/coverage.py [--repeats 300] [--runs 2000] [--only frechet,mmd,...]
 
 Features are independent normal or skewed (gamma, shape 2) numbers of unequal spread. "null" compares two
-sets of one distribution, "shift" a set that is moved by 0.3 and spread 10 % wider with another. The truth is 0
-or a closed form where there is one, else the mean of large sets (for the biased Fréchet distance, the mean over
-the repeats themselves). With 300 repeats a true 95 % shows as 92.5 to 97.5 %.
+sets of one distribution, "shift" a set that is moved by 0.3 and spread 10 % wider with another. The truth is
+0 or a closed form where there is one, else the mean of large sets (for the biased Fréchet distance, the mean
+over the repeats themselves). With 300 repeats a true 95 % shows as 92.5 to 97.5 %.
 """
 
 import argparse
