@@ -9,31 +9,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evaluation.compare import paired_difference
+    from evaluation.compare import compare
     from evaluation.encoders.backend import Encoder, EncoderError, TextEncoder, load_encoder
     from evaluation.estimate import Estimate
     from evaluation.feature_store import FeatureStore, FeatureStoreError
     from evaluation.metrics.alignment import ClassWeights, class_weights, margins, probabilities
     from evaluation.metrics.diversity import diversity
     from evaluation.metrics.frechet import frechet_distance
+    from evaluation.metrics.frechet_infinity import frechet_infinity
     from evaluation.metrics.inception_score import inception_score
     from evaluation.metrics.kid import kid
     from evaluation.metrics.mmd import median_bandwidth, mmd, mmd_contributions
     from evaluation.probe import Probe, fit_probe, synthetic_to_real
+    from evaluation.statistics import FeatureStatistics, StatisticsError, StatisticsManifest
 
 _HOME = {
     "ClassWeights": "evaluation.metrics.alignment",
     "Encoder": "evaluation.encoders.backend",
     "EncoderError": "evaluation.encoders.backend",
     "Estimate": "evaluation.estimate",
+    "FeatureStatistics": "evaluation.statistics",
     "FeatureStore": "evaluation.feature_store",
     "FeatureStoreError": "evaluation.feature_store",
     "Probe": "evaluation.probe",
+    "StatisticsError": "evaluation.statistics",
+    "StatisticsManifest": "evaluation.statistics",
     "TextEncoder": "evaluation.encoders.backend",
     "class_weights": "evaluation.metrics.alignment",
+    "compare": "evaluation.compare",
     "diversity": "evaluation.metrics.diversity",
     "fit_probe": "evaluation.probe",
     "frechet_distance": "evaluation.metrics.frechet",
+    "frechet_infinity": "evaluation.metrics.frechet_infinity",
     "inception_score": "evaluation.metrics.inception_score",
     "kid": "evaluation.metrics.kid",
     "load_encoder": "evaluation.encoders.backend",
@@ -41,7 +48,6 @@ _HOME = {
     "median_bandwidth": "evaluation.metrics.mmd",
     "mmd": "evaluation.metrics.mmd",
     "mmd_contributions": "evaluation.metrics.mmd",
-    "paired_difference": "evaluation.compare",
     "probabilities": "evaluation.metrics.alignment",
     "synthetic_to_real": "evaluation.probe",
 }
@@ -51,14 +57,19 @@ __all__ = [
     "Encoder",
     "EncoderError",
     "Estimate",
+    "FeatureStatistics",
     "FeatureStore",
     "FeatureStoreError",
     "Probe",
+    "StatisticsError",
+    "StatisticsManifest",
     "TextEncoder",
     "class_weights",
+    "compare",
     "diversity",
     "fit_probe",
     "frechet_distance",
+    "frechet_infinity",
     "inception_score",
     "kid",
     "load_encoder",
@@ -66,7 +77,6 @@ __all__ = [
     "median_bandwidth",
     "mmd",
     "mmd_contributions",
-    "paired_difference",
     "probabilities",
     "synthetic_to_real",
 ]

@@ -21,7 +21,7 @@ class Estimate:
     Attributes:
         value: the measured number; None exactly when `status` is ``undefined``.
         low, high: ends of the interval, both or neither, with ``low <= value <= high``. Neither when the
-            method knows no interval (Fréchet distance) or the sample is too small for one.
+            method knows no interval (two sets given as statistics) or the sample is too small for one.
         n: number of images (pairs, for a paired comparison) the value rests on; of two sets, the smaller one.
         method: what was computed, in words, with its settings.
         status: ``ok``: usable as it stands. ``unreliable``: computed as defined, but from fewer images than
@@ -101,9 +101,9 @@ class Estimate:
         mean = float(array.mean())
         if n == 1:
             return cls(mean, None, None, 1, method, "unreliable")
-        from scipy.stats import t
+        from scipy.special import stdtrit
 
-        half = float(t.ppf((1 + level) / 2, n - 1)) * float(array.std(ddof=1)) / math.sqrt(n)
+        half = float(stdtrit(n - 1, (1 + level) / 2)) * float(array.std(ddof=1)) / math.sqrt(n)
         return cls(mean, mean - half, mean + half, n, method, "ok")
 
     @classmethod

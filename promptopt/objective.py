@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluation.compare import paired_difference
+from evaluation.compare import compare
 from evaluation.estimate import Estimate
 from evaluation.metrics import alignment
 from evaluation.metrics.diversity import diversity
@@ -157,7 +157,7 @@ class Objective:
     @staticmethod
     def difference(first: Score, other: Score) -> Estimate:
         """`first` minus `other`, paired by seed."""
-        return paired_difference(first.per_image, other.per_image)
+        return compare(first.per_image, other.per_image)
 
 
 def study_bandwidth(positives: np.ndarray, baseline: np.ndarray) -> float:

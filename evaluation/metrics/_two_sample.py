@@ -40,12 +40,14 @@ def row_means(x: Matrix, y: Matrix, kernel: Kernel) -> RowMeans:
 def u_statistic(
     x: Matrix, y: Matrix, kernel: Kernel, *, level: float, method: str, reliable_from: int
 ) -> Estimate:
-    """Unbiased MMD^2 between x (n, d) and y (m, d) with a normal interval.
+    """Unbiased MMD^2 between x (n, d) and y (m, d) with a t interval.
 
     The variance is that of the first-order (Hájek) projection: 4 var(u) / n + 4 var(v) / m, where u_i is
-    x_i's mean kernel value with the other x minus that with y, and v_j the same for y_j.
+    x_i's mean kernel value with the other x minus that with y, and v_j the same for y_j; the degrees of
+    freedom are Welch's. Between equal distributions the projection vanishes and what is measured in its place
+    counts the second-order part twice: there the interval is up to 1.4 times as wide as need be.
     """
-    from scipy.special import ndtri
+    from scipy.special import stdtrit
 
     check_level(level)
     n = min(len(x), len(y))
@@ -53,7 +55,11 @@ def u_statistic(
         return Estimate.undefined(n, method)
     of_x, of_y = row_means(x, y, kernel), row_means(y, x, kernel)
     value = float(of_x.own.mean() + of_y.own.mean() - of_x.other.mean() - of_y.other.mean())
-    variance = sum(4 * float(np.var(rows.own - rows.other, ddof=1)) / len(rows.own) for rows in (of_x, of_y))
-    half = float(ndtri((1 + level) / 2)) * float(np.sqrt(variance))
+    parts = [(4 * float(np.var(r.own - r.other, ddof=1)) / len(r.own), len(r.own)) for r in (of_x, of_y)]
+    variance = sum(part for part, _ in parts)
+    half = 0.0
+    if variance > 0:
+        freedom = 1 / sum((part / variance) ** 2 / (size - 1) for part, size in parts)
+        half = float(stdtrit(freedom, (1 + level) / 2)) * float(np.sqrt(variance))
     status: Status = "ok" if n >= reliable_from else "unreliable"
     return Estimate(value, value - half, value + half, n, method, status)

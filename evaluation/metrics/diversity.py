@@ -50,11 +50,11 @@ def diversity(
     value = total / (n * (n - 1))
     if n < 3:
         return Estimate(value, None, None, n, method, "unreliable")
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     left_out = (total - 2 * rows) / ((n - 1) * (n - 2))
     variance = (n - 1) / n * float(np.sum((left_out - left_out.mean()) ** 2))
-    half = float(t.ppf((1 + level) / 2, n - 1)) * float(np.sqrt(variance))
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * float(np.sqrt(variance))
     return Estimate(
         value, value - half, value + half, n, method, "ok" if n >= RELIABLE_FROM else "unreliable"
     )

@@ -24,7 +24,7 @@ def kid(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Estimate:
         level: coverage of the interval.
 
     Returns:
-        lower is better, centred on 0 for equal distributions; normal interval from the first-order
+        lower is better, centred on 0 for equal distributions; t interval from the first-order
         projection. ``undefined`` below two images in either set, ``unreliable`` below 64.
 
     Raises:

@@ -54,7 +54,7 @@ def mmd(
         level: coverage of the interval.
 
     Returns:
-        value <= 2, lower is better, centred on 0 for equal distributions and so at times negative; a normal
+        value <= 2, lower is better, centred on 0 for equal distributions and so at times negative; a t
         interval for new draws of both sets, from the first-order projection. ``undefined`` below two images
         in either set, ``unreliable`` below 16.
 

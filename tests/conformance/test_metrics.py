@@ -7,15 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from evaluation.compare import compare
 from evaluation.estimate import Estimate
 from evaluation.metrics.alignment import ClassWeights, margins
 from evaluation.metrics.diversity import diversity
 from evaluation.metrics.frechet import frechet_distance
+from evaluation.metrics.frechet_infinity import frechet_infinity
 from evaluation.metrics.inception_score import inception_score
 from evaluation.metrics.kid import kid
 from evaluation.metrics.mmd import mmd, mmd_contributions
+from evaluation.statistics import FeatureStatistics
 
 REFERENCE = np.abs(np.random.default_rng(99).normal(size=(30, 4))) + 0.1
+KEPT = FeatureStatistics.of(REFERENCE)
 WEIGHTS = ClassWeights(("a", "b"), np.eye(4)[:2], 5.0)
 
 
@@ -40,6 +44,8 @@ class Case:
 METRICS = [
     Case("frechet", lambda x: frechet_distance(x, REFERENCE), 2),
     Case("frechet, other side", lambda x: frechet_distance(REFERENCE, x), 2),
+    Case("frechet, statistics", lambda x: frechet_distance(x, KEPT), 2),
+    Case("frechet infinity", lambda x: frechet_infinity(x, REFERENCE, seed=0), 4, any_order=False),
     Case("mmd", lambda x: mmd(x, REFERENCE), 2),
     Case("mmd, other side", lambda x: mmd(REFERENCE, x, bandwidth=2.0), 2),
     Case("kid", lambda x: kid(x, REFERENCE), 2),
@@ -48,6 +54,7 @@ METRICS = [
     Case("inception score", lambda x: inception_score(share(x), splits=3, seed=0), 3, any_order=False),
     Case("inception score, whole", lambda x: inception_score(share(x), splits=1, seed=0), 1),
     Case("alignment", lambda x: Estimate.of_mean(margins(x, WEIGHTS, target="a")), 1),
+    Case("comparison", lambda x: compare(margins(x, WEIGHTS, target="a"), np.zeros(len(x)), anytime=True), 1),
     Case("mmd contributions", lambda x: Estimate.of_mean(mmd_contributions(x, REFERENCE)), 2),
 ]
 

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.metrics import frechet
-from evaluation.metrics.frechet import frechet_distance
+from evaluation.metrics.frechet import Features, frechet_distance
+from evaluation.statistics import FeatureStatistics
 
 
-def value(a: np.ndarray, b: np.ndarray) -> float:
+def value(a: Features, b: Features) -> float:
     estimate = frechet_distance(a, b)
     assert estimate.value is not None
     return estimate.value
@@ -111,3 +112,101 @@ def test_status_follows_the_smaller_set() -> None:
     assert frechet_distance(large, small).status == "unreliable"
     assert frechet_distance(large, small).n == 2047
     assert frechet_distance(large, small[:1]).status == "undefined"
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(400, 300, 8), (5, 300, 20), (5, 8, 20), (21, 22, 20)])
+def test_statistics_stand_for_samples_on_either_side(n: int, m: int, d: int) -> None:
+    rng = np.random.default_rng(n)
+    a, b = rng.normal(size=(n, d)) @ rng.normal(size=(d, d)), rng.normal(size=(m, d)) + 0.3
+    of_a, of_b = FeatureStatistics.of(a), FeatureStatistics.of_stream(np.array_split(b, 3))
+    for x, y in ((of_a, b), (a, of_b), (of_a, of_b)):
+        assert value(x, y) == pytest.approx(value(a, b), rel=1e-9)
+        assert frechet_distance(x, y).n == min(n, m)
+    assert value(of_b, b) == pytest.approx(0, abs=1e-10)
+
+
+def test_statistics_of_a_scatter_without_full_rank() -> None:
+    rng = np.random.default_rng(8)
+    a, b = rng.normal(size=(60, 10)) @ np.diag([1.0] * 6 + [0.0] * 4), rng.normal(size=(70, 10))
+    kept = FeatureStatistics.of(a)
+    assert len(kept.covariance_factor) == 6
+    assert value(kept, b) == pytest.approx(value(a, b), rel=1e-9)
+
+
+def test_equals_clean_fid_with_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    fid = pytest.importorskip("cleanfid.fid")
+    root = scipy.linalg.sqrtm
+    monkeypatch.setattr(fid.linalg, "sqrtm", lambda x, disp=True: root(x) if disp else (root(x), 0.0))
+    rng = np.random.default_rng(6)
+    a, b = rng.gamma(2.0, size=(300, 20)), rng.gamma(2.5, size=(250, 20))
+    s, t = FeatureStatistics.of(a), FeatureStatistics.of(b)
+    theirs = fid.frechet_distance(s.mean, s.covariance, t.mean, t.covariance)
+    assert value(s, t) == pytest.approx(theirs, rel=1e-8)
+
+
+def test_wide_features_against_the_eigenvalues_of_the_product() -> None:
+    rng = np.random.default_rng(7)
+    a, b = rng.normal(size=(40, 300)) * 2, rng.normal(size=(400, 300))
+    product = np.cov(a, rowvar=False) @ np.cov(b, rowvar=False)
+    largest = np.sort(scipy.linalg.eigvals(product).real)[-39:]  # the rank of the smaller set
+    spread = a.var(axis=0, ddof=1).sum() + b.var(axis=0, ddof=1).sum()
+    expected = np.sum((a.mean(0) - b.mean(0)) ** 2) + spread - 2 * np.sqrt(largest).sum()
+    assert value(a, b) == pytest.approx(expected, rel=1e-9)
+    assert value(a, FeatureStatistics.of(b)) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(30, 40, 5), (20, 25, 60), (20, 90, 30)])
+def test_influence_is_the_derivative_by_an_image_s_weight(n: int, m: int, d: int) -> None:
+    """The variance is that of the distance's derivatives, taken here by finite differences."""
+    rng = np.random.default_rng(n)
+    a, b = rng.normal(size=(n, d)) * 1.5 + 0.2, rng.normal(size=(m, d))
+
+    def side(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        w = weights / weights.sum()
+        mean = w @ x
+        return mean, np.sqrt(w * len(x) / (len(x) - 1))[:, None] * (x - mean)
+
+    def weighted(v: np.ndarray, w: np.ndarray) -> float:
+        (mean_a, x), (mean_b, y) = side(a, v), side(b, w)
+        root = np.linalg.svd(x @ y.T, compute_uv=False).sum()
+        return float(np.sum((mean_a - mean_b) ** 2) + (x * x).sum() + (y * y).sum() - 2 * root)
+
+    variance, h = 0.0, 1e-5
+    for size, of in ((n, lambda w: weighted(w, np.ones(m))), (m, lambda w: weighted(np.ones(n), w))):
+        slopes = [(of(1 + h * unit) - of(1 - h * unit)) / (2 * h) * size for unit in np.eye(size)]
+        variance += np.var(slopes, ddof=1) / size
+    _, ours = frechet.distance_and_variance(*frechet.sides(a, b))
+    assert ours == pytest.approx(variance, rel=0.15)  # n against n - 1 in the covariance
+
+
+@pytest.mark.parametrize(("n", "d"), [(16, 8), (64, 8), (32, 100)])
+@pytest.mark.parametrize("shift", [0.0, 0.4])
+def test_interval_covers_the_mean_distance_at_its_sizes(n: int, d: int, shift: float) -> None:
+    rng = np.random.default_rng(n + d)
+    found = [
+        frechet_distance(rng.normal(size=(n, d)) * (1 + shift) + shift, rng.normal(size=(80, d)))
+        for _ in range(200)
+    ]
+    truth = float(np.mean([estimate.value for estimate in found]))
+    hits = sum(e.low is not None and e.high is not None and e.low <= truth <= e.high for e in found)
+    assert hits >= 0.91 * len(found)
+    assert shift == 0.0 or d > n or hits < len(found)
+
+
+def test_intervals_where_there_are_none() -> None:
+    rng = np.random.default_rng(9)
+    a, b = rng.normal(size=(16, 4)), rng.normal(size=(50, 4))
+    assert frechet_distance(a, b).low is not None
+    assert frechet_distance(a[:15], b).low is None
+    assert frechet_distance(a, b, level=None).low is None
+    assert frechet_distance(FeatureStatistics.of(a), FeatureStatistics.of(b)).low is None
+    half_fixed = frechet_distance(a, FeatureStatistics.of(b))
+    both = frechet_distance(a, b)
+    assert "held fixed" in half_fixed.method
+    assert half_fixed.low is not None
+    assert both.low is not None
+    assert half_fixed.low > both.low
+    with pytest.raises(ValueError, match="level"):
+        frechet_distance(a, b, level=2.0)
+    with pytest.raises(ValueError, match="a has 4 features an image and b 3"):
+        frechet_distance(a, FeatureStatistics.of(b[:, :3]))

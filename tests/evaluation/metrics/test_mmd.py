@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation import paired_difference
+from evaluation import compare
 from evaluation.estimate import Estimate
 from evaluation.metrics import _two_sample
 from evaluation.metrics.kid import kid
@@ -162,7 +162,7 @@ def test_paired_interval_covers_the_difference_of_two_generators() -> None:
     truth = float(np.mean([a.mean() - b.mean() for a, b in (pair(1500) for _ in range(6))]))
     hits = 0
     for _ in range(250):
-        estimate = paired_difference(*pair(24))
+        estimate = compare(*pair(24))
         assert estimate.low is not None
         assert estimate.high is not None
         hits += estimate.low <= truth <= estimate.high
