@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from evaluation.metrics.frechet import frechet_distance
     from evaluation.metrics.inception_score import inception_score
     from evaluation.metrics.kid import kid
+    from evaluation.metrics.memorisation import Memorisation, memorisation
     from evaluation.metrics.mmd import median_bandwidth, mmd, mmd_contributions
     from evaluation.probe import Probe, fit_probe, synthetic_to_real
 
@@ -28,6 +29,7 @@ _HOME = {
     "Estimate": "evaluation.estimate",
     "FeatureStore": "evaluation.feature_store",
     "FeatureStoreError": "evaluation.feature_store",
+    "Memorisation": "evaluation.metrics.memorisation",
     "Probe": "evaluation.probe",
     "TextEncoder": "evaluation.encoders.backend",
     "class_weights": "evaluation.metrics.alignment",
@@ -39,6 +41,7 @@ _HOME = {
     "load_encoder": "evaluation.encoders.backend",
     "margins": "evaluation.metrics.alignment",
     "median_bandwidth": "evaluation.metrics.mmd",
+    "memorisation": "evaluation.metrics.memorisation",
     "mmd": "evaluation.metrics.mmd",
     "mmd_contributions": "evaluation.metrics.mmd",
     "paired_difference": "evaluation.compare",
@@ -53,6 +56,7 @@ __all__ = [
     "Estimate",
     "FeatureStore",
     "FeatureStoreError",
+    "Memorisation",
     "Probe",
     "TextEncoder",
     "class_weights",
@@ -64,6 +68,7 @@ __all__ = [
     "load_encoder",
     "margins",
     "median_bandwidth",
+    "memorisation",
     "mmd",
     "mmd_contributions",
     "paired_difference",

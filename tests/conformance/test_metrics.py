@@ -13,6 +13,7 @@ from evaluation.metrics.diversity import diversity
 from evaluation.metrics.frechet import frechet_distance
 from evaluation.metrics.inception_score import inception_score
 from evaluation.metrics.kid import kid
+from evaluation.metrics.memorisation import memorisation
 from evaluation.metrics.mmd import mmd, mmd_contributions
 
 REFERENCE = np.abs(np.random.default_rng(99).normal(size=(30, 4))) + 0.1
@@ -48,6 +49,7 @@ METRICS = [
     Case("inception score", lambda x: inception_score(share(x), splits=3, seed=0), 3, any_order=False),
     Case("inception score, whole", lambda x: inception_score(share(x), splits=1, seed=0), 1),
     Case("alignment", lambda x: Estimate.of_mean(margins(x, WEIGHTS, target="a")), 1),
+    Case("memorisation", lambda x: memorisation(x, REFERENCE, images(19, seed=7), quantile=0.1).share, 1),
     Case("mmd contributions", lambda x: Estimate.of_mean(mmd_contributions(x, REFERENCE)), 2),
 ]
 

@@ -1,6 +1,6 @@
 """Keras's weights in torch's network: by shapes from Keras's own plan, and against plain NumPy."""
 
-import shutil
+import re
 import sys
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def keras_plan() -> list[tuple[int, int, int, int]]:
     return plan
 
 
-def write_weights(path: Path, *, first: int = 1) -> Path:
+def write_weights(path: Path) -> Path:
     """Random weights under the names of Keras's published file, in its layout."""
     rng = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
@@ -41,9 +41,13 @@ def write_weights(path: Path, *, first: int = 1) -> Path:
         def put(layer: str, name: str, values: np.ndarray) -> None:
             file.create_dataset(f"{layer}/{layer}/{name}:0", data=values.astype(np.float32))
 
-        for number, shape in enumerate(keras_plan(), start=first):
+        for number, shape in enumerate(keras_plan(), start=1):
             deviation = np.sqrt(2 / np.prod(shape[:3]))
-            put(f"conv2d_{number}", "kernel", rng.standard_normal(shape, dtype=np.float32) * deviation)
+            put(
+                f"conv2d_{number}",
+                "kernel",
+                rng.standard_normal(shape, dtype=np.float32) * np.float32(deviation),
+            )
             norm, channels = f"batch_normalization_{number}", shape[3]
             put(norm, "beta", rng.normal(size=channels) * 0.1)
             put(norm, "moving_mean", rng.normal(size=channels) * 0.1)
@@ -159,7 +163,26 @@ def pictures(folder: Path, count: int, seed: int) -> Path:
     return folder
 
 
-def test_two_folders(network: KerasInception, tmp_path: Path) -> None:
+def tiny_network() -> KerasInception:
+    """Mean colours in a 4 x 4 grid and a linear head: what the folders go through, without the wait."""
+    import torch
+
+    torch_state = torch.get_rng_state()
+    torch.manual_seed(0)
+    layers = {
+        "grid": torch.nn.AdaptiveAvgPool2d(4),
+        "dropout": torch.nn.Dropout(),
+        "fc": torch.nn.Linear(48, 5),
+    }
+    network = torch.nn.Module()
+    for name, layer in layers.items():
+        network.add_module(name, layer)
+    torch.set_rng_state(torch_state)
+    return KerasInception(network, device="cpu", fingerprint="tiny", published=False)
+
+
+def test_two_folders(tmp_path: Path) -> None:
+    network = tiny_network()
     real, generated = pictures(tmp_path / "real", 3, 0), pictures(tmp_path / "generated", 4, 1)
     seen: list[tuple[int, int]] = []
     got = gi2024.score_folders(
@@ -171,24 +194,42 @@ def test_two_folders(network: KerasInception, tmp_path: Path) -> None:
         network(np.stack([gi2024.preprocess(np.asarray(Image.open(p))) for p in files])).softmax
         for files in (got.real, got.generated)
     ]
-    assert got.frechet.value == pytest.approx(gi2024.frechet(*rows).value, rel=1e-3)
+    assert got.frechet.value == pytest.approx(gi2024.frechet(*rows).value, rel=1e-4, abs=1e-9)
     expected = gi2024.inception_score(rows[1], splits=2)
-    assert got.inception_score.average == pytest.approx(expected.average, rel=1e-4)
-    assert got.weights == network.fingerprint
+    assert got.inception_score.average == pytest.approx(expected.average, rel=1e-5)
+    assert got.weights == "tiny"
     mended = gi2024.score_folders(real, generated, weights=network, splits=2, corrected=True)
     assert mended.frechet.card.corrected
     assert "not a softmax" in str(mended.frechet.card)
-    (generated / "broken.jpg").write_bytes(b"no image")
+    (real / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(ChallengeError, match=r"broken\.jpg: not a readable image"):
         gi2024.score_folders(real, generated, weights=network)
+    with pytest.raises(ChallengeError, match="batch_size is 0"):
+        gi2024.score_folders(real, generated, weights=network, batch_size=0)
 
 
-def test_a_later_sessions_numbers_are_understood(
-    weights: Path, network: KerasInception, tmp_path: Path
-) -> None:
-    again = load_keras_inception(write_weights(tmp_path / "later.h5", first=95), device="cpu")
-    for one, other in zip(network.network.parameters(), again.network.parameters(), strict=True):
-        assert bool((one == other).all())
+def linked(weights: Path, path: Path, names: dict[str, str]) -> Path:
+    """A file whose layers are links into `weights`, under other names."""
+    with h5py.File(path, "w") as file:
+        for new, old in names.items():
+            file[new] = h5py.ExternalLink(str(weights), old)
+    return path
+
+
+def layer_names(weights: Path) -> dict[str, str]:
+    with h5py.File(weights) as file:
+        return {name: name for name in file}
+
+
+def test_a_later_sessions_numbers_are_understood(weights: Path, tmp_path: Path) -> None:
+    names = {
+        re.sub(r"\d+$", lambda number: str(int(number[0]) + 94), name): name for name in layer_names(weights)
+    }
+    network = load_keras_inception(linked(weights, tmp_path / "later.h5", names), device="cpu")
+    kernels = [p for p in network.network.parameters() if p.ndim == 4]
+    for number in (1, 2, 94):
+        expected = array(weights, f"conv2d_{number}", "kernel")
+        np.testing.assert_array_equal(kernels[number - 1].permute(2, 3, 1, 0).numpy(), expected)
 
 
 def test_wrong_files_are_named(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,26 +239,20 @@ def test_wrong_files_are_named(weights: Path, tmp_path: Path, monkeypatch: pytes
     with pytest.raises(ChallengeError, match="not a readable HDF5 file"):
         load_keras_inception(tmp_path / "text.h5")
 
-    def changed(name: str) -> Path:
-        return Path(shutil.copy(weights, tmp_path / f"{name}.h5"))
-
-    with h5py.File(changed("short"), "a") as file:
-        del file["conv2d_50"]
+    names = layer_names(weights)
+    short = {new: old for new, old in names.items() if new != "conv2d_50"}
     with pytest.raises(ChallengeError, match="93 layers named conv2d_N"):
-        load_keras_inception(tmp_path / "short.h5")
-    with h5py.File(changed("swapped"), "a") as file:
-        file.move("conv2d_7", "kept")
-        file.move("conv2d_8", "conv2d_7")
-        file.move("kept", "conv2d_8")
+        load_keras_inception(linked(weights, tmp_path / "short.h5", short))
+    swapped = {**names, "conv2d_7": "conv2d_8", "conv2d_8": "conv2d_7"}
     with pytest.raises(ChallengeError, match="convolution 7 of 94: 'kernel' has shape"):
-        load_keras_inception(tmp_path / "swapped.h5")
-    with h5py.File(changed("headless"), "a") as file:
-        del file["predictions"]
+        load_keras_inception(linked(weights, tmp_path / "swapped.h5", swapped))
+    headless = {new: old for new, old in names.items() if new != "predictions"}
     with pytest.raises(ChallengeError, match="file with the top"):
-        load_keras_inception(tmp_path / "headless.h5")
-    with h5py.File(changed("nan"), "a") as file:
-        file["batch_normalization_3/batch_normalization_3/beta:0"][5] = np.nan
-    with pytest.raises(ChallengeError, match=r"convolution 3 of 94: 'beta' holds a NaN"):
+        load_keras_inception(linked(weights, tmp_path / "headless.h5", headless))
+    nan = {new: old for new, old in names.items() if new != "batch_normalization_3"}
+    with h5py.File(linked(weights, tmp_path / "nan.h5", nan), "a") as file:
+        file["batch_normalization_3/beta:0"] = np.full(64, np.nan)
+    with pytest.raises(ChallengeError, match="convolution 3 of 94: 'beta' holds a NaN"):
         load_keras_inception(tmp_path / "nan.h5")
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ChallengeError, match="keras-weights"):
