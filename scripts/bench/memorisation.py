@@ -10,6 +10,7 @@ nearest training image is the right one.
 
 import argparse
 import io
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -99,6 +100,9 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a prepared data set")
     parser.add_argument("--copies", type=int, default=150, help="near-copies of each kind")
     parser.add_argument("--encoder", default="embedded", help="any address that load_encoder takes")
+    parser.add_argument(
+        "--spaces", nargs="+", choices=("encoder", "thumbnail"), default=("encoder", "thumbnail")
+    )
     parser.add_argument("--quantile", type=float, nargs="+", default=[0.01, 0.05])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheet", type=Path, help="where to draw the closest pairs of the hardest change")
@@ -114,19 +118,22 @@ def main() -> None:
         f"{len(training)} training images, {len(held_out)} held out, {len(unseen)} unseen; "
         f"{len(chosen)} near-copies of each kind, seed {options.seed}\n"
     )
-    clip, thumbnail = load_encoder(options.encoder), ThumbnailEncoder()
-    spaces: dict[str, tuple[Encoder, Callable[[Image.Image], list[Image.Image]]]] = {
-        options.encoder: (clip, lambda image: [image]),
-        f"{options.encoder}, mirrored too": (clip, mirrored),
-        "thumbnail": (thumbnail, lambda image: [image]),
-        "thumbnail, mirrored too": (thumbnail, mirrored),
-        "thumbnail, 38 views": (thumbnail, copy_views),
-    }
+    spaces: dict[str, tuple[Encoder, Callable[[Image.Image], list[Image.Image]]]] = {}
+    if "encoder" in options.spaces:
+        encoder = load_encoder(options.encoder)
+        spaces[options.encoder] = encoder, lambda image: [image]
+        spaces[f"{options.encoder}, mirrored too"] = encoder, mirrored
+    if "thumbnail" in options.spaces:
+        thumbnail = ThumbnailEncoder()
+        spaces["thumbnail"] = thumbnail, lambda image: [image]
+        spaces["thumbnail, mirrored too"] = thumbnail, mirrored
+        spaces["thumbnail, 38 views"] = thumbnail, copy_views
     columns: dict[tuple[float, str], list[str]] = {}
-    for space, (encoder, views) in spaces.items():
-        known, real = (encode(encoder, images, views) for images in (training, held_out))
-        queries = {name: encoder.encode_images(images) for name, images in planted.items()}
-        alarms = encoder.encode_images(unseen)
+    for space, (net, views) in spaces.items():
+        print(f"encoding: {space}", file=sys.stderr, flush=True)
+        known, real = (encode(net, images, views) for images in (training, held_out))
+        queries = {name: net.encode_images(images) for name, images in planted.items()}
+        alarms = net.encode_images(unseen)
         for quantile in options.quantile:
             column = columns.setdefault((quantile, space), [])
             for rows in queries.values():
