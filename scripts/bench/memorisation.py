@@ -130,7 +130,6 @@ def main() -> None:
         spaces["thumbnail, 38 views"] = thumbnail, copy_views
     columns: dict[tuple[float, str], list[str]] = {}
     for space, (net, views) in spaces.items():
-        print(f"encoding: {space}", file=sys.stderr, flush=True)
         known, real = (encode(net, images, views) for images in (training, held_out))
         queries = {name: net.encode_images(images) for name, images in planted.items()}
         alarms = net.encode_images(unseen)
@@ -143,6 +142,9 @@ def main() -> None:
             column.append(
                 f"{shown(memorisation(alarms, known, real, groups=groups, quantile=quantile).share)}"
             )
+        for quantile in options.quantile:  # the tables come last; an interrupted run has shown this much
+            done = "; ".join(columns[quantile, space])
+            print(f"{space}, quantile {quantile:g}: {done}", file=sys.stderr, flush=True)
         if options.sheet and space == list(spaces)[-1]:
             rows = queries["crop to 85 %, mirrored, noise, JPEG"]
             found = memorisation(rows, known, real, groups=groups, quantile=options.quantile[0])
