@@ -89,7 +89,8 @@ def memorisation(
 
     A space that is blind to a change cannot see a copy behind it; which space finds crops, flips, noise and
     JPEG is measured by scripts/bench/memorisation.py. To look for changed copies, give training and held-out
-    features of several views of each image (flipped, cropped …): the nearest view counts.
+    features of several views of each image (flipped, cropped …): the nearest view counts. Best there:
+    `ThumbnailEncoder` with `copy_views` (evaluation/encoders/thumbnail.py).
 
     Args:
         generated: features, shape (n, d).
