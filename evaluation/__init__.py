@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evaluation.metrics.frechet_infinity import frechet_infinity
     from evaluation.metrics.inception_score import inception_score
     from evaluation.metrics.kid import kid
+    from evaluation.metrics.memorisation import Memorisation, memorisation
     from evaluation.metrics.mmd import median_bandwidth, mmd, mmd_contributions
     from evaluation.probe import Probe, fit_probe, synthetic_to_real
     from evaluation.statistics import FeatureStatistics, StatisticsError, StatisticsManifest
@@ -31,6 +32,7 @@ _HOME = {
     "FeatureStatistics": "evaluation.statistics",
     "FeatureStore": "evaluation.feature_store",
     "FeatureStoreError": "evaluation.feature_store",
+    "Memorisation": "evaluation.metrics.memorisation",
     "Probe": "evaluation.probe",
     "StatisticsError": "evaluation.statistics",
     "StatisticsManifest": "evaluation.statistics",
@@ -46,6 +48,7 @@ _HOME = {
     "load_encoder": "evaluation.encoders.backend",
     "margins": "evaluation.metrics.alignment",
     "median_bandwidth": "evaluation.metrics.mmd",
+    "memorisation": "evaluation.metrics.memorisation",
     "mmd": "evaluation.metrics.mmd",
     "mmd_contributions": "evaluation.metrics.mmd",
     "probabilities": "evaluation.metrics.alignment",
@@ -60,6 +63,7 @@ __all__ = [
     "FeatureStatistics",
     "FeatureStore",
     "FeatureStoreError",
+    "Memorisation",
     "Probe",
     "StatisticsError",
     "StatisticsManifest",
@@ -75,6 +79,7 @@ __all__ = [
     "load_encoder",
     "margins",
     "median_bandwidth",
+    "memorisation",
     "mmd",
     "mmd_contributions",
     "probabilities",

@@ -15,6 +15,7 @@ from evaluation.metrics.frechet import frechet_distance
 from evaluation.metrics.frechet_infinity import frechet_infinity
 from evaluation.metrics.inception_score import inception_score
 from evaluation.metrics.kid import kid
+from evaluation.metrics.memorisation import memorisation
 from evaluation.metrics.mmd import mmd, mmd_contributions
 from evaluation.statistics import FeatureStatistics
 
@@ -55,6 +56,7 @@ METRICS = [
     Case("inception score, whole", lambda x: inception_score(share(x), splits=1, seed=0), 1),
     Case("alignment", lambda x: Estimate.of_mean(margins(x, WEIGHTS, target="a")), 1),
     Case("comparison", lambda x: compare(margins(x, WEIGHTS, target="a"), np.zeros(len(x)), anytime=True), 1),
+    Case("memorisation", lambda x: memorisation(x, REFERENCE, images(19, seed=7), quantile=0.1).share, 1),
     Case("mmd contributions", lambda x: Estimate.of_mean(mmd_contributions(x, REFERENCE)), 2),
 ]
 
