@@ -9,6 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evaluation.classifier.arms import five_arms
+    from evaluation.classifier.bootstrap import holm
+    from evaluation.classifier.images import ClassifierError, LabelledImages
+    from evaluation.classifier.learners import ProbeLearner
+    from evaluation.classifier.network import NetworkLearner
+    from evaluation.classifier.results import ArmsResult
+    from evaluation.classifier.scores import expected_calibration_error
     from evaluation.compare import paired_difference
     from evaluation.encoders.backend import Encoder, EncoderError, TextEncoder, load_encoder
     from evaluation.estimate import Estimate
@@ -22,18 +29,26 @@ if TYPE_CHECKING:
     from evaluation.probe import Probe, fit_probe, synthetic_to_real
 
 _HOME = {
+    "ArmsResult": "evaluation.classifier.results",
     "ClassWeights": "evaluation.metrics.alignment",
+    "ClassifierError": "evaluation.classifier.images",
     "Encoder": "evaluation.encoders.backend",
     "EncoderError": "evaluation.encoders.backend",
     "Estimate": "evaluation.estimate",
     "FeatureStore": "evaluation.feature_store",
     "FeatureStoreError": "evaluation.feature_store",
+    "LabelledImages": "evaluation.classifier.images",
+    "NetworkLearner": "evaluation.classifier.network",
     "Probe": "evaluation.probe",
+    "ProbeLearner": "evaluation.classifier.learners",
     "TextEncoder": "evaluation.encoders.backend",
     "class_weights": "evaluation.metrics.alignment",
     "diversity": "evaluation.metrics.diversity",
+    "expected_calibration_error": "evaluation.classifier.scores",
     "fit_probe": "evaluation.probe",
+    "five_arms": "evaluation.classifier.arms",
     "frechet_distance": "evaluation.metrics.frechet",
+    "holm": "evaluation.classifier.bootstrap",
     "inception_score": "evaluation.metrics.inception_score",
     "kid": "evaluation.metrics.kid",
     "load_encoder": "evaluation.encoders.backend",
@@ -47,18 +62,26 @@ _HOME = {
 }
 
 __all__ = [
+    "ArmsResult",
     "ClassWeights",
+    "ClassifierError",
     "Encoder",
     "EncoderError",
     "Estimate",
     "FeatureStore",
     "FeatureStoreError",
+    "LabelledImages",
+    "NetworkLearner",
     "Probe",
+    "ProbeLearner",
     "TextEncoder",
     "class_weights",
     "diversity",
+    "expected_calibration_error",
     "fit_probe",
+    "five_arms",
     "frechet_distance",
+    "holm",
     "inception_score",
     "kid",
     "load_encoder",

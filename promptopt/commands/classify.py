@@ -279,9 +279,9 @@ def _print(result: ArmsResult) -> None:
             title=f"{scope} test images: {rows[0].test_images} real in {rows[0].test_groups} groups, "
             f"{len(result.classes)} classes",
             title_justify="left",
-            caption="In %, with 95 % intervals by bootstrap over test groups and seeds. Difference: from R->R; "
-            "p adjusted by Holm. * unreliable: few test groups of a class, or no spread. - undefined: a class "
-            "has no test image here.",
+            caption="In %, with 95 % intervals by bootstrap over test groups and seeds. Difference: from "
+            "R->R; p adjusted by Holm. * unreliable: few test groups of a class, or no spread. "
+            "- undefined: a class has no test image here.",
             caption_justify="left",
             box=box.SIMPLE_HEAD,
         )
