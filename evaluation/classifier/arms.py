@@ -75,7 +75,9 @@ def five_arms(
         seeds: one training each; different numbers.
         ratios: of R+S->R, each more than 0; needs that many times `real_train` in `synthetic_train`.
         arms: those wanted; R->R is always there. Synthetic images of one class alone can be in R+S->R.
-        by_center: also the scores on the test images of each centre.
+        by_center: also the scores on the test images of each centre of `real_test` (the challenge's "single"
+            and "multi" centre; ``all`` is its "both"). The arms tested on synthetic images appear for a
+            centre that `synthetic_test` has too.
         resamples: bootstrap replicates.
         level: coverage of the intervals.
         on_progress: called with steps done, steps in all, and what is trained.

@@ -114,7 +114,9 @@ def interval_estimate(
     if centred:
         drawn = drawn - drawn.mean() + value
     tail = float(norm.sf(t.ppf((1 + level) / 2, freedom)))
-    low, high = np.clip(np.quantile(drawn, [tail, 1 - tail]), *bounds)
+    # outward: the replicates of a share take few values, and interpolating between them cuts coverage
+    ends = np.quantile(drawn, tail, method="lower"), np.quantile(drawn, 1 - tail, method="higher")
+    low, high = np.clip(ends, *bounds)
     status: Status = "ok" if reliable else "unreliable"
     return Estimate(value, min(float(low), value), max(float(high), value), n, method, status)
 

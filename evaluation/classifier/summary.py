@@ -85,7 +85,8 @@ def summarise(
         ]
         base = done[0][1]
         compared = [done[0][0]] + [
-            replace(row, differences=_differences(scored, base, row, level)) for row, scored in done[1:]
+            replace(row, differences=_differences(scored, base, row, classes, level))
+            for row, scored in done[1:]
         ]
         rows += _adjusted(compared)
     return tuple(rows)
@@ -251,13 +252,15 @@ def _shares(
     return tuple(lines)
 
 
-def _differences(scored: _Scored, base: _Scored, row: ArmRow, level: float) -> dict[str, Difference]:
+def _differences(
+    scored: _Scored, base: _Scored, row: ArmRow, classes: Sequence[str], level: float
+) -> dict[str, Difference]:
     """This arm minus R->R, replicate by replicate."""
     paired = scored.part is base.part
     freedom = min(scored.part.draws.freedom, base.part.draws.freedom)
     n = min(len(scored.part.rows), len(base.part.rows))
     found = {}
-    for name, estimate in row.estimates.items():
+    for name in row.estimates:
         how = "same test images and seeds" if paired else "other test images, same seeds"
         method = f"{name}, difference from R->R, {how}, group bootstrap"
         if name not in scored.values or name not in base.values:
@@ -266,10 +269,9 @@ def _differences(scored: _Scored, base: _Scored, row: ArmRow, level: float) -> d
             )
             continue
         own = freedom
-        reliable = estimate.status == "ok"
+        fewest = min(_fewest(name, part.draws, classes) for part in (scored.part, base.part))
         if name.startswith("recall:"):
-            label = name.removeprefix("recall:")
-            own = min(part.draws.class_groups[label] for part in (scored.part, base.part)) - 1
+            own = fewest - 1
         change = scored.replicates[name] - base.replicates[name]
         value = scored.values[name] - base.values[name]
         found[name] = Difference(
@@ -280,7 +282,7 @@ def _differences(scored: _Scored, base: _Scored, row: ArmRow, level: float) -> d
                 freedom=own,
                 method=method,
                 level=level,
-                reliable=reliable,
+                reliable=fewest >= FEWEST_GROUPS,
                 centred=name == "ece",
                 bounds=(-1.0, 1.0),
             ),

@@ -30,10 +30,10 @@ def test_arms_of_a_network_that_learns_colours():
         arms=["S->R"],
         seeds=[0],
         resamples=100,
-        learner=NetworkLearner(steps=16, batch_size=8, device="cpu", augmentation=0.0),
+        learner=NetworkLearner(steps=14, batch_size=8, device="cpu", augmentation=0.0),
         on_progress=lambda done, total, note: notes.append((done, total)),
     )
-    assert notes == [(i, 32) for i in range(1, 33)]  # two trainings, the same steps for 16 and 40 images
+    assert notes == [(i, 28) for i in range(1, 29)]  # two trainings, the same steps for 16 and 40 images
     assert result.settings["learner"] == "resnet18"
     assert result.row("S->R").estimates["auroc"].value > 0.9
 
