@@ -9,6 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evaluation.classifier.arms import five_arms
+    from evaluation.classifier.bootstrap import holm
+    from evaluation.classifier.images import ClassifierError, LabelledImages
+    from evaluation.classifier.learners import ProbeLearner
+    from evaluation.classifier.network import NetworkLearner
+    from evaluation.classifier.results import ArmsResult
+    from evaluation.classifier.scores import expected_calibration_error
     from evaluation.compare import compare
     from evaluation.encoders.backend import Encoder, EncoderError, TextEncoder, load_encoder
     from evaluation.estimate import Estimate
@@ -25,24 +32,32 @@ if TYPE_CHECKING:
     from evaluation.statistics import FeatureStatistics, StatisticsError, StatisticsManifest
 
 _HOME = {
+    "ArmsResult": "evaluation.classifier.results",
     "ClassWeights": "evaluation.metrics.alignment",
+    "ClassifierError": "evaluation.classifier.images",
     "Encoder": "evaluation.encoders.backend",
     "EncoderError": "evaluation.encoders.backend",
     "Estimate": "evaluation.estimate",
     "FeatureStatistics": "evaluation.statistics",
     "FeatureStore": "evaluation.feature_store",
     "FeatureStoreError": "evaluation.feature_store",
+    "LabelledImages": "evaluation.classifier.images",
     "Memorisation": "evaluation.metrics.memorisation",
+    "NetworkLearner": "evaluation.classifier.network",
     "Probe": "evaluation.probe",
+    "ProbeLearner": "evaluation.classifier.learners",
     "StatisticsError": "evaluation.statistics",
     "StatisticsManifest": "evaluation.statistics",
     "TextEncoder": "evaluation.encoders.backend",
     "class_weights": "evaluation.metrics.alignment",
     "compare": "evaluation.compare",
     "diversity": "evaluation.metrics.diversity",
+    "expected_calibration_error": "evaluation.classifier.scores",
     "fit_probe": "evaluation.probe",
+    "five_arms": "evaluation.classifier.arms",
     "frechet_distance": "evaluation.metrics.frechet",
     "frechet_infinity": "evaluation.metrics.frechet_infinity",
+    "holm": "evaluation.classifier.bootstrap",
     "inception_score": "evaluation.metrics.inception_score",
     "kid": "evaluation.metrics.kid",
     "load_encoder": "evaluation.encoders.backend",
@@ -56,24 +71,32 @@ _HOME = {
 }
 
 __all__ = [
+    "ArmsResult",
     "ClassWeights",
+    "ClassifierError",
     "Encoder",
     "EncoderError",
     "Estimate",
     "FeatureStatistics",
     "FeatureStore",
     "FeatureStoreError",
+    "LabelledImages",
     "Memorisation",
+    "NetworkLearner",
     "Probe",
+    "ProbeLearner",
     "StatisticsError",
     "StatisticsManifest",
     "TextEncoder",
     "class_weights",
     "compare",
     "diversity",
+    "expected_calibration_error",
     "fit_probe",
+    "five_arms",
     "frechet_distance",
     "frechet_infinity",
+    "holm",
     "inception_score",
     "kid",
     "load_encoder",

@@ -88,6 +88,7 @@ def test_help_imports_nothing_heavy():
         ["train", "clip"],
         ["train", "judge"],
         ["generate"],
+        ["classify"],
         ["template", "count"],
         ["template", "sample"],
         ["doctor"],

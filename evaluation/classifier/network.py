@@ -1,0 +1,222 @@
+"""Fine-tuning a small network: torchvision's ResNet-18, from scratch or from a file of weights."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from evaluation.classifier.images import ClassifierError
+from evaluation.classifier.learners import OnStep, Predict
+
+# Those that torchvision's published weights were trained with.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_HEAD = ("fc.weight", "fc.bias")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkLearner:
+    """ResNet-18 under cross-entropy, AdamW and a one-cycle learning rate, all layers trained.
+
+    A batch draws its classes evenly and then images within the class, so that a rare class counts as much as
+    a frequent one, and an arm with more images gets more variety but no more training: `steps` batches of
+    `batch_size` in every arm. Colour jitter, soft focus and noise are drawn for each image
+    (`evaluation.training.pictures.augment`); never a flip, which would turn left into right.
+
+    Args:
+        steps: optimiser steps.
+        batch_size: images a step, 2 or more.
+        learning_rate: the highest of the cycle; weight_decay: AdamW's.
+        augmentation: strength, 0 for none.
+        weights: a safetensors file with the tensors of torchvision's ``resnet18``; a last layer (``fc``) in
+            it is not used, as its classes are others. None: random weights, drawn from the seed.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ClassifierError: a file that is missing, damaged or of another network.
+        ValueError: settings out of range.
+    """
+
+    steps: int = 300
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    augmentation: float = 1.0
+    weights: str | Path | None = None
+    device: str = "auto"
+    _start: Mapping[str, Tensor] | None = field(init=False, repr=False, compare=False, default=None)
+    _digest: str | None = field(init=False, repr=False, default=None)
+
+    name = "resnet18"
+    uses_seed = True
+
+    def __post_init__(self) -> None:
+        for key, least in (("steps", 1), ("batch_size", 2), ("weight_decay", 0), ("augmentation", 0)):
+            if not getattr(self, key) >= least:
+                raise ValueError(f"{key} is {getattr(self, key)}; expected {least} or more")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}; expected a number above 0, say 0.001")
+        if self.weights is not None:
+            tensors, digest = _read_weights(Path(self.weights))
+            object.__setattr__(self, "_start", tensors)
+            object.__setattr__(self, "_digest", digest)
+
+    def settings(self) -> Mapping[str, Any]:
+        """The hyperparameters, and the sha256 of the starting weights."""
+        keys = ("steps", "batch_size", "learning_rate", "weight_decay", "augmentation")
+        return {**{key: getattr(self, key) for key in keys}, "weights_sha256": self._digest}
+
+    def fit(
+        self, inputs: NDArray[Any], truth: NDArray[np.int64], *, classes: int, seed: int, on_step: OnStep
+    ) -> Predict:
+        """Train on pixels (n, h, w, 3), uint8.
+
+        Raises:
+            ClassifierError: features in place of pixels, or a loss that is not finite.
+        """
+        _check_pixels(inputs)
+        from evaluation.training.pictures import augment
+
+        device = torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        )
+        network = self._network(classes, seed).to(device).train()
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
+        )
+        # one step has no cycle to run through
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=self.learning_rate, total_steps=max(self.steps, 2)
+        )
+        rng = np.random.default_rng([seed, 2])
+        members = [np.flatnonzero(truth == c) for c in range(classes)]
+        with _reproducible():
+            for step in range(self.steps):
+                rows = _balanced(members, self.batch_size, rng)
+                pixels = augment(_unit(inputs[rows], device), rng, self.augmentation)
+                loss = F.cross_entropy(network(_normal(pixels)), torch.from_numpy(truth[rows]).to(device))
+                if not math.isfinite(float(loss.detach())):
+                    raise ClassifierError(
+                        f"the loss is not finite at step {step + 1}; lower learning_rate "
+                        f"({self.learning_rate})"
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                on_step()
+        network.eval().requires_grad_(False)
+
+        def predict(images: NDArray[Any]) -> NDArray[np.float64]:
+            _check_pixels(images)
+            parts = [np.zeros((0, classes))]
+            with torch.inference_mode(), _reproducible():
+                for start in range(0, len(images), 64):
+                    logits = network(_normal(_unit(images[start : start + 64], device)))
+                    parts.append(logits.double().softmax(dim=1).cpu().numpy())
+            return np.concatenate(parts)
+
+        return predict
+
+    def _network(self, classes: int, seed: int) -> nn.Module:
+        from torchvision.models import resnet18
+
+        with torch.random.fork_rng(devices=[]):  # layers draw their start from torch's global stream
+            torch.manual_seed(seed)
+            network: nn.Module = resnet18(num_classes=classes)
+        if self._start is not None:
+            network.load_state_dict(dict(self._start), strict=False)
+        return network
+
+
+def read_pixels(paths: Sequence[str | Path], size: int) -> NDArray[np.uint8]:
+    """Images as uint8 (n, size, size, 3): RGB, resized with Pillow's antialiased bicubic, aspect not kept.
+
+    All are held in memory: 12 kB each at 64 pixels, 150 kB at 224.
+
+    Raises:
+        ClassifierError: an image that is missing or broken, or a size under 16.
+    """
+    if size < 16:
+        raise ClassifierError(f"size is {size} pixels; the network needs 16 or more")
+    pixels = np.empty((len(paths), size, size, 3), dtype=np.uint8)
+    for row, path in enumerate(paths):
+        try:
+            with Image.open(path) as image:
+                picture = image.convert("RGB")
+                if picture.size != (size, size):
+                    picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+                pixels[row] = np.asarray(picture)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ClassifierError(f"{path}: not a readable image ({error}); replace or remove it") from error
+    return pixels
+
+
+def _check_pixels(inputs: NDArray[Any]) -> None:
+    if inputs.ndim != 4 or inputs.shape[3] != 3 or inputs.dtype != np.uint8:
+        raise ClassifierError(
+            f"inputs are {inputs.dtype} of shape {inputs.shape}; a network is trained on uint8 pixels "
+            "(n, height, width, 3), see read_pixels"
+        )
+
+
+def _balanced(
+    members: Sequence[NDArray[np.int64]], count: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    drawn = rng.integers(len(members), size=count)
+    return np.array([members[c][rng.integers(len(members[c]))] for c in drawn])
+
+
+def _unit(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2).float() / 255
+
+
+def _normal(images: Tensor) -> Tensor:
+    mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (_MEAN, _STD))
+    return (images - mean) / std
+
+
+def _reproducible() -> Any:
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+def _read_weights(file: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors but for the last layer, and the file's sha256."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+    from torchvision.models import resnet18
+
+    if file.suffix != ".safetensors":
+        raise ClassifierError(f"{file}: weights are read from .safetensors alone; convert the file")
+    try:
+        content = file.read_bytes()
+        tensors = {key: value for key, value in load(content).items() if key not in _HEAD}
+    except OSError as error:
+        raise ClassifierError(f"{file}: cannot be read ({error.strerror}); check the path") from error
+    except SafetensorError as error:
+        raise ClassifierError(f"{file}: damaged or cut short ({error}); copy it again") from error
+    with torch.device("meta"):
+        expected = {key: value.shape for key, value in resnet18().state_dict().items() if key not in _HEAD}
+    for key in sorted(set(expected) | set(tensors)):
+        # files that were converted may lack the counters of batch normalisation, which nothing reads
+        if key not in tensors and not key.endswith("num_batches_tracked"):
+            raise ClassifierError(f"{file}: tensor {key!r} is missing; give the weights of a resnet18")
+        if key in tensors and tensors[key].shape != expected.get(key):
+            right = tuple(expected[key]) if key in expected else "no such tensor"
+            raise ClassifierError(
+                f"{file}: tensor {key!r} has shape {tuple(tensors[key].shape)}, a resnet18 has {right}; "
+                "give the weights of a resnet18"
+            )
+        if key in tensors and not torch.isfinite(tensors[key]).all():
+            raise ClassifierError(f"{file}: tensor {key!r} holds values that are not finite")
+    return tensors, hashlib.sha256(content).hexdigest()

@@ -1,0 +1,165 @@
+"""The arms' results as values: per arm, ratio and scope, with what they differ by from R->R."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.estimate import Estimate
+
+ALL = "all"
+FORMAT, VERSION = "promptopt-classify", 1
+_PARTS = ("value", "low", "high", "n", "status")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """An arm's metric minus that of R->R.
+
+    Attributes:
+        estimate: with its interval.
+        p: two-sided bootstrap p-value of "no difference"; None where there are too few groups for one.
+        p_holm: adjusted over all arms and ratios of the same metric and scope.
+        paired: tested on the same images (and seeds), so that what these contribute cancels. The arms
+            tested on synthetic images are paired by seed alone.
+    """
+
+    estimate: Estimate
+    p: float | None
+    p_holm: float | None
+    paired: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "estimate": self.estimate.to_dict(),
+            "p": self.p,
+            "p_holm": self.p_holm,
+            "paired": self.paired,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One trained classifier on one test set: `estimates` by metric, `confusion` counts (true, predicted)."""
+
+    seed: int
+    estimates: Mapping[str, Estimate]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "seed": self.seed,
+            "estimates": {name: estimate.to_dict() for name, estimate in self.estimates.items()},
+            "confusion": [list(row) for row in self.confusion],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmRow:
+    """One arm at one ratio in one scope.
+
+    Attributes:
+        arm: one of `ARMS`.
+        ratio: synthetic images per real one in R+S->R; None in the others.
+        scope: ``all`` test images, or the name of a centre.
+        train_real, train_synthetic: images trained on.
+        test_images, test_groups: images tested on, and their groups.
+        estimates: mean over the seeds, by metric.
+        differences: from R->R in the same scope, by metric; none in R->R itself.
+        confusion: share of each true class (row) that is predicted as each class (column).
+        runs: one for each seed.
+    """
+
+    arm: str
+    ratio: float | None
+    scope: str
+    train_real: int
+    train_synthetic: int
+    test_images: int
+    test_groups: int
+    estimates: Mapping[str, Estimate]
+    differences: Mapping[str, Difference]
+    confusion: tuple[tuple[Estimate, ...], ...]
+    runs: tuple[Run, ...]
+
+    @property
+    def title(self) -> str:
+        """The arm, with its ratio where it has one."""
+        return self.arm if self.ratio is None else f"{self.arm} 1:{self.ratio:g}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        plain = ("arm", "ratio", "scope", "train_real", "train_synthetic", "test_images", "test_groups")
+        return {
+            **{name: getattr(self, name) for name in plain},
+            "estimates": {name: estimate.to_dict() for name, estimate in self.estimates.items()},
+            "differences": {name: difference.to_dict() for name, difference in self.differences.items()},
+            "confusion": [[cell.to_dict() for cell in row] for row in self.confusion],
+            "runs": [run.to_dict() for run in self.runs],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmsResult:
+    """All rows, with the settings that made them. `classes` is the order of the confusion matrices."""
+
+    classes: tuple[str, ...]
+    settings: Mapping[str, Any]
+    rows: tuple[ArmRow, ...]
+
+    @property
+    def scopes(self) -> list[str]:
+        """``all``, then the centres."""
+        return list(dict.fromkeys(row.scope for row in self.rows))
+
+    def where(self, *, scope: str = ALL) -> list[ArmRow]:
+        """The rows of a scope, in the order of `ARMS`."""
+        return [row for row in self.rows if row.scope == scope]
+
+    def row(self, arm: str, *, ratio: float | None = None, scope: str = ALL) -> ArmRow:
+        """One row.
+
+        Raises:
+            KeyError: there is none; names those there are.
+        """
+        for row in self.rows:
+            if (row.arm, row.ratio, row.scope) == (arm, ratio, scope):
+                return row
+        known = ", ".join(f"{row.title} ({row.scope})" for row in self.rows)
+        raise KeyError(f"no row {arm!r}, ratio {ratio}, scope {scope!r}; there are {known}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON document."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "classes": list(self.classes),
+            "settings": dict(self.settings),
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+    def table(self) -> tuple[list[str], list[list[object]]]:
+        """Header and one line a row, for a CSV file; empty cells where there is no value."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row.estimates))
+        header = ["scope", "arm", "ratio", "train_real", "train_synthetic", "test_images", "test_groups"]
+        header += [f"{name}:{part}" for name in names for part in _PARTS]
+        changes = (*(f"difference:{part}" for part in ("value", "low", "high")), "p", "p_holm")
+        header += [f"{name}:{part}" for name in names for part in changes]
+        return header, [self._line(row, names) for row in self.rows]
+
+    @staticmethod
+    def _line(row: ArmRow, names: Sequence[str]) -> list[object]:
+        line: list[object] = [row.scope, row.arm, row.ratio, row.train_real, row.train_synthetic]
+        line += [row.test_images, row.test_groups]
+        line += [getattr(row.estimates[name], part) for name in names for part in _PARTS]
+        for name in names:
+            change = row.differences.get(name)
+            if change is None:
+                line += [None] * 5
+                continue
+            estimate = change.estimate
+            line += [estimate.value, estimate.low, estimate.high, change.p, change.p_holm]
+        return line

@@ -1,0 +1,231 @@
+"""Do the classifier's arms order synthetic sets as they should? Phantom against phantom, faults planted.
+
+    python scripts/bench/classifier_arms.py [--real 200] [--synthetic 400] [--seeds 5] [--coverage]
+
+Real: phantom images of seed 1 (trained on: part of the pool `reference`; tested on: the pools `test` and
+`validation`, as nothing is selected on either). Synthetic: phantom images of seed 2, of which a share gets
+another image's label (class mix) or a Gaussian blur. All images are split into training and test before.
+--coverage simulates instead how often the intervals hold the truth, and how often two equal classifiers
+differ "significantly".
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from evaluation import FeatureStore, load_encoder
+from evaluation.classifier import ArmsResult, Difference, LabelledImages, five_arms
+from evaluation.classifier.bootstrap import GroupBootstrap, interval_estimate, p_value
+from evaluation.classifier.folders import ImageFiles, prepared_files
+from evaluation.classifier.scores import confusion
+from evaluation.estimate import Estimate
+from studies.phantom import write_phantom
+
+BLUR = 3.0  # sigma in pixels, of 64
+RATIO = 2.0
+ARMS = (("R->R", None), ("S->R", None), ("R+S->R", RATIO), ("S->S", None), ("R->S", None))
+
+
+def shown(estimate: Estimate, *, sign: str = "") -> str:
+    if estimate.value is None:
+        return "-"
+    mark = "" if estimate.status == "ok" else "*"
+    ends = (
+        ""
+        if estimate.low is None
+        else f" ({100 * estimate.low:{sign}.1f} to {100 * estimate.high:{sign}.1f})"
+    )
+    return f"{100 * estimate.value:{sign}.1f}{mark}{ends}"
+
+
+def change(difference: Difference | None) -> str:
+    if difference is None:
+        return "-"
+    p = "-" if difference.p_holm is None else f"{difference.p_holm:.4f}"
+    return f"{shown(difference.estimate, sign='+')}, p {p}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [" | ".join(head), " | ".join("---" for _ in head), *(" | ".join(row) for row in rows)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def mixed(images: LabelledImages, share: float, seed: int) -> LabelledImages:
+    """A share of the images, drawn at random, gets the label of another one among them."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(images))[: round(share * len(images))]
+    labels = list(images.labels)
+    for here, there in zip(chosen, np.roll(chosen, 1), strict=True):
+        labels[here] = images.labels[there]
+    return LabelledImages(images.inputs, tuple(labels), images.groups, images.centers)
+
+
+def blurred(images: LabelledImages, soft: np.ndarray, share: float, seed: int) -> LabelledImages:
+    """A share of the images in their blurred version (`soft`, row by row)."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(images))[: round(share * len(images))]
+    inputs = images.inputs.copy()
+    inputs[chosen] = soft[chosen]
+    return LabelledImages(inputs, images.labels, images.groups, images.centers)
+
+
+def blur_files(files: ImageFiles, folder: Path) -> list[Path]:
+    folder.mkdir()
+    paths = []
+    for path in files.paths:
+        with Image.open(path) as image:
+            soft = image.convert("RGB").filter(ImageFilter.GaussianBlur(BLUR))
+        paths.append(folder / path.name)
+        soft.save(paths[-1], compress_level=1)
+    return paths
+
+
+def arms(work: Path, options: argparse.Namespace) -> None:
+    encoder, store = load_encoder("embedded"), FeatureStore(work / "features.sqlite")
+    real = prepared_files(write_phantom(work / "real", images=options.images, seed=1))
+    made = prepared_files(write_phantom(work / "made", images=options.synthetic, seed=2))
+
+    def read(files: ImageFiles) -> LabelledImages:
+        return files.labelled(store.features(encoder, files.paths))
+
+    reference = real.of_pools(["reference"])
+    train = read(reference.take(range(options.real)))
+    test = read(real.of_pools(["validation", "test"]))
+    clean = read(made)
+    soft = store.features(encoder, blur_files(made, work / "soft"))
+    sets = {
+        "clean": clean,
+        "class mix 25 %": mixed(clean, 0.25, 0),
+        "class mix 50 %": mixed(clean, 0.5, 0),
+        "class mix 100 %": mixed(clean, 1.0, 0),
+        "blur 50 %": blurred(clean, soft, 0.5, 0),
+        "blur 100 %": blurred(clean, soft, 1.0, 0),
+    }
+    results: dict[str, ArmsResult] = {}
+    for name, images in sets.items():
+        first, second = images.split(0.25, seed=0)
+        most = min(RATIO, len(first) / len(train))
+        if most < RATIO:
+            raise SystemExit(
+                f"--synthetic: {len(first)} to train on, ratio {RATIO} needs {RATIO * len(train)}"
+            )
+        results[name] = five_arms(
+            train,
+            test,
+            synthetic_train=first,
+            synthetic_test=second,
+            seeds=range(options.seeds),
+            ratios=(RATIO,),
+        )
+    one = next(iter(results.values()))
+    print(
+        f"{len(one.classes)} classes; real: {len(train)} to train on, {len(test)} to test on; synthetic: "
+        f"{one.settings['synthetic_train']} to train on, {one.settings['synthetic_test']} to test on; "
+        f"{options.seeds} seeds; probe on the embedded encoder. Balanced accuracy in %, 95 % intervals; "
+        "* unreliable (a class with fewer than 10 test groups).\n"
+    )
+    head = ["synthetic set", *(f"{arm} 1:{ratio:g}" if ratio else arm for arm, ratio in ARMS)]
+    for metric in ("balanced_accuracy", "accuracy", "ece"):
+        print(f"{metric}:\n")
+        rows = [
+            [name, *(shown(result.row(arm, ratio=ratio).estimates[metric]) for arm, ratio in ARMS)]
+            for name, result in results.items()
+        ]
+        print(table(head, rows) + "\n")
+    print("accuracy, difference from R->R, Holm's p:\n")
+    rows = [
+        [name, *(change(result.row(arm, ratio=ratio).differences["accuracy"]) for arm, ratio in ARMS[1:])]
+        for name, result in results.items()
+    ]
+    print(table([head[0], *head[2:]], rows) + "\n")
+    order = [results[name].row("S->R").estimates["accuracy"].value for name in list(sets)[:4]]
+    print(f"S->R falls with the share of the class mix: {order == sorted(order, reverse=True)}")
+    soft_order = [
+        results[n].row("S->R").estimates["accuracy"].value for n in ("clean", "blur 50 %", "blur 100 %")
+    ]
+    print(f"S->R falls with the share of blur: {soft_order == sorted(soft_order, reverse=True)}")
+
+
+def coverage(options: argparse.Namespace) -> None:
+    """Simulated test sets of groups of 3 alike images; two classifiers, equal or not."""
+    rows = []
+    for n in (16, 64, 256):
+        truth = np.repeat(np.arange(n) % 2, 3)
+        labels = [f"c{y}" for y in truth]
+        names = {"groups": [f"g{i // 3}" for i in range(3 * n)], "images": [str(i) for i in range(3 * n)]}
+        for gap in (0.0, 0.1):
+            hits = dict.fromkeys(("accuracy", "images", "difference", "p"), 0)
+            for trial in range(options.trials):
+                rng = np.random.default_rng([n, trial, int(10 * gap)])
+                draws = {
+                    kind: GroupBootstrap.draw(own, labels, resamples=options.resamples, rng=rng)
+                    for kind, own in names.items()
+                }
+                right = [np.repeat(rng.random(n) < chance, 3) for chance in (0.75, 0.75 - gap)]
+                values = [share(truth, own, np.ones((1, 3 * n)))[0] for own in right]
+                drawn = [share(truth, own, draws["groups"].weights) for own in right]
+                freedom = draws["groups"].freedom
+                hits["accuracy"] += covers(values[0], drawn[0], freedom, 0.75)
+                naive = share(truth, right[0], draws["images"].weights)
+                hits["images"] += covers(values[0], naive, draws["images"].freedom, 0.75)
+                change = drawn[1] - drawn[0]
+                hits["difference"] += covers(values[1] - values[0], change, freedom, -gap, bounds=(-1, 1))
+                found = p_value(change, freedom)
+                hits["p"] += found is not None and found < 0.05
+            shares = [shown(Estimate.of_proportion(hit, options.trials)) for hit in hits.values()]
+            rows.append([str(n), f"{gap:g}", *shares])
+    head = [
+        "groups",
+        "true difference",
+        "accuracy",
+        "accuracy, images resampled instead",
+        "difference",
+        "p < 0.05",
+    ]
+    print(f"Coverage of 95 % intervals in %, {options.trials} simulated test sets, 3 alike images a group,")
+    print("two equally frequent classes (accuracy and balanced accuracy are then one):\n")
+    print(table(head, rows))
+
+
+def share(truth: np.ndarray, right: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Accuracy under each row of weights, from the confusion matrices."""
+    said = np.where(right, truth, 1 - truth)
+    tables = confusion(truth, np.column_stack([1 - said, said]).astype(float), weights)
+    return np.trace(tables, axis1=1, axis2=2) / tables.sum(axis=(1, 2))
+
+
+def covers(
+    value: float, replicates: np.ndarray, freedom: int, truth: float, bounds: tuple[float, float] = (0, 1)
+) -> bool:
+    estimate = interval_estimate(value, replicates, n=1, freedom=freedom, method="bench", bounds=bounds)
+    return estimate.low is not None and estimate.low <= truth + 1e-12 and truth - 1e-12 <= estimate.high
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=1200, help="phantom images the real ones come from")
+    parser.add_argument("--real", type=int, default=200, help="real images to train on")
+    parser.add_argument("--synthetic", type=int, default=640, help="synthetic images, a quarter to test on")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--coverage", action="store_true")
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--resamples", type=int, default=500)
+    options = parser.parse_args()
+    started = time.process_time()
+    if options.coverage:
+        coverage(options)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            arms(Path(folder), options)
+    print(f"\n{time.process_time() - started:.0f} s of processor time")
+
+
+if __name__ == "__main__":
+    main()
