@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evaluation.compare import paired_difference
-    from evaluation.encoders.backend import Encoder, EncoderError, TextEncoder, load_encoder
+    from evaluation.encoders.backend import (
+        Encoder,
+        EncoderError,
+        TextEncoder,
+        load_encoder,
+        load_text_encoder,
+    )
     from evaluation.estimate import Estimate
     from evaluation.feature_store import FeatureStore, FeatureStoreError
     from evaluation.metrics.alignment import ClassWeights, class_weights, margins, probabilities
@@ -37,6 +43,7 @@ _HOME = {
     "inception_score": "evaluation.metrics.inception_score",
     "kid": "evaluation.metrics.kid",
     "load_encoder": "evaluation.encoders.backend",
+    "load_text_encoder": "evaluation.encoders.backend",
     "margins": "evaluation.metrics.alignment",
     "median_bandwidth": "evaluation.metrics.mmd",
     "mmd": "evaluation.metrics.mmd",
@@ -62,6 +69,7 @@ __all__ = [
     "inception_score",
     "kid",
     "load_encoder",
+    "load_text_encoder",
     "margins",
     "median_bandwidth",
     "mmd",
