@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evaluation.estimate import Estimate
-from evaluation.metrics.alignment import ClassWeights, margins
+from evaluation.metrics.alignment import ClassWeights, clip_scores, margins
 from evaluation.metrics.diversity import diversity
 from evaluation.metrics.frechet import frechet_distance
 from evaluation.metrics.inception_score import inception_score
@@ -48,6 +48,7 @@ METRICS = [
     Case("inception score", lambda x: inception_score(share(x), splits=3, seed=0), 3, any_order=False),
     Case("inception score, whole", lambda x: inception_score(share(x), splits=1, seed=0), 1),
     Case("alignment", lambda x: Estimate.of_mean(margins(x, WEIGHTS, target="a")), 1),
+    Case("clip score", lambda x: Estimate.of_mean(clip_scores(x, WEIGHTS)[:, 0]), 1),
     Case("mmd contributions", lambda x: Estimate.of_mean(mmd_contributions(x, REFERENCE)), 2),
 ]
 
