@@ -1,4 +1,4 @@
-"""May an encoder judge a category? Its zero-shot AUROC on real images says so, before it scores generated ones."""
+"""May an encoder judge a category? Its zero-shot AUROC on real images says so, before anything generated."""
 
 from __future__ import annotations
 
@@ -48,14 +48,15 @@ class Calibration:
         estimate = self._of(category)
         if estimate.value is None:
             raise CalibrationError(
-                f"category {category!r}: no AUROC on real images: they must show both this category and others; "
-                "add such images, or allow an uncalibrated judge"
+                f"category {category!r}: no AUROC on real images: they must show it and others too; add such "
+                "images, or allow an uncalibrated judge"
             )
         if not self.passes(category):
             interval = "" if estimate.low is None else f", {estimate.low:.3f} to {estimate.high:.3f}"
             raise CalibrationError(
-                f"category {category!r}: AUROC {estimate.value:.3f} on real images (n = {estimate.n}{interval}) is "
-                f"below {self.floor:g}; use another encoder or other texts, or allow an uncalibrated judge"
+                f"category {category!r}: AUROC {estimate.value:.3f} on real images (n = {estimate.n}"
+                f"{interval}) is below {self.floor:g}; use another encoder or other texts, or allow an "
+                "uncalibrated judge"
             )
         return estimate
 
@@ -110,8 +111,8 @@ def calibrate(
     if not own:
         known = ", ".join(weights.names) if isinstance(weights, ClassWeights) else "none"
         raise CalibrationError(
-            f"the images show {', '.join(sorted(map(str, set(names.tolist())))) or 'nothing'}, the texts describe "
-            f"{known}; give images of a category that has texts"
+            f"the images show {', '.join(sorted(map(str, set(names.tolist())))) or 'nothing'}, "
+            f"the texts describe {known}; give images of a category that has texts"
         )
     found = {name: auroc(margins(rows, own[name], target=name), names == name, level=level) for name in own}
     result = Calibration(found, floor)

@@ -1,4 +1,4 @@
-"""The metrics that an evaluation can be asked for, each on one part of the two sets in one encoder's space."""
+"""The metrics that an evaluation can be asked for, on one part of the two sets in one encoder's space."""
 
 from __future__ import annotations
 
@@ -216,7 +216,8 @@ def _no_alignment(m: Measured, s: Sample) -> str | None:
     for target in sorted(set(s.targets)):
         known = s.judge.calibration.auroc.get(target)
         if known is not None and known.value is not None and not s.judge.calibration.passes(target):
-            return f"refused, AUROC of {target!r} on real images {known.value:.3f}, floor {s.judge.calibration.floor:g}"
+            floor = s.judge.calibration.floor
+            return f"refused, AUROC of {target!r} on real images {known.value:.3f}, floor {floor:g}"
     return None
 
 

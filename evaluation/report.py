@@ -1,4 +1,4 @@
-"""Two sets of images, some encoders, some metrics: a table of Estimates and the card that says how it was made."""
+"""Two sets of images, some encoders, some metrics: a table of Estimates and the card of how it was made."""
 
 from __future__ import annotations
 
@@ -73,16 +73,11 @@ class Evaluation:
         """One line a row; what has no value is empty."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(
-            "metric name encoder part better n_real n_generated value low high n status method".split(" ")
-        )
+        heads = [name for name in Row.__dataclass_fields__ if name != "estimate"]
+        writer.writerow([*heads, *Estimate.__dataclass_fields__])
         for row in self.rows:
-            e = row.estimate
-            numbers = ["" if x is None else repr(x) for x in (e.value, e.low, e.high)]
-            writer.writerow(
-                [row.metric, row.name, row.encoder, row.part, row.better, row.n_real, row.n_generated]
-                + [*numbers, e.n, e.status, e.method]
-            )
+            cells = [getattr(row, name) for name in heads]
+            writer.writerow([*cells, *("" if x is None else x for x in row.estimate.to_dict().values())])
         return stream.getvalue()
 
     def card_markdown(self) -> str:
@@ -264,8 +259,8 @@ def _check(
             raise EvaluationError(f"by {key!r} does not exist; use {', '.join(KEYS)}")
         if key not in real.columns and key not in generated.columns:
             raise EvaluationError(
-                f"by {key}: neither {real.root} nor {generated.root} says the {key} of its images; give a prepared "
-                "data set, or subfolders named by category"
+                f"by {key}: neither {real.root} nor {generated.root} says the {key} of its images; give a "
+                "prepared data set, or subfolders named by category"
             )
     return names
 

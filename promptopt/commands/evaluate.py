@@ -100,7 +100,7 @@ def _list(text: str | None) -> list[str]:
 
 
 def _save(result: "Evaluation", out: Path) -> None:
-    from promptopt.runfolder import write_text, writable_folder
+    from promptopt.runfolder import writable_folder, write_text
 
     writable_folder(out, "the evaluation")
     for name, text in (

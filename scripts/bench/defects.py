@@ -3,8 +3,8 @@
     python scripts/bench/defects.py DATA [--sizes 16 32 ...] [--repeats 100] [--encoder embedded]
 
 DATA is a prepared data set with the categories polyps and normal (`promptopt data prepare medvqa-gi-2024`).
-Each repeat shuffles the groups of near-duplicates and draws three disjoint sets of real images: a reference of
-500, n sound images, and n that get one defect. A cell is the share of repeats in which the defective set
+Each repeat shuffles the groups of near-duplicates and draws three disjoint sets of real images: a reference
+of 500, n sound images, and n that get one defect. A cell is the share of repeats in which the defective set
 scores worse than the sound one (ties count half): 0.5 is guessing, below it the metric prefers the defect.
 Features are computed once and kept in --store.
 """
@@ -140,7 +140,9 @@ def run(draws: Draws, features: dict[str, Rows], n: int, repeats: int) -> dict[s
             for defect, rows in sets.items():
                 found = score(rows)
                 cell = worse.setdefault(defect, {})
-                cell[metric] = cell.get(metric, 0.0) + ((found > baseline) + 0.5 * (found == baseline)) / repeats
+                cell[metric] = (
+                    cell.get(metric, 0.0) + ((found > baseline) + 0.5 * (found == baseline)) / repeats
+                )
     return worse
 
 
@@ -179,7 +181,9 @@ def costs(encoder: Any, data: Dataset, features: dict[str, Rows]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=[16, 32, 64, 128, 256, 512])
     parser.add_argument("--repeats", type=int, default=100)
@@ -201,8 +205,8 @@ def main() -> None:
         print(f"n = {n}: {time.perf_counter() - start:.0f} s", flush=True)
     half = 1.96 * np.sqrt(0.25 / chosen.repeats)
     print(
-        f"\nChance that the defect scores worse than none, {chosen.repeats} repeats (+- {half:.2f} at 0.5), encoder "
-        f"{encoder.uri}:\n"
+        f"\nChance that the defect scores worse than none, {chosen.repeats} repeats (+- {half:.2f} at 0.5), "
+        f"encoder {encoder.uri}:\n"
     )
     print(table(["n", "defect", *metrics], rows))
 

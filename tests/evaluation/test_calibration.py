@@ -44,7 +44,7 @@ def test_below_the_floor_is_refused_unless_told_otherwise() -> None:
 
 def test_one_category_alone_cannot_be_calibrated() -> None:
     features, _ = real()
-    with pytest.raises(CalibrationError, match="both this category and others"):
+    with pytest.raises(CalibrationError, match="must show it and others"):
         calibrate(features, ["polyps"] * len(features), WEIGHTS)
     lone = calibrate(features, ["polyps"] * len(features), WEIGHTS, allow_below=True)
     assert lone.auroc["polyps"].status == "undefined"
