@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluation.compare import compare
+from evaluation.comparison import compare
 from evaluation.estimate import Estimate
 from evaluation.metrics import alignment
 from evaluation.metrics.diversity import diversity

@@ -305,10 +305,10 @@ def _open_generator(config: StudyConfig, device: str) -> Generator:
 
 
 def _open_encoder(config: StudyConfig, device: str) -> TextEncoder:
-    from evaluation.encoders import EncoderError, load_encoder
+    from evaluation.encoders import EncoderError, load_text_encoder
 
     try:
-        return load_encoder(config.resolve(config.encoder), device=device)
+        return load_text_encoder(config.resolve(config.encoder), device=device)
     except (EncoderError, OSError) as error:
         raise StudyError(f"{config.source}: encoder: {config.encoder!r} cannot be loaded: {error}") from error
 

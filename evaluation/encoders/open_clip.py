@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluation.encoders.backend import EncoderError
+from evaluation.encoders.backend import EncoderError, pick_device, split_hub_name
 from evaluation.encoders.open_clip_folder import (
     CONFIG,
     REMEDY,
@@ -106,7 +106,7 @@ class OpenClipEncoder:
             tokenizer,
             uri=uri or str(folder),
             fingerprint=fingerprint_of(weights, config["model_cfg"], model.visual.preprocess_cfg, extras),
-            device=_device(device),
+            device=pick_device(device),
             batch_size=batch_size,
         )
 
@@ -145,7 +145,7 @@ class OpenClipEncoder:
             open_clip.get_tokenizer(architecture),
             uri=uri,
             fingerprint=fingerprint_of(weights, model_config, model.visual.preprocess_cfg, []),
-            device=_device(device),
+            device=pick_device(device),
         )
 
     @classmethod
@@ -153,12 +153,7 @@ class OpenClipEncoder:
         """Load ``owner/name[@revision]`` from the Hugging Face hub; no pickle is ever fetched."""
         from huggingface_hub import snapshot_download
 
-        repository, _, pinned = name.partition("@")
-        if pinned and revision and pinned != revision:
-            raise EncoderError(f"hf:{name}: two revisions, {pinned!r} and {revision!r}; give one")
-        revision = revision or pinned or None
-        if repository.count("/") != 1 or not all(repository.split("/")):
-            raise EncoderError(f"hf:{name}: write 'hf:owner/name' or 'hf:owner/name@revision'")
+        repository, revision = split_hub_name(name, revision, prefix="hf")
         wanted = [CONFIG, *WEIGHT_NAMES, *TOKENIZER_FILES, TEXT_TOWER_CONFIG]
         try:
             folder = Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
@@ -239,12 +234,3 @@ class OpenClipEncoder:
         )
         with torch.inference_mode(), exact:
             yield
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise EncoderError(f"device {name!r}: {error}; give 'auto', 'cpu', 'cuda' or 'cuda:N'") from error

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evaluation.encoders.backend import TextEncoder
+from evaluation.estimate import Estimate
 from evaluation.metrics._checks import normalised
 
 
@@ -26,11 +27,15 @@ class ClassWeights:
         names: the classes, in the order of the rows.
         matrix: shape (classes, dim), float64, rows of length 1, read-only.
         logit_scale: what cosines are multiplied by before a softmax.
+        prefix: what was put before each text.
+        truncated: the texts that the encoder did not read to their end, prefix included.
     """
 
     names: tuple[str, ...]
     matrix: NDArray[np.float64]
     logit_scale: float
+    prefix: str = ""
+    truncated: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.matrix) or len(set(self.names)) != len(self.names):
@@ -40,20 +45,28 @@ class ClassWeights:
         self.matrix.setflags(write=False)
 
 
+CLIPSCORE_PREFIX = "A photo depicts "
+"""What Hessel et al. (2021) put before a text."""
+
 _CACHE_SIZE = 64
-_cache: OrderedDict[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]], ClassWeights] = OrderedDict()
+_Key = tuple[str, str, tuple[tuple[str, tuple[str, ...]], ...]]
+_cache: OrderedDict[_Key, ClassWeights] = OrderedDict()
 _lock = Lock()
 
 
-def class_weights(encoder: TextEncoder, texts: Mapping[str, Sequence[str]]) -> ClassWeights:
+def class_weights(
+    encoder: TextEncoder, texts: Mapping[str, Sequence[str]], *, prefix: str = ""
+) -> ClassWeights:
     """Average each class's texts in the encoder's space (Radford et al. 2021: each scaled to 1, then the
     mean).
 
-    The last 64 results are kept in memory, by the encoder's fingerprint and the texts.
+    The last 64 results are kept in memory, by the encoder's fingerprint and the texts. Texts that are longer
+    than the encoder reads are counted in `ClassWeights.truncated`, and warned of by the encoder.
 
     Args:
         encoder: a text encoder.
         texts: for each class, one or more texts in several wordings; distractors are classes like any other.
+        prefix: put before each text; `CLIPSCORE_PREFIX` for CLIPScore as published.
 
     Raises:
         ValueError: no class, a class without texts, or texts that cancel out.
@@ -63,16 +76,19 @@ def class_weights(encoder: TextEncoder, texts: Mapping[str, Sequence[str]]) -> C
             raise ValueError(f"class {name!r} has the texts {wordings!r}; expected a list of one or more")
     if not texts:
         raise ValueError("no classes; give at least the category and one distractor")
-    key = (encoder.fingerprint, tuple((name, tuple(wordings)) for name, wordings in texts.items()))
+    key = (encoder.fingerprint, prefix, tuple((name, tuple(lines)) for name, lines in texts.items()))
     with _lock:
         if key in _cache:
             _cache.move_to_end(key)
             return _cache[key]
-    flat = [text for wordings in texts.values() for text in wordings]
+    flat = [prefix + text for wordings in texts.values() for text in wordings]
+    truncated = tuple(text for text in flat if encoder.count_tokens(text) > encoder.context_length)
     units = normalised(encoder.encode_texts(flat), "text features")
     ends = np.cumsum([len(wordings) for wordings in texts.values()])[:-1]
     means = np.stack([part.mean(axis=0) for part in np.split(units, ends)])
-    weights = ClassWeights(tuple(texts), normalised(means, "mean text features"), float(encoder.logit_scale))
+    weights = ClassWeights(
+        tuple(texts), normalised(means, "mean text features"), float(encoder.logit_scale), prefix, truncated
+    )
     with _lock:
         _cache[key] = weights
         while len(_cache) > _CACHE_SIZE:
@@ -125,3 +141,62 @@ def probabilities(features: ArrayLike, weights: ClassWeights) -> NDArray[np.floa
     from scipy.special import softmax
 
     return softmax(weights.logit_scale * cosines(features, weights), axis=1)
+
+
+def clip_scores(features: ArrayLike, weights: ClassWeights) -> NDArray[np.float64]:
+    """CLIPScore of each image with each class, ``2.5 max(cosine, 0)``, shape (n, classes), 0 to 2.5.
+
+    Clipped image by image (Hessel et al. 2021), not after averaging. As published only when the weights were
+    made with ``prefix=CLIPSCORE_PREFIX``.
+    """
+    return 2.5 * np.maximum(cosines(features, weights), 0.0)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How well a set of images shows one class; `clip_score` and `margin` derive from the raw cosines."""
+
+    margin: Estimate
+    cosine: Estimate
+    clip_score: Estimate
+
+
+def alignment(
+    features: ArrayLike,
+    weights: ClassWeights,
+    *,
+    target: str,
+    clip_score_weights: ClassWeights | None = None,
+    level: float = 0.95,
+) -> Alignment:
+    """Mean margin, raw cosine and CLIPScore of the target class over a set of images, with t intervals.
+
+    Args:
+        features: image features of the encoder that made the weights, shape (n, dim).
+        weights: of two classes or more.
+        target: name of the class that the images should show.
+        clip_score_weights: weights with ``prefix=CLIPSCORE_PREFIX``; without them CLIPScore is taken from
+            `weights`. Its `method` states the prefix either way.
+        level: coverage of the intervals.
+
+    Returns:
+        each ``undefined`` for no image and ``unreliable`` for one.
+
+    Raises:
+        ValueError: as `margins`.
+    """
+    own = margins(features, weights, target=target)
+    column = cosines(features, weights)[:, weights.names.index(target)]
+    prefixed = weights if clip_score_weights is None else clip_score_weights
+    if target not in prefixed.names:
+        raise ValueError(f"target {target!r} is not one of the classes {', '.join(prefixed.names)}")
+    scores = clip_scores(features, prefixed)[:, prefixed.names.index(target)]
+    said = f"prefix {prefixed.prefix!r}" if prefixed.prefix else "no prefix"
+    others = len(weights.names) - 1
+    return Alignment(
+        margin=Estimate.of_mean(own, level=level, method=f"log-odds margin against {others} classes, mean"),
+        cosine=Estimate.of_mean(
+            column, level=level, method="cosine with the mean of the class's texts, mean"
+        ),
+        clip_score=Estimate.of_mean(scores, level=level, method=f"CLIPScore 2.5 max(cos, 0), {said}, mean"),
+    )

@@ -11,14 +11,20 @@ from evaluation import FeatureStore, load_encoder
 from evaluation.encoders import Encoder, TextEncoder
 from evaluation.encoders.backend import EMBEDDED_CLIP
 from tests.evaluation.conftest import make_micro_clip
+from tests.evaluation.encoders.small import make_micro_dinov2, make_small_inception
 
-ENCODERS = ["micro", "embedded"]
+MAKERS = {
+    "micro": lambda folder: str(make_micro_clip(folder)),
+    "dinov2": lambda folder: f"dinov2:{make_micro_dinov2(folder)}",
+    "inception": lambda folder: f"inception:{make_small_inception(folder)}",
+}
+ENCODERS = [*MAKERS, "embedded"]
 
 
 @pytest.fixture(scope="module", params=ENCODERS)
 def uri(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    if request.param == "micro":
-        return str(make_micro_clip(tmp_path_factory.mktemp("micro")))
+    if request.param in MAKERS:
+        return MAKERS[request.param](tmp_path_factory.mktemp(request.param))
     if request.param == "embedded" and not (EMBEDDED_CLIP / "open_clip_config.json").is_file():
         pytest.skip("the embedded encoder has not been built in this checkout")
     return request.param

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from evaluation.compare import compare
+from evaluation.comparison import compare
 from evaluation.estimate import Estimate
-from evaluation.metrics.alignment import ClassWeights, margins
+from evaluation.metrics.alignment import ClassWeights, clip_scores, margins
 from evaluation.metrics.diversity import diversity
 from evaluation.metrics.frechet import frechet_distance
 from evaluation.metrics.frechet_infinity import frechet_infinity
@@ -57,6 +57,7 @@ METRICS = [
     Case("alignment", lambda x: Estimate.of_mean(margins(x, WEIGHTS, target="a")), 1),
     Case("comparison", lambda x: compare(margins(x, WEIGHTS, target="a"), np.zeros(len(x)), anytime=True), 1),
     Case("memorisation", lambda x: memorisation(x, REFERENCE, images(19, seed=7), quantile=0.1).share, 1),
+    Case("clip score", lambda x: Estimate.of_mean(clip_scores(x, WEIGHTS)[:, 0]), 1),
     Case("mmd contributions", lambda x: Estimate.of_mean(mmd_contributions(x, REFERENCE)), 2),
 ]
 

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from evaluation.encoders import TextEncoder
-from evaluation.metrics.alignment import ClassWeights, class_weights, cosines, margins, probabilities
+from evaluation.metrics.alignment import (
+    CLIPSCORE_PREFIX,
+    ClassWeights,
+    alignment,
+    class_weights,
+    clip_scores,
+    cosines,
+    margins,
+    probabilities,
+)
 
 TEXTS = {
     "polyps": ["a photo of a polyp", "polyps"],
@@ -21,7 +30,8 @@ class Counting:
 
     def __init__(self, inner: Any, fingerprint: str) -> None:
         self.inner, self.fingerprint, self.calls = inner, fingerprint, 0
-        self.logit_scale = inner.logit_scale
+        self.logit_scale, self.context_length = inner.logit_scale, inner.context_length
+        self.count_tokens = inner.count_tokens
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         self.calls += 1
@@ -96,3 +106,42 @@ def test_wrong_input_is_named(micro_clip: TextEncoder) -> None:
         class_weights(micro_clip, {"x": "one text"})
     with pytest.raises(ValueError, match="no classes"):
         class_weights(micro_clip, {})
+
+
+def test_texts_that_are_cut_are_counted_and_warned_of(micro_clip: TextEncoder) -> None:
+    long = "polyp " * micro_clip.context_length
+    with pytest.warns(UserWarning, match="1 of 3 texts are longer"):
+        weights = class_weights(micro_clip, {"polyps": ["a polyp", long], "normal": ["normal mucosa"]})
+    assert weights.truncated == (long,)
+    assert class_weights(micro_clip, TEXTS).truncated == ()
+
+
+def test_clip_score_is_clipped_image_by_image() -> None:
+    weights = ClassWeights(("a", "b"), np.array([[1.0, 0.0], [0.0, 1.0]]), 10.0)
+    features = np.array([[-2.0, 0.0], [3.0, 4.0]])
+    np.testing.assert_allclose(clip_scores(features, weights), [[0, 0], [1.5, 2.0]])
+    found = alignment(features, weights, target="a")
+    assert found.cosine.value == pytest.approx((-1 + 0.6) / 2)
+    assert found.clip_score.value == pytest.approx(0.75)  # clipping the mean cosine, -0.2, would give 0
+    assert found.margin.value == pytest.approx(margins(features, weights, target="a").mean())
+    assert "no prefix" in found.clip_score.method
+
+
+def test_clip_score_with_its_published_prefix(micro_clip: TextEncoder) -> None:
+    plain = class_weights(micro_clip, TEXTS)
+    prefixed = class_weights(micro_clip, TEXTS, prefix=CLIPSCORE_PREFIX)
+    assert np.abs(plain.matrix - prefixed.matrix).max() > 1e-3
+    features = np.random.default_rng(0).normal(size=(5, 16))
+    found = alignment(features, plain, target="polyps", clip_score_weights=prefixed)
+    assert "A photo depicts" in found.clip_score.method
+    column = clip_scores(features, prefixed)[:, 0]
+    assert found.clip_score.value == pytest.approx(column.mean())
+    assert found.margin == alignment(features, plain, target="polyps").margin
+
+
+def test_alignment_of_no_image_and_one() -> None:
+    weights = ClassWeights(("a", "b"), np.eye(2), 1.0)
+    assert alignment(np.zeros((0, 2)), weights, target="a").margin.status == "undefined"
+    assert alignment(np.ones((1, 2)), weights, target="a").margin.status == "unreliable"
+    with pytest.raises(ValueError, match="not one of the classes"):
+        alignment(np.ones((1, 2)), weights, target="c")

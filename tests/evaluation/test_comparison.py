@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 
 from evaluation import compare
-from evaluation.compare import EFFECT_VARIANCE
+from evaluation.comparison import EFFECT_VARIANCE
 
 
 def test_equals_the_paired_t_test() -> None:

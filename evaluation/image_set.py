@@ -1,0 +1,97 @@
+"""A set of images to be measured: a prepared data set, or any folder of images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+class EvaluationError(ValueError):
+    """Two sets of images cannot be compared as asked; the message names what and the remedy."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Image files and what is known of each.
+
+    Attributes:
+        root: their folder.
+        paths: the files.
+        columns: ``category`` and ``center``, as far as known, one value for each file.
+        fingerprint: hex sha256 of ``metadata.jsonl``, or of the files' names.
+        ignored: files of the folder that are not images by their name.
+    """
+
+    root: Path
+    paths: tuple[Path, ...]
+    columns: Mapping[str, tuple[str, ...]]
+    fingerprint: str
+    ignored: int = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def rows(self, key: str, value: str) -> NDArray[np.intp]:
+        """Positions of the images with this value; all of them when the set knows nothing of `key`."""
+        if key not in self.columns:
+            return np.arange(len(self.paths))
+        return np.flatnonzero(np.asarray(self.columns[key], dtype=object) == value)
+
+
+def read_image_set(
+    folder: str | Path, *, category: str | None = None, pool: Collection[str] | None = None
+) -> ImageSet:
+    """Read a prepared data set (a folder with ``metadata.jsonl``), or find the images below any folder.
+
+    In any other folder images are found by their suffix, in the order of their paths, hidden ones left out.
+    Where every image lies in a subfolder, the first subfolder is its category.
+
+    Args:
+        folder: the folder.
+        category: what all images show, where the folder does not say it.
+        pool: of a prepared set, these pools alone.
+
+    Raises:
+        EvaluationError: no such folder, no image, or a pool asked of a folder without pools.
+        studies.dataset.DatasetError: a prepared set that is broken.
+    """
+    from studies.dataset import METADATA, read_dataset
+
+    root = Path(folder)
+    if not root.is_dir():
+        raise EvaluationError(f"{root}: no such folder; give a folder of images or a prepared data set")
+    if (root / METADATA).is_file():
+        dataset = read_dataset(root)
+        if pool is not None:
+            dataset = dataset.where(pool=pool)
+        if not len(dataset):
+            raise EvaluationError(
+                f"{root}: no image in pool {', '.join(sorted(pool or ()))}; name another pool"
+            )
+        columns = {
+            "category": tuple(record.category for record in dataset),
+            "center": tuple(record.center for record in dataset),
+        }
+        return ImageSet(root, tuple(dataset.paths()), columns, dataset.fingerprint)
+    if pool is not None:
+        raise EvaluationError(f"{root}: has no {METADATA}, so it has no pools; leave the pool out")
+    below = [path for path in sorted(root.rglob("*")) if path.is_file()]
+    shown = [path for path in below if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+    paths = tuple(path for path in shown if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise EvaluationError(f"{root}: no image ({', '.join(SUFFIXES)}) in it or below; give another folder")
+    names = [path.relative_to(root) for path in paths]
+    columns = {}
+    if category is not None:
+        columns["category"] = (category,) * len(paths)
+    elif all(len(name.parts) > 1 for name in names):
+        columns["category"] = tuple(name.parts[0] for name in names)
+    digest = hashlib.sha256("\n".join(name.as_posix() for name in names).encode()).hexdigest()
+    return ImageSet(root, paths, columns, digest, ignored=len(shown) - len(paths))

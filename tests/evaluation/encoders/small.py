@@ -1,0 +1,47 @@
+"""Small networks with the interfaces of the large ones."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evaluation.encoders.inception import TORCHSCRIPT
+
+
+class SmallInception(torch.nn.Module):
+    """The interface of the published TorchScript file (`layers`, `output`) over one convolution."""
+
+    def __init__(self, classes: int = 1008) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 32, 16, stride=16),
+            torch.nn.ReLU(),
+            torch.nn.AdaptiveAvgPool2d((8, 8)),
+            torch.nn.Flatten(),
+        )
+        self.output = torch.nn.Linear(2048, classes)
+
+    def forward(self, img: torch.Tensor) -> torch.Tensor:
+        return self.output(self.layers((img - 128) / 128))
+
+
+def make_small_inception(folder: Path, *, classes: int = 1008) -> Path:
+    """`SmallInception` with random weights, as TorchScript under the published name."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = SmallInception(classes).eval()
+    path = folder / TORCHSCRIPT
+    torch.jit.script(model).save(str(path))
+    return path
+
+
+def make_micro_dinov2(folder: Path, **changes: Any) -> Path:
+    """A two-layer DINOv2 with random weights, as transformers writes it."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    settings = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Dinov2Model(Dinov2Config(**{**settings, "patch_size": 14, "mlp_ratio": 2, **changes}))
+    model.save_pretrained(folder)
+    return folder

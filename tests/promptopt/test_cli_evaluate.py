@@ -1,0 +1,52 @@
+"""`promptopt evaluate` from the outside."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from promptopt.cli import main
+from tests.evaluation.test_report import write_images
+
+
+def test_two_folders_become_a_table_and_three_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "real" / "polyps", 6, seed=0)
+    write_images(tmp_path / "made" / "polyps", 5, seed=1, tint=0.5)
+    command = ["evaluate", "real", "made", "--by", "category", "--out", "out", "--device", "cpu"]
+    first = CliRunner().invoke(main, command)
+    assert first.exit_code == 0, first.output
+    assert "FD (embedded)" in first.stdout
+    assert "category=polyps: 6 real, 5 generated" in first.stdout
+    assert "no AUROC on real images" in first.stderr.replace("\n", " ")
+    document = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert document["card"]["encoders"][0]["fingerprint"]
+    assert (tmp_path / "out" / "evaluation.csv").read_text().startswith("metric,name,encoder,part")
+    assert "# Metric card" in (tmp_path / "out" / "card.md").read_text()
+    kept = (tmp_path / "out" / "evaluation.json").read_bytes()
+    from evaluation.encoders.open_clip import OpenClipEncoder
+
+    monkeypatch.setattr(OpenClipEncoder, "encode_images", lambda *_: pytest.fail("encoded again"))
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert (tmp_path / "out" / "evaluation.json").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--metrics", "fd,fid"], "metric 'fid' does not exist"),
+        (["--encoder", "nowhere"], "no such folder"),
+        (["--by", "colour"], "by 'colour' does not exist"),
+        (["--pool", "test"], "it has no pools"),
+        (["--texts", "ulcers"], "category 'ulcers' does not exist"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "real", 2, seed=0)
+    done = CliRunner().invoke(main, ["evaluate", "real", "real", *words])
+    assert done.exit_code == 2
+    assert said in done.stderr.replace("\n", " ")
