@@ -17,7 +17,7 @@ def spread_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     and some versions of SciPy answer with garbage; the sum of singular values is what a good one approaches.
     """
     centred = [np.asarray(x, dtype=np.float64) for x in (a, b)]
-    value = frechet_distance(*(x - x.mean(axis=0) for x in centred)).value
+    value = frechet_distance(*(x - x.mean(axis=0) for x in centred), level=None).value
     if value is None:
         raise ValueError(f"{len(a)} and {len(b)} images; a covariance needs two or more in each set")
     return value
