@@ -209,22 +209,17 @@ def main() -> None:
     encoder = load_encoder(chosen.encoder)
     features = features_of(data, encoder, chosen.store)
     print(costs(encoder, data, features), flush=True)
-    metrics: list[str] = []
-    rows: list[list[str]] = []
-    for n in chosen.sizes:
-        start = time.perf_counter()
-        found = run(Draws(data, chosen.seed + n), features, n, chosen.repeats)
-        metrics = list(found["none"])
-        rows += [[str(n), defect, *(f"{cell[m]:.2f}" for m in metrics)] for defect, cell in found.items()]
-        print(f"n = {n}: {time.perf_counter() - start:.0f} s", flush=True)
-    if not rows:
-        return
     half = 1.96 * np.sqrt(0.25 / chosen.repeats)
     print(
         f"\nChance that the defect scores worse than none, {chosen.repeats} repeats (+- {half:.2f} at 0.5), "
         f"encoder {encoder.uri}:\n"
     )
-    print(table(["n", "defect", *metrics], rows))
+    for number, n in enumerate(chosen.sizes):  # a size at a time, so that what is done is seen
+        found = run(Draws(data, chosen.seed + n), features, n, chosen.repeats)
+        metrics = list(found["none"])
+        rows = [[str(n), defect, *(f"{cell[m]:.2f}" for m in metrics)] for defect, cell in found.items()]
+        lines = table(["n", "defect", *metrics], rows).split("\n")
+        print("\n".join(lines if number == 0 else lines[2:]), flush=True)
 
 
 if __name__ == "__main__":
