@@ -34,7 +34,7 @@ from studies.dataset import Dataset, read_dataset
 
 REFERENCE = 500
 POLYPS = 0.8  # share in the defective mix; about 0.56 in the data
-FEW = 4  # a collapsed set has n / FEW different images
+FEW = 4  # a set collapsed to copies has n / FEW different images
 Rows = NDArray[np.float64]
 
 
@@ -143,7 +143,8 @@ def run(draws: Draws, features: dict[str, Rows], n: int, repeats: int) -> dict[s
             "none": sound[bad],
             "class mix": sound[mixed],
             **{name: features[name][bad] for name in PIXELS},
-            "collapse": sound[few],
+            "copies": sound[few],
+            "variance x 0.8": shrunk(sound[bad], sound[reference]),
         }
         metrics = scorers(sound[reference], median_bandwidth(sound[reference]))
         for metric, score in metrics.items():
@@ -155,6 +156,12 @@ def run(draws: Draws, features: dict[str, Rows], n: int, repeats: int) -> dict[s
                     cell.get(metric, 0.0) + ((found > baseline) + 0.5 * (found == baseline)) / repeats
                 )
     return worse
+
+
+def shrunk(rows: Rows, reference: Rows) -> Rows:
+    """Features drawn in towards the reference's mean: collapse without copies, made in feature space."""
+    centre = reference.mean(axis=0)
+    return centre + np.sqrt(0.8) * (rows - centre)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -209,6 +216,8 @@ def main() -> None:
     encoder = load_encoder(chosen.encoder)
     features = features_of(data, encoder, chosen.store)
     print(costs(encoder, data, features), flush=True)
+    if not chosen.sizes:
+        return
     half = 1.96 * np.sqrt(0.25 / chosen.repeats)
     print(
         f"\nChance that the defect scores worse than none, {chosen.repeats} repeats (+- {half:.2f} at 0.5), "
