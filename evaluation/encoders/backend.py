@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 EMBEDDED_CLIP = Path(__file__).resolve().parent.parent / "embedded" / "clip"
 ADDRESSES = (
-    "'embedded', a folder, 'open_clip:MODEL/TAG', 'hf:owner/name', 'dinov2:owner/name', 'inception' "
-    "or 'inception:FILE'"
+    "'embedded', a folder, 'open_clip:MODEL/TAG', 'hf:owner/name', 'dinov2:owner/name', 'inception', "
+    "'inception:FILE' or 'thumbnail'"
 )
 
 
@@ -71,7 +71,8 @@ def load_encoder(uri: str | Path, *, device: str = "auto", revision: str | None 
             transformers, ``open_clip:MODEL/TAG`` (a model of open_clip's own list, say
             ``open_clip:ViT-B-32/laion2b_s34b_b79k``), ``hf:owner/name[@revision]`` (an open_clip or DINOv2
             model on the Hugging Face hub), ``dinov2:`` with a folder or owner/name, ``inception`` (its
-            weights from clean-fid's address) or ``inception:FILE``.
+            weights from clean-fid's address), ``inception:FILE``, or ``thumbnail`` (colours on an 8 x 8
+            grid, no weights: the space in which copies are found).
         device: ``auto`` (an accelerator when there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         revision: commit, tag or branch of a model on the hub; the same as ``@revision``.
 
@@ -95,6 +96,10 @@ def load_encoder(uri: str | Path, *, device: str = "auto", revision: str | None 
         if not file:
             return InceptionEncoder.download(device=device)
         return InceptionEncoder.from_file(file, device=device, uri=address)
+    if address == "thumbnail":
+        from evaluation.encoders.thumbnail import ThumbnailEncoder
+
+        return ThumbnailEncoder()
     if address.startswith("dinov2:"):
         from evaluation.encoders.dinov2 import Dinov2Encoder
 

@@ -18,7 +18,7 @@ MAKERS = {
     "dinov2": lambda folder: f"dinov2:{make_micro_dinov2(folder)}",
     "inception": lambda folder: f"inception:{make_small_inception(folder)}",
 }
-ENCODERS = [*MAKERS, "embedded"]
+ENCODERS = [*MAKERS, "embedded", "thumbnail"]
 
 
 @pytest.fixture(scope="module", params=ENCODERS)
