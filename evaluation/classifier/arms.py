@@ -32,7 +32,7 @@ class _Training:
     @property
     def title(self) -> str:
         if self.ratio is not None:
-            return f"R+S 1:{self.ratio:g}"
+            return f"R+S 1:{self.ratio:.3g}"
         return "R" if self.real else "S"
 
 

@@ -88,7 +88,7 @@ class ArmRow:
     @property
     def title(self) -> str:
         """The arm, with its ratio where it has one."""
-        return self.arm if self.ratio is None else f"{self.arm} 1:{self.ratio:g}"
+        return self.arm if self.ratio is None else f"{self.arm} 1:{self.ratio:.3g}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
