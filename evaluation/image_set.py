@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ class ImageSet:
         columns: ``category`` and ``center``, as far as known, one value for each file.
         fingerprint: hex sha256 of ``metadata.jsonl``, or of the files' names.
         ignored: files of the folder that are not images by their name.
+        category_of: label -> category, for the labels of a prepared set that belong to one category alone.
     """
 
     root: Path
@@ -34,6 +35,7 @@ class ImageSet:
     columns: Mapping[str, tuple[str, ...]]
     fingerprint: str
     ignored: int = 0
+    category_of: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -43,6 +45,17 @@ class ImageSet:
         if key not in self.columns:
             return np.arange(len(self.paths))
         return np.flatnonzero(np.asarray(self.columns[key], dtype=object) == value)
+
+    def named_as(self, other: ImageSet) -> ImageSet:
+        """This set with the other's categories, where its own (folders' names) are the other's labels."""
+        own = self.columns.get("category", ())
+        known = set(other.columns.get("category", ()))
+        names = {name: other.category_of.get(name, name) for name in set(own) - known}
+        if not set(names.values()) <= known or not names:
+            return self
+        return replace(
+            self, columns={**self.columns, "category": tuple(names.get(name, name) for name in own)}
+        )
 
 
 def read_image_set(
@@ -79,7 +92,10 @@ def read_image_set(
             "category": tuple(record.category for record in dataset),
             "center": tuple(record.center for record in dataset),
         }
-        return ImageSet(root, tuple(dataset.paths()), columns, dataset.fingerprint)
+        pairs = {(record.label, record.category) for record in dataset}
+        labels = [label for label, _ in pairs]
+        alone = {label: category for label, category in pairs if labels.count(label) == 1}
+        return ImageSet(root, tuple(dataset.paths()), columns, dataset.fingerprint, category_of=alone)
     if pool is not None:
         raise EvaluationError(f"{root}: has no {METADATA}, so it has no pools; leave the pool out")
     below = [path for path in sorted(root.rglob("*")) if path.is_file()]

@@ -113,7 +113,8 @@ def evaluate(
     """Measure generated images against real ones, whole and by category or centre.
 
     Args:
-        real, generated: the two sets.
+        real, generated: the two sets. Folders of generated images may be named by the real set's labels
+            ("polyp") in place of its categories ("polyps").
         encoders: one or more; every metric is computed in each one's space and named by it.
         store: features are taken from it and kept there; a second call encodes nothing.
         metrics: names of `METRICS`; all of them that the encoders allow when not given.
@@ -130,6 +131,7 @@ def evaluate(
         EvaluationError: an unknown metric or key, no encoder, an empty set, or a key that neither set knows.
         FeatureStoreError: an image that cannot be read; the message names it.
     """
+    generated = generated.named_as(real)
     names = _check(real, generated, encoders, metrics, by)
     warned = _warnings(real, generated, by)
     rows: list[Row] = []

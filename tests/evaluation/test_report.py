@@ -100,6 +100,23 @@ def test_a_category_in_one_set_alone_is_undefined(
     assert "category 'normal' is in the real set alone" in result.card["warnings"]
 
 
+def test_folders_named_by_labels_are_taken_for_their_categories(
+    micro_clip: Any, sets: tuple[ImageSet, ImageSet], tmp_path: Path
+) -> None:
+    real = write_images(tmp_path / "real", 10, seed=0)
+    names = [path.name for path in sorted(real.glob("*.png"))]
+    write_metadata(real, [Record(n, ("a",), "polyps", "polyp", "A", n, "test") for n in names])
+    write_images(tmp_path / "generated" / "polyp", 6, seed=1)
+    pair = read_image_set(real), read_image_set(tmp_path / "generated")
+    row = pick(
+        measure(pair, micro_clip, tmp_path, by=["category"], metrics=["mmd"]), "RBF", "category=polyps"
+    )
+    assert (row.n_real, row.n_generated) == (10, 6)
+    assert row.estimate.value is not None
+    # a name that is neither leaves the set as it is
+    assert sets[1].named_as(pair[0]) is sets[1]
+
+
 def test_second_run_encodes_nothing_and_says_the_same(
     sets: tuple[ImageSet, ImageSet], micro_clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
