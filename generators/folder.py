@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from generators.errors import GeneratorError
 
+DEFAULTS_FILE = "promptopt.json"
 _PIPELINE = "StableDiffusionPipeline"
 _LIBRARIES = ("diffusers", "transformers")  # anything else would be code that the folder brings along
 _WEIGHTS = {
@@ -38,7 +39,7 @@ class ModelDefaults(BaseModel):
 
 def read_defaults(folder: Path) -> ModelDefaults:
     """Default settings of a model folder; empty when it has no `promptopt.json`."""
-    path = folder / "promptopt.json"
+    path = folder / DEFAULTS_FILE
     if not path.exists():
         return ModelDefaults()
     try:

@@ -6,6 +6,7 @@ is done is not done again. The finished pipeline is ``out/pipeline``.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from generators.folder import DEFAULTS_FILE
 from generators.training.captions import Captions
 from generators.training.card import model_card
 from generators.training.images import Pictures, TrainingDataError
@@ -98,7 +100,7 @@ def train_sd(
     stage, target = out / "stages" / "unet", out / "pipeline"
     _claim(stage, identity)
     if (target / "model_index.json").is_file() and (stage / "report.json").is_file():
-        return target
+        return _with_defaults(target, init)
 
     pictures = Pictures(tuple(data.path(record) for record in records), spec.size)
     cache = LatentCache(out / "stages" / "latents", trained, size=spec.size)
@@ -122,7 +124,14 @@ def train_sd(
         vae_report=json.loads(_vae_report(out).read_text(encoding="utf-8")),
         unet=result,
     )
-    return export(parts, target, dtype=spec.export_dtype, card=card)
+    return _with_defaults(export(parts, target, dtype=spec.export_dtype, card=card), init)
+
+
+def _with_defaults(folder: Path, start: Path | None) -> Path:
+    """A fine-tuned model is sampled as the one it came from: another guidance may cost all variety."""
+    if start is not None and (Path(start) / DEFAULTS_FILE).is_file():
+        shutil.copyfile(Path(start) / DEFAULTS_FILE, folder / DEFAULTS_FILE)
+    return folder
 
 
 def train_vae_stage(

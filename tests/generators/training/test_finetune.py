@@ -117,7 +117,9 @@ def test_fine_tuning_starts_from_a_folder_and_reads_its_prediction_type(
         vae_training={"steps": 0},
         training={"prediction_type": None, "steps": 2, "train_text_encoder": False, "lr": 1e-2},
     )
+    (base / "promptopt.json").write_text('{"guidance": 2.0}')
     tuned = train_sd(tune, data=data, out=tmp_path / "tuned", init=base)
+    assert (tuned / "promptopt.json").read_text() == '{"guidance": 2.0}'
     config = json.loads((tuned / "scheduler" / "scheduler_config.json").read_text())
     assert config["prediction_type"] == "epsilon"
     before, after = weights(base), weights(tuned)
