@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evaluation.estimate import Estimate, Status, check_level
 from evaluation.metrics._checks import check_features, check_pair
+
+
+class NotConvergedError(ValueError):
+    """The probe's solver stopped before its optimum."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +64,6 @@ def fit_probe(features: ArrayLike, labels: ArrayLike, *, seed: int, strength: fl
         ValueError: wrong shapes, labels that are not booleans, fewer than two images of a class, or no
             convergence.
     """
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
     x = check_features(features, "features")
     y = _labels(labels, len(x))
     positives = int(y.sum())
@@ -73,6 +73,23 @@ def fit_probe(features: ArrayLike, labels: ArrayLike, *, seed: int, strength: fl
             "a probe needs two or more of each: "
             "add images of the missing class"
         )
+    model, mean, scale = fit_standardised(x, y, seed=seed, strength=strength)
+    return Probe(mean, scale, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
+
+
+def fit_standardised(
+    x: NDArray[np.float64], truth: NDArray[Any], *, seed: int, strength: float
+) -> tuple[Any, NDArray[np.float64], NDArray[np.float64]]:
+    """scikit-learn's regression on ``(x - mean) / scale``, for two classes or more; returns all three.
+
+    Raises:
+        NotConvergedError: the solver stopped at its limit.
+    """
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     mean, scale = x.mean(axis=0), x.std(axis=0)
     # a feature that varies by rounding alone would be blown up to size 1
     scale = np.where(scale > 1e-12 * (np.abs(mean) + 1.0), scale, 1.0)
@@ -80,12 +97,12 @@ def fit_probe(features: ArrayLike, labels: ArrayLike, *, seed: int, strength: fl
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:
-            model.fit((x - mean) / scale, y)
+            model.fit((x - mean) / scale, truth)
         except ConvergenceWarning as warning:
-            raise ValueError(
+            raise NotConvergedError(
                 f"the probe did not converge ({warning}); lower strength ({strength})"
             ) from warning
-    return Probe(mean, scale, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
+    return model, mean, scale
 
 
 def accuracy(predicted: ArrayLike, labels: ArrayLike, *, level: float = 0.95) -> Estimate:

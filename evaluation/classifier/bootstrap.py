@@ -130,6 +130,25 @@ def boundary_estimate(value: float, *, groups: int, n: int, method: str, level: 
     )
 
 
+def share_estimate(
+    value: float,
+    replicates: Array,
+    *,
+    groups: int,
+    n: int,
+    freedom: int,
+    method: str,
+    level: float,
+) -> Estimate:
+    """A share with the interval of its replicates, or Wilson's where all of them are 0 or all 1."""
+    if value in (0.0, 1.0) and np.ptp(replicates) < 1e-12:
+        return boundary_estimate(value, groups=groups, n=n, method=method, level=level)
+    reliable = groups >= FEWEST_GROUPS
+    return interval_estimate(
+        value, replicates, n=n, freedom=freedom, method=method, level=level, reliable=reliable
+    )
+
+
 def p_value(differences: ArrayLike, freedom: int) -> float | None:
     """Two-sided p-value of "no difference", the counterpart of `interval_estimate`.
 

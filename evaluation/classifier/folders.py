@@ -11,10 +11,10 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from evaluation.classifier.images import ClassifierError, LabelledImages, split_rows
+from evaluation.image_set import SUFFIXES
 from studies.dataset import METADATA, Dataset, read_dataset
 
 Target = Literal["label", "category"]
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.classifier.images import ClassifierError
-from evaluation.probe import fit_probe
+from evaluation.probe import NotConvergedError, fit_probe, fit_standardised
 
 Predict = Callable[[NDArray[Any]], NDArray[np.float64]]
 OnStep = Callable[[], None]
@@ -72,7 +72,10 @@ class ProbeLearner:
         if inputs.ndim != 2:
             raise ClassifierError(f"inputs has shape {inputs.shape}; a probe is fitted on features (n, d)")
         x = np.asarray(inputs, dtype=np.float64)
-        predict = self._binary(x, truth, seed) if classes == 2 else self._several(x, truth, seed)
+        try:
+            predict = self._binary(x, truth, seed) if classes == 2 else self._several(x, truth, seed)
+        except NotConvergedError as error:
+            raise ClassifierError(str(error)) from error
         on_step()
         return predict
 
@@ -88,23 +91,7 @@ class ProbeLearner:
         return predict
 
     def _several(self, x: NDArray[np.float64], truth: NDArray[np.int64], seed: int) -> Predict:
-        import warnings
-
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
-
-        mean, scale = x.mean(axis=0), x.std(axis=0)
-        # as in `fit_probe`: a feature that varies by rounding alone would be blown up to size 1
-        scale = np.where(scale > 1e-12 * (np.abs(mean) + 1.0), scale, 1.0)
-        model = LogisticRegression(C=self.strength, class_weight="balanced", max_iter=2000, random_state=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ConvergenceWarning)
-            try:
-                model.fit((x - mean) / scale, truth)
-            except ConvergenceWarning as warning:
-                raise ClassifierError(
-                    f"the probe did not converge ({warning}); lower strength ({self.strength})"
-                ) from warning
+        model, mean, scale = fit_standardised(x, truth, seed=seed, strength=self.strength)
 
         def predict(inputs: NDArray[Any]) -> NDArray[np.float64]:
             given = np.asarray(inputs, dtype=np.float64)

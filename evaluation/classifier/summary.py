@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from evaluation.classifier.bootstrap import (
     FEWEST_GROUPS,
     GroupBootstrap,
-    boundary_estimate,
     draw_seeds,
     holm,
     interval_estimate,
     p_value,
+    share_estimate,
 )
 from evaluation.classifier.images import LabelledImages
 from evaluation.classifier.results import ALL, ArmRow, Difference, Run
@@ -190,8 +190,8 @@ def _estimate(name: str, scored: _Scored, classes: Sequence[str], how: str, leve
         n = int(np.sum(scored.part.truth == classes.index(name.removeprefix("recall:"))))
         freedom = groups - 1
     drawn = scored.replicates[name]
-    if (name == "accuracy" or name.startswith("recall:")) and value in (0.0, 1.0) and np.ptp(drawn) < 1e-12:
-        return boundary_estimate(value, groups=groups, n=n, method=method, level=level)
+    if name == "accuracy" or name.startswith("recall:"):
+        return share_estimate(value, drawn, groups=groups, n=n, freedom=freedom, method=method, level=level)
     return interval_estimate(
         value,
         drawn,
@@ -235,19 +235,11 @@ def _shares(
         for j in range(len(classes)):
             value = float(counts[i, j] / n)
             replicates = drawn[:, i, j] / drawn[:, i].sum(axis=1)
-            if value in (0.0, 1.0) and np.ptp(replicates) < 1e-12:
-                cell = boundary_estimate(value, groups=groups, n=n, method=method, level=level)
-            else:
-                cell = interval_estimate(
-                    value,
-                    replicates,
-                    n=n,
-                    freedom=groups - 1,
-                    method=method,
-                    level=level,
-                    reliable=groups >= FEWEST_GROUPS,
+            line.append(
+                share_estimate(
+                    value, replicates, groups=groups, n=n, freedom=groups - 1, method=method, level=level
                 )
-            line.append(cell)
+            )
         lines.append(tuple(line))
     return tuple(lines)
 

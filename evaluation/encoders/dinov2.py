@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from evaluation.encoders._batches import encode_in_batches
 from evaluation.encoders.backend import EncoderError, pick_device, read_json, split_hub_name
 
 CONFIG = "config.json"
@@ -142,16 +143,14 @@ class Dinov2Encoder:
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Class tokens, shape (n, dim), float32, not normalised."""
-        blocks = []
-        for start in range(0, len(images), self.batch_size):
-            chunk = images[start : start + self.batch_size]
-            batch = torch.stack([self._prepare(image) for image in chunk])
-            missing = self.batch_size - len(batch)
-            filled = torch.cat([batch, batch[:1].expand(missing, -1, -1, -1)]) if missing else batch
-            with torch.inference_mode():
-                rows = self._model(pixel_values=filled.to(self._device)).pooler_output
-            blocks.append(rows[: len(batch)].float().cpu().numpy())
-        return np.concatenate(blocks) if blocks else np.zeros((0, self.dim), dtype=np.float32)
+        return encode_in_batches(
+            images,
+            size=self.batch_size,
+            device=self._device,
+            prepare=self._prepare,
+            forward=lambda batch: self._model(pixel_values=batch).pooler_output,
+            dim=self.dim,
+        )
 
     def _prepare(self, image: Image.Image) -> torch.Tensor:
         side = self.preprocessing["size"][0]

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from evaluation.encoders._batches import encode_in_batches
 from evaluation.encoders.backend import EncoderError, pick_device
 from evaluation.metrics._checks import check_features
 
@@ -149,20 +149,17 @@ class InceptionEncoder:
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Pool features, shape (n, 2048), float32, 0 or more, not normalised."""
-        blocks = []
-        for start in range(0, len(images), self.batch_size):
-            chunk = images[start : start + self.batch_size]
-            batch = torch.from_numpy(np.stack([self.prepare(image) for image in chunk]))
-            missing = self.batch_size - len(batch)
-            filled = torch.cat([batch, batch[:1].expand(missing, -1, -1, -1)]) if missing else batch
-            with self._inference():
-                rows = self._layers((filled.to(self._device) - 128) / 128)
-            blocks.append(rows.reshape(self.batch_size, -1)[: len(batch)].float().cpu().numpy())
-        if blocks and blocks[0].shape[1] != FEATURES:
-            raise EncoderError(
-                f"{self.uri}: gives {blocks[0].shape[1]} features an image; expected {FEATURES}"
-            )
-        return np.concatenate(blocks) if blocks else np.zeros((0, FEATURES), dtype=np.float32)
+        rows = encode_in_batches(
+            images,
+            size=self.batch_size,
+            device=self._device,
+            prepare=lambda image: torch.from_numpy(self.prepare(image)),
+            forward=lambda batch: self._layers((batch - 128) / 128).reshape(len(batch), -1),
+            dim=FEATURES,
+        )
+        if rows.shape[1] != FEATURES:
+            raise EncoderError(f"{self.uri}: gives {rows.shape[1]} features an image; expected {FEATURES}")
+        return rows
 
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
         """What the network sees before its scaling: shape (3, 299, 299), float32, 0 to 255."""
@@ -189,16 +186,6 @@ class InceptionEncoder:
         if rows.shape[1] != FEATURES:
             raise ValueError(f"features have {rows.shape[1]} columns; expected {FEATURES}, of this encoder")
         return softmax(rows @ self._weight.T + (self._bias if bias else 0.0), axis=1)
-
-    @contextmanager
-    def _inference(self) -> Iterator[None]:
-        exact = (
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-            if self._device.type == "cuda"
-            else nullcontext()
-        )
-        with torch.inference_mode(), exact:
-            yield
 
 
 def build_inception(*, seed: int) -> torch.nn.Module:

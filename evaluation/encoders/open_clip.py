@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from evaluation.encoders._batches import encode_in_batches, exact_inference, filled
 from evaluation.encoders.backend import EncoderError, pick_device, split_hub_name
 from evaluation.encoders.open_clip_folder import (
     CONFIG,
@@ -166,14 +166,15 @@ class OpenClipEncoder:
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Features, shape (n, dim), float32, not normalised."""
-        blocks = []
-        for start in range(0, len(images), self.batch_size):
-            chunk = images[start : start + self.batch_size]
+        return encode_in_batches(
+            images,
+            size=self.batch_size,
+            device=self._device,
             # palettes and transparency before the resize: interpolating them gives other colours
-            batch = torch.stack([self._transform(image.convert("RGB")) for image in chunk])
-            with self._inference():
-                blocks.append(self._rows(self._model.encode_image(self._fill(batch)), len(batch)))
-        return np.concatenate(blocks) if blocks else np.zeros((0, self.dim), dtype=np.float32)
+            prepare=lambda image: self._transform(image.convert("RGB")),
+            forward=self._model.encode_image,
+            dim=self.dim,
+        )
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Features, shape (n, dim), float32, not normalised.
@@ -212,25 +213,6 @@ class OpenClipEncoder:
 
     def _forward_texts(self, texts: list[str]) -> NDArray[np.float32]:
         tokens = self._tokenizer(texts)
-        with self._inference():
-            return self._rows(self._model.encode_text(self._fill(tokens)), len(texts))
-
-    def _fill(self, batch: torch.Tensor) -> torch.Tensor:
-        missing = self.batch_size - len(batch)
-        filled = torch.cat([batch, batch[:1].expand(missing, *batch.shape[1:])]) if missing > 0 else batch
-        return filled.to(self._device)
-
-    @staticmethod
-    def _rows(features: torch.Tensor, count: int) -> NDArray[np.float32]:
-        return features[:count].float().cpu().numpy()
-
-    @contextmanager
-    def _inference(self) -> Iterator[None]:
-        # TF32 convolutions, on by default on recent cards, keep 10 bits of mantissa
-        exact = (
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-            if self._device.type == "cuda"
-            else nullcontext()
-        )
-        with torch.inference_mode(), exact:
-            yield
+        with exact_inference(self._device):
+            rows = self._model.encode_text(filled(tokens, self.batch_size).to(self._device))
+        return rows[: len(texts)].float().cpu().numpy()
