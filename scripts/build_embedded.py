@@ -41,6 +41,7 @@ class Leg:
     lesson: Lesson | None = None
     bias: float = 2
     portion: float = 0.4
+    lr: float = 8e-4
 
 
 LEGS = (
@@ -50,6 +51,7 @@ LEGS = (
     Leg("number", 400, "number", bias=1000, portion=0.5),
     Leg("review", 1400, "review"),
     Leg("drill", 1000, "drill", bias=4, portion=0.6),
+    Leg("polish", 400, "polish", lr=5e-4),
 )
 # Left out of the package: not read when the weights are loaded.
 JUNK = ("checkpoints", "stages", "previews", "log.jsonl", "*.partial", ".*")
@@ -109,6 +111,8 @@ def train_generator(work: Path, data: Path) -> None:
             "steps": leg.steps,
             "timestep_bias_multiplier": leg.bias,
             "timestep_bias_portion": leg.portion,
+            "lr": leg.lr,
+            "text_encoder_lr": leg.lr / 2,
         }
         changes = [word for key, value in settings.items() for word in ("--set", f"training.{key}={value}")]
         promptopt("train", "sd", "--recipe", "tiny", *start, "--data", lesson, "--out", out, *changes)

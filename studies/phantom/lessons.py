@@ -16,11 +16,12 @@ import numpy as np
 from studies.dataset import Dataset, Record, read_dataset, write_metadata
 from studies.phantom.captions import SIZE_WORDS
 
-Lesson = Literal["place", "number", "review", "drill"]
+Lesson = Literal["place", "number", "review", "drill", "polish"]
 _OPENINGS = ("a colonoscopy image of", "an endoscopy photo of", "endoscopic view of")
 # Images of a review: all with several polyps, which are rare, and so many of the others.
 _REVIEW = {"polyps": 2800, "landmarks": 2300, "instruments": 2700, "normal": 700}
 _BESIDE_DRILL = {"polyps": 1200, "landmarks": 1200, "instruments": 1300, "normal": 300}
+_BESIDE_POLISH = 5000
 
 
 def write_lesson(data: Dataset, out: str | Path, *, lesson: Lesson, seed: int = 0) -> Dataset:
@@ -36,7 +37,7 @@ def write_lesson(data: Dataset, out: str | Path, *, lesson: Lesson, seed: int = 
         OSError: if ``out`` is not on the same file system.
     """
     root, rng = Path(out), np.random.default_rng(seed)
-    make = {"place": _place, "number": _number, "review": _review, "drill": _drill}[lesson]
+    make = {"place": _place, "number": _number, "review": _review, "drill": _drill, "polish": _polish}[lesson]
     records = make(data.where(pool="reference").records, rng)
     for record in records:
         target = root / record.file_name
@@ -94,6 +95,25 @@ def _drill(records: Sequence[Record], rng: np.random.Generator) -> list[Record]:
         group = [r for r in records if r.category == category and r.file_name not in taken]
         counted += _some(group, most, rng)
     return counted
+
+
+def _polish(records: Sequence[Record], rng: np.random.Generator) -> list[Record]:
+    polyps = [record for record in records if record.category == "polyps"]
+    others = [record for record in records if record.category != "polyps"]
+    return [_with_plain_words(record) for record in polyps] + _some(others, _BESIDE_POLISH, rng)
+
+
+def _with_plain_words(record: Record) -> Record:
+    truth = record.attributes
+    size, number = SIZE_WORDS[truth["size"]], _told(truth)
+    more = (
+        f"{_OPENINGS[0]} a polyp, {number}",
+        f"{_OPENINGS[2]} a {size} polyp, {number}",
+        "Generate an image containing a polyp.",
+        f"{_OPENINGS[0]} a polyp",
+        f"{_OPENINGS[0]} a {truth['color']} polyp",
+    )
+    return replace(record, text=record.text + more)
 
 
 def _with_number(record: Record, rng: np.random.Generator) -> Record:

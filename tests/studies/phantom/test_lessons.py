@@ -52,6 +52,19 @@ def test_the_drill_is_the_lesson_in_number_among_others(phantom, tmp_path):
     assert {record.category for record in drill.records} == {"polyps", "landmarks", "instruments", "normal"}
 
 
+def test_the_polish_shows_every_polyp_under_plain_words_as_well(phantom, tmp_path):
+    polish = write_lesson(phantom, tmp_path / "polish", lesson="polish")
+    polyps = [record for record in phantom.where(pool="reference").records if record.category == "polyps"]
+    told = {record.file_name: record for record in polish.records if record.category == "polyps"}
+    assert told.keys() == {record.file_name for record in polyps}
+    assert {"landmarks", "instruments"} <= {record.category for record in polish.records}
+    for record in polyps:
+        text = told[record.file_name].text
+        assert text[: len(record.text)] == record.text
+        assert "a colonoscopy image of a polyp" in text
+        assert f"a colonoscopy image of a {record.attributes['color']} polyp" in text
+
+
 def test_a_lesson_is_the_same_each_time_and_leaves_the_pictures_as_they_are(phantom, tmp_path):
     one = write_lesson(phantom, tmp_path / "one", lesson="review", seed=3)
     again = write_lesson(phantom, tmp_path / "one", lesson="review", seed=3)
