@@ -8,10 +8,13 @@ _NAMES = {
     "SdTrainingSpec": "spec",
     "load_recipe": "spec",
     "Progress": "loop",
-    "TrainingError": "loop",
-    "TrainingDataError": "images",
+    "TrainingError": "errors",
+    "TrainingDataError": "errors",
+    "Judge": "validation",
+    "Score": "validation",
+    "train_dreambooth": "dreambooth",
     "train_sd": "finetune",
-    "train_vae_stage": "finetune",
+    "train_vae_stage": "vae_stage",
 }
 __all__ = sorted(_NAMES)
 

@@ -1,7 +1,8 @@
 """The model card that is written beside a trained pipeline."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from generators.training.loop import LoopResult
@@ -14,7 +15,7 @@ pipeline_tag: text-to-image
 ---
 # A Stable Diffusion trained with promptopt
 
-A `StableDiffusionPipeline` for {size}x{size} pictures, {millions:.1f} M parameters, {prediction_type}.
+A {kind} for {size}x{size} pictures, {millions:.1f} M parameters, {prediction_type}.
 It has no safety checker. It is for research; it is not a medical device, and what it draws is synthetic.
 A model trained on patients' pictures may repeat parts of them.
 
@@ -29,22 +30,29 @@ A model trained on patients' pictures may repeat parts of them.
 """
 
 
-def model_card(
-    spec: SdTrainingSpec,
-    parts: Parts,
-    *,
-    data_fingerprint: str,
-    pictures: int,
-    too_long: int,
-    vae_report: Mapping[str, Any],
-    unet: LoopResult,
-) -> str:
-    """Markdown that says on what, how long and with what settings a pipeline was trained, and its losses."""
+@dataclass(frozen=True)
+class Card:
+    """What a card tells beside the recipe. ``validation`` is the best one's step, metric and value."""
+
+    notes: Sequence[tuple[str, str]]
+    pictures: int
+    class_pictures: int
+    too_long: int
+    vae: Mapping[str, Any]
+    unet: LoopResult
+    validation: Mapping[str, Any] | None = None
+
+
+def model_card(spec: SdTrainingSpec, parts: Parts, card: Card) -> str:
+    """Markdown that says on what, how long and with what settings a model was trained, and its losses."""
+    vae_report, unet = card.vae, card.unet
     rows: list[tuple[str, str]] = [
-        ("Data (sha256 of metadata.jsonl)", f"`{data_fingerprint}`"),
-        ("Pictures trained on (pool reference)", str(pictures)),
-        ("Distinct captions too long for the text encoder (cut)", str(too_long)),
+        *card.notes,
+        ("Pictures trained on (pool reference)", str(card.pictures)),
+        ("Distinct captions too long for the text encoder (cut)", str(card.too_long)),
     ]
+    if card.class_pictures:
+        rows.append(("Class images (made by the base model)", str(card.class_pictures)))
     if vae_report.get("given"):
         rows.append(("VAE", "taken as it was given"))
     else:
@@ -63,10 +71,25 @@ def model_card(
         ("UNet: CPU time", _minutes(unet.cpu_seconds)),
         ("UNet: wall-clock time", _minutes(unet.seconds)),
     ]
-    modules = (parts.vae, parts.unet, parts.text_encoder)
+    if card.validation is not None:
+        best = card.validation
+        rows.append(
+            (
+                "Best validation, whose weights these are",
+                f"{best['metric']} {best['value']:.4g} at step {best['step']}",
+            )
+        )
+    counts = [sum(p.numel() for p in network.parameters()) / 1e6 for network in parts.networks.values()]
+    kind = type(parts.pipeline()).__name__
+    if spec.lora is not None:
+        trained = sum(p.numel() for n in parts.networks.values() for p in n.parameters() if p.requires_grad)
+        kind = f"LoRA of rank {spec.lora.rank} ({trained / 1e6:.2f} M parameters) for a `{kind}`"
+    else:
+        kind = f"`{kind}`"
     return _TEXT.format(
+        kind=kind,
         size=spec.size,
-        millions=sum(p.numel() for module in modules for p in module.parameters()) / 1e6,
+        millions=sum(counts),
         prediction_type=parts.scheduler.config.get("prediction_type", "epsilon"),
         rows="\n".join(f"| {name} | {value} |" for name, value in rows),
         recipe=json.dumps(spec.model_dump(mode="json"), indent=1),

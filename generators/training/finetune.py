@@ -1,28 +1,30 @@
 """Train a Stable Diffusion, from scratch or from a checkpoint: tokenizer, VAE, latents, UNet, export.
 
 Every stage keeps its state under ``out/stages``, so the same command goes on after a kill, and a stage that
-is done is not done again. The finished pipeline is ``out/pipeline``.
+is done is not done again. The result is ``out/pipeline``, or ``out/lora`` when the recipe has adapters.
 """
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from generators.folder import DEFAULTS_FILE
+from generators.folder import DEFAULTS_FILE, ModelDefaults, read_defaults
 from generators.training.captions import Captions
-from generators.training.card import model_card
-from generators.training.images import Pictures, TrainingDataError
+from generators.training.card import Card, model_card
+from generators.training.conditioning import check_lengths
+from generators.training.denoising import Batches, Denoising
+from generators.training.device import accelerator
+from generators.training.errors import TrainingDataError, TrainingError
+from generators.training.images import Pictures
 from generators.training.latents import LatentCache, fingerprint
-from generators.training.loop import DataOrder, JsonLog, Loop, LoopResult, OnProgress, TrainingError, seeded
-from generators.training.noise import Noising
+from generators.training.loop import JsonLog, OnProgress
+from generators.training.lora import attach_lora
 from generators.training.parts import (
     Parts,
     build_scheduler,
@@ -30,16 +32,28 @@ from generators.training.parts import (
     build_unet,
     export,
     load_parts,
-    save_grid,
 )
 from generators.training.spec import SdTrainingSpec
+from generators.training.stage import claim, configuration
 from generators.training.text_tower import read_text_tower
 from generators.training.tokenizer import save_tokenizer, train_tokenizer
-from generators.training.vae import build_vae, train_vae, whiten_colours
+from generators.training.vae_stage import read_vae_report, train_vae_stage, vae_is_given
+from generators.training.validation import Judge, Validation
 from studies.dataset import Dataset, Record
 
-# Changing these does not change what is learnt, so a run may be resumed with others.
-_FREE = {"checkpoint_every", "preview_every"}
+
+@dataclass(frozen=True)
+class Material:
+    """What is learnt from: pictures with their captions, the last ``prior`` of them class images.
+
+    ``source`` is a fingerprint of where they come from; ``notes`` are lines for the model card.
+    """
+
+    pictures: Pictures
+    captions: tuple[tuple[str, ...], ...]
+    source: str
+    prior: int = 0
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 def train_sd(
@@ -51,231 +65,172 @@ def train_sd(
     vae: Path | None = None,
     clip: Path | None = None,
     device: str = "auto",
+    judge: Judge | None = None,
     on_progress: OnProgress | None = None,
 ) -> Path:
-    """Train on the pool ``reference`` of a data set and return the folder of the finished pipeline.
+    """Train on the pool ``reference`` of a data set; returns the folder of the pipeline or adapter.
 
-    ``init`` is a pipeline folder (SD 1.x or 2.x family) to start from; ``vae`` the folder of an autoencoder
+    ``init`` is a pipeline folder (SD 1.x, 2.x or XL) to start from; ``vae`` the folder of an autoencoder
     that is already trained, which skips that stage; ``clip`` a CLIP folder in open_clip's format whose text
-    tower and tokenizer the text encoder starts from. ``on_progress`` is called after every step. On the CPU a
-    run that was killed and resumed ends with the same bits as one that was not.
-    Raises TrainingDataError, TrainingError, ValueError.
+    tower and tokenizer the text encoder starts from. ``judge`` scores the recipe's validation images.
+    ``on_progress`` is called after every step. On the CPU a run that was killed and resumed ends with the
+    same bits as one that was not. Raises TrainingDataError, TrainingError, ValueError.
     """
     records = data.where(pool="reference").records
     if not records:
         raise TrainingDataError(
             f"{data.root}: has no picture in the pool 'reference', the only one trained on"
         )
-    place = _device(device)
+    if spec.lora is not None and init is None:
+        raise TrainingError("lora: adapters need a checkpoint to adapt; give one to start from")
     source = None if init is None else load_parts(Path(init))
-    seen, unseen = _hold_out(records, wanted=spec.vae_training.held_out, seed=spec.vae_training.seed)
-    if vae is None:
+    if vae is not None:
+        trained = AutoencoderKL.from_pretrained(vae, use_safetensors=True, local_files_only=True)
+        vae_is_given(out)
+    elif spec.lora is not None and source is not None:
+        trained = source.vae
+        vae_is_given(out)
+    else:
+        seen, unseen = _hold_out(records, wanted=spec.vae_training.held_out, seed=spec.vae_training.seed)
         trained = train_vae_stage(
             spec,
             pictures=[data.path(record) for record in seen],
             held_out=[data.path(record) for record in unseen],
             out=out,
             start=None if source is None else source.vae,
-            device=place,
+            device=device,
             on_progress=on_progress,
         )
-    else:
-        trained = AutoencoderKL.from_pretrained(vae, use_safetensors=True, local_files_only=True)
-        _vae_report(out).write_text(json.dumps({"given": True}), encoding="utf-8")
-    trained.requires_grad_(False).eval().to(place)
-
+    material = Material(
+        pictures=Pictures(tuple(data.path(record) for record in records), spec.size),
+        captions=tuple(record.text for record in records),
+        source=data.fingerprint,
+        notes=(("Data (sha256 of metadata.jsonl)", f"`{data.fingerprint}`"),),
+    )
     parts = _parts(spec, records, trained, source=source, clip=clip, out=out)
+    return train_parts(
+        spec, parts, material, out=out, init=init, device=device, judge=judge, on_progress=on_progress
+    )
+
+
+def train_parts(
+    spec: SdTrainingSpec,
+    parts: Parts,
+    material: Material,
+    *,
+    out: Path,
+    init: Path | None = None,
+    device: str = "auto",
+    judge: Judge | None = None,
+    on_progress: OnProgress | None = None,
+) -> Path:
+    """The stages after the VAE: latents, denoising, export. Arguments and errors as for `train_sd`."""
+    if parts.text_encoder_2 is not None and spec.training.train_text_encoder:
+        raise TrainingError("training.train_text_encoder is not supported for SDXL; set it to false")
+    place = accelerator(device=device, precision=spec.training.precision, tracker=spec.tracker, folder=out)
+    parts.vae.requires_grad_(False).eval().to(place.device)
     identity = {
-        "data": data.fingerprint,
+        "data": material.source,
         "size": spec.size,
-        "vae": fingerprint(trained),
+        "vae": fingerprint(parts.vae),
         "start": hashlib.sha256(
             (fingerprint(parts.unet) + fingerprint(parts.text_encoder)).encode()
         ).hexdigest(),
-        "config": _config(parts.unet),
-        "scheduler": _config(parts.scheduler),
-        "training": spec.training.model_dump(mode="json", exclude=_FREE),
+        "config": configuration(parts.unet),
+        "scheduler": configuration(parts.scheduler),
+        "training": spec.training.identity(),
+        "lora": None if spec.lora is None else spec.lora.model_dump(mode="json"),
+        "validation": spec.validation.model_dump(mode="json") if spec.validation.every else None,
         "export_dtype": spec.export_dtype,
     }
-    stage, target = out / "stages" / "unet", out / "pipeline"
-    _claim(stage, identity)
-    if (target / "model_index.json").is_file() and (stage / "report.json").is_file():
-        return _with_defaults(target, init)
+    stage = out / "stages" / "unet"
+    target = out / ("pipeline" if spec.lora is None else "lora")
+    with place.main_process_first():
+        claim(stage, identity)
+    if (target / "README.md").is_file() and (stage / "report.json").is_file():
+        return target
 
-    pictures = Pictures(tuple(data.path(record) for record in records), spec.size)
-    cache = LatentCache(out / "stages" / "latents", trained, size=spec.size)
+    pictures = material.pictures
     flips = spec.training.horizontal_flip == "swap"
+    captions = Captions.of(material.captions, mirror=flips)
+    long = check_lengths(parts, captions.texts, long_captions=spec.training.long_captions)
+    log = JsonLog(out / "log.jsonl")
+    log.write("captions", distinct=len(captions.texts) - 1, too_long=long)
+    cache = LatentCache(out / "stages" / "latents", parts.vae, size=spec.size)
     for mirror in (False, True) if flips else (False,):
         cache.fill(pictures, mirror=mirror, on_progress=on_progress)
-    captions = Captions.of([record.text for record in records], parts.tokenizer)
-    JsonLog(out / "log.jsonl").write("captions", distinct=len(captions.ids) - 1, too_long=captions.too_long)
-    result = _train_unet(
-        spec, parts, cache, pictures.keys, captions, out=out, device=place, prompts=_prompts(spec, records),
-        on_progress=on_progress,
-    )  # fmt: skip
-    report = {"loss": result.loss, "seconds": result.seconds, "cpu_seconds": result.cpu_seconds}
-    (stage / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    batches = Batches(
+        len(pictures),
+        batch_size=spec.training.batch_size,
+        seed=spec.training.seed,
+        prior=material.prior,
+        prior_weight=spec.dreambooth.prior_weight,
+    )
+    if spec.lora is not None:
+        attach_lora(parts, spec.lora, text=spec.training.train_text_encoder, seed=spec.training.seed)
+    own = material.captions[: len(pictures) - material.prior]
+    result = Denoising(
+        spec,
+        parts,
+        cache,
+        pictures.keys,
+        captions,
+        batches,
+        out=out,
+        accelerator=place,
+        validation=Validation(
+            spec.validation,
+            parts,
+            prompts=spec.validation.prompts or _spread([texts[0] for texts in own]),
+            size=spec.size,
+            folder=out / "validation",
+            log=log,
+            accelerator=place,
+            judge=judge,
+        ),
+    ).run(on_progress)
     card = model_card(
         spec,
         parts,
-        data_fingerprint=data.fingerprint,
-        pictures=len(records),
-        too_long=captions.too_long,
-        vae_report=json.loads(_vae_report(out).read_text(encoding="utf-8")),
-        unet=result,
+        Card(
+            notes=material.notes,
+            pictures=len(own),
+            class_pictures=material.prior,
+            too_long=long,
+            vae=read_vae_report(out),
+            unet=result,
+            validation=_best(out),
+        ),
     )
-    return _with_defaults(export(parts, target, dtype=spec.export_dtype, card=card), init)
+    if place.is_main_process:
+        if spec.lora is None:
+            export(parts, target, dtype=spec.export_dtype, card=card)
+            _hand_on_defaults(target, init)
+        else:
+            from generators.training.lora_export import save_lora
+
+            text = parts.text_encoder if spec.training.train_text_encoder else None
+            save_lora(target, unet=parts.unet, text_encoder=text, card=card, defaults=_defaults(init))
+        report = {"loss": result.loss, "seconds": result.seconds, "cpu_seconds": result.cpu_seconds}
+        (stage / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    place.wait_for_everyone()
+    place.end_training()
+    return target
 
 
-def _with_defaults(folder: Path, start: Path | None) -> Path:
+def _hand_on_defaults(folder: Path, start: Path | None) -> None:
     """A fine-tuned model is sampled as the one it came from: another guidance may cost all variety."""
     if start is not None and (Path(start) / DEFAULTS_FILE).is_file():
         shutil.copyfile(Path(start) / DEFAULTS_FILE, folder / DEFAULTS_FILE)
-    return folder
 
 
-def train_vae_stage(
-    spec: SdTrainingSpec,
-    *,
-    pictures: Sequence[Path],
-    held_out: Sequence[Path] = (),
-    out: Path,
-    start: AutoencoderKL | None = None,
-    device: torch.device | None = None,
-    on_progress: OnProgress | None = None,
-    after_step: Callable[[int], None] | None = None,
-) -> AutoencoderKL:
-    """The VAE stage alone, from pictures without captions; the result is kept in ``out/stages/vae/model``.
-
-    With ``start`` the autoencoder of a checkpoint is trained further, or kept as it is if the recipe's steps
-    are 0. Raises TrainingError, TrainingDataError.
-    """
-    vae = start if start is not None else build_vae(spec.vae, size=spec.size, seed=spec.vae_training.seed)
-    if spec.vae_training.steps == 0:
-        if start is None:
-            raise TrainingError(
-                "vae_training.steps is 0 but there is no VAE to start from; set steps, or init"
-            )
-        _vae_report(out).write_text(json.dumps({"given": True}), encoding="utf-8")
-        return vae
-    seen = Pictures(tuple(pictures), spec.size)
-    stage = out / "stages" / "vae"
-    _claim(
-        stage,
-        {
-            "pictures": hashlib.sha256("".join(seen.keys).encode()).hexdigest(),
-            "size": spec.size,
-            "start": fingerprint(vae),
-            "config": _config(vae),
-            "training": spec.vae_training.model_dump(mode="json", exclude=_FREE),
-        },
-    )
-    model, report_file = stage / "model", _vae_report(out)
-    if report_file.is_file() and (model / "config.json").is_file():
-        return AutoencoderKL.from_pretrained(model, use_safetensors=True, local_files_only=True)
-    if start is None:
-        whiten_colours(vae, seen, seed=spec.vae_training.seed)
-    report = train_vae(
-        vae,
-        seen,
-        spec=spec.vae_training,
-        held_out=Pictures(tuple(held_out), spec.size) if held_out else None,
-        work=stage,
-        device=_device("auto") if device is None else device,
-        keep_latents=start is not None,
-        on_progress=on_progress,
-        after_step=after_step,
-    )
-    vae.to(memory_format=torch.contiguous_format).save_pretrained(model, safe_serialization=True)
-    summary = {
-        "loss": report.loop.loss,
-        "seconds": report.loop.seconds,
-        "cpu_seconds": report.loop.cpu_seconds,
-        "scaling_factor": report.scaling_factor,
-        "psnr": report.psnr,
-        "pictures": len(seen),
-        "held_out": len(held_out),
-    }
-    JsonLog(stage / "log.jsonl").write("done", **summary)
-    report_file.write_text(json.dumps(summary), encoding="utf-8")
-    return vae
+def _defaults(start: Path | None) -> ModelDefaults | None:
+    return None if start is None else read_defaults(Path(start))
 
 
-def _train_unet(
-    spec: SdTrainingSpec,
-    parts: Parts,
-    cache: LatentCache,
-    keys: Sequence[str],
-    captions: Captions,
-    *,
-    out: Path,
-    device: torch.device,
-    prompts: Sequence[str],
-    on_progress: OnProgress | None,
-) -> LoopResult:
-    training, unet, text_encoder = spec.training, parts.unet, parts.text_encoder
-    noising = Noising.from_scheduler(
-        parts.scheduler,
-        zero_terminal_snr=bool(parts.scheduler.config.get("rescale_betas_zero_snr", False)),
-        min_snr_gamma=training.min_snr_gamma,
-    )
-    chances = noising.timestep_chances(
-        portion=training.timestep_bias_portion, multiplier=training.timestep_bias_multiplier
-    )
-    scale = float(parts.vae.config.scaling_factor)
-    learns_text = training.train_text_encoder
-    unet.requires_grad_(True).to(device)
-    text_encoder.requires_grad_(learns_text).eval().to(device)
-    layout = torch.channels_last if training.channels_last else torch.contiguous_format
-    unet.to(memory_format=layout)
-    if training.compile:
-        unet.compile(dynamic=False)
-    order = DataOrder(len(keys), batch_size=training.batch_size, seed=training.seed)
-
-    def loss(step: int) -> torch.Tensor:
-        chosen, generator = order.batch(step), seeded(training.seed, "unet", step)
-        mirror = (torch.rand(len(chosen), generator=generator) < 0.5).tolist()
-        if training.horizontal_flip == "none":
-            mirror = [False] * len(chosen)
-        ids = captions.draw(chosen, mirror=mirror, dropout=training.caption_dropout, generator=generator)
-        mean, logvar = cache.get([keys[i] for i in chosen], mirror=mirror)
-        clean = scale * (mean + torch.randn(mean.shape, generator=generator) * torch.exp(0.5 * logvar))
-        noise = torch.randn(clean.shape, generator=generator)
-        timesteps = torch.multinomial(chances, len(chosen), replacement=True, generator=generator)
-        noisy = noising.noised(clean, noise, timesteps).to(device).contiguous(memory_format=layout)
-        target = noising.target(clean, noise, timesteps).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-            with torch.set_grad_enabled(learns_text):
-                context = text_encoder(ids.to(device))[0]
-            made = unet(noisy, timesteps.to(device), context, return_dict=False)[0]
-        error = F.mse_loss(made.float(), target, reduction="none").mean(dim=(1, 2, 3))
-        return (error * noising.weights(timesteps).to(device)).mean()
-
-    def preview(step: int) -> None:
-        if training.preview_every and (step % training.preview_every == 0 or step == training.steps):
-            with loop.averaged():
-                save_grid(
-                    parts,
-                    prompts,
-                    path=out / "previews" / f"step-{step:08d}.png",
-                    size=spec.size,
-                    steps=spec.preview_steps,
-                    guidance=spec.preview_guidance,
-                )
-
-    rates = {"unet": training.lr, "text_encoder": training.text_encoder_lr or training.lr}
-    loop = Loop(
-        stage="unet",
-        modules={"unet": unet, "text_encoder": text_encoder} if learns_text else {"unet": unet},
-        loss=loss,
-        spec=training,
-        rates=rates,
-        checkpoints=out / "stages" / "unet" / "checkpoints",
-        log=JsonLog(out / "log.jsonl"),
-        on_progress=on_progress,
-        after_step=preview,
-    )
-    return loop.run()
+def _best(out: Path) -> dict[str, object] | None:
+    state = next((out / "validation" / "best").glob("step-*/state.json"), None)
+    return None if state is None else json.loads(state.read_text(encoding="utf-8"))
 
 
 def _parts(
@@ -299,7 +254,7 @@ def _parts(
             )
         scheduler = source.scheduler
         if training.zero_terminal_snr is not None:
-            scheduler = type(scheduler).from_config(
+            scheduler = type(scheduler).fromconfiguration(
                 config,
                 rescale_betas_zero_snr=training.zero_terminal_snr,
                 timestep_spacing="trailing" if training.zero_terminal_snr else config["timestep_spacing"],
@@ -352,50 +307,7 @@ def _hold_out(records: Sequence[Record], *, wanted: int, seed: int) -> tuple[lis
     return [r for r in records if r.group not in held], [r for r in records if r.group in held]
 
 
-def _prompts(spec: SdTrainingSpec, records: Sequence[Record]) -> tuple[str, ...]:
-    """The recipe's preview prompts, or else captions spread over the data."""
-    if spec.preview_prompts:
-        return spec.preview_prompts
-    first = list(dict.fromkeys(record.text[0] for record in records))
-    return tuple(first[:: max(1, len(first) // 8)][:8])
-
-
-def _claim(stage: Path, identity: dict[str, Any]) -> None:
-    """Refuse to go on in a folder whose stage was begun with other data or settings."""
-    file = stage / "stage.json"
-    if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))
-        # only what was recorded: a later version may record more
-        changed = sorted(_changes(before, {key: identity.get(key) for key in before}))
-        if changed:
-            raise TrainingError(
-                f"{file}: this stage was begun with other settings ({', '.join(changed)}); "
-                f"take another output folder, or remove {stage} to train the stage anew"
-            )
-        return
-    stage.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(identity, indent=1, sort_keys=True), encoding="utf-8")
-
-
-def _changes(before: Any, now: Any, name: str = "") -> set[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = before.keys() | now.keys()
-        return {c for k in keys for c in _changes(before.get(k), now.get(k), f"{name}.{k}".lstrip("."))}
-    return set() if before == now else {name}
-
-
-def _config(part: Any) -> dict[str, str]:
-    """What a part of diffusers was configured with, without notes of its version and origin."""
-    return {key: repr(value) for key, value in part.config.items() if not key.startswith("_")}
-
-
-def _vae_report(out: Path) -> Path:
-    folder = out / "stages" / "vae"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / "report.json"
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+def _spread(captions: Sequence[str]) -> tuple[str, ...]:
+    """Up to eight captions spread over the data."""
+    distinct = list(dict.fromkeys(captions))
+    return tuple(distinct[:: max(1, len(distinct) // 8)][:8])

@@ -10,11 +10,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from generators.training.errors import TrainingDataError
+
 _IN_MEMORY = 2 * 2**30
-
-
-class TrainingDataError(ValueError):
-    """Training data cannot be used; the message names the file and the remedy."""
 
 
 def read_square(path: Path, size: int) -> np.ndarray:

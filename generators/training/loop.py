@@ -1,25 +1,25 @@
-"""One training loop for every stage: seeded by step, resumable to the bit, with EMA and checkpoints."""
+"""One training loop for every stage: seeded by step, resumable to the bit, on any number of devices."""
 
+import errno
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from generators.training.checkpoint import load_checkpoint, save_checkpoint
+from generators.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from generators.training.errors import TrainingError
+from generators.training.optimizer import build_optimizer, lr_schedule
 from generators.training.spec import LoopSpec
-
-ADAM_BETAS = (0.9, 0.99)
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says where it stopped and what to try."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,6 @@ class DataOrder:
         return self._permutations[epoch]
 
 
-def lr_factor(step: int, spec: LoopSpec) -> float:
-    """Share of the learning rate at a step (from 0): linear warm-up, then constant or a cosine to 0."""
-    if step < spec.warmup:
-        return (step + 1) / spec.warmup
-    if spec.lr_schedule == "constant":
-        return 1.0
-    done = (step - spec.warmup) / max(1, spec.steps - spec.warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
 class JsonLog:
     """JSON lines appended to a file, one an event."""
 
@@ -101,35 +91,41 @@ class JsonLog:
 class Loop:
     """Minimise a loss over the trainable parameters of ``modules``.
 
-    ``loss(step)`` gives the loss of the batch of a step and must draw all its randomness from (seed, step).
-    ``rates`` are learning rates by module name. After :meth:`run` the modules hold the averaged weights.
+    ``loss(step, rows)`` gives the part that these rows of a step's batch have in its loss: the parts of all
+    rows add up to the whole, so that a batch may be shared out over passes and devices. It must draw all its
+    randomness from (seed, step). ``rates`` are learning rates by module name. ``tell`` is given the mean loss
+    and the learning rates now and then, for a tracker. After :meth:`run` the modules hold the average weights.
     """
 
     stage: str
     modules: Mapping[str, nn.Module]
-    loss: Callable[[int], torch.Tensor]
+    loss: Callable[[int, slice], torch.Tensor]
     spec: LoopSpec
     rates: Mapping[str, float]
     checkpoints: Path
     log: JsonLog
+    accelerator: Accelerator
     on_progress: OnProgress | None = None
     after_step: Callable[[int], None] | None = None
+    tell: Callable[[int, dict[str, float]], None] | None = None
+    named: dict[str, nn.Parameter] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self._named: dict[str, nn.Parameter] = {}
-        groups = []
+        groups: list[dict[str, Any]] = []
         for name, module in self.modules.items():
             trainable = {f"{name}.{k}": p for k, p in module.named_parameters() if p.requires_grad}
             # Adam's updates vanish in the rounding of half precision: what is trained is held in float32
             for parameter in trainable.values():
                 parameter.data = parameter.data.float()
-            self._named.update(trainable)
+            self.named.update(trainable)
             groups.append({"params": list(trainable.values()), "lr": self.rates[name]})
-        self._optimizer = torch.optim.AdamW(
-            groups, betas=ADAM_BETAS, weight_decay=self.spec.weight_decay, foreach=True
+        self._shares = _shares(self.spec, processes=self.accelerator.num_processes)
+        self._optimizer = self.accelerator.prepare_optimizer(
+            build_optimizer(groups, self.spec), device_placement=False
         )
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
-        self._ema = EMAModel(self._named.values(), decay=self.spec.ema_decay, foreach=True)
+        self._factor = lr_schedule(self.spec)
+        self._ema = EMAModel(self.named.values(), decay=self.spec.ema_decay, foreach=True)
         self._step, self._seconds, self._cpu, self._mean = 0, 0.0, 0.0, float("nan")
 
     def run(self) -> LoopResult:
@@ -151,35 +147,72 @@ class Loop:
             self._tell((self._step - first) / elapsed, log=log)
             if self.after_step is not None:
                 self.after_step(self._step)
-        self._ema.copy_to(self._named.values())
+        self._ema.copy_to(self.named.values())
         for module in self.modules.values():
             module.eval()
         loss = None if math.isnan(self._mean) else self._mean
         return LoopResult(steps=self._step, loss=loss, seconds=self._seconds, cpu_seconds=self._cpu)
 
-    def averaged(self) -> "_Averaged":
-        """A context in which the modules hold the averaged weights and are in eval mode."""
-        return _Averaged(self)
+    @contextmanager
+    def averaged(self) -> Iterator[dict[str, nn.Parameter]]:
+        """The modules hold the averaged weights, in eval mode; gives the parameters by name."""
+        self._ema.store(self.named.values())
+        self._ema.copy_to(self.named.values())
+        for module in self.modules.values():
+            module.eval()
+        try:
+            yield self.named
+        finally:
+            self._ema.restore(self.named.values())
+            for module in self.modules.values():
+                module.train()
 
     def _one_step(self) -> None:
-        factor = lr_factor(self._step, self.spec)
+        factor = self._factor(self._step)
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
-        loss = self.loss(self._step)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._named.values(), self.spec.grad_clip, foreach=True)
-        value = float(loss.detach())
-        if not math.isfinite(value):
+        value = torch.zeros((), device=self.accelerator.device)
+        # what draws from the global state (dropout) must not depend on what was drawn before a kill
+        devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(int(seeded(self.spec.seed, self.stage, self._step).initial_seed()))
+            for rows in self._shares[self.accelerator.process_index]:
+                value += self._backward(rows)
+        if self.accelerator.num_processes > 1:
+            for parameter in self.named.values():
+                parameter.grad = self.accelerator.reduce(parameter.grad, "sum")
+            value = self.accelerator.reduce(value, "sum")
+        self.accelerator.unscale_gradients(self._optimizer)
+        torch.nn.utils.clip_grad_norm_(self.named.values(), self.spec.grad_clip, foreach=True)
+        number = float(value)
+        if not math.isfinite(number):
             raise TrainingError(
-                f"stage {self.stage}, step {self._step}: the loss is {value}; lower lr or use float32, "
+                f"stage {self.stage}, step {self._step}: the loss is {number}; lower lr or use float32, "
                 "then run the same command: it goes on from the last checkpoint"
             )
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self._ema.step(self._named.values())
+        self._ema.step(self.named.values())
         self._step += 1
         weight = min(0.98, 1 - 1 / self._step)
-        self._mean = value if math.isnan(self._mean) else weight * self._mean + (1 - weight) * value
+        self._mean = number if math.isnan(self._mean) else weight * self._mean + (1 - weight) * number
+
+    def _backward(self, rows: slice) -> torch.Tensor:
+        try:
+            loss = self.loss(self._step, rows)
+            self.accelerator.backward(loss)
+        except torch.OutOfMemoryError as error:
+            passes = self.spec.gradient_accumulation
+            remedy = (
+                f"set gradient_accumulation to {2 * passes}: the same training in smaller passes"
+                if rows.stop - rows.start > 1
+                else "set gradient_checkpointing to true, precision to bf16, or take a smaller size"
+            )
+            raise TrainingError(
+                f"stage {self.stage}, step {self._step}: {self.accelerator.device} ran out of memory with "
+                f"{rows.stop - rows.start} images a pass; {remedy}. Checkpoints are kept"
+            ) from error
+        return loss.detach()
 
     def _tell(self, steps_per_second: float, *, log: bool) -> None:
         progress = Progress(
@@ -190,67 +223,98 @@ class Loop:
             images_per_second=steps_per_second * self.spec.batch_size,
             seconds_left=(self.spec.steps - self._step) / steps_per_second,
         )
-        if log:
+        if log and self.accelerator.is_main_process:
             self.log.write("step", **asdict(progress))
-        if self.on_progress is not None:
+            if self.tell is not None:
+                rates = {
+                    f"lr/{n}": g["lr"]
+                    for n, g in zip(self.modules, self._optimizer.param_groups, strict=True)
+                }
+                speed = {"images_per_second": progress.images_per_second}
+                self.tell(self._step, {"loss": self._mean, **rates, **speed})
+        if self.on_progress is not None and self.accelerator.is_main_process:
             self.on_progress(progress)
 
     def _save(self) -> None:
-        tensors: dict[str, torch.Tensor] = {}
-        for (name, parameter), shadow in zip(self._named.items(), self._ema.shadow_params, strict=True):
-            tensors[f"weights.{name}"] = parameter
-            tensors[f"ema.{name}"] = shadow
-            for key, value in self._optimizer.state[parameter].items():
-                tensors[f"optimizer.{name}.{key}"] = value
-        state = {
-            "ema_step": self._ema.optimization_step,
-            "seconds": self._seconds,
-            "cpu_seconds": self._cpu,
-            "mean_loss": self._mean,
-        }
-        save_checkpoint(self.checkpoints, self._step, tensors=tensors, state=state)
+        if self.accelerator.is_main_process:
+            tensors: dict[str, torch.Tensor] = {}
+            scalars: dict[str, Any] = {}
+            for (name, parameter), shadow in zip(self.named.items(), self._ema.shadow_params, strict=True):
+                tensors[f"weights.{name}"] = parameter
+                tensors[f"ema.{name}"] = shadow
+                for key, value in self._optimizer.state[parameter].items():
+                    if isinstance(value, torch.Tensor):
+                        tensors[f"optimizer.{name}.{key}"] = value
+                    else:
+                        scalars.setdefault(name, {})[key] = value
+            state = {
+                "ema_step": self._ema.optimization_step,
+                "seconds": self._seconds,
+                "cpu_seconds": self._cpu,
+                "mean_loss": self._mean,
+                "optimizer": scalars,
+                "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
+            }
+            try:
+                save_checkpoint(self.checkpoints, self._step, tensors=tensors, state=state)
+            except OSError as error:
+                full = "; the disk is full: make room" if error.errno == errno.ENOSPC else "; see to it"
+                raise TrainingError(
+                    f"{self.checkpoints}: the checkpoint of step {self._step} cannot be written "
+                    f"({error.strerror or error}){full}, then run the same command: "
+                    "it goes on from the last one"
+                ) from error
+        self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
         found = load_checkpoint(self.checkpoints)
         if found is None:
             return
         tensors = found.tensors
-        if {n.removeprefix("weights.") for n in tensors if n.startswith("weights.")} != self._named.keys():
+        if {n.removeprefix("weights.") for n in tensors if n.startswith("weights.")} != self.named.keys():
             raise TrainingError(
                 f"{self.checkpoints}: is of another model or has other trainable parts; "
                 "use another output folder"
             )
-        for (name, parameter), shadow in zip(self._named.items(), self._ema.shadow_params, strict=True):
+        for (name, parameter), shadow in zip(self.named.items(), self._ema.shadow_params, strict=True):
             parameter.data.copy_(tensors[f"weights.{name}"])
             shadow.copy_(tensors[f"ema.{name}"])
-            prefix = f"optimizer.{name}."
-            moments = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
-            for key in ("exp_avg", "exp_avg_sq"):
-                # like the parameter, so that its memory layout (channels last) is kept
-                moments[key] = torch.empty_like(parameter).copy_(moments[key])
-            self._optimizer.state[parameter] = moments
+            self._optimizer.state[parameter] = _moments(found, name, parameter)
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(found.state["scaler"])
         self._ema.optimization_step = found.state["ema_step"]
         self._step, self._mean = found.step, found.state["mean_loss"]
         self._seconds, self._cpu = found.state["seconds"], found.state["cpu_seconds"]
         self.log.write("resume", stage=self.stage, step=found.step)
 
 
-class _Averaged:
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
+def _shares(spec: LoopSpec, *, processes: int) -> list[list[slice]]:
+    """Rows of a batch by process and pass."""
+    passes = processes * spec.gradient_accumulation
+    if spec.batch_size % passes:
+        raise TrainingError(
+            f"batch_size {spec.batch_size} cannot be shared evenly over {processes} devices in "
+            f"{spec.gradient_accumulation} passes each; take a multiple of {passes}"
+        )
+    rows = spec.batch_size // passes
+    slices = [slice(start, start + rows) for start in range(0, spec.batch_size, rows)]
+    k = spec.gradient_accumulation
+    return [slices[process * k : (process + 1) * k] for process in range(processes)]
 
-    def __enter__(self) -> None:
-        loop = self._loop
-        loop._ema.store(loop._named.values())
-        loop._ema.copy_to(loop._named.values())
-        for module in loop.modules.values():
-            module.eval()
 
-    def __exit__(self, *_: object) -> None:
-        loop = self._loop
-        loop._ema.restore(loop._named.values())
-        for module in loop.modules.values():
-            module.train()
+def _moments(found: Checkpoint, name: str, parameter: nn.Parameter) -> dict[str, Any]:
+    """The optimiser's state of a parameter, where the optimiser wants it."""
+    prefix = f"optimizer.{name}."
+    moments: dict[str, Any] = dict(found.state["optimizer"].get(name, {}))
+    for full, tensor in found.tensors.items():
+        if full.startswith(prefix):
+            if tensor.shape == parameter.shape and tensor.ndim:
+                # like the parameter, so that its memory layout (channels last) is kept
+                tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
+            elif tensor.ndim:
+                tensor = tensor.to(parameter.device)
+            moments[full.removeprefix(prefix)] = tensor
+    return moments
 
 
 def throughput(done: int, total: int, begun: float, *, stage: str) -> Progress:

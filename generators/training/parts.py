@@ -1,9 +1,8 @@
-"""The five parts of a Stable Diffusion: built from a recipe, read from a folder, shown, written."""
+"""The parts of a Stable Diffusion (1.x, 2.x, XL): built from a recipe, read from a folder, written."""
 
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,40 +10,62 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    DiffusionPipeline,
     DPMSolverMultistepScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from PIL import Image
+from safetensors import SafetensorError
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from generators.training.spec import SdTrainingSpec
 from generators.training.tokenizer import MAX_TOKENS, save_tokenizer
 
+_PIPELINES: dict[str, Any] = {
+    "StableDiffusionPipeline": StableDiffusionPipeline,
+    "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
+}
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 @dataclass
 class Parts:
-    """What a `StableDiffusionPipeline` is made of; the networks are in float32 while they learn."""
+    """What a pipeline is made of; the networks are in float32 while they learn. XL has a second encoder."""
 
     tokenizer: CLIPTokenizer
     text_encoder: CLIPTextModel
     vae: AutoencoderKL
     unet: UNet2DConditionModel
     scheduler: Any
+    tokenizer_2: CLIPTokenizer | None = None
+    text_encoder_2: Any = None
+    zeros_for_empty_prompt: bool = True
 
-    def pipeline(self) -> StableDiffusionPipeline:
+    @property
+    def networks(self) -> dict[str, torch.nn.Module]:
+        """The networks by the names that pipelines give them."""
+        named = {"vae": self.vae, "unet": self.unet, "text_encoder": self.text_encoder}
+        return named if self.text_encoder_2 is None else {**named, "text_encoder_2": self.text_encoder_2}
+
+    def pipeline(self) -> DiffusionPipeline:
         """The pipeline of these very parts, without a safety checker (it blackens endoscopy)."""
-        return StableDiffusionPipeline(
-            vae=self.vae,
-            text_encoder=self.text_encoder,
-            tokenizer=self.tokenizer,
-            unet=self.unet,
-            scheduler=self.scheduler,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
+        common = {
+            "vae": self.vae,
+            "text_encoder": self.text_encoder,
+            "tokenizer": self.tokenizer,
+            "unet": self.unet,
+            "scheduler": self.scheduler,
+            "feature_extractor": None,
+        }
+        if self.text_encoder_2 is None:
+            return StableDiffusionPipeline(**common, safety_checker=None, requires_safety_checker=False)
+        return StableDiffusionXLPipeline(
+            **common,
+            text_encoder_2=self.text_encoder_2,
+            tokenizer_2=self.tokenizer_2,
+            force_zeros_for_empty_prompt=self.zeros_for_empty_prompt,
+            add_watermarker=False,
         )
 
 
@@ -104,57 +125,45 @@ def build_scheduler(*, prediction_type: str, zero_terminal_snr: bool) -> DPMSolv
 
 
 def load_parts(folder: Path) -> Parts:
-    """Read a pipeline folder of the SD 1.x or 2.x family, safetensors only. Raises ValueError naming it."""
-    if not (folder / "model_index.json").is_file():
+    """Read a pipeline folder of the SD 1.x, 2.x or XL family, safetensors only. May raise ValueError."""
+    index = folder / "model_index.json"
+    if not index.is_file():
         raise ValueError(f"{folder}: not a diffusers pipeline folder (it has no model_index.json)")
     try:
-        pipe = StableDiffusionPipeline.from_pretrained(
+        kind = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{index}: cannot be read ({error}); download the checkpoint again") from error
+    if kind not in _PIPELINES:
+        raise ValueError(f"{index}: is of a {kind}; give one of {', '.join(_PIPELINES)}")
+    checker: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
+    try:
+        pipe = _PIPELINES[kind].from_pretrained(
             folder,
-            safety_checker=None,
             feature_extractor=None,
-            requires_safety_checker=False,
             use_safetensors=True,
             local_files_only=True,
             torch_dtype=torch.float32,
+            **(checker if kind == "StableDiffusionPipeline" else {}),
         )
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder}: cannot be read as a Stable Diffusion pipeline: {error}") from error
-    return Parts(pipe.tokenizer, pipe.text_encoder, pipe.vae, pipe.unet, pipe.scheduler)
-
-
-def save_grid(
-    parts: Parts,
-    prompts: Sequence[str],
-    *,
-    path: Path,
-    size: int,
-    steps: int,
-    guidance: float,
-    columns: int = 4,
-) -> Path:
-    """Draw every prompt with the seeds 0, 1, ... into a PNG, one row a prompt."""
-    pipe = parts.pipeline()
-    pipe.set_progress_bar_config(disable=True)
-    grid = Image.new("RGB", (columns * size, len(prompts) * size))
-    for row, prompt in enumerate(prompts):
-        images = pipe(
-            [prompt] * columns,
-            height=size,
-            width=size,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=[torch.Generator().manual_seed(seed) for seed in range(columns)],
-        ).images
-        for column, image in enumerate(images):
-            grid.paste(image, (column * size, row * size))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    grid.save(path)
-    return path
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        pickled = sorted(path.name for path in folder.glob("*/*.bin"))
+        hint = (
+            f"; {pickled[0]} is a pickle, which could run code and is never read: convert it to safetensors"
+            if pickled
+            else "; download or save it again"
+        )
+        raise ValueError(f"{folder}: cannot be read as a {kind} ({error}){hint}") from error
+    return Parts(
+        *(pipe.tokenizer, pipe.text_encoder, pipe.vae, pipe.unet, pipe.scheduler),
+        tokenizer_2=getattr(pipe, "tokenizer_2", None),
+        text_encoder_2=getattr(pipe, "text_encoder_2", None),
+        zeros_for_empty_prompt=bool(pipe.config.get("force_zeros_for_empty_prompt", True)),
+    )
 
 
 def export(parts: Parts, folder: Path, *, dtype: str, card: str) -> Path:
     """Write a pipeline folder with its model card, whole or not at all. The parts are cast to ``dtype``."""
-    for module in (parts.vae, parts.unet, parts.text_encoder):
+    for module in parts.networks.values():
         module.requires_grad_(False).to(device="cpu", dtype=_DTYPES[dtype])
         module.to(memory_format=torch.contiguous_format)
         if any(not bool(torch.isfinite(tensor).all()) for tensor in module.parameters()):
@@ -170,6 +179,8 @@ def export(parts: Parts, folder: Path, *, dtype: str, card: str) -> Path:
         content.pop("_name_or_path", None)  # where a part once lay on this machine
         file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     save_tokenizer(parts.tokenizer, aside / "tokenizer")
+    if parts.tokenizer_2 is not None:
+        save_tokenizer(parts.tokenizer_2, aside / "tokenizer_2")
     (aside / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)

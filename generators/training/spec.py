@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 RECIPES = Path(__file__).parent / "recipes"
 PredictionType = Literal["v_prediction", "epsilon"]
+OptimizerName = Literal["adamw", "adamw8bit", "adafactor", "sgd"]
+ScheduleName = Literal["cosine", "cosine_with_restarts", "constant", "linear", "polynomial"]
+Tracker = Literal["tensorboard", "wandb", "none"]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -96,21 +99,34 @@ class UnetSpec(_Section):
 
 
 class LoopSpec(_Section):
-    """What every stage of training has."""
+    """What every stage of training has.
+
+    ``batch_size`` images make an optimizer step, all devices together; each device does its share in
+    ``gradient_accumulation`` passes. So a recipe means the same on any number of devices.
+    ``precision`` is that of the passes; what is trained is held in float32.
+    """
 
     steps: Annotated[int, Field(ge=0)]
     batch_size: Positive = 32
+    gradient_accumulation: Positive = 1
+    gradient_checkpointing: bool = False
+    optimizer: OptimizerName = "adamw"
+    adam_betas: tuple[Fraction, Fraction] = (0.9, 0.99)
     lr: Annotated[float, Field(gt=0)] = 1e-3
     warmup: Annotated[int, Field(ge=0)] = 100
-    lr_schedule: Literal["cosine", "constant"] = "cosine"
+    lr_schedule: ScheduleName = "cosine"
     weight_decay: Weight = 0.01
     grad_clip: Annotated[float, Field(gt=0)] = 1.0
     ema_decay: Fraction = 0.999
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
     channels_last: bool = True
     compile: bool = False
     checkpoint_every: Positive = 500
     seed: Annotated[int, Field(ge=0)] = 0
+
+    def identity(self) -> dict[str, Any]:
+        """What decides what is learnt; a run may be resumed with other values of the rest."""
+        return self.model_dump(mode="json", exclude={"checkpoint_every"})
 
 
 class VaeTrainingSpec(LoopSpec):
@@ -133,22 +149,26 @@ class UnetTrainingSpec(LoopSpec):
     ``prediction_type`` None: what the checkpoint to start from was trained for, or v-prediction from scratch.
     ``zero_terminal_snr`` None: as the checkpoint has it, or from scratch: on with
     v-prediction, off with epsilon.
+    ``noise_offset`` adds that much of a constant to each channel's noise, so that very dark and very bright
+    pictures are learnt under epsilon too.
     ``timestep_bias_multiplier`` m draws the noisiest ``timestep_bias_portion`` of the timesteps m times as
     often (diffusers' "later" strategy): place and number of things are decided there.
     ``horizontal_flip`` "swap" mirrors half of the images and exchanges left and right in their captions.
+    ``long_captions`` "error" refuses captions that the text encoder cannot see whole, "cut" cuts them.
     """
 
     steps: Annotated[int, Field(ge=0)] = 4000
     caption_dropout: Fraction = 0.1
     prediction_type: PredictionType | None = None
     min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
+    noise_offset: Weight = 0.0
     timestep_bias_multiplier: Annotated[float, Field(gt=0)] = 1.0
     timestep_bias_portion: Annotated[float, Field(gt=0, le=1)] = 0.4
     zero_terminal_snr: bool | None = None
     train_text_encoder: bool = True
     text_encoder_lr: Annotated[float, Field(gt=0)] | None = None
     horizontal_flip: Literal["none", "swap"] = "none"
-    preview_every: Annotated[int, Field(ge=0)] = 0
+    long_captions: Literal["error", "cut"] = "error"
 
     @model_validator(mode="after")
     def _terminal(self) -> "UnetTrainingSpec":
@@ -159,8 +179,79 @@ class UnetTrainingSpec(LoopSpec):
         return self
 
 
+class LoraSpec(_Section):
+    """Low-rank adapters (LoRA) in place of full training; the update is scaled by alpha / rank.
+
+    ``rslora`` scales by alpha / sqrt(rank) (arXiv:2312.03732); ``dora`` learns magnitudes beside directions
+    (arXiv:2402.09353). ``targets`` and ``text_targets`` are names of layers of the UNet and the text encoder.
+    """
+
+    rank: Positive = 16
+    alpha: Positive | None = None
+    rslora: bool = False
+    dora: bool = False
+    dropout: Fraction = 0.0
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("to_q", "to_k", "to_v", "to_out.0")
+    text_targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+
+class DreamBoothSpec(_Section):
+    """Rare tokens for what the data show, and class images that keep the model from forgetting the rest.
+
+    Every group of pictures (by ``per``) has one token of ``tokens``, in the order of the groups' names.
+    ``class_images`` a group are drawn by the model itself from ``class_prompt`` before training; half of each
+    batch is theirs, their loss weighted by ``prior_weight``. 0 turns prior preservation off.
+    """
+
+    per: Literal["category", "label"] = "label"
+    instance_prompt: str = "a colonoscopy image of {token} {subject}"
+    class_prompt: str = "a colonoscopy image of {subject}"
+    subjects: dict[str, str] = Field(default_factory=dict)
+    tokens: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "sks",
+        "ohwx",
+        "zwx",
+        "vqd",
+        "qxj",
+        "jkx",
+        "wzq",
+    )
+    class_images: Annotated[int, Field(ge=0)] = 200
+    class_steps: Positive | None = None
+    class_guidance: Weight | None = None
+    prior_weight: Weight = 1.0
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> "DreamBoothSpec":
+        for name, wanted in (("instance_prompt", ("token", "subject")), ("class_prompt", ("subject",))):
+            text = getattr(self, name)
+            for place in wanted:
+                if f"{{{place}}}" not in text:
+                    raise ValueError(f"{name} {text!r} lacks {{{place}}}")
+        return self
+
+
+class ValidationSpec(_Section):
+    """Images drawn while training, from fixed prompts and seeds, with the averaged weights.
+
+    Every ``every`` steps (0: never) ``images`` of them, spread over ``prompts`` (none: captions of the data),
+    are drawn and, where a judge is at hand, scored; the weights with the best ``metric`` are exported.
+    """
+
+    every: Annotated[int, Field(ge=0)] = 0
+    images: Positive = 16
+    prompts: tuple[str, ...] = ()
+    steps: Positive = 20
+    guidance: Weight = 2.0
+    metric: str = "frechet"
+    keep: Literal["best", "last"] = "best"
+
+
 class SdTrainingSpec(_Section):
-    """A recipe. The four model sections are used only when training starts from scratch."""
+    """A recipe. The four model sections are used only when training starts from scratch.
+
+    With ``lora`` the checkpoint's own weights stay as they are and adapters are learnt.
+    """
 
     size: Positive = 64
     tokenizer: TokenizerSpec = TokenizerSpec()
@@ -169,10 +260,11 @@ class SdTrainingSpec(_Section):
     unet: UnetSpec = UnetSpec()
     vae_training: VaeTrainingSpec = VaeTrainingSpec()
     training: UnetTrainingSpec = UnetTrainingSpec()
+    lora: LoraSpec | None = None
+    dreambooth: DreamBoothSpec = DreamBoothSpec()
+    validation: ValidationSpec = ValidationSpec()
+    tracker: Tracker = "tensorboard"
     export_dtype: Literal["float16", "float32"] = "float16"
-    preview_prompts: tuple[str, ...] = ()
-    preview_steps: Positive = 20
-    preview_guidance: Weight = 2.0
 
     @model_validator(mode="after")
     def _size_divides(self) -> "SdTrainingSpec":

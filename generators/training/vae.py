@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
+from generators.training.device import accelerator
 from generators.training.images import Pictures
 from generators.training.loop import DataOrder, JsonLog, Loop, LoopResult, OnProgress, seeded
 from generators.training.spec import VaeSpec, VaeTrainingSpec
@@ -103,7 +104,7 @@ def train_vae(
     spec: VaeTrainingSpec,
     held_out: Pictures | None,
     work: Path,
-    device: torch.device,
+    device: str = "auto",
     keep_latents: bool = False,
     on_progress: OnProgress | None = None,
     after_step: Callable[[int], None] | None = None,
@@ -118,7 +119,10 @@ def train_vae(
         vae.encoder.requires_grad_(False)
         if vae.quant_conv is not None:
             vae.quant_conv.requires_grad_(False)
-    vae.to(device=device, dtype=torch.float32)
+    place = accelerator(device=device, precision=spec.precision)
+    vae.to(device=place.device, dtype=torch.float32)
+    if spec.gradient_checkpointing:
+        vae.enable_gradient_checkpointing()
     if spec.channels_last:
         vae.to(memory_format=torch.channels_last)
     if spec.compile:
@@ -127,23 +131,26 @@ def train_vae(
     order = DataOrder(len(pictures), batch_size=spec.batch_size, seed=spec.seed)
     learns_encoder = spec.parts == "all"
 
-    def loss(step: int) -> torch.Tensor:
-        images = pictures.batch(order.batch(step))
+    def loss(step: int, rows: slice) -> torch.Tensor:
+        chosen = order.batch(step)
+        images = pictures.batch(chosen[rows])
         if spec.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        images = images.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16"):
+        images = images.to(place.device)
+        with place.autocast():
             with torch.set_grad_enabled(learns_encoder):
                 posterior = vae.encode(images).latent_dist
             mean, logvar = posterior.mean.float(), posterior.logvar.float()
-            noise = torch.randn(mean.shape, generator=seeded(spec.seed, "vae", step)).to(device)
+            # for the whole batch, so that it does not depend on how the batch is shared out
+            shape = (len(chosen), *mean.shape[1:])
+            noise = torch.randn(shape, generator=seeded(spec.seed, "vae", step))[rows].to(place.device)
             made = vae.decode(mean + noise * torch.exp(0.5 * logvar)).sample
         made = made.float()
         total = spec.l1 * F.l1_loss(made, images) + spec.mse * F.mse_loss(made, images)
         total = total + spec.edges * edge_loss(made, images) + spec.colour * colour_loss(made, images)
         if learns_encoder:
             total = total + spec.kl * 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        return total
+        return total * (len(images) / len(chosen))
 
     result = Loop(
         stage="vae",
@@ -153,6 +160,7 @@ def train_vae(
         rates={"vae": spec.lr},
         checkpoints=work / "checkpoints",
         log=JsonLog(work / "log.jsonl"),
+        accelerator=place,
         on_progress=on_progress,
         after_step=after_step,
     ).run()

@@ -59,6 +59,7 @@ def spec() -> SdTrainingSpec:
             "vae_training": {"steps": 4, "batch_size": 4, "warmup": 1, "checkpoint_every": 2},
             "training": {"steps": 6, "batch_size": 4, "warmup": 1, "checkpoint_every": 2},
             "export_dtype": "float32",
-            "preview_steps": 2,
+            "validation": {"steps": 2, "images": 4},
+            "tracker": "none",
         }
     )

@@ -8,9 +8,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
+from generators.training.errors import TrainingDataError, TrainingError
 from generators.training.finetune import train_sd
-from generators.training.images import TrainingDataError
-from generators.training.loop import Progress, TrainingError
+from generators.training.loop import Progress
 from generators.training.spec import SdTrainingSpec
 from studies.dataset import Dataset
 
@@ -44,7 +44,7 @@ def test_a_run_ends_in_a_pipeline_that_diffusers_loads_and_draws_with(
     spec: SdTrainingSpec, data: Dataset, tmp_path: Path
 ) -> None:
     seen: list[Progress] = []
-    spec = changed(spec, training={"preview_every": 6}).model_copy(update={"export_dtype": "float16"})
+    spec = changed(spec, validation={"every": 6}).model_copy(update={"export_dtype": "float16"})
     folder = train_sd(spec, data=data, out=tmp_path / "out", on_progress=seen.append)
 
     pipe = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
@@ -59,7 +59,7 @@ def test_a_run_ends_in_a_pipeline_that_diffusers_loads_and_draws_with(
     stages = [progress.stage for progress in seen]
     assert list(dict.fromkeys(stages)) == ["vae", "latents", "unet"]
     assert (seen[-1].step, seen[-1].steps, seen[-1].seconds_left) == (6, 6, 0.0)
-    assert (tmp_path / "out" / "previews" / "step-00000006.png").is_file()
+    assert (tmp_path / "out" / "validation" / "step-00000006.png").is_file()
     card = (folder / "README.md").read_text()
     assert data.fingerprint in card
     assert "| Pictures trained on (pool reference) | 20 |" in card

@@ -12,11 +12,15 @@ from transformers import CLIPTokenizer
 
 from generators.training.captions import Captions, swap_sides
 from generators.training.checkpoint import load_checkpoint, save_checkpoint
+from generators.training.conditioning import check_lengths
+from generators.training.device import accelerator
+from generators.training.errors import TrainingError
 from generators.training.images import Pictures, read_square
 from generators.training.latents import LatentCache
-from generators.training.loop import DataOrder, JsonLog, Loop, lr_factor, seeded
+from generators.training.loop import DataOrder, JsonLog, Loop, seeded
 from generators.training.noise import Noising, snr_weights
-from generators.training.parts import build_scheduler
+from generators.training.optimizer import lr_schedule
+from generators.training.parts import Parts, build_scheduler, build_text_encoder
 from generators.training.spec import LoopSpec, RecipeError, SdTrainingSpec, load_recipe
 from generators.training.tokenizer import save_tokenizer, train_tokenizer
 from generators.training.vae import build_vae, encode, normalise_latents
@@ -140,32 +144,32 @@ def test_frequent_words_are_single_tokens_and_any_text_survives(tmp_path: Path) 
 
 
 def test_captions_are_drawn_from_the_pictures_own_and_dropped_at_the_rate() -> None:
-    tokenizer = train_tokenizer(TEXTS, vocab_size=600)
-    captions = Captions.of([["a polyp", "red polyp"], ["two clips"]], tokenizer)
+    captions = Captions.of([["a polyp", "red polyp"], ["two clips"]])
     pictures = [0, 1] * 2000
-    ids = captions.draw(pictures, mirror=[False] * 4000, dropout=0.1, generator=seeded(0, "t", 0))
-    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in ids]
+    rows = captions.draw(pictures, mirror=[False] * 4000, dropout=0.1, generator=seeded(0, "t", 0))
+    texts = [captions.texts[row] for row in rows]
     assert set(texts[0::2]) == {"a polyp", "red polyp", ""}
     assert set(texts[1::2]) == {"two clips", ""}
     assert texts.count("") / 4000 == pytest.approx(0.1, abs=0.02)
     assert texts.count("a polyp") == pytest.approx(texts.count("red polyp"), rel=0.15)
     kept = captions.draw([0] * 50, mirror=[False] * 50, dropout=0.0, generator=seeded(0, "t", 1))
-    assert "" not in {tokenizer.decode(row, skip_special_tokens=True) for row in kept}
+    assert "" not in {captions.texts[row] for row in kept}
 
 
 def test_a_mirrored_picture_gets_the_mirrored_caption() -> None:
     assert swap_sides("Left, upper-left; right is bright") == "Right, upper-right; left is bright"
-    tokenizer = train_tokenizer(TEXTS, vocab_size=600)
-    captions = Captions.of([["polyp on the left"]], tokenizer)
-    ids = captions.draw([0], mirror=[True], dropout=0.0, generator=seeded(0, "t", 0))
-    assert tokenizer.decode(ids[0], skip_special_tokens=True) == "polyp on the right"
+    captions = Captions.of([["polyp on the left"]])
+    rows = captions.draw([0], mirror=[True], dropout=0.0, generator=seeded(0, "t", 0))
+    assert captions.texts[rows[0]] == "polyp on the right"
 
 
-def test_captions_that_are_too_long_are_counted() -> None:
+def test_captions_that_are_too_long_are_refused_or_counted(spec: SdTrainingSpec) -> None:
     tokenizer = train_tokenizer(TEXTS, vocab_size=600)
-    captions = Captions.of([["polyp " * 75], ["polyp " * 76], ["polyp " * 76]], tokenizer)
-    assert captions.too_long == 1
-    assert captions.ids.shape[1] == 77
+    texts = ["polyp " * 75, "polyp " * 76]
+    parts = Parts(tokenizer, build_text_encoder(spec, tokenizer), None, None, None)  # type: ignore[arg-type]
+    assert check_lengths(parts, texts, long_captions="cut") == 1
+    with pytest.raises(TrainingError, match=r"1 captions have more than 77 tokens.*cut"):
+        check_lengths(parts, texts, long_captions="error")
 
 
 # --- loop and checkpoints ----------------------------------------------------------------------------------
@@ -181,9 +185,12 @@ def test_every_epoch_is_a_permutation_and_any_step_can_be_asked_for() -> None:
 
 def test_the_learning_rate_warms_up_and_follows_the_cosine_to_zero() -> None:
     spec = LoopSpec(steps=110, warmup=10)
-    assert [lr_factor(step, spec) for step in (0, 9, 10, 60)] == pytest.approx([0.1, 1.0, 1.0, 0.5])
-    assert lr_factor(109, spec) < 0.001
-    assert lr_factor(109, spec.model_copy(update={"lr_schedule": "constant"})) == 1.0
+    factor = lr_schedule(spec)
+    assert [factor(step) for step in (0, 9, 10, 60)] == pytest.approx([0.1, 1.0, 1.0, 0.5])
+    assert factor(109) < 0.001
+    for name, last in {"constant": 1.0, "linear": 0.01, "polynomial": 0.01}.items():
+        factor = lr_schedule(spec.model_copy(update={"lr_schedule": name}))
+        assert (factor(4), factor(10), factor(109)) == pytest.approx((0.5, 1.0, last), abs=1e-4)
 
 
 def test_what_is_trained_is_held_in_float32(tmp_path: Path) -> None:
@@ -192,11 +199,12 @@ def test_what_is_trained_is_held_in_float32(tmp_path: Path) -> None:
     Loop(
         stage="t",
         modules={"m": module},
-        loss=lambda step: module.weight.square().sum(),
+        loss=lambda step, rows: module.weight.square().sum(),
         spec=LoopSpec(steps=1),
         rates={"m": 1e-3},
         checkpoints=tmp_path,
         log=JsonLog(tmp_path / "log.jsonl"),
+        accelerator=accelerator(device="cpu", precision="float32"),
     ).run()
     assert (module.weight.dtype, module.bias.dtype) == (torch.float32, torch.bfloat16)
 
