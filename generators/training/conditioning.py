@@ -106,6 +106,7 @@ def check_lengths(parts: Parts, texts: Sequence[str], *, long_captions: str) -> 
         )
         raise TrainingError(
             f"{len(long)} captions have more than {parts.tokenizer.model_max_length} tokens, "
-            f"the first: {long[0]!r} (of it {kept!r} would be seen); shorten them, or set training.long_captions to cut"
+            f"the first: {long[0]!r} (of it {kept!r} would be seen); "
+            "shorten them, or set training.long_captions to cut"
         )
     return len(long)

@@ -94,7 +94,7 @@ class Loop:
     ``loss(step, rows)`` gives the part that these rows of a step's batch have in its loss: the parts of all
     rows add up to the whole, so that a batch may be shared out over passes and devices. It must draw all its
     randomness from (seed, step). ``rates`` are learning rates by module name. ``tell`` is given the mean loss
-    and the learning rates now and then, for a tracker. After :meth:`run` the modules hold the average weights.
+    and the learning rates now and then, for a tracker. After :meth:`run` the modules hold the averages.
     """
 
     stage: str

@@ -243,7 +243,7 @@ class ValidationSpec(_Section):
     prompts: tuple[str, ...] = ()
     steps: Positive = 20
     guidance: Weight = 2.0
-    metric: str = "frechet"
+    metric: str = "mmd"
     keep: Literal["best", "last"] = "best"
 
 

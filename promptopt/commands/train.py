@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promptopt.commands import group
+
+if TYPE_CHECKING:
+    from generators.training import SdTrainingSpec
+    from promptopt.validation import ValidationJudge
+    from studies.dataset import Dataset
 
 app = group("Train generators, CLIP encoders and judges on a prepared data set.")
 
@@ -20,6 +25,14 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be given again."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Judge = Annotated[
+    str,
+    typer.Option(
+        metavar="ENCODER",
+        help="Encoder that scores the recipe's validation images (distance, alignment); 'none': only draw them.",
+    ),
+]
+Store = Annotated[Path, typer.Option(help="Folder of images and features, shared by all runs.")]
 
 
 @app.command()
@@ -43,10 +56,15 @@ def sd(
         Path | None,
         typer.Option(help="Folder that train clip wrote; the text encoder starts from its text tower."),
     ] = None,
+    encoder: Judge = "embedded",
+    store: Store = Path("store"),
     changes: Set = None,
     device: Device = "auto",
 ) -> None:
-    """Train or fine-tune Stable Diffusion; OUT/pipeline becomes a diffusers pipeline folder."""
+    """Train or fine-tune Stable Diffusion; OUT/pipeline becomes a diffusers pipeline folder.
+
+    With a section "lora" in the recipe (or --set lora.rank=16) adapters are trained instead, into OUT/lora.
+    """
     from generators.training import load_recipe
     from promptopt.commands._progress import TrainingBars
     from studies.dataset import read_dataset
@@ -58,6 +76,7 @@ def sd(
 
     start = _pipeline_folder(init)
     _no_foreign_bars()
+    scores = _judge(spec, dataset, encoder=encoder, store=store, device=device)
     with _denormals_flushed(), TrainingBars() as bars:
         folder = train_sd(
             spec,
@@ -67,9 +86,46 @@ def sd(
             vae=vae,
             clip=clip,
             device=device,
+            judge=scores,
             on_progress=bars,
         )
     typer.echo(f"wrote {folder}")
+
+
+@app.command("dreambooth-lora")
+def dreambooth_lora(
+    data: Data,
+    out: Out,
+    init: Annotated[
+        str, typer.Option(help="Model to adapt: embedded, a diffusers folder or hf:owner/name[@revision].")
+    ],
+    recipe: Annotated[
+        str, typer.Option(help="A recipe that ships, or a YAML file with a section 'lora'.")
+    ] = "dreambooth-lora",
+    encoder: Judge = "embedded",
+    store: Store = Path("store"),
+    changes: Set = None,
+    device: Device = "auto",
+) -> None:
+    """Teach a model what the data show under rare tokens, by adapters; OUT/lora becomes the adapter's folder.
+
+    Class images that keep the model from forgetting are drawn first, by the model itself, into STORE.
+    """
+    from generators.training import load_recipe
+    from promptopt.commands._progress import TrainingBars
+    from studies.dataset import read_dataset
+
+    spec = load_recipe(recipe, overrides=tuple(changes or ()))
+    dataset = read_dataset(data)
+    from generators.training import train_dreambooth
+
+    _no_foreign_bars()
+    scores = _judge(spec, dataset, encoder=encoder, store=store, device=device)
+    with _denormals_flushed(), TrainingBars() as bars:
+        folder = train_dreambooth(
+            spec, data=dataset, out=out, init=init, store=store, device=device, judge=scores, on_progress=bars
+        )
+    typer.echo(f"wrote {folder}; use it as {init}+lora:{folder}")
 
 
 @app.command()
@@ -140,6 +196,16 @@ def judge(
     with _denormals_flushed(), TrainingBars() as bars:
         folder = train_judge(spec, data=dataset, out=out, device=device, on_progress=bars)
     typer.echo(f"wrote {folder}")
+
+
+def _judge(
+    spec: "SdTrainingSpec", data: "Dataset", *, encoder: str, store: Path, device: str
+) -> "ValidationJudge | None":
+    if not spec.validation.every or encoder == "none":
+        return None
+    from promptopt.validation import ValidationJudge
+
+    return ValidationJudge(encoder, data, store=store / "features.sqlite", device=device)
 
 
 def _pipeline_folder(init: str | None) -> Path | None:

@@ -21,7 +21,7 @@ from generators.training.loop import DataOrder, JsonLog, Loop, seeded
 from generators.training.noise import Noising, snr_weights
 from generators.training.optimizer import lr_schedule
 from generators.training.parts import Parts, build_scheduler, build_text_encoder
-from generators.training.spec import LoopSpec, RecipeError, SdTrainingSpec, load_recipe
+from generators.training.spec import RECIPES, LoopSpec, RecipeError, SdTrainingSpec, load_recipe
 from generators.training.tokenizer import save_tokenizer, train_tokenizer
 from generators.training.vae import build_vae, encode, normalise_latents
 from studies.dataset import Dataset
@@ -241,7 +241,7 @@ def test_a_picture_is_cut_to_its_centre_square(tmp_path: Path) -> None:
     assert float(batch.max()) == 1.0
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-finetune"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml")))
 def test_the_recipes_that_ship_can_be_read(name: str) -> None:
     assert load_recipe(name, overrides=("training.steps=3",)).training.steps == 3
 
