@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from generators.errors import GeneratorError
+from generators.lora import SEPARATOR, find_adapter, split_uri
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -76,7 +77,8 @@ def load(
 
     Args:
         uri: "embedded" (the small model in the package), a diffusers folder, or "hf:owner/name[@revision]"
-            (downloaded once, then read from the cache; HF_HUB_OFFLINE=1 keeps it to the cache).
+            (downloaded once, then read from the cache; HF_HUB_OFFLINE=1 keeps it to the cache). LoRA adapters
+            follow as "+lora:PATH@SCALE", any number of them; see `generators.lora`.
         device: "auto" (a CUDA device when there is one), "cpu", "cuda" or "cuda:<index>".
         dtype: "auto" (float16 on CUDA, float32 on the CPU), "float32", "float16" or "bfloat16".
         batch_size: images a forward pass; None for 8 on the CPU, 16 on CUDA. Part of every request's
@@ -86,18 +88,32 @@ def load(
     Raises:
         GeneratorError: the model cannot be found or used; the message names the file and the remedy.
     """
-    folder = resolve(uri, revision=revision)
+    base, addresses = split_uri(os.fspath(uri))
+    folder = resolve(base, revision=revision)
+    adapters = [find_adapter(address) for address in addresses]
     from generators.diffusion import DiffusionGenerator
 
-    return DiffusionGenerator(folder, uri=os.fspath(uri), device=device, dtype=dtype, batch_size=batch_size)
+    return DiffusionGenerator(
+        folder,
+        uri=os.fspath(uri),
+        adapters=adapters,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+    )
 
 
 def resolve(uri: str | os.PathLike[str], *, revision: str | None = None) -> Path:
     """The diffusers folder a URI of `load` stands for, downloaded if need be; what is in it is not checked.
 
-    Raises GeneratorError when the URI is malformed, the embedded model is not built or the download fails.
+    Raises GeneratorError when the URI is malformed or names adapters (no folder holds the two together), the
+    embedded model is not built or the download fails.
     """
     text = os.fspath(uri)
+    if SEPARATOR in text:
+        raise GeneratorError(
+            f"{text}: a model with LoRA is no folder; leave out {SEPARATOR} and what follows"
+        )
     if not text:
         raise GeneratorError('the generator\'s URI is empty; give "embedded", a folder, or "hf:owner/name"')
     if revision is not None and not text.startswith("hf:"):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
+from generators import lora
 from generators.errors import GeneratorError, PromptTooLongError
 from generators.folder import fingerprint, read_defaults
 from generators.request import ImageRequest
@@ -43,6 +44,7 @@ class DiffusionGenerator:
         folder: Path,
         *,
         uri: str | None = None,
+        adapters: Sequence[lora.Adapter] = (),
         device: str = "auto",
         dtype: str = "auto",
         batch_size: int | None = None,
@@ -51,9 +53,11 @@ class DiffusionGenerator:
         self._device = _device(device)
         self._dtype_name = _dtype_name(dtype, self._device)
         self.batch_size = _batch_size(batch_size, self._device)
-        self.fingerprint = fingerprint(folder)
-        defaults = read_defaults(folder)
-        self._pipeline = _load_pipeline(folder, dtype=_DTYPES[self._dtype_name], device=self._device)
+        self.fingerprint = lora.fingerprint(fingerprint(folder), adapters)
+        defaults = lora.merge_defaults(read_defaults(folder), adapters)
+        self._pipeline = _load_pipeline(
+            folder, adapters, dtype=_DTYPES[self._dtype_name], device=self._device
+        )
         unet, tokenizer = self._pipeline.unet, self._pipeline.tokenizer
         self.max_tokens = int(
             min(tokenizer.model_max_length, self._pipeline.text_encoder.config.max_position_embeddings)
@@ -228,7 +232,9 @@ def _settings(request: ImageRequest) -> tuple[Any, ...]:
     return request.steps, request.guidance, request.scheduler, request.width, request.height
 
 
-def _load_pipeline(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Any:
+def _load_pipeline(
+    folder: Path, adapters: Sequence[lora.Adapter], *, dtype: torch.dtype, device: torch.device
+) -> Any:
     from diffusers import StableDiffusionPipeline
 
     try:
@@ -258,6 +264,7 @@ def _load_pipeline(folder: Path, *, dtype: torch.dtype, device: torch.device) ->
             f"{folder}: the UNet takes the guidance scale as input (time_cond_proj_dim: a distilled model); "
             "take the model it was distilled from"
         )
+    lora.fuse(pipeline, adapters)
     for module in (unet, vae, pipeline.text_encoder):
         # Cast here, since diffusers calls the argument torch_dtype or dtype depending on its version, and by
         # torch's own method, since diffusers' warns about layers kept in float32, of which there are none.

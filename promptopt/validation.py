@@ -59,7 +59,7 @@ class ValidationJudge:
         self._groups = [record.group for record in unseen]
 
     def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Mapping[str, Score]:
-        """The scores of a set of images, each with the prompt it was drawn from."""
+        """The scores of images, each with the prompt it was drawn from."""
         made = self._encoder.encode_images(images)
         scores: dict[str, Score] = {}
         distances = {

@@ -25,6 +25,7 @@ from generators.training.images import Pictures
 from generators.training.latents import LatentCache, fingerprint
 from generators.training.loop import JsonLog, OnProgress
 from generators.training.lora import attach_lora
+from generators.training.lora_export import save_lora
 from generators.training.parts import (
     Parts,
     build_scheduler,
@@ -207,8 +208,6 @@ def train_parts(
             export(parts, target, dtype=spec.export_dtype, card=card)
             _hand_on_defaults(target, init)
         else:
-            from generators.training.lora_export import save_lora
-
             text = parts.text_encoder if spec.training.train_text_encoder else None
             save_lora(target, unet=parts.unet, text_encoder=text, card=card, defaults=_defaults(init))
         report = {"loss": result.loss, "seconds": result.seconds, "cpu_seconds": result.cpu_seconds}

@@ -29,7 +29,7 @@ Judge = Annotated[
     str,
     typer.Option(
         metavar="ENCODER",
-        help="Encoder that scores the recipe's validation images (distance, alignment); 'none': only draw them.",
+        help="Encoder that scores the validation images (distance, alignment); 'none': only draw them.",
     ),
 ]
 Store = Annotated[Path, typer.Option(help="Folder of images and features, shared by all runs.")]

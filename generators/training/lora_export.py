@@ -1,0 +1,240 @@
+"""A trained LoRA written in the three layouts that the ecosystem reads, whole or not at all.
+
+pytorch_lora_weights.safetensors    diffusers: load_lora_weights; PEFT's settings in the header
+unet/, text_encoder/                PEFT: PeftModel.from_pretrained, one folder a component
+kohya.safetensors                   sd-scripts, ComfyUI, AUTOMATIC1111
+README.md, promptopt.json           the model card; sampling defaults, where there are any
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from generators.folder import DEFAULTS_FILE, ModelDefaults
+from generators.kohya import kohya_name, targets
+from generators.lora import DIFFUSERS_FILE, PEFT_CONFIG, PEFT_WEIGHTS
+from generators.lora_layouts import METADATA_KEY
+from generators.training.errors import TrainingError
+
+KOHYA_FILE = "kohya.safetensors"
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_KOHYA_KINDS = {"A.weight": "lora_down.weight", "B.weight": "lora_up.weight"}
+_ADAPTER = "default"
+_KEPT = (
+    "r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
+    "rank_pattern", "alpha_pattern", "use_rslora", "use_dora",
+)  # fmt: skip
+_UNKNOWN_TO_LAYOUTS = ("modules_to_save", "lora_bias", "trainable_token_indices", "target_parameters")
+_NO_KOHYA = """
+## Why there is no kohya file
+This adapter is DoRA, and sd-scripts has none. LyCORIS keeps DoRA's lengths as `dora_scale`, but diffusers
+leaves them out of such a file with no more than a warning, and then draws other pictures. Use
+`pytorch_lora_weights.safetensors` or the PEFT folders.
+"""
+
+
+def save_lora(
+    folder: Path,
+    *,
+    unet: Any,
+    text_encoder: Any = None,
+    card: str,
+    defaults: ModelDefaults | None = None,
+    dtype: str = "float32",
+) -> Path:
+    """Write the adapter "default" of a UNet, and of a text encoder, in every layout; returns the folder.
+
+    What stood in the folder before is replaced at the end, in one rename; on any error it is still there.
+
+    Args:
+        unet: a diffusers UNet that got its adapter by `add_adapter(LoraConfig(...))`.
+        text_encoder: a `CLIPTextModel` with an adapter, or None if it was not trained.
+        card: README.md's text; a DoRA's card is told why kohya's layout is missing.
+        defaults: the sampling defaults, written as promptopt.json.
+        dtype: of the saved matrices: "float32", "float16" or "bfloat16". Alphas stay float32.
+
+    Raises:
+        TrainingError: an adapter is missing, not finite in `dtype`, or of a kind that a layout cannot hold.
+        OSError: the folder cannot be written.
+    """
+    if dtype not in _DTYPES:
+        raise TrainingError(f"dtype {dtype!r} of the adapter is unknown; take {', '.join(_DTYPES)}")
+    parts = {"unet": unet} | ({} if text_encoder is None else {"text_encoder": text_encoder})
+    settings = {name: _settings(part, name) for name, part in parts.items()}
+    tensors = {name: _tensors(part, name, _DTYPES[dtype]) for name, part in parts.items()}
+    dora = any(own["use_dora"] for own in settings.values())
+    with _replaced(Path(folder)) as aside:
+        _write(aside / DIFFUSERS_FILE, _diffusers(tensors, settings))
+        for name, own in tensors.items():
+            (aside / name).mkdir()
+            _write_peft_config(aside / name, settings[name])
+            peft = {f"base_model.model.{key}": tensor for key, tensor in own.items()}
+            _write(aside / name / PEFT_WEIGHTS, save(peft, metadata={"format": "pt"}))
+            _sync(aside / name)
+        if not dora:
+            _write(aside / KOHYA_FILE, _kohya(tensors, settings, parts))
+        _write(aside / "README.md", (card.rstrip("\n") + "\n" + (_NO_KOHYA if dora else "")).encode())
+        if defaults is not None:
+            text = json.dumps(defaults.model_dump(exclude_none=True), indent=1) + "\n"
+            _write(aside / DEFAULTS_FILE, text.encode())
+    return Path(folder)
+
+
+def _settings(part: Any, name: str) -> dict[str, Any]:
+    """What of the adapter's LoraConfig decides the images; the rest concerns training alone."""
+    config = getattr(part, "peft_config", {}).get(_ADAPTER)
+    if config is None:
+        raise TrainingError(
+            f"the {name} has no adapter {_ADAPTER!r}; give it one by add_adapter(LoraConfig(...))"
+        )
+    kind = getattr(config.peft_type, "value", config.peft_type)
+    if kind != "LORA":
+        raise TrainingError(f"the {name}'s adapter is {kind}; only LORA has a place in every layout")
+    odd = [key for key in _UNKNOWN_TO_LAYOUTS if getattr(config, key, None)]
+    if config.bias != "none" or odd:
+        raise TrainingError(
+            f"the {name}'s adapter trains more than its matrices ({', '.join(odd) or 'bias'}); "
+            "no layout but PEFT's could hold that: switch it off"
+        )
+    start = config.init_lora_weights
+    if isinstance(start, str) and start not in ("gaussian", "orthogonal", "eva"):
+        raise TrainingError(
+            f"the {name}'s adapter was started with {start!r}, which changes the base model; take gaussian"
+        )
+    return {
+        key: sorted(value) if isinstance(value, set) else value
+        for key in _KEPT
+        if (value := getattr(config, key)) is not None
+    }
+
+
+def _tensors(part: Any, name: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    from peft import get_peft_model_state_dict
+
+    # Without False PEFT looks on the hub whether the vocabulary has grown.
+    state = get_peft_model_state_dict(part, adapter_name=_ADAPTER, save_embedding_layers=False)
+    tensors = {
+        # clone: safetensors refuses tensors that share memory, and wants plain contiguous ones
+        key: tensor.detach().to("cpu", dtype).clone(memory_format=torch.contiguous_format)
+        for key, tensor in state.items()
+    }
+    if not tensors:
+        raise TrainingError(f"the {name}'s adapter has no matrices; its target_modules match nothing")
+    for key, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise TrainingError(
+                f"the {name}'s {key} is not finite in {dtype}; save float32, or train with a smaller rate"
+            )
+    return tensors
+
+
+def _diffusers(tensors: Mapping[str, Mapping[str, torch.Tensor]], settings: Mapping[str, Any]) -> bytes:
+    """PEFT's key names throughout: diffusers misreads a file that mixes them with its own older ones."""
+    packed = {}
+    for name, own in tensors.items():
+        for key, tensor in own.items():
+            # The prefix that transformers 5 dropped; diffusers takes it off again where there is none.
+            tower = "" if name == "unet" or key.startswith("text_model.") else "text_model."
+            # transformers 5 drops DoRA's lengths without the suffix that PEFT leaves out.
+            end = ".weight" if key.endswith(".lora_magnitude_vector") else ""
+            packed[f"{name}.{tower}{key}{end}"] = tensor
+    header = {f"{name}.{key}": value for name, own in settings.items() for key, value in own.items()}
+    text = json.dumps(header, indent=2, sort_keys=True)
+    return bytes(save(packed, metadata={"format": "pt", METADATA_KEY: text}))
+
+
+def _write_peft_config(folder: Path, settings: Mapping[str, Any]) -> None:
+    from peft import LoraConfig
+
+    LoraConfig(**settings, inference_mode=True).save_pretrained(str(folder))
+    path = folder / PEFT_CONFIG
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("target_modules", "exclude_modules"):  # sets, which PEFT writes in any order
+        if isinstance(content[key], list):
+            content[key].sort()
+    _write(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _kohya(
+    tensors: Mapping[str, Mapping[str, torch.Tensor]], settings: Mapping[str, Any], parts: Mapping[str, Any]
+) -> bytes:
+    """kohya's factor is alpha / rank, so that rsLoRA's alpha is stored times the square root of the rank."""
+    packed: dict[str, torch.Tensor] = {}
+    for component, own in tensors.items():
+        for key, tensor in own.items():
+            path, _, kind = key.rpartition(".lora_")
+            name = kohya_name(path, component=component, unet=parts["unet"])
+            packed[f"{name}.{_KOHYA_KINDS[kind]}"] = tensor
+            layer = parts[component].get_submodule(path)
+            rank = layer.r[_ADAPTER]
+            factor = math.sqrt(rank) if settings[component]["use_rslora"] else 1.0
+            packed[f"{name}.alpha"] = torch.tensor(layer.lora_alpha[_ADAPTER] * factor)
+    if "text_encoder" in tensors:
+        packed |= _sign(packed, parts["text_encoder"], unet=parts["unet"])
+    return bytes(save(packed, metadata={"format": "pt"}))
+
+
+def _sign(packed: Mapping[str, torch.Tensor], text_encoder: Any, *, unet: Any) -> dict[str, torch.Tensor]:
+    """A layer of zeros for an out_proj, if there is none: by one diffusers knows kohya's text encoders.
+
+    Without one it leaves the attention's layers out with a warning, or gives up.
+    """
+    if any(name.endswith("self_attn_out_proj.lora_up.weight") for name in packed):
+        return {}
+    path, layer = next((p, m) for p, m in targets(text_encoder) if p.endswith("self_attn.out_proj"))
+    name = kohya_name(path, component="text_encoder", unet=unet)
+    like = next(key for key in packed if key.startswith(name.split("_text_model")[0]) and "lora_down" in key)
+    rank, dtype = len(packed[like]), packed[like].dtype
+    return {
+        f"{name}.lora_down.weight": torch.zeros(rank, layer.in_features, dtype=dtype),
+        f"{name}.lora_up.weight": torch.zeros(layer.out_features, rank, dtype=dtype),
+        f"{name}.alpha": packed[like.replace("lora_down.weight", "alpha")].clone(),
+    }
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """An empty folder beside `folder`, put in its place at the end; after an error nothing has changed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
+    aside, before = (folder.with_name(f".{folder.name}-{mark}.{end}") for end in ("new", "old"))
+    aside.mkdir()
+    try:
+        yield aside
+        _sync(aside)
+        if folder.exists():
+            folder.rename(before)
+        try:
+            aside.rename(folder)
+        except OSError:
+            if before.exists():
+                before.rename(folder)
+            raise
+        _sync(folder.parent)
+        shutil.rmtree(before, ignore_errors=True)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
