@@ -1,6 +1,7 @@
 """Is the prompt that a study confirms better than the plain one and than random ones, on unseen seeds?
 
-    python scripts/bench/search_gain.py [--seeds 3] [--trials 40] [--images 8] [--confirmed 64] [--judged 48] [--random 8]
+    python scripts/bench/search_gain.py [--seeds 3] [--trials 40] [--images 8] [--confirmed 64] [--judged 48]
+        [--random 8]
 
 For each category and study seed: a study finds and confirms its best prompt. Then that prompt, the
 category's baseline and random prompts of the same template are drawn again on a third set of seeds and scored
