@@ -23,6 +23,7 @@ from promptopt.search import TrialRow
 
 if TYPE_CHECKING:
     from promptopt.export import PromptList
+    from promptopt.export.prompts import PromptEntry
     from promptopt.setup import Setup
 
 _COLUMNS = 8  # images beside each other
