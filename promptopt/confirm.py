@@ -1,6 +1,7 @@
 """Confirmation: the best prompts again, on fresh seeds and against real images the search has never seen.
 
-The best of many noisy scores is too good to be true, so nothing is claimed from search scores alone.
+The best of many noisy scores is too good to be true, so nothing is claimed from search scores alone. The
+plain baseline prompt is ranked with the others: where none does better, it is the one to take home.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ class Confirmed:
 
     Attributes:
         rank: 1 for the best by confirmation score.
-        choice: slot options, None for a prompt given by hand.
-        search: the trial that proposed it, None for a prompt given by hand.
+        choice: slot options, None for the baseline and for a prompt given by hand.
+        search: the trial that proposed it, None likewise.
         measurement: its fresh images and metrics; `score` compares them with the baseline's.
         behind_first: the first prompt's score minus this one's, paired by seed; None for the first itself.
         tied: the interval of that difference covers 0, so it may be as good as the first.
@@ -53,6 +54,8 @@ def confirm(
 ) -> tuple[Confirmed, ...]:
     """Measure each prompt with `measure` (fresh seeds); rank by the score against the baseline's images.
 
+    The baseline is ranked too; its score is 0.
+
     Args:
         rows: the trials to confirm, from `best_trials`.
         given: further prompts to put through the same test; they are ranked with the others.
@@ -60,12 +63,15 @@ def confirm(
     wanted: dict[str, TrialRow | None] = {row.prompt: row for row in rows}
     for prompt in given:
         wanted.setdefault(prompt, None)
-    measured = []
+    wanted.pop(baseline.prompt, None)
+    measured: list[tuple[TrialRow | None, Measurement, Score]] = [
+        (None, baseline, objective.score(baseline, baseline))
+    ]
     for prompt, row in wanted.items():
         measurement = measure(prompt)
         measured.append((row, measurement, objective.score(measurement, baseline)))
         if on_done is not None:
-            on_done(len(measured), len(wanted), prompt)
+            on_done(len(measured) - 1, len(wanted), prompt)
     measured.sort(key=lambda item: -_value(item[2]))
     ranked: list[Confirmed] = []
     for rank, (row, measurement, score) in enumerate(measured, start=1):

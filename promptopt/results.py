@@ -25,17 +25,16 @@ def prompt_list(
     *,
     confirmed: Sequence[Confirmed],
     baseline: tuple[Measurement, Measurement],
-    own_score: Estimate,
     scored: int,
 ) -> PromptList:
     """Everything that prompts.json says.
 
     Args:
         baseline: the baseline prompt measured on the search seeds and on the fresh ones.
-        own_score: the baseline's score against itself on the fresh seeds.
         scored: number of distinct prompts that the search has scored.
     """
     searched, fresh = baseline
+    own = next(c.score.estimate for c in confirmed if c.prompt == fresh.prompt)
     tied = [c.prompt for c in confirmed if c.tied]
     entries = [
         PromptEntry(
@@ -58,7 +57,7 @@ def prompt_list(
         baseline=BaselineEntry(
             prompt=setup.category.baseline,
             search=_entries(None, searched.estimates),
-            confirmation=_entries(own_score, fresh.estimates),
+            confirmation=_entries(own, fresh.estimates),
         ),
         prompts=entries,
         tied=tied,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.estimate import Estimate
 from evaluation.feature_store import FeatureStore
 from evaluation.metrics import alignment
 from evaluation.probe import fit_probe
@@ -100,23 +99,17 @@ def run_study(
         prepared = time.perf_counter()
         run.search()
         searched = time.perf_counter()
-        confirmed, fresh_baseline, own_score = run.confirm(given)
+        confirmed, fresh_baseline = run.confirm(given)
         confirmed_at = time.perf_counter()
         prompts = prompt_list(
             setup,
             confirmed=confirmed,
             baseline=(run.baseline, fresh_baseline),
-            own_score=own_score,
             scored=len(run.log.distinct),
         )
         trials = run.log.rows
         write_trials(folder / "trials.csv", trials)
-        write_confirmation(
-            folder / "confirmation.csv",
-            confirmed,
-            prompt=fresh_baseline.prompt,
-            baseline=fresh_baseline.estimates,
-        )
+        write_confirmation(folder / "confirmation.csv", confirmed)
         observer.on_phase("writing the report")
         from promptopt.report import ReportInput, write_report
 
@@ -283,8 +276,8 @@ class _Run:
             per_image={name: tuple(float(v) for v in values) for name, values in arrays.items()},
         )
 
-    def confirm(self, given: Sequence[str]) -> tuple[tuple[Confirmed, ...], Measurement, Estimate]:
-        """The ranking on fresh seeds, and the baseline's own fresh measurement and score (0 of course)."""
+    def confirm(self, given: Sequence[str]) -> tuple[tuple[Confirmed, ...], Measurement]:
+        """The ranking on fresh seeds, and the baseline's own fresh measurement."""
         setup = self.setup
 
         def fresh(prompt: str) -> Measurement:
@@ -306,4 +299,4 @@ class _Run:
             on_done=self.observer.on_confirmation,
         )
         self.observer.on_confirmed(confirmed)
-        return confirmed, baseline, self.confirming.score(baseline, baseline).estimate
+        return confirmed, baseline

@@ -136,13 +136,10 @@ def _print_prompts(found: "PromptList") -> None:
         measured = entry.confirmation
         table.add_row(
             f"{entry.rank}{' =' if entry.tied_with_first and entry.rank > 1 else ''}",
-            Text(entry.prompt),
+            Text(entry.prompt + (" (baseline)" if entry.prompt == found.baseline.prompt else "")),
             _interval(measured.get("score")),
             *(_number(measured.get(name)) for name in names),
         )
-    table.add_section()
-    base = found.baseline.confirmation
-    table.add_row("base", Text(found.baseline.prompt), "0", *(_number(base.get(name)) for name in names))
     console.print(table)
 
 

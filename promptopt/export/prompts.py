@@ -87,7 +87,8 @@ class Seeds(_Model):
 
 
 class PromptList(_Model):
-    """The whole file. `prompts` are in order of the confirmation score; `tied` are those that may be best."""
+    """The whole file. `prompts`, the baseline among them, are in order of the confirmation score; `tied` are
+    those that may be best."""
 
     format: Literal["promptopt-prompts"] = "promptopt-prompts"
     version: Literal[1] = 1

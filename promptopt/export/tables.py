@@ -28,16 +28,14 @@ def write_trials(path: Path, rows: Sequence[TrialRow]) -> Path:
     return _write(path, header, heads, metrics)
 
 
-def write_confirmation(
-    path: Path, confirmed: Sequence[Confirmed], baseline: Mapping[str, Estimate], prompt: str
-) -> Path:
-    """The confirmed prompts in order, then the baseline (rank empty)."""
+def write_confirmation(path: Path, confirmed: Sequence[Confirmed]) -> Path:
+    """The confirmed prompts in order, the baseline among them."""
     header = ["rank", "prompt", "tied_with_first"]
     heads: list[list[object]] = [[c.rank, c.prompt, c.tied] for c in confirmed]
     metrics: list[Mapping[str, Estimate]] = [
         {"score": c.score.estimate, **c.measurement.estimates} for c in confirmed
     ]
-    return _write(path, header, [*heads, ["", prompt, ""]], [*metrics, baseline])
+    return _write(path, header, heads, metrics)
 
 
 def _write(

@@ -23,6 +23,7 @@ from promptopt.search import TrialRow
 
 if TYPE_CHECKING:
     from promptopt.export import PromptList
+    from promptopt.export.prompts import PromptEntry
     from promptopt.setup import Setup
 
 _COLUMNS = 8  # images beside each other
@@ -55,7 +56,7 @@ def write_report(path: Path, content: ReportInput) -> Path:
 
 def verdict(prompts: PromptList) -> str:
     """The result in one or two sentences, no stronger than the intervals allow."""
-    best = prompts.prompts[0]
+    best = _best_found(prompts)
     score = best.confirmation["score"]
     n = score.n
     span = f"95 % interval {_signed(score.low)} to {_signed(score.high)}, {n} fresh seeds"
@@ -64,6 +65,11 @@ def verdict(prompts: PromptList) -> str:
         first = f"The best prompt found makes better images than the plain baseline prompt: {amount}."
     elif score.high is not None and score.high < 0:
         first = f"No prompt found is better than the plain baseline prompt; the best one is worse: {amount}."
+    elif best.rank > 1:
+        first = (
+            "No prompt found is better than the plain baseline prompt, which heads the list; "
+            f"the best other one: {amount}."
+        )
     else:
         first = (
             f"No prompt found could be told apart from the plain baseline prompt on fresh seeds: {amount}."
@@ -72,6 +78,10 @@ def verdict(prompts: PromptList) -> str:
     if others:
         first += f" {others} other confirmed prompt{'s are' if others > 1 else ' is'} tied with it."
     return first
+
+
+def _best_found(prompts: PromptList) -> PromptEntry:
+    return next(entry for entry in prompts.prompts if entry.prompt != prompts.baseline.prompt)
 
 
 def format_estimate(estimate: Any) -> str:
@@ -121,25 +131,24 @@ def _context(content: ReportInput) -> dict[str, Any]:
 
 
 def _judge_sentence(prompts: PromptList) -> str | None:
-    best = prompts.prompts[0].confirmation.get("judge_accuracy")
+    best = _best_found(prompts).confirmation.get("judge_accuracy")
     base = prompts.baseline.confirmation.get("judge_accuracy")
     if best is None or base is None or best.value is None or base.value is None:
         return None
     return (
         f"An independent network that took no part in the search sees the right category in {best.value:.0%} "
-        f"of the best prompt's images, and in {base.value:.0%} of the baseline's."
+        f"of the best found prompt's images, and in {base.value:.0%} of the baseline's."
     )
 
 
 def _image_rows(content: ReportInput) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [
-        {"name": "Baseline", "prompt": content.baseline.prompt, "images": _embed_all(content.baseline)}
-    ]
+    rows: list[dict[str, Any]] = []
     for confirmed in content.confirmed:
+        plain = ", the plain baseline" if confirmed.prompt == content.baseline.prompt else ""
         tie = ", tied with the first" if confirmed.tied and confirmed.rank > 1 else ""
         rows.append(
             {
-                "name": f"No. {confirmed.rank}{tie}",
+                "name": f"No. {confirmed.rank}{plain}{tie}",
                 "prompt": confirmed.prompt,
                 "images": _embed_all(confirmed.measurement),
             }

@@ -308,7 +308,7 @@ def test_an_observer_hears_every_image_and_every_trial(tmp_path: Path, data: Pat
     assert heard.images == result.generated
     assert len(heard.best) == 6
     assert list(heard.best) == sorted(heard.best)
-    assert [c.rank for c in heard.ranking] == [1, 2, 3]
+    assert [c.rank for c in heard.ranking] == [1, 2, 3, 4]  # the baseline among them
     assert heard.result is result
 
 
@@ -386,3 +386,14 @@ def test_a_shipped_category_has_its_sisters_as_other_classes_and_a_file_only_its
         fixed_texts(shipped, shipped=True)
     )
     assert {"polyps", *shipped.distractors} == set(fixed_texts(shipped, shipped=False))
+
+
+def test_the_plain_prompt_heads_the_list_where_none_does_better(tmp_path: Path, data: Path) -> None:
+    result = run(tmp_path, data, **FAST)
+    ranked = {entry.prompt: entry for entry in result.prompts.prompts}
+    plain = ranked[result.prompts.baseline.prompt]
+    assert plain.confirmation["score"].value == 0
+    for entry in ranked.values():
+        value = entry.confirmation["score"].value
+        assert value is not None
+        assert (entry.rank < plain.rank) == (value > 0 and entry is not plain)
