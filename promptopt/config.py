@@ -13,6 +13,7 @@ from pydantic import model_validator as _model_validator
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 _NAMED = ("embedded", "hf:", "open_clip:", "inception", "dinov2", "thumbnail")  # uris that are no path
+_LORA = "+lora:"  # between a generator's uri and an adapter's
 
 
 class StudyError(ValueError):
@@ -117,7 +118,13 @@ class StudyConfig(_Model):
         return self._source
 
     def resolve(self, text: str) -> str:
-        """An absolute path for a path; names such as `embedded` or `hf:...` come back unchanged."""
+        """An absolute path for a path; names such as `embedded` or `hf:...` come back unchanged.
+
+        The paths of LoRA adapters, `MODEL+lora:PATH@SCALE`, are made absolute too.
+        """
+        return _LORA.join(self._resolve(part) for part in text.split(_LORA))
+
+    def _resolve(self, text: str) -> str:
         if text.startswith(_NAMED):
             return text
         return str((self._base / Path(text).expanduser()).resolve())

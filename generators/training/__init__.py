@@ -7,6 +7,8 @@ _NAMES = {
     "RecipeError": "spec",
     "SdTrainingSpec": "spec",
     "load_recipe": "spec",
+    "push_folder": "push",
+    "save_lora": "lora_export",
     "Progress": "loop",
     "TrainingError": "errors",
     "TrainingDataError": "errors",

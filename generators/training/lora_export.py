@@ -13,6 +13,7 @@ import math
 import os
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,6 @@ from generators.training.errors import TrainingError
 
 KOHYA_FILE = "kohya.safetensors"
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_KOHYA_KINDS = {"A.weight": "lora_down.weight", "B.weight": "lora_up.weight"}
 _ADAPTER = "default"
 _KEPT = (
     "r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
@@ -169,20 +169,34 @@ def _write_peft_config(folder: Path, settings: Mapping[str, Any]) -> None:
 def _kohya(
     tensors: Mapping[str, Mapping[str, torch.Tensor]], settings: Mapping[str, Any], parts: Mapping[str, Any]
 ) -> bytes:
-    """kohya's factor is alpha / rank, so that rsLoRA's alpha is stored times the square root of the rank."""
+    """kohya's factor is alpha / rank, so that rsLoRA's alpha is stored times the square root of the rank.
+
+    One alpha a component: where alphas differ, diffusers takes one for all. The rest goes into the matrix.
+    """
     packed: dict[str, torch.Tensor] = {}
     for component, own in tensors.items():
+        layers = {path: parts[component].get_submodule(path) for path in (_path(key) for key in own)}
+        alphas = {
+            path: layer.lora_alpha[_ADAPTER]
+            * (math.sqrt(layer.r[_ADAPTER]) if settings[component]["use_rslora"] else 1.0)
+            for path, layer in layers.items()
+        }
+        common = Counter(alphas.values()).most_common(1)[0][0] or 1.0
         for key, tensor in own.items():
-            path, _, kind = key.rpartition(".lora_")
+            path = _path(key)
             name = kohya_name(path, component=component, unet=parts["unet"])
-            packed[f"{name}.{_KOHYA_KINDS[kind]}"] = tensor
-            layer = parts[component].get_submodule(path)
-            rank = layer.r[_ADAPTER]
-            factor = math.sqrt(rank) if settings[component]["use_rslora"] else 1.0
-            packed[f"{name}.alpha"] = torch.tensor(layer.lora_alpha[_ADAPTER] * factor)
+            if key.endswith(".lora_A.weight"):
+                packed[f"{name}.lora_down.weight"] = tensor
+                packed[f"{name}.alpha"] = torch.tensor(float(common))
+            else:
+                packed[f"{name}.lora_up.weight"] = tensor * (alphas[path] / common)
     if "text_encoder" in tensors:
         packed |= _sign(packed, parts["text_encoder"], unet=parts["unet"])
     return bytes(save(packed, metadata={"format": "pt"}))
+
+
+def _path(key: str) -> str:
+    return key.rpartition(".lora_")[0]
 
 
 def _sign(packed: Mapping[str, torch.Tensor], text_encoder: Any, *, unet: Any) -> dict[str, torch.Tensor]:
@@ -192,13 +206,14 @@ def _sign(packed: Mapping[str, torch.Tensor], text_encoder: Any, *, unet: Any) -
     """
     if any(name.endswith("self_attn_out_proj.lora_up.weight") for name in packed):
         return {}
-    path, layer = next((p, m) for p, m in targets(text_encoder) if p.endswith("self_attn.out_proj"))
+    path, module = next((p, m) for p, m in targets(text_encoder) if p.endswith("self_attn.out_proj"))
     name = kohya_name(path, component="text_encoder", unet=unet)
-    like = next(key for key in packed if key.startswith(name.split("_text_model")[0]) and "lora_down" in key)
-    rank, dtype = len(packed[like]), packed[like].dtype
+    like = next(key for key in packed if key.startswith("lora_te") and key.endswith("lora_down.weight"))
+    rank = len(packed[like])
+    outputs, inputs = module.get_parameter("weight").shape
     return {
-        f"{name}.lora_down.weight": torch.zeros(rank, layer.in_features, dtype=dtype),
-        f"{name}.lora_up.weight": torch.zeros(layer.out_features, rank, dtype=dtype),
+        f"{name}.lora_down.weight": packed[like].new_zeros(rank, inputs),
+        f"{name}.lora_up.weight": packed[like].new_zeros(outputs, rank),
         f"{name}.alpha": packed[like.replace("lora_down.weight", "alpha")].clone(),
     }
 

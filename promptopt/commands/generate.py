@@ -8,9 +8,13 @@ import typer
 if TYPE_CHECKING:
     from generators.store import StoredImage
 
+_URI_HELP = (
+    "embedded, a diffusers folder, or hf:owner/name[@revision]; LoRA adapters behind it: +lora:PATH@SCALE."
+)
+
 
 def generate(
-    uri: Annotated[str, typer.Argument(help="embedded, a diffusers folder, or hf:owner/name[@revision].")],
+    uri: Annotated[str, typer.Argument(help=_URI_HELP)],
     prompt: Annotated[str, typer.Argument(help="The prompt.")],
     out: Annotated[Path, typer.Option(help="Folder for the images, the sheet and the store.")],
     seed: Annotated[

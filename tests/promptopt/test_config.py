@@ -49,6 +49,8 @@ def test_relative_paths_start_at_the_study_file_and_names_stay(
     assert config.resolve(config.generator.uri) == str(tmp_path / "models" / "sd")
     for name in ("embedded", "hf:owner/name", "open_clip:ViT-B-32/laion2b_s34b_b79k"):
         assert config.resolve(name) == name
+    adapters = "embedded+lora:../models/lora@0.5+lora:hf:owner/name@2@1"
+    assert config.resolve(adapters) == f"embedded+lora:{tmp_path}/models/lora@0.5+lora:hf:owner/name@2@1"
 
 
 @pytest.mark.parametrize(
