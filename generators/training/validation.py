@@ -61,7 +61,8 @@ class Validation:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path)
         for tracker in self.accelerator.trackers:
-            tracker.log_images({"validation": np.asarray(sheet)[None]}, step=step)
+            layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images({"validation": np.asarray(sheet)[None]}, step=step, **layout)
         if self.judge is None:
             return
         scores = self.judge(images, prompts)
