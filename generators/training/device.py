@@ -35,6 +35,8 @@ def accelerator(
         raise TrainingError(f"device {device!r} is unknown; take auto, cpu, cuda or cuda:N") from error
     if chosen.type not in ("cpu", "cuda"):
         raise TrainingError(f"device {device!r} is not supported; take auto, cpu, cuda or cuda:N")
+    if precision == "fp16" and chosen.type == "cpu":
+        raise TrainingError("precision fp16 needs a GPU; use float32 or bf16 on the CPU")
     if chosen.type == "cuda":
         if (chosen.index or 0) >= torch.cuda.device_count():
             raise TrainingError(

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -258,8 +258,11 @@ def _parts(
                 rescale_betas_zero_snr=training.zero_terminal_snr,
                 timestep_spacing="trailing" if training.zero_terminal_snr else config["timestep_spacing"],
             )
-        encoder, words = (source.text_encoder, source.tokenizer) if clip is None else read_text_tower(clip)
-        return Parts(words, _fitting(encoder, source.unet), vae, source.unet, scheduler)
+        parts = replace(source, vae=vae, scheduler=scheduler)
+        if clip is not None:
+            encoder, words = read_text_tower(clip)
+            parts = replace(parts, tokenizer=words, text_encoder=_fitting(encoder, source.unet))
+        return parts
     folder = out / "stages" / "tokenizer"
     encoder = None
     if clip is not None:

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 app = group("Train generators, CLIP encoders and judges on a prepared data set.")
 
-Data = Annotated[Path, typer.Option(help="Folder of a prepared data set; its reference pool is trained on.")]
+Data = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of a prepared data set, whose reference pool is trained on; sd takes any imagefolder."
+    ),
+]
 Out = Annotated[
     Path, typer.Option(help="Folder for the result and the checkpoints; an interrupted run goes on.")
 ]
@@ -67,10 +72,10 @@ def sd(
     """
     from generators.training import load_recipe
     from promptopt.commands._progress import TrainingBars
-    from studies.dataset import read_dataset
+    from studies.captioned import read_captioned
 
     spec = load_recipe(recipe or ("tiny-finetune" if init else "tiny"), overrides=tuple(changes or ()))
-    dataset = read_dataset(data)
+    dataset = read_captioned(data)
     # From here on it takes seconds to load the libraries; a fault above shows at once.
     from generators.training import train_sd
 
@@ -113,10 +118,10 @@ def dreambooth_lora(
     """
     from generators.training import load_recipe
     from promptopt.commands._progress import TrainingBars
-    from studies.dataset import read_dataset
+    from studies.captioned import read_captioned
 
     spec = load_recipe(recipe, overrides=tuple(changes or ()))
-    dataset = read_dataset(data)
+    dataset = read_captioned(data)
     from generators.training import train_dreambooth
 
     _no_foreign_bars()
