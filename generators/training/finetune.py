@@ -5,13 +5,14 @@ is done is not done again. The result is ``out/pipeline``, or ``out/lora`` when 
 """
 
 import hashlib
+import inspect
 import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from generators.folder import DEFAULTS_FILE, ModelDefaults, read_defaults
@@ -200,7 +201,7 @@ def train_parts(
             too_long=long,
             vae=read_vae_report(out),
             unet=result,
-            validation=_best(out),
+            validation=_best(out) if spec.validation.keep == "best" else None,
         ),
     )
     if place.is_main_process:
@@ -253,7 +254,9 @@ def _parts(
             )
         scheduler = source.scheduler
         if training.zero_terminal_snr is not None:
-            scheduler = type(scheduler).fromconfiguration(
+            # some samplers (PNDM) would drop the setting in silence
+            kept = "rescale_betas_zero_snr" in inspect.signature(type(scheduler).__init__).parameters
+            scheduler = (type(scheduler) if kept else DPMSolverMultistepScheduler).from_config(
                 config,
                 rescale_betas_zero_snr=training.zero_terminal_snr,
                 timestep_spacing="trailing" if training.zero_terminal_snr else config["timestep_spacing"],

@@ -130,6 +130,28 @@ def test_fine_tuning_starts_from_a_folder_and_reads_its_prediction_type(
         train_sd(wrong, data=data, out=tmp_path / "wrong", init=base)
 
 
+def test_zero_terminal_snr_can_be_turned_on_and_is_handed_on(
+    spec: SdTrainingSpec, data: Dataset, tmp_path: Path
+) -> None:
+    spec = changed(spec, training={"zero_terminal_snr": False, "steps": 1})
+    base = train_sd(spec, data=data, out=tmp_path / "base")
+    tune = changed(spec, vae_training={"steps": 0}, training={"zero_terminal_snr": True})
+    file = "scheduler/scheduler_config.json"
+    assert json.loads((base / file).read_text())["rescale_betas_zero_snr"] is False
+    pndm = json.loads((base / file).read_text()) | {"_class_name": "PNDMScheduler", "skip_prk_steps": True}
+    for name, content in {"same": None, "pndm": pndm}.items():
+        if content is not None:
+            (base / file).write_text(json.dumps(content))
+            index = json.loads((base / "model_index.json").read_text())
+            (base / "model_index.json").write_text(
+                json.dumps(index | {"scheduler": ["diffusers", "PNDMScheduler"]})
+            )
+        tuned = train_sd(tune, data=data, out=tmp_path / name, init=base)
+        config = json.loads((tuned / file).read_text())
+        assert (config["rescale_betas_zero_snr"], config["timestep_spacing"]) == (True, "trailing")
+        StableDiffusionPipeline.from_pretrained(tuned)
+
+
 def test_a_vae_that_is_fine_tuned_keeps_its_scale(
     spec: SdTrainingSpec, data: Dataset, tmp_path: Path
 ) -> None:
