@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -53,7 +54,7 @@ def test_real_patches_from_files_to_a_list_of_prompts(shared_data: Path, tmp_pat
     promptopt("data", "prepare", "medvqa-gi-2024", source, "data", cwd=tmp_path)
     few = ("--set", "steps=4", "--set", "warmup_steps=1", "--set", "batch_size=16")
     promptopt("train", "clip", "--init", "embedded", "--data", "data", "--out", "clip", *few, cwd=tmp_path)
-    few = ("--set", "vae_training.steps=2", "--set", "training.steps=3", "--set", "training.preview_every=0")
+    few = ("--set", "vae_training.steps=2", "--set", "training.steps=3", "--set", "validation.images=4")
     promptopt("train", "sd", "--init", "embedded", "--data", "data", "--out", "sd", *few, cwd=tmp_path)
     changes = {
         **{
@@ -102,3 +103,36 @@ def test_a_killed_study_goes_on_to_the_same_list(tmp_path: Path):
     promptopt("study", "run", "study.yaml", cwd=tmp_path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("store/images/*/*.png")} == before
     assert (tmp_path / "runs" / name / "prompts.json").read_bytes() == killed
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_to_the_same_bits(tmp_path: Path):
+    promptopt("data", "prepare", "phantom", "data", "--images", 60, "--size", 64, cwd=tmp_path)
+    changes = {
+        **{"vae_training.steps": 6, "vae_training.checkpoint_every": 2, "vae_training.batch_size": 4},
+        **{"training.steps": 12, "training.checkpoint_every": 3, "training.batch_size": 4},
+        **{"training.compile": False, "tracker": "none"},
+    }
+    sets = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    command = ("train", "sd", "--recipe", "tiny", "--data", "data", *sets, "--device", "cpu", "--out")
+    promptopt(*command, "whole", cwd=tmp_path)
+    rng = random.Random(0)
+    for stage in ("vae", "unet"):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "promptopt", *map(str, command), "cut"],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 300
+        while not list(tmp_path.glob(f"cut/stages/{stage}/checkpoints/step-*")):
+            assert child.poll() is None, "the training ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(rng.random() / 2)  # anywhere: in a step, or while a checkpoint is written
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    promptopt(*command, "cut", cwd=tmp_path)
+    for file in sorted((tmp_path / "whole" / "pipeline").rglob("*.safetensors")):
+        other = tmp_path / "cut" / file.relative_to(tmp_path / "whole")
+        assert other.read_bytes() == file.read_bytes(), file.name

@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from promptopt.cli import main
+from tests.generators.micro import build_micro_pipeline
 
 runner = CliRunner()
 HEAVY = (
@@ -87,6 +88,7 @@ def test_help_imports_nothing_heavy():
         ["train", "sd"],
         ["train", "clip"],
         ["train", "judge"],
+        ["train", "dreambooth-lora"],
         ["generate"],
         ["classify"],
         ["template", "count"],
@@ -304,6 +306,42 @@ def test_generate_goes_through_the_store(tmp_path):
     assert too_long.exit_code == 2
     assert "limit of 77" in too_long.stderr
     assert not (tmp_path / "never").exists()
+
+
+def test_adapters_are_trained_judged_and_drawn_with(tmp_path):
+    data, base = tmp_path / "data", str(build_micro_pipeline(tmp_path / "base"))
+    assert run("data", "prepare", "phantom", data, "--images", 60, "--size", 32).exit_code == 0
+    changes = [
+        *(
+            "size=32",
+            "tracker=none",
+            "training.steps=2",
+            "training.batch_size=4",
+            "training.precision=float32",
+        ),
+        *("dreambooth.per=category", "dreambooth.class_images=2", "dreambooth.class_steps=1"),
+        *(
+            "validation.every=2",
+            "validation.images=4",
+            "validation.steps=1",
+            "training.gradient_accumulation=1",
+        ),
+    ]
+    sets = [part for change in changes for part in ("--set", change)]
+    command = ("train", "dreambooth-lora", "--init", base, "--data", data, "--store", tmp_path / "store")
+    result = run(*command, "--out", tmp_path / "out", *sets)
+    assert result.exit_code == 0, result.output
+    adapter = tmp_path / "out" / "lora"
+    assert f"{base}+lora:{adapter}" in result.stdout.replace("\n", "")
+    events = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    judged = next(event for event in events if event["event"] == "validation")
+    assert {"mmd", "frechet", "clip_score", "memorisation"} <= judged.keys()
+    drawn = run("generate", f"{base}+lora:{adapter}@0.5", "a polyp", "--out", tmp_path / "g", "--count", 1)
+    assert drawn.exit_code == 0, drawn.output
+    refused = run("train", "dreambooth-lora", "--init", base, "--data", data, "--out", tmp_path / "o",
+                  "--set", "lora=null")  # fmt: skip
+    assert refused.exit_code == 2
+    assert "lora: is missing" in refused.stderr
 
 
 def test_train_judge_from_a_recipe_with_changes(tmp_path):
