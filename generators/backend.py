@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from generators.errors import GeneratorError
 
@@ -69,18 +69,22 @@ def load(
     *,
     device: str = "auto",
     dtype: str = "auto",
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
+    compile: Literal["auto", "on", "off"] = "auto",  # noqa: A002  as torch calls it
     revision: str | None = None,
 ) -> Generator:
-    """Loads a text-to-image model.
+    """Loads a text-to-image model: Stable Diffusion 1.x and 2.x, and SDXL.
 
     Args:
         uri: "embedded" (the small model in the package), a diffusers folder, or "hf:owner/name[@revision]"
             (downloaded once, then read from the cache; HF_HUB_OFFLINE=1 keeps it to the cache).
         device: "auto" (a CUDA device when there is one), "cpu", "cuda" or "cuda:<index>".
         dtype: "auto" (float16 on CUDA, float32 on the CPU), "float32", "float16" or "bfloat16".
-        batch_size: images a forward pass; None for 8 on the CPU, 16 on CUDA. Part of every request's
-            `versions`, because rounding depends on it.
+        batch_size: images a forward pass; None for 8 on the CPU, 16 on CUDA; "auto" tries powers of two until
+            doubling no longer pays or does not fit. Part of every request's `versions`, because rounding
+            depends on it. When memory runs out it is halved (see BatchHalvedError).
+        compile: "on" compiles UNet and VAE decoder with torch.compile (a minute or so on first use, and again
+            for every new size); "auto" does so on CUDA where the compiler works. Part of `versions` too.
         revision: branch, tag or commit of a hub repository.
 
     Raises:
@@ -89,7 +93,9 @@ def load(
     folder = resolve(uri, revision=revision)
     from generators.diffusion import DiffusionGenerator
 
-    return DiffusionGenerator(folder, uri=os.fspath(uri), device=device, dtype=dtype, batch_size=batch_size)
+    return DiffusionGenerator(
+        folder, uri=os.fspath(uri), device=device, dtype=dtype, batch_size=batch_size, compile=compile
+    )
 
 
 def resolve(uri: str | os.PathLike[str], *, revision: str | None = None) -> Path:
@@ -121,12 +127,12 @@ def _from_hub(uri: str, revision: str | None) -> Path:
     wanted = match["revision"] or revision
     if match["revision"] and revision and match["revision"] != revision:
         raise GeneratorError(f"{uri}: the address names another revision than {revision!r}; give it once")
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline
 
     try:
         # Weights in pickle files are neither downloaded nor read, and the safety checker stays away.
         return Path(
-            StableDiffusionPipeline.download(
+            DiffusionPipeline.download(
                 match["repository"],
                 revision=wanted,
                 use_safetensors=True,
