@@ -76,14 +76,16 @@ def place(pipeline: Any, runtime: Runtime) -> None:
         pipeline.vae.to(memory_format=torch.channels_last)
 
 
-def compile_networks(pipeline: Any) -> None:
+def compile_networks(pipeline: Any, *, backend: str = "inductor") -> None:
     """Has the UNet and the VAE's decoder compiled on their first use, in place, once for every shape."""
     import torch._inductor.config as inductor
 
-    # No timing decides between kernels: they could round otherwise in the next process.
-    options = {"deterministic": True} if hasattr(inductor, "deterministic") else {}
+    settings: dict[str, Any] = {"backend": backend}
+    if backend == "inductor" and hasattr(inductor, "deterministic"):
+        # No timing decides between kernels: they could round otherwise in the next process.
+        settings["options"] = {"deterministic": True}
     for network in (pipeline.unet, pipeline.vae.decoder):
-        network.compile(dynamic=False, options=options)
+        network.compile(dynamic=False, **settings)
 
 
 @contextmanager
@@ -97,7 +99,7 @@ def fixed_shapes() -> Iterator[None]:
     with dynamo.config.patch(recompile_limit=_SHAPES, fail_on_recompile_limit_hit=True):
         try:
             yield
-        except dynamo.exc.TorchDynamoException as error:
+        except (dynamo.exc.TorchDynamoException, dynamo.exc.FailOnRecompileLimitHit) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise GeneratorError(
                 f"the model cannot be compiled ({reason}); load it with compile='off'"

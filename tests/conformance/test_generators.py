@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from generators import Generator, GeneratorError, ImageRequest, ImageStore, PromptTooLongError, load
 from generators.backend import EMBEDDED
-from tests.generators.micro import build_micro_pipeline
+from tests.generators.micro import build_micro_pipeline, build_micro_xl_pipeline
 
 # name -> makes a folder for `load`; the one argument is an empty folder to build in
 FACTORIES: dict[str, Callable[[Path], Path]] = {
     "micro": lambda empty: build_micro_pipeline(empty / "sd"),
     "micro-v": lambda empty: build_micro_pipeline(empty / "sd", seed=1, prediction_type="v_prediction"),
+    "micro-xl": lambda empty: build_micro_xl_pipeline(empty / "xl", seed=2),
     "embedded": lambda _: EMBEDDED,
 }
 STEPS = 3
