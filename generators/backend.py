@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from generators.errors import GeneratorError
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from generators.diffusion import DiffusionGenerator
     from generators.request import ImageRequest
 
 EMBEDDED = Path(__file__).parent / "embedded" / "sd"
@@ -77,7 +78,8 @@ def load(
 
     Args:
         uri: "embedded" (the small model in the package), a diffusers folder, or "hf:owner/name[@revision]"
-            (downloaded once, then read from the cache; HF_HUB_OFFLINE=1 keeps it to the cache).
+            (downloaded once, then read from the cache; HF_HUB_OFFLINE=1 keeps it to the cache). The CLIP
+            baseline goes before any of them: "clip-guided:embedded?mode=best&n=4", see `clip_guided`.
         device: "auto" (a CUDA device when there is one), "cpu", "cuda" or "cuda:<index>".
         dtype: "auto" (float16 on CUDA, float32 on the CPU), "float32", "float16" or "bfloat16".
         batch_size: images a forward pass; None for 8 on the CPU, 16 on CUDA; "auto" tries powers of two until
@@ -90,12 +92,31 @@ def load(
     Raises:
         GeneratorError: the model cannot be found or used; the message names the file and the remedy.
     """
+    if os.fspath(uri).startswith("clip-guided:"):
+        from generators.clip_guided import ClipGuidedGenerator, parse_uri
+
+        guidance = parse_uri(os.fspath(uri))
+        base = _load_diffusion(
+            guidance.base,
+            device=device,
+            dtype=dtype,
+            batch_size=batch_size,
+            compile=compile,
+            revision=revision,
+        )
+        return ClipGuidedGenerator(base, guidance, uri=os.fspath(uri))
+    return _load_diffusion(
+        uri, device=device, dtype=dtype, batch_size=batch_size, compile=compile, revision=revision
+    )
+
+
+def _load_diffusion(
+    uri: str | os.PathLike[str], *, revision: str | None, **settings: Any
+) -> DiffusionGenerator:
     folder = resolve(uri, revision=revision)
     from generators.diffusion import DiffusionGenerator
 
-    return DiffusionGenerator(
-        folder, uri=os.fspath(uri), device=device, dtype=dtype, batch_size=batch_size, compile=compile
-    )
+    return DiffusionGenerator(folder, uri=os.fspath(uri), **settings)
 
 
 def resolve(uri: str | os.PathLike[str], *, revision: str | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""Making what a store lacks: written by threads beside the generation, and no image lost to another's fault."""
+"""Making what a store lacks: written by threads beside the generation, no image lost to another's fault."""
 
 from __future__ import annotations
 
