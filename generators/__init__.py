@@ -4,11 +4,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from generators.backend import Generator, load
-    from generators.errors import GeneratorError, PromptTooLongError, StoreError
+    from generators.errors import (
+        BadImage,
+        BadImageError,
+        BatchHalvedError,
+        GeneratorError,
+        PromptTooLongError,
+        StoreError,
+    )
     from generators.request import ImageRequest
     from generators.store import ImageStore, StoredImage
 
 _HOME = {
+    "BadImage": "generators.errors",
+    "BadImageError": "generators.errors",
+    "BatchHalvedError": "generators.errors",
     "Generator": "generators.backend",
     "GeneratorError": "generators.errors",
     "ImageRequest": "generators.request",
@@ -20,6 +30,9 @@ _HOME = {
 }
 
 __all__ = [
+    "BadImage",
+    "BadImageError",
+    "BatchHalvedError",
     "Generator",
     "GeneratorError",
     "ImageRequest",

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from generators.errors import GeneratorError
 from generators.lora import SEPARATOR, find_adapter, split_uri
@@ -14,6 +14,7 @@ from generators.lora import SEPARATOR, find_adapter, split_uri
 if TYPE_CHECKING:
     from PIL import Image
 
+    from generators.diffusion import DiffusionGenerator
     from generators.request import ImageRequest
 
 EMBEDDED = Path(__file__).parent / "embedded" / "sd"
@@ -70,37 +71,56 @@ def load(
     *,
     device: str = "auto",
     dtype: str = "auto",
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
+    compile: Literal["auto", "on", "off"] = "auto",  # noqa: A002  as torch calls it
     revision: str | None = None,
 ) -> Generator:
-    """Loads a text-to-image model.
+    """Loads a text-to-image model: Stable Diffusion 1.x and 2.x, and SDXL.
 
     Args:
         uri: "embedded" (the small model in the package), a diffusers folder, or "hf:owner/name[@revision]"
             (downloaded once, then read from the cache; HF_HUB_OFFLINE=1 keeps it to the cache). LoRA adapters
-            follow as "+lora:PATH@SCALE", any number of them; see `generators.lora`.
+            follow as "+lora:PATH@SCALE", any number of them, see `generators.lora`. The CLIP baseline goes
+            before all: "clip-guided:embedded?mode=best&n=4", see `generators.clip_guided`.
         device: "auto" (a CUDA device when there is one), "cpu", "cuda" or "cuda:<index>".
         dtype: "auto" (float16 on CUDA, float32 on the CPU), "float32", "float16" or "bfloat16".
-        batch_size: images a forward pass; None for 8 on the CPU, 16 on CUDA. Part of every request's
-            `versions`, because rounding depends on it.
+        batch_size: images a forward pass; None for 8 on the CPU, 16 on CUDA; "auto" tries powers of two until
+            doubling no longer pays or does not fit. Part of every request's `versions`, because rounding
+            depends on it. When memory runs out it is halved (see BatchHalvedError).
+        compile: "on" compiles UNet and VAE decoder with torch.compile (a minute or so on first use, and again
+            for every new size); "auto" does so on CUDA where the compiler works. Part of `versions` too.
         revision: branch, tag or commit of a hub repository.
 
     Raises:
         GeneratorError: the model cannot be found or used; the message names the file and the remedy.
     """
+    if os.fspath(uri).startswith("clip-guided:"):
+        from generators.clip_guided import ClipGuidedGenerator, parse_uri
+
+        guidance = parse_uri(os.fspath(uri))
+        base = _load_diffusion(
+            guidance.base,
+            device=device,
+            dtype=dtype,
+            batch_size=batch_size,
+            compile=compile,
+            revision=revision,
+        )
+        return ClipGuidedGenerator(base, guidance, uri=os.fspath(uri))
+    return _load_diffusion(
+        uri, device=device, dtype=dtype, batch_size=batch_size, compile=compile, revision=revision
+    )
+
+
+def _load_diffusion(
+    uri: str | os.PathLike[str], *, revision: str | None, **settings: Any
+) -> DiffusionGenerator:
     base, addresses = split_uri(os.fspath(uri))
     folder = resolve(base, revision=revision)
     adapters = [find_adapter(address) for address in addresses]
     from generators.diffusion import DiffusionGenerator
 
-    return DiffusionGenerator(
-        folder,
-        uri=os.fspath(uri),
-        adapters=adapters,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-    )
+    return DiffusionGenerator(folder, uri=os.fspath(uri), adapters=adapters, **settings)
 
 
 def resolve(uri: str | os.PathLike[str], *, revision: str | None = None) -> Path:
@@ -137,12 +157,12 @@ def _from_hub(uri: str, revision: str | None) -> Path:
     wanted = match["revision"] or revision
     if match["revision"] and revision and match["revision"] != revision:
         raise GeneratorError(f"{uri}: the address names another revision than {revision!r}; give it once")
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline
 
     try:
         # Weights in pickle files are neither downloaded nor read, and the safety checker stays away.
         return Path(
-            StableDiffusionPipeline.download(
+            DiffusionPipeline.download(
                 match["repository"],
                 revision=wanted,
                 use_safetensors=True,

@@ -1,4 +1,4 @@
-"""Stable Diffusion through diffusers, made reproducible under batching.
+"""Stable Diffusion and SDXL through diffusers, made reproducible under batching.
 
 One image depends on its request alone: its noise comes from its own CPU generator in float32, its prompt is
 encoded by itself, and every forward pass has the same number of rows (a short batch is filled up by
@@ -7,36 +7,41 @@ repetition), since rounding depends on the batch size but not on what else is in
 
 from __future__ import annotations
 
-import inspect
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors import SafetensorError
 
 from generators import lora
-from generators.errors import GeneratorError, PromptTooLongError
-from generators.folder import fingerprint, read_defaults
+from generators.batch_trial import find_batch_size, is_out_of_memory, no_room, release_memory
+from generators.conditioning import Conditioning, PromptReader
+from generators.errors import BadImage, BadImageError, BatchHalvedError, GeneratorError, PromptTooLongError
+from generators.folder import SDXL, fingerprint, pipeline_class, read_defaults
+from generators.pipeline import compile_networks, fixed_shapes, load_pipeline, place
+from generators.pixels import to_pictures
 from generators.request import ImageRequest
+from generators.runtime import Runtime, choose_runtime
+from generators.sampling import Steer, decode, denoise
 from generators.schedulers import make_scheduler
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_DEFAULT_STEPS, _DEFAULT_GUIDANCE, _DEFAULT_SCHEDULER = 30, 7.5, "dpmpp_2m"
+_DEFAULT_STEPS, _DEFAULT_SCHEDULER = 30, "dpmpp_2m"
+_DEFAULT_GUIDANCE, _DEFAULT_GUIDANCE_XL = 7.5, 5.0  # those of diffusers
 _CACHED_PROMPTS = 512
+_TRIAL_STEPS = 4
 
 
 class DiffusionGenerator:
-    """A Stable Diffusion folder in diffusers' layout as a Generator. See `generators.load` for the arguments.
+    """A Stable Diffusion or SDXL folder in diffusers' layout as a Generator. See `generators.load`.
 
     Raises:
-        GeneratorError: a file is missing or unfit, or device, dtype or batch size cannot be had.
+        GeneratorError: a file is missing or unfit, or device, dtype, batch size or compiler cannot be had.
     """
 
     def __init__(
@@ -47,42 +52,60 @@ class DiffusionGenerator:
         adapters: Sequence[lora.Adapter] = (),
         device: str = "auto",
         dtype: str = "auto",
-        batch_size: int | None = None,
+        batch_size: int | Literal["auto"] | None = None,
+        compile: Literal["auto", "on", "off"] = "auto",  # noqa: A002  as torch calls it
     ) -> None:
         self.uri = uri if uri is not None else str(folder)
-        self._device = _device(device)
-        self._dtype_name = _dtype_name(dtype, self._device)
-        self.batch_size = _batch_size(batch_size, self._device)
+        self._runtime = choose_runtime(
+            device=device,
+            dtype=dtype,
+            batch_size=1 if batch_size == "auto" else batch_size,
+            compile_=compile,
+        )
         self.fingerprint = lora.fingerprint(fingerprint(folder), adapters)
         defaults = lora.merge_defaults(read_defaults(folder), adapters)
-        self._pipeline = _load_pipeline(
-            folder, adapters, dtype=_DTYPES[self._dtype_name], device=self._device
-        )
-        unet, tokenizer = self._pipeline.unet, self._pipeline.tokenizer
-        self.max_tokens = int(
-            min(tokenizer.model_max_length, self._pipeline.text_encoder.config.max_position_embeddings)
-        )
-        tokenizer.model_max_length = self.max_tokens  # encode_prompt pads up to it
-        size = unet.config.sample_size
+        self._pipeline = load_pipeline(folder)
+        lora.fuse(self._pipeline, adapters)
+        place(self._pipeline, self._runtime)
+        self._reader = PromptReader(self._pipeline, self._runtime.device)
+        self.max_tokens = self._reader.max_tokens
+        size = self._pipeline.unet.config.sample_size
         height, width = (size, size) if isinstance(size, int) else size
         factor = self._pipeline.vae_scale_factor
+        usual = _DEFAULT_GUIDANCE_XL if pipeline_class(folder) == SDXL else _DEFAULT_GUIDANCE
         self._steps = defaults.steps or _DEFAULT_STEPS
-        self._guidance = _DEFAULT_GUIDANCE if defaults.guidance is None else defaults.guidance
+        self._guidance = usual if defaults.guidance is None else defaults.guidance
         self._scheduler = defaults.scheduler or _DEFAULT_SCHEDULER
         self._width = defaults.width or width * factor
         self._height = defaults.height or height * factor
-        self._versions = _versions(self.batch_size)
         # Bound per instance, so that the cache goes when the generator goes.
-        self._embedding = lru_cache(maxsize=_CACHED_PROMPTS)(self._encode)
+        self._read = lru_cache(maxsize=_CACHED_PROMPTS)(self._reader.read)
         self._counted = lru_cache(maxsize=8 * _CACHED_PROMPTS)(self.count_tokens)
         self._fitting_schedulers: set[str] = set()
         try:
             self.request("", 0)
         except GeneratorError as error:
             raise GeneratorError(f"{folder / 'promptopt.json'} does not fit the model: {error}") from error
+        if batch_size == "auto":
+            self._runtime = self._runtime.with_batch_size(find_batch_size(self._images_per_second))
+        if self._runtime.compiled:
+            compile_networks(self._pipeline)
 
     def __repr__(self) -> str:
-        return f"DiffusionGenerator({self.uri!r}, device={str(self._device)!r}, dtype={self._dtype_name!r})"
+        runtime = self._runtime
+        return (
+            f"DiffusionGenerator({self.uri!r}, device={str(runtime.device)!r}, dtype={runtime.dtype_name!r})"
+        )
+
+    @property
+    def runtime(self) -> Runtime:
+        """Device, number format, batch size and whether compiled."""
+        return self._runtime
+
+    @property
+    def batch_size(self) -> int:
+        """Images a forward pass; halved when memory runs out."""
+        return self._runtime.batch_size
 
     def request(
         self,
@@ -112,49 +135,64 @@ class DiffusionGenerator:
             scheduler=self._scheduler if scheduler is None else scheduler,
             width=self._width if width is None else width,
             height=self._height if height is None else height,
-            dtype=self._dtype_name,
-            device=self._device.type,
-            versions=self._versions,
+            dtype=self._runtime.dtype_name,
+            device=self._runtime.device.type,
+            versions=self._runtime.versions,
         )
         self._check(request)
         return request
 
     def count_tokens(self, prompt: str) -> int:
         """Tokens of the prompt by the model's own tokenizer, start and end tokens included."""
-        return len(self._pipeline.tokenizer(prompt, truncation=False, verbose=False).input_ids)
+        return self._reader.count_tokens(prompt)
 
-    def generate(self, requests: Sequence[ImageRequest]) -> Iterator[Image.Image]:
+    def generate(
+        self, requests: Sequence[ImageRequest], *, steer: Steer | None = None
+    ) -> Iterator[Image.Image]:
         """RGB images in the order of the requests; prompts, negative prompts and settings may mix.
 
         Requests with equal settings share batches. All requests are checked before the first image is made.
 
+        Args:
+            requests: made by `request()`.
+            steer: takes over every denoising step (`generators.sampling.Step`); None leaves it to the model.
+
         Raises:
-            GeneratorError: a request was made for another model, dtype, device or library version, or an
-                image came out with values that are not finite.
+            GeneratorError: a request was made for another model, dtype, device or library version, or there
+                is no memory for a single image.
+            BadImageError: an image came out black, of one colour or with values that are not finite. Those
+                before it have been handed out.
+            BatchHalvedError: memory ran out; requests have to be made anew for the smaller batch.
         """
         requests = list(requests)
         for request in dict.fromkeys(requests):
             self._check(request)
-        return self._generate(requests)
+        return self._generate(requests, steer)
 
-    def _generate(self, requests: list[ImageRequest]) -> Iterator[Image.Image]:
+    def _generate(self, requests: list[ImageRequest], steer: Steer | None) -> Iterator[Image.Image]:
         waiting: dict[tuple[Any, ...], list[int]] = {}
         for index in reversed(range(len(requests))):  # reversed, so that pop() takes the earliest
             waiting.setdefault(_settings(requests[index]), []).append(index)
-        ready: dict[int, Image.Image] = {}
+        ready: dict[int, tuple[Image.Image, str | None]] = {}
+        made = 0
         for index, request in enumerate(requests):
             if index not in ready:
                 group = waiting[_settings(request)]
                 batch = [group.pop() for _ in range(min(self.batch_size, len(group)))]
-                ready.update(zip(batch, self._run([requests[i] for i in batch]), strict=True))
-            yield ready.pop(index)
+                ready.update(zip(batch, self._batch([requests[i] for i in batch], steer), strict=True))
+                made += len(batch)
+            image, fault = ready.pop(index)
+            if fault is not None:
+                others = [BadImage(requests[i], said) for i, (_, said) in ready.items() if said is not None]
+                raise BadImageError([BadImage(request, fault), *others], made=made)
+            yield image
 
     def _check(self, request: ImageRequest) -> None:
         expected = {
             "generator": self.fingerprint,
-            "dtype": self._dtype_name,
-            "device": self._device.type,
-            "versions": self._versions,
+            "dtype": self._runtime.dtype_name,
+            "device": self._runtime.device.type,
+            "versions": self._runtime.versions,
         }
         for name, value in expected.items():
             if getattr(request, name) != value:
@@ -182,145 +220,56 @@ class DiffusionGenerator:
             if (count := self._counted(prompt)) > self.max_tokens:
                 raise PromptTooLongError(prompt, count=count, limit=self.max_tokens)
 
-    @torch.inference_mode()
-    def _run(self, requests: list[ImageRequest]) -> list[Image.Image]:
-        """One batch of requests with equal settings; returns as many images as requests."""
-        first, count = requests[0], len(requests)
-        rows = requests + [requests[-1]] * (self.batch_size - count)
-        pipeline, dtype = self._pipeline, _DTYPES[self._dtype_name]
-        unet, vae = pipeline.unet, pipeline.vae
-        guided = first.guidance > 1
-        embeddings = torch.cat([self._embedding(row.prompt) for row in rows])
-        if guided:
-            embeddings = torch.cat([*(self._embedding(row.negative_prompt) for row in rows), embeddings])
-        scheduler = make_scheduler(first.scheduler, pipeline.scheduler)
-        scheduler.set_timesteps(first.steps, device=self._device)
-        noise_sources = [torch.Generator().manual_seed(row.seed) for row in rows]
-        factor = pipeline.vae_scale_factor
-        shape = (1, unet.config.in_channels, first.height // factor, first.width // factor)
-        noise = [torch.randn(shape, generator=source, dtype=torch.float32) for source in noise_sources]
-        latents = torch.cat(noise).to(self._device, dtype) * scheduler.init_noise_sigma
-        takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-        extra = {"generator": noise_sources} if takes_generator else {}
-        for timestep in scheduler.timesteps:
-            inputs = torch.cat([latents, latents]) if guided else latents
-            inputs = scheduler.scale_model_input(inputs, timestep)
-            predicted = unet(inputs, timestep, encoder_hidden_states=embeddings, return_dict=False)[0]
-            if guided:
-                without, towards = predicted.chunk(2)
-                predicted = without + first.guidance * (towards - without)
-            latents = scheduler.step(predicted, timestep, latents, **extra, return_dict=False)[0]
-        decoded = vae.decode(latents.to(dtype) / vae.config.scaling_factor, return_dict=False)[0][:count]
-        finite = torch.isfinite(decoded).flatten(1).all(1).tolist()
-        if not all(finite):
-            request = requests[finite.index(False)]
-            raise GeneratorError(
-                f"{self.uri}: seed {request.seed}, scheduler {request.scheduler!r}, {request.steps} steps "
-                f"and guidance {request.guidance} gave values that are not finite in {self._dtype_name}; "
-                f"try float32 or another scheduler (prompt {request.prompt!r})"
-            )
-        return pipeline.image_processor.postprocess(decoded, output_type="pil")
+    def _batch(
+        self, requests: list[ImageRequest], steer: Steer | None
+    ) -> list[tuple[Image.Image, str | None]]:
+        """`_run`, with the batch size halved when memory runs out."""
+        try:
+            return self._run(requests, steer)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # The exception is gone here, and with it the tensors that its frames held.
+        release_memory()
+        before = self.batch_size
+        if before == 1:
+            raise GeneratorError(f"{self.uri}: {no_room()}")
+        self._runtime = self._runtime.with_batch_size(before // 2)
+        raise BatchHalvedError(before, self.batch_size)
 
-    @torch.inference_mode()
-    def _encode(self, prompt: str) -> torch.Tensor:
-        """(1, max_tokens, width): each prompt by itself, so that no prompt depends on its batch mates."""
-        return self._pipeline.encode_prompt(prompt, self._device, 1, False)[0]
+    @torch.no_grad()
+    def _run(
+        self, requests: list[ImageRequest], steer: Steer | None = None
+    ) -> list[tuple[Image.Image, str | None]]:
+        """One batch of requests with equal settings; as many images as requests, each with its fault."""
+        count, runtime = len(requests), self._runtime
+        rows = requests + [requests[-1]] * (runtime.batch_size - count)
+        texts = [self._read(row.prompt) for row in rows]
+        if rows[0].guidance > 1:
+            texts = [*(self._read(row.negative_prompt, negative=True) for row in rows), *texts]
+        with fixed_shapes() if runtime.compiled else nullcontext():
+            latents = denoise(
+                self._pipeline,
+                rows,
+                Conditioning.joined(texts),
+                device=runtime.device,
+                dtype=runtime.dtype,
+                steer=steer,
+            )
+            decoded = decode(self._pipeline, latents)
+        return to_pictures(decoded[:count])
+
+    def _images_per_second(self, batch_size: int) -> float:
+        """Speed of whole batches of the default size, uncompiled, with guidance on."""
+        self._runtime = self._runtime.with_batch_size(batch_size)
+        steps = min(_TRIAL_STEPS, self._steps)
+        request = self.request("", 0, steps=steps, guidance=max(self._guidance, 2.0))
+        self._run([request] * batch_size)  # warms up; the clock would measure the choice of kernels
+        start = time.perf_counter()
+        self._run([request] * batch_size)
+        return batch_size / (time.perf_counter() - start)
 
 
 def _settings(request: ImageRequest) -> tuple[Any, ...]:
     """What all rows of a batch must share."""
     return request.steps, request.guidance, request.scheduler, request.width, request.height
-
-
-def _load_pipeline(
-    folder: Path, adapters: Sequence[lora.Adapter], *, dtype: torch.dtype, device: torch.device
-) -> Any:
-    from diffusers import StableDiffusionPipeline
-
-    try:
-        with _quiet_loading():
-            pipeline = StableDiffusionPipeline.from_pretrained(
-                folder,
-                use_safetensors=True,
-                local_files_only=True,
-                safety_checker=None,  # it paints false positives black, often so on endoscopy
-                requires_safety_checker=False,
-                feature_extractor=None,
-                image_encoder=None,
-            )
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
-        raise GeneratorError(
-            f"{folder}: diffusers cannot load it ({error}); complete the download, or save the pipeline again"
-        ) from error
-    unet, vae = pipeline.unet, pipeline.vae
-    if unet.config.in_channels != vae.config.latent_channels:
-        raise GeneratorError(
-            f"{folder}: the UNet takes {unet.config.in_channels} channels, "
-            f"the VAE makes {vae.config.latent_channels}; "
-            "inpainting and image-to-image models cannot make images from text alone"
-        )
-    if unet.config.time_cond_proj_dim is not None:
-        raise GeneratorError(
-            f"{folder}: the UNet takes the guidance scale as input (time_cond_proj_dim: a distilled model); "
-            "take the model it was distilled from"
-        )
-    lora.fuse(pipeline, adapters)
-    for module in (unet, vae, pipeline.text_encoder):
-        # Cast here, since diffusers calls the argument torch_dtype or dtype depending on its version, and by
-        # torch's own method, since diffusers' warns about layers kept in float32, of which there are none.
-        torch.nn.Module.to(module, dtype)
-    return pipeline.to(device)
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """Keeps the libraries' bars about loading components off the terminal, and restores their settings."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
-    for log in shown:
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log in shown:
-            log.enable_progress_bar()
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise GeneratorError(f"device {name!r} is unknown; take auto, cpu, cuda or cuda:<index>") from error
-    if device.type not in ("cpu", "cuda"):
-        raise GeneratorError(f"device {name!r} is not supported; take auto, cpu, cuda or cuda:<index>")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise GeneratorError(
-            f"device {name!r}: there are {torch.cuda.device_count()} CUDA devices here; take cpu"
-        )
-    return device
-
-
-def _dtype_name(name: str, device: torch.device) -> str:
-    if name == "auto":
-        return "float16" if device.type == "cuda" else "float32"
-    if name not in _DTYPES:
-        raise GeneratorError(f"dtype {name!r} is unknown; take auto, {', '.join(_DTYPES)}")
-    return name
-
-
-def _batch_size(batch_size: int | None, device: torch.device) -> int:
-    if batch_size is None:
-        return 16 if device.type == "cuda" else 8
-    if batch_size < 1:
-        raise GeneratorError(f"batch_size is {batch_size}; it must be at least 1")
-    return batch_size
-
-
-def _versions(batch_size: int) -> str:
-    """Libraries and the batch size: results of different batch sizes differ by rounding."""
-    names = ("diffusers", "torch", "transformers")
-    return ";".join([*(f"{name}={version(name)}" for name in names), f"batch={batch_size}"])

@@ -15,12 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from generators.errors import GeneratorError
 
 DEFAULTS_FILE = "promptopt.json"
-_PIPELINE = "StableDiffusionPipeline"
+SD, SDXL = "StableDiffusionPipeline", "StableDiffusionXLPipeline"
 _LIBRARIES = ("diffusers", "transformers")  # anything else would be code that the folder brings along
 _WEIGHTS = {
     "unet": "diffusion_pytorch_model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",
     "text_encoder": "model.safetensors",
+    "text_encoder_2": "model.safetensors",
+}
+_COMPONENTS = {
+    SD: ("scheduler", "text_encoder", "tokenizer", "unet", "vae"),
+    SDXL: ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae"),
 }
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json")
 
@@ -63,17 +68,14 @@ def model_files(folder: Path) -> list[Path]:
             f"{index_path} is missing, so this is no diffusers folder; "
             "make one with StableDiffusionPipeline.save_pretrained, or train one"
         )
-    _check_index(index_path)
+    components = _COMPONENTS[_pipeline_class(index_path)]
     files = [index_path, _required(folder / "scheduler" / "scheduler_config.json")]
-    for component, weights in _WEIGHTS.items():
-        files.append(_required(folder / component / "config.json"))
-        files += _weight_files(folder / component, weights)
-    tokenizer = folder / "tokenizer"
-    has_slow = all((tokenizer / name).is_file() for name in ("vocab.json", "merges.txt"))
-    if not has_slow and not (tokenizer / "tokenizer.json").is_file():
-        _required(tokenizer / "tokenizer.json")
-    names = (*_TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-    files += [tokenizer / name for name in names if (tokenizer / name).is_file()]
+    for component in components:
+        if component in _WEIGHTS:
+            files.append(_required(folder / component / "config.json"))
+            files += _weight_files(folder / component, _WEIGHTS[component])
+        elif component.startswith("tokenizer"):
+            files += _tokenizer_files(folder / component)
     return sorted(files)
 
 
@@ -104,21 +106,35 @@ def _digest(path: str, _size: int, _mtime_ns: int, _ctime_ns: int, _inode: int) 
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_index(path: Path) -> None:
+def pipeline_class(folder: Path) -> str:
+    """`SD` or `SDXL`, as model_index.json says. Raises GeneratorError when it is neither."""
+    return _pipeline_class(folder / "model_index.json")
+
+
+def _pipeline_class(path: Path) -> str:
     index = _read_json(path)
     class_name = index.get("_class_name")
-    if class_name != _PIPELINE:
+    if class_name not in _COMPONENTS:
         raise GeneratorError(
-            f"{path}: _class_name is {class_name!r}; only {_PIPELINE} is supported "
-            "(Stable Diffusion 1.x and 2.x and models of that shape)"
+            f"{path}: _class_name is {class_name!r}; only {SD} (Stable Diffusion 1.x, 2.x and models of that "
+            f"shape) and {SDXL} are supported"
         )
-    for component in ("scheduler", "text_encoder", "tokenizer", "unet", "vae"):
+    for component in _COMPONENTS[class_name]:
         entry = index.get(component)
         if not isinstance(entry, list) or len(entry) != 2 or entry[0] not in _LIBRARIES:
             raise GeneratorError(
                 f"{path}: {component} is {entry!r}; it must be [library, class] with the library one of "
                 f"{', '.join(_LIBRARIES)} (code from a model folder is never run)"
             )
+    return str(class_name)
+
+
+def _tokenizer_files(tokenizer: Path) -> list[Path]:
+    has_slow = all((tokenizer / name).is_file() for name in ("vocab.json", "merges.txt"))
+    if not has_slow:
+        _required(tokenizer / "tokenizer.json")
+    names = (*_TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+    return [tokenizer / name for name in names if (tokenizer / name).is_file()]
 
 
 def _weight_files(component: Path, name: str) -> list[Path]:

@@ -14,7 +14,9 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,11 +30,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from generators.backend import Generator
 from generators.errors import GeneratorError, StoreError
+from generators.fetching import make_missing
 from generators.request import ImageRequest
 
 logger = logging.getLogger(__name__)
 
-_PNG_LEVEL = 1  # half the time of the default level 6 for files a tenth larger
+# Run lengths alone: a quarter of the time of the default level 6 for files 2 to 3 % larger (endoscopy, 128 to
+# 300 pixels), and both less time and smaller files than level 1's own strategy.
+_PNG_LEVEL, _PNG_STRATEGY = 1, zlib.Z_RLE
 
 
 @dataclass(frozen=True)
@@ -133,28 +138,35 @@ class ImageStore:
     ) -> list[StoredImage]:
         """One stored image for every request, in their order; what is missing is generated.
 
-        Equal requests are generated once. Every image is written as soon as it exists, so a run that is
-        killed and started again generates only what was still missing.
+        Equal requests are generated once. Images are encoded and written by threads beside the generation of
+        the next ones. Whatever happens, every image that the generator gave is written before this returns or
+        raises; only a process killed outright loses the few that wait (at most 64), and a run that is
+        started again generates only what is still missing.
 
         Args:
             generator: makes the missing images.
             requests: any requests that this generator made.
-            on_image: called once for every entry of `requests` with its image and whether it was generated
-                now (False for stored ones and for repetitions); stored ones come first.
+            on_image: called in this thread, once for every entry of `requests`, with its stored image and
+                whether it was generated now (False for stored ones and for repetitions); stored ones come
+                first, then new ones in the order they were made.
+
+        Returns:
+            the images in the order of `requests`. Where memory ran out on the way, later ones carry a
+            `request` of their own: the one asked for, made anew for the smaller batch.
 
         Raises:
             StoreError: the store cannot be read or written.
             GeneratorError: the generator refuses a request, or gives another number of images than asked for.
+            BadImageError: some images came out black or not finite. The others have all been stored, unless
+                bad ones were in the majority.
         """
-        repeats: dict[ImageRequest, int] = {}
-        for request in requests:
-            repeats[request] = repeats.get(request, 0) + 1
+        repeats = Counter(requests)
         stored: dict[ImageRequest, StoredImage] = {}
 
-        def arrived(image: StoredImage, *, new: bool) -> None:
-            stored[image.request] = image
+        def arrived(asked: ImageRequest, image: StoredImage, new: bool) -> None:
+            stored[asked] = image
             if on_image is not None:
-                for copy in range(repeats[image.request]):
+                for copy in range(repeats[asked]):
                     on_image(image, new and copy == 0)
 
         missing: list[ImageRequest] = []
@@ -163,26 +175,10 @@ class ImageStore:
             if found is None:
                 missing.append(request)
             else:
-                arrived(found, new=False)
+                arrived(request, found, False)
         if missing:
-            # Equal settings side by side: a finished image never waits in memory for one of another batch.
-            missing.sort(key=lambda r: (r.width, r.height, r.steps, r.guidance, r.scheduler))
-            for request, image in _pairs(missing, generator.generate(missing)):
-                arrived(self.put(request, image), new=True)
+            make_missing(generator, missing, get=self.get, put=self.put, arrived=arrived)
         return [stored[request] for request in requests]
-
-
-def _pairs(
-    requests: list[ImageRequest], images: Iterable[Image.Image]
-) -> Iterable[tuple[ImageRequest, Image.Image]]:
-    made = 0
-    for image in images:
-        if made == len(requests):
-            raise GeneratorError(f"the generator gave more images than the {len(requests)} it was asked for")
-        yield requests[made], image
-        made += 1
-    if made < len(requests):
-        raise GeneratorError(f"the generator gave {made} images, it was asked for {len(requests)}")
 
 
 def _png(request: ImageRequest, image: Image.Image) -> bytes:
@@ -192,7 +188,9 @@ def _png(request: ImageRequest, image: Image.Image) -> bytes:
     text.add_text("Software", _software())
     text.add_text("request", request.to_json())
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, format="PNG", pnginfo=text, compress_level=_PNG_LEVEL)
+    image.convert("RGB").save(
+        buffer, format="PNG", pnginfo=text, compress_level=_PNG_LEVEL, compress_type=_PNG_STRATEGY
+    )
     return buffer.getvalue()
 
 

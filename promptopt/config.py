@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, T
 from pydantic import model_validator as _model_validator
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-_NAMED = ("embedded", "hf:", "open_clip:", "inception", "dinov2", "thumbnail")  # uris that are no path
+_NAMED = ("embedded", "hf:", "open_clip:", "clip-guided:", "inception", "dinov2", "thumbnail")  # no paths
 _LORA = "+lora:"  # between a generator's uri and an adapter's
 
 

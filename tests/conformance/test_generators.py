@@ -13,28 +13,46 @@ from safetensors.torch import load_file, save_file
 
 from generators import Generator, GeneratorError, ImageRequest, ImageStore, PromptTooLongError, load
 from generators.backend import EMBEDDED
-from tests.generators.micro import build_micro_pipeline
+from tests.generators.micro import build_micro_pipeline, build_micro_xl_pipeline
 
-# name -> makes a folder for `load`; the one argument is an empty folder to build in
-FACTORIES: dict[str, Callable[[Path], Path]] = {
-    "micro": lambda empty: build_micro_pipeline(empty / "sd"),
-    "micro-v": lambda empty: build_micro_pipeline(empty / "sd", seed=1, prediction_type="v_prediction"),
-    "embedded": lambda _: EMBEDDED,
+# name -> makes a folder (the one argument is an empty one to build in), and the URI of what stands on it
+FACTORIES: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "micro": (lambda empty: build_micro_pipeline(empty / "sd"), "{folder}"),
+    "micro-v": (
+        lambda empty: build_micro_pipeline(empty / "sd", seed=1, prediction_type="v_prediction"),
+        "{folder}",
+    ),
+    "micro-xl": (lambda empty: build_micro_xl_pipeline(empty / "xl", seed=2), "{folder}"),
+    "embedded": (lambda _: EMBEDDED, "{folder}"),
+    "clip-best": (lambda empty: build_micro_pipeline(empty / "sd"), "clip-guided:{folder}?n=2"),
+    "clip-gradient": (lambda empty: build_micro_pipeline(empty / "sd"), "clip-guided:{folder}?mode=gradient"),
 }
 STEPS = 3
 
 
 @pytest.fixture(scope="module", params=FACTORIES)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = FACTORIES[request.param](tmp_path_factory.mktemp(request.param))
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    build, uri = FACTORIES[request.param]
+    made = build(tmp_path_factory.mktemp(request.param))
     if not (made / "model_index.json").is_file():
         pytest.skip(f"{request.param} is not built yet")
-    return made
+    return made, uri
 
 
 @pytest.fixture(scope="module")
-def generator(folder: Path) -> Generator:
-    return load(folder, device="cpu", batch_size=4)
+def folder(place: tuple[Path, str]) -> Path:
+    return place[0]
+
+
+@pytest.fixture(scope="module")
+def uri(place: tuple[Path, str]) -> str:
+    """Address of the generator, with {folder} for the model's folder."""
+    return place[1]
+
+
+@pytest.fixture(scope="module")
+def generator(folder: Path, uri: str) -> Generator:
+    return load(uri.format(folder=folder), device="cpu", batch_size=4)
 
 
 def _request(
@@ -63,8 +81,10 @@ def test_same_request_gives_the_same_pixels(generator: Generator) -> None:
     assert _one(generator, request) == _one(generator, request)
 
 
-def test_same_request_gives_the_same_pixels_after_loading_again(generator: Generator, folder: Path) -> None:
-    again = load(folder, device="cpu", batch_size=4)
+def test_same_request_gives_the_same_pixels_after_loading_again(
+    generator: Generator, folder: Path, uri: str
+) -> None:
+    again = load(uri.format(folder=folder), device="cpu", batch_size=4)
     request = _request(generator)
     assert _request(again) == request
     assert _one(again, request) == _one(generator, request)
@@ -185,15 +205,17 @@ def test_odd_size_and_unknown_scheduler_are_refused(generator: Generator) -> Non
         generator.request("a", 1, scheduler="nosuch")
 
 
-def test_fingerprint_follows_the_weights(generator: Generator, folder: Path, tmp_path: Path) -> None:
+def test_fingerprint_follows_the_weights(
+    generator: Generator, folder: Path, uri: str, tmp_path: Path
+) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    assert load(copy, device="cpu").fingerprint == generator.fingerprint
+    assert load(uri.format(folder=copy), device="cpu").fingerprint == generator.fingerprint
     path = copy / "unet" / "diffusion_pytorch_model.safetensors"
     weights = load_file(path)
     weights["conv_in.bias"][0] += 1
     save_file(weights, path, metadata={"format": "pt"})
-    changed = load(copy, device="cpu", batch_size=4)
+    changed = load(uri.format(folder=copy), device="cpu", batch_size=4)
     assert changed.fingerprint != generator.fingerprint
     with pytest.raises(GeneratorError, match="request was made for generator"):
         changed.generate([_request(generator)])

@@ -98,7 +98,7 @@ def test_prompts_are_encoded_once(micro_folder: Path, monkeypatch: pytest.Monkey
 def test_images_come_batch_by_batch(micro: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[int] = []
     run = micro._run
-    monkeypatch.setattr(micro, "_run", lambda requests: batches.append(len(requests)) or run(requests))
+    monkeypatch.setattr(micro, "_run", lambda requests, _: batches.append(len(requests)) or run(requests))
     images = micro.generate([micro.request("a", seed, steps=1) for seed in range(6)])
     assert batches == []
     next(images)
