@@ -182,6 +182,12 @@ def test_diffusers_own_files_are_read(micro_folder: Path, tmp_path: Path) -> Non
         assert difference(images(f"{micro_folder}+lora:{tmp_path / name}"), expected) < FUSED, name
 
 
+def test_a_component_saved_by_itself_keeps_its_alpha(micro_folder: Path, tmp_path: Path) -> None:
+    trained = adapted_pipeline(micro_folder, text=False)
+    trained.unet.save_lora_adapter(tmp_path / "unet")  # its header has no component's name
+    assert difference(images(f"{micro_folder}+lora:{tmp_path / 'unet'}"), draw(trained)) < FUSED
+
+
 def test_kohya_files_with_dora_scale_are_read(micro_folder: Path, tmp_path: Path) -> None:
     """As LyCORIS writes DoRA: a length for each output, in a column."""
     trained = adapted_pipeline(micro_folder, text=False, use_dora=True, target_modules=["to_q", "conv1"])
@@ -286,11 +292,15 @@ def test_a_model_must_stand_before_the_adapters(micro_folder: Path) -> None:
         resolve("embedded+lora:x")
 
 
-def _write_header(folder: Path, **changes: Any) -> None:
+def _rewrite_header(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     path = folder / "pytorch_lora_weights.safetensors"
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["lora_adapter_metadata"])
-    save_file(load_file(path), path, metadata={"lora_adapter_metadata": json.dumps({**header, **changes})})
+    save_file(load_file(path), path, metadata={"lora_adapter_metadata": json.dumps(change(header))})
+
+
+def _write_header(folder: Path, **changes: Any) -> None:
+    _rewrite_header(folder, lambda header: {**header, **changes})
 
 
 def _change(folder: Path, change: Callable[[dict[str, torch.Tensor]], object], name: str = "") -> None:
@@ -366,6 +376,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "infinite-at-scale": (
         lambda f: _change(f, lambda t: t[_first(t, "lora_B")].fill_(3e38)),
         "values that are not finite; take a smaller scale",
+    ),
+    "no-settings": (
+        lambda f: _rewrite_header(f, lambda h: {k: v for k, v in h.items() if k.startswith("unet.")}),
+        "no settings for the text_encoder, so its alpha is lost",
     ),
     "rank": (lambda f: _write_header(f, **{"unet.r": 8}), "is of rank 4, its configuration says 8"),
     "dora-lost": (lambda f: _write_header(f, **{"unet.use_dora": True}), "use_dora is True, but .* has no"),
