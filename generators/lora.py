@@ -133,9 +133,9 @@ def fuse(pipeline: Any, adapters: Sequence[Adapter]) -> None:
     """Adds the adapters to a pipeline's weights, in float32 and in memory; the changed weights stay float32.
 
     The sum is that of peft and of diffusers' `fuse_lora`: W + scale * alpha / rank * up @ down, with DoRA
-    each row at its trained length, one adapter after the other. A scale of 0 leaves the adapter out, the trained
-    lengths too. Fused and unfused weights round differently: in float32 images differ in the seventh digit,
-    in half precision by what that precision costs any image (scripts/bench/lora_fusing.py).
+    each row at its trained length, one adapter after the other. A scale of 0 leaves the adapter out, the
+    trained lengths too. Fused and unfused weights round differently: in float32 images differ in the seventh
+    digit, in half precision by what that precision costs any image (scripts/bench/lora_fusing.py).
 
     Raises GeneratorError when a file cannot be read, or when any layer of any adapter does not fit.
     """
