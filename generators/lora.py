@@ -132,9 +132,10 @@ def merge_defaults(base: ModelDefaults, adapters: Sequence[Adapter]) -> ModelDef
 def fuse(pipeline: Any, adapters: Sequence[Adapter]) -> None:
     """Adds the adapters to a pipeline's weights, in float32 and in memory; the changed weights stay float32.
 
-    The sum is peft's own: W + scale * alpha / rank * up @ down, with DoRA each row at its trained length, one
-    adapter after the other. A fused layer rounds once where peft's unfused one rounds thrice, so that images
-    in float32 differ in the sixth digit. A scale of 0 leaves the adapter out, the trained lengths too.
+    The sum is that of peft and of diffusers' `fuse_lora`: W + scale * alpha / rank * up @ down, with DoRA
+    each row at its trained length, one adapter after the other. A scale of 0 leaves the adapter out, the
+    trained lengths too. Fused and unfused weights round differently: in float32 images differ in the seventh
+    digit, in half precision by what that precision costs any image (scripts/bench/lora_fusing.py).
 
     Raises GeneratorError when a file cannot be read, or when any layer of any adapter does not fit.
     """

@@ -188,6 +188,10 @@ def _layers(
     layers = {}
     for (component, name), parts in grouped.items():
         chosen = settings.get(component, settings.get(""))
+        if settings and chosen is None:
+            raise GeneratorError(
+                f"{path}: its header has no settings for the {component}, so its alpha is lost; save it again"
+            )
         weight = components[component].get_submodule(name).weight
         layers[component, name] = _layer(parts, weight, name=name, settings=chosen, path=path)
     return layers
@@ -203,9 +207,10 @@ def _layer(
 ) -> LoraLayer:
     if missing := [part for part in ("down", "up") if part not in parts]:
         raise GeneratorError(f"{path}: {name} has no {missing[0]} matrix; fetch or save the adapter again")
+    parts = {part: tensor.float() for part, tensor in parts.items()}
     if not all(torch.isfinite(tensor).all() for tensor in parts.values()):
         raise GeneratorError(f"{path}: {name} has values that are not finite; its training failed")
-    down, up = parts["down"].float(), parts["up"].float()
+    down, up = parts["down"], parts["up"]
     if math.prod(weight.shape[2:]) == 1:  # linear layers and 1x1 convolutions are saved either way
         down, up = (t.flatten(1) if t.shape[2:] == (1, 1) else t for t in (down, up))
     outputs, inputs = weight.shape[0], math.prod(weight.shape[1:])
@@ -241,7 +246,7 @@ def _magnitude(parts: Mapping[str, torch.Tensor], outputs: int, where: str) -> t
             f"{where} has DoRA lengths of shape {tuple(found.shape)}, not one for each of its {outputs} "
             "outputs; only that kind is read"
         )
-    return found.float().flatten()
+    return found.flatten()
 
 
 def _alpha(alpha: torch.Tensor | None, rank: int, path: Path) -> float:
@@ -276,10 +281,12 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def _header_settings(header: Mapping[str, str], path: Path) -> dict[str, _Settings]:
-    """Per component; without diffusers' header alpha is the rank, or what `.alpha` says."""
+    """By component, or "" for all; without diffusers' header alpha is the rank, or what `.alpha` says."""
     if METADATA_KEY not in header:
         return {}
     values = _json_object(header[METADATA_KEY], f"{path}: {METADATA_KEY} in its header")
+    if "r" in values:  # a file of one component alone, by its save_lora_adapter
+        return {"": _settings(values, str(path))}
     grouped: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
         component, _, name = key.partition(".")

@@ -55,7 +55,7 @@ def save_lora(
 ) -> Path:
     """Write the adapter "default" of a UNet, and of a text encoder, in every layout; returns the folder.
 
-    What stood in the folder before is replaced at the end, in one rename; on any error it is still there.
+    What stood in the folder before is replaced at the end, by renaming; after any error it is still there.
 
     Args:
         unet: a diffusers UNet that got its adapter by `add_adapter(LoraConfig(...))`.
@@ -151,7 +151,8 @@ def _diffusers(tensors: Mapping[str, Mapping[str, torch.Tensor]], settings: Mapp
             packed[f"{name}.{tower}{key}{end}"] = tensor
     header = {f"{name}.{key}": value for name, own in settings.items() for key, value in own.items()}
     text = json.dumps(header, indent=2, sort_keys=True)
-    return bytes(save(packed, metadata={"format": "pt", METADATA_KEY: text}))
+    # One entry alone: safetensors writes several in any order, and equal adapters should be equal files.
+    return bytes(save(packed, metadata={METADATA_KEY: text}))
 
 
 def _write_peft_config(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import typer
 PACKAGES = (
     "torch",
     "diffusers",
+    "peft",
     "transformers",
     "open_clip_torch",
     "optuna",

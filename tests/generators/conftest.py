@@ -25,3 +25,16 @@ def micro(micro_folder: Path) -> DiffusionGenerator:
     from generators.diffusion import DiffusionGenerator
 
     return DiffusionGenerator(micro_folder, device="cpu", batch_size=4)
+
+
+@pytest.fixture(scope="session")
+def loras(micro_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Adapters of the tiny pipeline in every layout: "a" and "b" are plain, "dora" is DoRA."""
+    from generators.training.lora_export import save_lora
+    from tests.generators.loras import adapted_pipeline
+
+    root = tmp_path_factory.mktemp("loras")
+    for name, settings in {"a": {"seed": 1}, "b": {"seed": 2, "r": 3}, "dora": {"use_dora": True}}.items():
+        trained = adapted_pipeline(micro_folder, **settings)  # type: ignore[arg-type]
+        save_lora(root / name, unet=trained.unet, text_encoder=trained.text_encoder, card="# A card")
+    return {path.name: path for path in root.iterdir()}

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,20 +21,9 @@ from generators.kohya import kohya_name
 from generators.lora import LoraAddress, join_uri, split_uri
 from generators.training.lora_export import save_lora
 from tests.generators.loras import adapted_pipeline, difference, draw, plain_pipeline
-from tests.generators.micro import build_micro_pipeline
 
 FUSED = 2e-5
 """Fused weights are rounded once more than an unfused layer's sum, so images differ in the sixth digit."""
-
-
-@pytest.fixture(scope="module")
-def folders(micro_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Adapters of the tiny pipeline: "a" and "b" are plain, "dora" is DoRA."""
-    root = tmp_path_factory.mktemp("loras")
-    for name, settings in {"a": {"seed": 1}, "b": {"seed": 2, "r": 3}, "dora": {"use_dora": True}}.items():
-        trained = adapted_pipeline(micro_folder, **settings)  # type: ignore[arg-type]
-        save_lora(root / name, unet=trained.unet, text_encoder=trained.text_encoder, card="# A card")
-    return {path.name: path for path in root.iterdir()}
 
 
 def images(uri: str) -> np.ndarray:
@@ -62,24 +47,24 @@ def diffusers_images(base: Path, *adapters: tuple[Path, float]) -> np.ndarray:
     "stack", [[("a", 0.7)], [("a", 0.5), ("b", -1.25)], [("dora", 0.6)], [("dora", 1.0), ("a", 0.5)]]
 )
 def test_scales_are_those_of_diffusers(
-    micro_folder: Path, folders: dict[str, Path], stack: list[tuple[str, float]]
+    micro_folder: Path, loras: dict[str, Path], stack: list[tuple[str, float]]
 ) -> None:
-    uri = str(micro_folder) + "".join(f"+lora:{folders[name]}@{scale}" for name, scale in stack)
-    expected = diffusers_images(micro_folder, *((folders[name], scale) for name, scale in stack))
+    uri = str(micro_folder) + "".join(f"+lora:{loras[name]}@{scale}" for name, scale in stack)
+    expected = diffusers_images(micro_folder, *((loras[name], scale) for name, scale in stack))
     assert difference(expected, diffusers_images(micro_folder)) > 0.02
     assert difference(images(uri), expected) < FUSED
 
 
 @pytest.mark.parametrize("name", ["a", "dora"])
 def test_weights_are_those_that_diffusers_fuses(
-    micro_folder: Path, folders: dict[str, Path], name: str
+    micro_folder: Path, loras: dict[str, Path], name: str
 ) -> None:
     fused = plain_pipeline(micro_folder)
-    fused.load_lora_weights(folders[name])
+    fused.load_lora_weights(loras[name])
     fused.set_adapters(fused.get_active_adapters(), [0.7])
     fused.fuse_lora()
     fused.unload_lora_weights()
-    ours = load(f"{micro_folder}+lora:{folders[name]}@0.7", device="cpu")._pipeline  # type: ignore[attr-defined]
+    ours = load(f"{micro_folder}+lora:{loras[name]}@0.7", device="cpu")._pipeline  # type: ignore[attr-defined]
     for part in ("unet", "text_encoder"):
         theirs = getattr(fused, part).state_dict()
         for key, tensor in getattr(ours, part).state_dict().items():
@@ -87,19 +72,17 @@ def test_weights_are_those_that_diffusers_fuses(
 
 
 @pytest.mark.parametrize("name", ["a", "dora"])
-def test_a_scale_of_nothing_is_the_base_model(
-    micro_folder: Path, folders: dict[str, Path], name: str
-) -> None:
+def test_a_scale_of_nothing_is_the_base_model(micro_folder: Path, loras: dict[str, Path], name: str) -> None:
     plain, without = (
         load(micro_folder, device="cpu"),
-        load(f"{micro_folder}+lora:{folders[name]}@0", device="cpu"),
+        load(f"{micro_folder}+lora:{loras[name]}@0", device="cpu"),
     )
     one, other = (next(iter(g.generate([g.request("a polyp", 1, steps=2)]))) for g in (plain, without))
     assert one.tobytes() == other.tobytes()
 
 
-def test_the_key_holds_files_scales_and_their_order(micro_folder: Path, folders: dict[str, Path]) -> None:
-    a, b = folders["a"], folders["b"]
+def test_the_key_holds_files_scales_and_their_order(micro_folder: Path, loras: dict[str, Path]) -> None:
+    a, b = loras["a"], loras["b"]
     tails = ["", f"+lora:{a}", f"+lora:{a}@0.5", f"+lora:{b}", f"+lora:{a}+lora:{b}", f"+lora:{b}+lora:{a}"]
     generators = [load(f"{micro_folder}{tail}", device="cpu") for tail in tails]
     assert len({g.request("a", 1).key for g in generators}) == len(tails)
@@ -109,11 +92,11 @@ def test_the_key_holds_files_scales_and_their_order(micro_folder: Path, folders:
 
 
 def test_a_copy_of_an_adapter_has_the_same_key(
-    micro_folder: Path, folders: dict[str, Path], tmp_path: Path
+    micro_folder: Path, loras: dict[str, Path], tmp_path: Path
 ) -> None:
-    shutil.copytree(folders["a"], tmp_path / "elsewhere")
+    shutil.copytree(loras["a"], tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "README.md").write_text("another card")
-    one = load(f"{micro_folder}+lora:{folders['a']}@1", device="cpu")
+    one = load(f"{micro_folder}+lora:{loras['a']}@1", device="cpu")
     other = load(f"{micro_folder}+lora:{tmp_path / 'elsewhere'}", device="cpu")
     assert one.fingerprint == other.fingerprint
     weights = tmp_path / "elsewhere" / "pytorch_lora_weights.safetensors"
@@ -126,9 +109,9 @@ def test_a_copy_of_an_adapter_has_the_same_key(
     assert load(f"{micro_folder}+lora:{tmp_path / 'elsewhere'}", device="cpu").fingerprint != one.fingerprint
 
 
-def test_the_base_model_on_disk_stays_as_it_is(micro_folder: Path, folders: dict[str, Path]) -> None:
+def test_the_base_model_on_disk_stays_as_it_is(micro_folder: Path, loras: dict[str, Path]) -> None:
     before = {path: path.read_bytes() for path in micro_folder.rglob("*.safetensors")}
-    load(f"{micro_folder}+lora:{folders['a']}", device="cpu")
+    load(f"{micro_folder}+lora:{loras['a']}", device="cpu")
     assert {path: path.read_bytes() for path in micro_folder.rglob("*.safetensors")} == before
 
 
@@ -182,6 +165,12 @@ def test_diffusers_own_files_are_read(micro_folder: Path, tmp_path: Path) -> Non
         assert difference(images(f"{micro_folder}+lora:{tmp_path / name}"), expected) < FUSED, name
 
 
+def test_a_component_saved_by_itself_keeps_its_alpha(micro_folder: Path, tmp_path: Path) -> None:
+    trained = adapted_pipeline(micro_folder, text=False)
+    trained.unet.save_lora_adapter(tmp_path / "unet")  # its header has no component's name
+    assert difference(images(f"{micro_folder}+lora:{tmp_path / 'unet'}"), draw(trained)) < FUSED
+
+
 def test_kohya_files_with_dora_scale_are_read(micro_folder: Path, tmp_path: Path) -> None:
     """As LyCORIS writes DoRA: a length for each output, in a column."""
     trained = adapted_pipeline(micro_folder, text=False, use_dora=True, target_modules=["to_q", "conv1"])
@@ -206,21 +195,21 @@ def test_kohya_files_with_dora_scale_are_read(micro_folder: Path, tmp_path: Path
 
 
 def test_hub_adapters_are_read_from_the_cache_offline(
-    micro_folder: Path, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    micro_folder: Path, loras: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     home = tmp_path / "hub" / "models--owner--name"
-    shutil.copytree(folders["a"], home / "snapshots" / commit)
+    shutil.copytree(loras["a"], home / "snapshots" / commit)
     (home / "refs").mkdir()
     for name in ("main", "2"):
         (home / "refs" / name).write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    local = load(f"{micro_folder}+lora:{folders['a']}@0.5", device="cpu").fingerprint
+    local = load(f"{micro_folder}+lora:{loras['a']}@0.5", device="cpu").fingerprint
     for address in ("hf:owner/name@0.5", "hf:owner/name@main@0.5", "hf:owner/name@2@0.5"):
         assert load(f"{micro_folder}+lora:{address}", device="cpu").fingerprint == local, address
     file = load(f"{micro_folder}+lora:hf:owner/name/kohya.safetensors@{commit}@0.5", device="cpu")
-    kohya = f"{micro_folder}+lora:{folders['a'] / 'kohya.safetensors'}@0.5"
+    kohya = f"{micro_folder}+lora:{loras['a'] / 'kohya.safetensors'}@0.5"
     assert file.fingerprint == load(kohya, device="cpu").fingerprint
     with pytest.raises(GeneratorError, match=r"hf:owner/other: is not in the cache.*local path"):
         load(f"{micro_folder}+lora:hf:owner/other", device="cpu")
@@ -284,135 +273,3 @@ def test_a_model_must_stand_before_the_adapters(micro_folder: Path) -> None:
         load("+lora:x")
     with pytest.raises(GeneratorError, match=r"embedded\+lora:x: a model with LoRA is no folder"):
         resolve("embedded+lora:x")
-
-
-def _write_header(folder: Path, **changes: Any) -> None:
-    path = folder / "pytorch_lora_weights.safetensors"
-    with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["lora_adapter_metadata"])
-    save_file(load_file(path), path, metadata={"lora_adapter_metadata": json.dumps({**header, **changes})})
-
-
-def _change(folder: Path, change: Callable[[dict[str, torch.Tensor]], object], name: str = "") -> None:
-    path = folder / (name or "pytorch_lora_weights.safetensors")
-    with safe_open(path, framework="pt") as file:
-        header = file.metadata()
-    tensors = load_file(path)
-    change(tensors)
-    save_file(tensors, path, metadata=header)
-
-
-def _only(folder: Path, *names: str) -> None:
-    for path in folder.iterdir():
-        if path.name not in names:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _first(tensors: dict[str, torch.Tensor], part: str) -> str:
-    return next(key for key in sorted(tensors) if part in key)
-
-
-def _pickle_only(folder: Path) -> None:
-    _only(folder)
-    torch.save({}, folder / "pytorch_lora_weights.bin")
-
-
-def _peft_pickle(folder: Path) -> None:
-    _only(folder, "unet")
-    (folder / "unet" / "adapter_model.safetensors").rename(folder / "unet" / "adapter_model.bin")
-
-
-def _peft_config(folder: Path, **changes: Any) -> None:
-    _only(folder, "unet")
-    path = folder / "unet" / "adapter_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def _fake(folder: Path) -> None:
-    torch.save({}, folder / "pytorch_lora_weights.safetensors")
-
-
-DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "pickle": (_pickle_only, r"pytorch_lora_weights\.bin is a pickle.*safetensors"),
-    "peft-pickle": (_peft_pickle, r"adapter_model\.safetensors is missing.*adapter_model\.bin.*never read"),
-    "renamed-pickle": (_fake, r"pytorch_lora_weights\.safetensors: cannot be read as safetensors"),
-    "empty": (lambda f: _change(f, dict.clear), "holds no tensors"),
-    "several": (
-        lambda f: (_only(f, "kohya.safetensors"), shutil.copy(f / "kohya.safetensors", f / "x.safetensors")),
-        r"several files \(kohya\.safetensors, x\.safetensors\)",
-    ),
-    "full-model": (
-        lambda f: _change(f, lambda t: t.update({"unet.conv_in.weight": torch.zeros(2)})),
-        r"1 of \d+ tensors belong to no known layout, such as 'unet.conv_in.weight'",
-    ),
-    "loha": (
-        lambda f: _change(f, lambda t: t.update({"lora_unet_x.hada_w1_a": torch.zeros(2)})),
-        "no known layout.*LoHa",
-    ),
-    "other-keys": (
-        lambda f: _change(
-            f, lambda t: t.update({"unet.down_blocks.9.to_q.lora_A.weight": torch.zeros(2, 2)})
-        ),
-        r"no place in this model, such as 'unet\.down_blocks\.9.*another architecture.*its own base",
-    ),
-    "no-up": (
-        lambda f: _change(f, lambda t: t.pop(_first(t, "lora_B"))),
-        r"has no up matrix; fetch or save",
-    ),
-    "nan": (
-        lambda f: _change(f, lambda t: t[_first(t, "lora_B")].fill_(math.nan)),
-        "not finite; its training failed",
-    ),
-    "infinite-at-scale": (
-        lambda f: _change(f, lambda t: t[_first(t, "lora_B")].fill_(3e38)),
-        "values that are not finite; take a smaller scale",
-    ),
-    "rank": (lambda f: _write_header(f, **{"unet.r": 8}), "is of rank 4, its configuration says 8"),
-    "dora-lost": (lambda f: _write_header(f, **{"unet.use_dora": True}), "use_dora is True, but .* has no"),
-    "regex": (
-        lambda f: _write_header(f, **{"unet.alpha_pattern": {"(a+)+": 3}}),
-        r"pattern '\(a\+\)\+' is no module's name",
-    ),
-    "bad-alpha": (lambda f: _write_header(f, **{"unet.lora_alpha": "much"}), "unet: lora_alpha"),
-    "method": (lambda f: _peft_config(f, peft_type="LOHA"), "peft_type is 'LOHA'; only LORA"),
-    "pissa": (lambda f: _peft_config(f, init_lora_weights="pissa"), "init_lora_weights is 'pissa'"),
-    "bias": (lambda f: _peft_config(f, bias="all"), "bias is 'all'"),
-    "unknown-setting": (lambda f: _peft_config(f, use_bdlora={"nblocks": 2}), "use_bdlora is"),
-    "config-json": (
-        lambda f: (_only(f, "unet"), (f / "unet" / "adapter_config.json").write_text("{")),
-        r"adapter_config\.json is not valid JSON",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", DAMAGES)
-def test_unfit_adapters_are_named_with_a_remedy(
-    micro_folder: Path, folders: dict[str, Path], tmp_path: Path, name: str
-) -> None:
-    copy = shutil.copytree(folders["a"], tmp_path / "lora")
-    damage, said = DAMAGES[name]
-    damage(copy)
-    with pytest.raises(GeneratorError, match=said):
-        load(f"{micro_folder}+lora:{copy}", device="cpu")
-
-
-@pytest.mark.parametrize("name", ["weights.bin", "weights.pt", "weights.ckpt"])
-def test_pickles_are_never_opened(micro_folder: Path, tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"cos\nsystem\n(S'touch opened'\ntR.")
-    with pytest.raises(GeneratorError, match=rf"{name}: pickles can run code and are never read"):
-        load(f"{micro_folder}+lora:{tmp_path / name}", device="cpu")
-
-
-@pytest.mark.parametrize("layout", ["pytorch_lora_weights.safetensors", "kohya.safetensors", "unet"])
-def test_an_adapter_of_a_wider_model_is_refused(
-    folders: dict[str, Path], tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import tests.generators.micro as micro
-
-    wider = micro.UNet2DConditionModel
-    monkeypatch.setattr(
-        micro, "UNet2DConditionModel", lambda **settings: wider(**{**settings, "block_out_channels": (8, 32)})
-    )
-    base = build_micro_pipeline(tmp_path / "sd")
-    with pytest.raises(GeneratorError, match=r"the model's weight is \(.*made for another architecture"):
-        load(f"{base}+lora:{folders['a'] / layout}", device="cpu")
