@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def place(pipeline: Any, runtime: Runtime) -> None:
         pipeline.vae.to(memory_format=torch.channels_last)
 
 
-def compile_networks(pipeline: Any, *, backend: str = "inductor") -> None:
+def compile_networks(pipeline: Any, *, backend: str | Callable[..., Any] = "inductor") -> None:
     """Has the UNet and the VAE's decoder compiled on their first use, in place, once for every shape."""
     import torch._inductor.config as inductor
 

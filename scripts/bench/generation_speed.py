@@ -7,8 +7,8 @@
 All ways make the same images (prompts, seeds, steps, guidance, sampler, number format) and write them as
 PNG. Each lives in a process of its own, so that its peak memory is its own, and they take turns, so that
 speeds are ratios within one run. The first round of each (compilation, warm-up) does not count, the fastest
-of the others does. --sd15 builds the architecture of Stable Diffusion 1.5 from its configurations, with random
-weights. The matmul limit is what a large matrix product reaches here, over the FLOP of one image.
+of the others does. --sd15 builds the architecture of Stable Diffusion 1.5 from its configurations, random
+weights in it. The matmul limit is what a large matrix product reaches here, over the FLOP of one image.
 """
 
 import argparse
