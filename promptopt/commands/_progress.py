@@ -84,10 +84,6 @@ class GenerationBar:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def begin(self, title: str) -> None:
-        """The next run gets a bar of its own."""
-        self._title, self._task = title, None
-
     def say(self, text: str) -> None:
         """A line above the bar."""
         self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -32,22 +32,29 @@ def contact_sheet(
     """Write a PNG with a titled block of tiles for each row, at most `columns` tiles side by side.
 
     Pictures keep their shape; those smaller than `tile` are enlarged without smoothing, to show their own
-    pixels. Labels are broken into up to `label_lines` lines. Raises OSError where `out` cannot be written.
+    pixels. Labels are broken into up to `label_lines` lines; a block
+    whose labels are empty has no room for them. Raises OSError where `out` cannot be written.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     width = max(min(max((len(tiles) for _, tiles in rows), default=1), columns), 2)
     lines = [-(-len(tiles) // columns) for _, tiles in rows]
-    cell = tile + label_lines * _LABEL + _MARGIN
+    cells = [
+        tile + _MARGIN + (label_lines * _LABEL if any(shown.label for shown in tiles) else 0)
+        for _, tiles in rows
+    ]
     sheet = Image.new(
         "RGB",
-        (_MARGIN + width * (tile + _MARGIN), _MARGIN + sum(_TITLE + count * cell for count in lines)),
+        (
+            _MARGIN + width * (tile + _MARGIN),
+            _MARGIN + sum(_TITLE + n * cell for n, cell in zip(lines, cells, strict=True)),
+        ),
         "white",
     )
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(11)
     top = _MARGIN
-    for (title, tiles), count in zip(rows, lines, strict=True):
+    for (title, tiles), count, cell in zip(rows, lines, cells, strict=True):
         draw.text((_MARGIN, top), _fit(draw, title, font, sheet.width - 2 * _MARGIN), fill="black", font=font)
         top += _TITLE
         for index, shown in enumerate(tiles):
