@@ -157,7 +157,7 @@ def compare_generators(
             `evaluate`.
 
     Raises:
-        ComparisonError: no generator, a name twice, an empty pool, or an unknown `single`.
+        ComparisonError: no generator or encoder, a name twice, an empty pool, or an unknown `single`.
         promptopt.synthesis.SynthesisError: images that cannot be made; the message begins with the generator.
         generators.GeneratorError, evaluation.FeatureStoreError: as they say.
     """
@@ -168,6 +168,9 @@ def compare_generators(
         )
     if not encoders:
         raise ComparisonError("no encoder; give one or more")
+    for name, value in (("limit", limit), ("per_prompt", per_prompt)):
+        if value is not None and value < 1:
+            raise ComparisonError(f"{name} is {value}; give 1 or more")
     measured = data.where(pool=pool)
     if not len(measured):
         raise ComparisonError(f"{data.root}: no image in the pool {pool!r}; name another with --pool")
