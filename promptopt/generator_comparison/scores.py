@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +182,7 @@ class Scorer:
         able = [encoder for encoder in self.encoders if hasattr(encoder, "probabilities")]
         if able:
             return self._measure(name, made, able, "is", scopes)
-        classifier = self._classifier()
+        classifier = self._classifier
         if classifier is None:
             return []
         rows = self.store.features(classifier.encoder, made.paths)
@@ -202,14 +203,10 @@ class Scorer:
             for chosen in [self._rows(made, scope)]
         ]
 
+    @cached_property
     def _classifier(self) -> Probabilities | None:
-        """A probe for the categories, fitted once on the training images in the first encoder's space."""
-        if not hasattr(self, "_fitted"):
-            self._fitted = self._fit()
-        return self._fitted
-
-    def _fit(self) -> Probabilities | None:
-        from evaluation.probe import fit_standardised
+        """A probe for the categories, fitted on the training images in the first encoder's space."""
+        from evaluation.probe import NotConvergedError, fit_standardised
 
         categories = [record.category for record in self.training]
         if len(set(categories)) < 2:
@@ -220,7 +217,11 @@ class Scorer:
             return None
         encoder = self.encoders[0]
         rows = self.store.features(encoder, self.training.paths()).astype(np.float64)
-        model, mean, scale = fit_standardised(rows, np.asarray(categories), seed=self.seed, strength=1.0)
+        try:
+            model, mean, scale = fit_standardised(rows, np.asarray(categories), seed=self.seed, strength=1.0)
+        except NotConvergedError as error:
+            self._note(f"no Inception score: {error}")
+            return None
         label = f"probe on {encoder_label(encoder, self.encoders)}"
         self._note(
             f"Inception score: of a linear probe for {len(set(categories))} categories, fitted on the real "

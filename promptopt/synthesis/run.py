@@ -30,6 +30,7 @@ from promptopt.synthesis.prompt_files import PromptLine
 
 if TYPE_CHECKING:
     from generators.backend import Generator
+    from generators.request import ImageRequest
     from generators.store import StoredImage
 
 COLUMNS = (
@@ -201,11 +202,12 @@ class _Run:
         )
 
     def _make_chunk(self, chunk: list[Item], total: int, stream: TextIO) -> None:
-        index_of = {item.request: index for index, item in enumerate(chunk)}
+        # Not by the request: where memory runs out, a store may give the image of a smaller batch instead.
+        index_of = {_identity(item.request): index for index, item in enumerate(chunk)}
         arrived: dict[int, StoredImage] = {}
 
         def on_image(image: StoredImage, generated: bool) -> None:
-            index = index_of[image.request]
+            index = index_of[_identity(image.request)]
             self._copied += place(image, self._folder / IMAGES / chunk[index].name)
             arrived[index] = image
             self._size += image.path.stat().st_size
@@ -217,7 +219,7 @@ class _Run:
                 self._check_space(total)
 
         try:
-            self._store.fetch(self._plan.generator, list(index_of), on_image=on_image)
+            self._store.fetch(self._plan.generator, [item.request for item in chunk], on_image=on_image)
         finally:  # what is finished is listed, however the chunk ends
             for index in sorted(arrived):
                 _writer(stream).writerow(self._row(chunk[index], arrived[index].sha256))
@@ -257,6 +259,10 @@ class _Run:
                 f"{self._folder}: the images that are left need about {megabytes(needed)}, "
                 f"{megabytes(free)} are free"
             )
+
+
+def _identity(request: ImageRequest) -> tuple[str, str, int]:
+    return request.prompt, request.negative_prompt, request.seed
 
 
 def _rows(manifest: Path) -> int:

@@ -101,3 +101,28 @@ def test_long_prompts_are_left_out_with_a_count(fake: FakeGenerator, tmp_path: P
     assert done.exit_code == 0
     assert "1 prompts left out, too long for the generator: line 2" in done.stderr
     assert "1 images in" in done.stdout
+
+
+def test_a_studys_settings_are_taken_unless_told_otherwise(
+    fake: FakeGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import promptopt.synthesis as synthesis
+
+    listed = synthesis.PromptFile(
+        tmp_path / "prompts.json",
+        (
+            synthesis.PromptLine(text="a", number=1, line=1, weight=0.75),
+            synthesis.PromptLine(text="b", number=2, line=2, weight=0.25),
+        ),
+        sampling={"steps": 9, "guidance": 3.0, "negative_prompt": "text"},
+        generator="f" * 64,
+    )
+    monkeypatch.setattr(synthesis, "read_prompt_file", lambda _: listed)
+    command = ["synthesize", "--prompts", "prompts.json", "--generator", "embedded"]
+    command += ["--out", str(tmp_path / "out"), "--guidance", "2", "--total", "4"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    assert [request.prompt for request in fake.made] == ["a", "a", "a", "b"]
+    assert {(r.steps, r.guidance, r.negative_prompt) for r in fake.made} == {(9, 2.0, "text")}
+    assert "found with another generator" in done.stderr
+    assert "as in the study: steps 9, negative_prompt 'text'" in done.stderr

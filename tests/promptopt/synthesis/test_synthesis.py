@@ -318,3 +318,18 @@ def test_subfolders_in_the_pattern(tmp_path: Path) -> None:
     synthesize(prompt_lines(["a"]), FakeGenerator(), tmp_path, per_prompt=2, pattern="{p:02d}/{i}.png")
     assert pictures(tmp_path) == ["01/1.png", "01/2.png"]
     assert json.loads((tmp_path / "synthesis.json").read_text())["pattern"] == "{p:02d}/{i}.png"
+
+
+def test_images_of_a_smaller_batch_find_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory runs out, a store may answer with a request of its own."""
+    from dataclasses import replace
+
+    fetch = ImageStore.fetch
+
+    def smaller(self: ImageStore, generator: Any, requests: Any, **rest: Any) -> Any:
+        return fetch(self, generator, [replace(request, versions="batch=1") for request in requests], **rest)
+
+    monkeypatch.setattr(ImageStore, "fetch", smaller)
+    synthesize(prompt_lines(["a", "b"]), FakeGenerator(), tmp_path, per_prompt=2)
+    assert [row["prompt"] for row in manifest(tmp_path)] == ["a", "a", "b", "b"]
+    assert len(pictures(tmp_path)) == 4
