@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from promptopt.commands import classify, data, doctor, evaluate, generate, push, study, template, train
+from promptopt.commands import (
+    classify,
+    compare_generators,
+    data,
+    doctor,
+    evaluate,
+    generate,
+    push,
+    study,
+    synthesize,
+    template,
+    train,
+)
 
 _FLOORS = ("promptopt", "generators", "evaluation", "studies")
 
@@ -98,6 +110,8 @@ main.add_typer(data.app, name="data")
 main.add_typer(train.app, name="train")
 main.command("generate")(generate.generate)
 main.command("push")(push.push)
+main.command("synthesize")(synthesize.synthesize)
+main.command("compare-generators")(compare_generators.compare_generators)
 main.command("classify")(classify.classify)
 main.command("evaluate")(evaluate.evaluate)
 main.add_typer(template.app, name="template")

@@ -1,5 +1,6 @@
 """Progress bars on stderr: what runs, how far, how fast, how long still."""
 
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,6 +56,51 @@ class TrainingBars:
         left = duration(event.seconds_left)
         note = f"{loss}{event.images_per_second:.3g} images/s, {left} left"
         self._bars.update(self._tasks[event.stage], completed=event.step, note=note)
+
+
+class GenerationBar:
+    """One bar for a run of images: how many are at hand, images/s of those made now, time left."""
+
+    def __init__(self, title: str = "images") -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=Console(stderr=True),
+        )
+        self._title = title
+        self._task: Any = None
+        self._made = 0
+        self._begun = 0.0
+
+    def __enter__(self) -> "GenerationBar":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def __call__(self, done: int, total: int, generated: bool) -> None:
+        if self._task is None:
+            self._task = self._bars.add_task(self._title, total=total, note="")
+            self._made, self._begun = 0, time.monotonic()
+        if generated:
+            self._made += 1
+        elapsed = time.monotonic() - self._begun
+        note = f"{done - self._made} from the store" if done > self._made else ""
+        if self._made and elapsed > 0:
+            rate = self._made / elapsed
+            parts = [f"{rate:.3g} images/s", f"{duration((total - done) / rate)} left", note]
+            note = ", ".join(part for part in parts if part)
+        self._bars.update(self._task, completed=done, note=note)
 
 
 def duration(seconds: float) -> str:

@@ -22,27 +22,39 @@ class Tile:
 
 
 def contact_sheet(
-    rows: Sequence[tuple[str, Sequence[Tile]]], out: Path, *, tile: int = 128, columns: int = 10
+    rows: Sequence[tuple[str, Sequence[Tile]]],
+    out: Path,
+    *,
+    tile: int = 128,
+    columns: int = 10,
+    label_lines: int = 1,
 ) -> Path:
     """Write a PNG with a titled block of tiles for each row, at most `columns` tiles side by side.
 
     Pictures keep their shape; those smaller than `tile` are enlarged without smoothing, to show their own
-    pixels. Raises OSError where `out` cannot be written.
+    pixels. Labels are broken into up to `label_lines` lines; a block
+    whose labels are empty has no room for them. Raises OSError where `out` cannot be written.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     width = max(min(max((len(tiles) for _, tiles in rows), default=1), columns), 2)
     lines = [-(-len(tiles) // columns) for _, tiles in rows]
-    cell = tile + _LABEL + _MARGIN
+    cells = [
+        tile + _MARGIN + (label_lines * _LABEL if any(shown.label for shown in tiles) else 0)
+        for _, tiles in rows
+    ]
     sheet = Image.new(
         "RGB",
-        (_MARGIN + width * (tile + _MARGIN), _MARGIN + sum(_TITLE + count * cell for count in lines)),
+        (
+            _MARGIN + width * (tile + _MARGIN),
+            _MARGIN + sum(_TITLE + n * cell for n, cell in zip(lines, cells, strict=True)),
+        ),
         "white",
     )
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(11)
     top = _MARGIN
-    for (title, tiles), count in zip(rows, lines, strict=True):
+    for (title, tiles), count, cell in zip(rows, lines, cells, strict=True):
         draw.text((_MARGIN, top), _fit(draw, title, font, sheet.width - 2 * _MARGIN), fill="black", font=font)
         top += _TITLE
         for index, shown in enumerate(tiles):
@@ -52,7 +64,8 @@ def contact_sheet(
             size = tuple(max(1, round(side * scale)) for side in shown.image.size)
             how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
             sheet.paste(shown.image.convert("RGB").resize((size[0], size[1]), how), (left, line))
-            draw.text((left, line + tile + 1), _fit(draw, shown.label, font, tile), fill="black", font=font)
+            for number, text in enumerate(_broken(draw, shown.label, font, tile, label_lines)):
+                draw.text((left, line + tile + 1 + number * _LABEL), text, fill="black", font=font)
         top += count * cell
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
@@ -67,3 +80,16 @@ def _fit(draw: object, text: str, font: object, width: int) -> str:
     while text and draw.textlength(text + "…", font=font) > width:  # type: ignore[attr-defined]
         text = text[:-1]
     return text + "…"
+
+
+def _broken(draw: object, text: str, font: object, width: int, lines: int) -> list[str]:
+    """The text in at most `lines` lines, broken between words, the last one shortened."""
+    broken: list[str] = []
+    words = text.split(" ")
+    while words and len(broken) < lines - 1:
+        count = 1
+        while count < len(words) and draw.textlength(" ".join(words[: count + 1]), font=font) <= width:  # type: ignore[attr-defined]
+            count += 1
+        broken.append(_fit(draw, " ".join(words[:count]), font, width))
+        words = words[count:]
+    return [*broken, _fit(draw, " ".join(words), font, width)] if words else broken

@@ -1,6 +1,5 @@
 """LoRA and DreamBooth: what is trained, what stays, and the faults that such trainers have in silence."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -145,17 +144,42 @@ def test_half_of_a_batch_are_class_images_and_each_half_is_a_mean() -> None:
 def test_min_snr_weighs_each_picture_of_both_halves_by_its_own_timestep(
     batch_size: int, adapters: SdTrainingSpec, data: Dataset, base: Path, tmp_path: Path
 ) -> None:
+    # weights of the wrong shape would broadcast: each picture would count by the others' timesteps, and a
+    # batch taken picture by picture would not give the gradient of the whole one
     spec = changed(
         adapters,
-        training={"min_snr_gamma": 5.0, "batch_size": batch_size, "steps": 1},
+        training={"min_snr_gamma": 5.0, "batch_size": batch_size, "steps": 2, "optimizer": "sgd"},
         dreambooth={"class_images": 3, "class_steps": 1, "prior_weight": 0.5},
     )
-    folder = train_dreambooth(
-        spec, data=data, out=tmp_path / "out", init=str(base), store=tmp_path / "store", device="cpu"
+
+    def train(passes: int) -> dict[str, torch.Tensor]:
+        split = changed(spec, training={"gradient_accumulation": passes})
+        return tensors(
+            train_dreambooth(
+                *(split,),
+                data=data,
+                out=tmp_path / str(passes),
+                init=str(base),
+                store=tmp_path / "store",
+                device="cpu",
+            )
+        )
+
+    one, each = train(1), train(batch_size)
+    start = tensors(
+        train_dreambooth(
+            *(changed(spec, training={"steps": 0}),),
+            data=data,
+            out=tmp_path / "0",
+            init=str(base),
+            store=tmp_path / "store",
+            device="cpu",
+        )
     )
-    assert folder.is_dir()
-    loss = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
-    assert 0 < next(event["loss"] for event in loss if event["event"] == "step") < 10
+    moved = max(float((one[name] - start[name]).abs().max()) for name in one)
+    apart = max(float((one[name] - each[name]).abs().max()) for name in one)
+    assert moved > 0
+    assert apart < 1e-3 * moved
 
 
 def test_every_label_has_its_token_and_class_images_are_those_of_the_full_request(

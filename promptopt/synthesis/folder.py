@@ -1,0 +1,91 @@
+"""The folder of a synthesis: what is in it, and the settings that it is kept to."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from promptopt.runfolder import write_text
+from promptopt.synthesis.plan import Plan, SynthesisError
+
+if TYPE_CHECKING:
+    from generators.store import StoredImage
+
+IMAGES, MANIFEST, SETTINGS, STORE = "images", "manifest.csv", "synthesis.json", ".store"
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+def keep_settings(folder: Path, plan: Plan) -> None:
+    """Write the plan's settings down; in a folder that has some, they must be the same but for more images.
+
+    Raises:
+        SynthesisError: a folder with images of other settings, or of more prompts or images.
+    """
+    path = folder / SETTINGS
+    settings = plan.settings()
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if any((folder / IMAGES).glob("*")):
+            raise SynthesisError(
+                f"{folder / IMAGES}: holds files of another origin; choose another folder"
+            ) from None
+        old = settings
+    except (OSError, ValueError) as error:
+        raise SynthesisError(f"{path}: cannot be read ({error}); choose another folder") from error
+    faults = [
+        f"{key}: {old.get(key)!r} -> {settings[key]!r}"
+        for key in ("seed", "pattern")
+        if old.get(key) != settings[key]
+    ]
+    drawn = old.get("request", {})
+    for key, value in settings["request"].items():
+        if drawn.get(key) != value:
+            faults.append(f"{key}: {drawn.get(key)!r} -> {value!r}")
+    before, now = old.get("prompts", 0), settings["prompts"]
+    may_grow = plan.total is None
+    if plan.prompts_digest(before) != old.get("prompts_digest") or not (
+        before == now or (may_grow and before < now)
+    ):
+        faults.append(f"prompts: {before} -> {now} (a longer list must begin with the shorter one)")
+    for key in ("per_prompt", "total"):
+        before, now = old.get(key), settings[key]
+        if (before is None) != (now is None) or (before is not None and now < before):
+            faults.append(f"{key}: {before} -> {now}")
+    if faults:
+        raise SynthesisError(
+            f"{folder}: its images were made with other settings:\n"
+            + "\n".join(f"  {fault}" for fault in faults)
+            + "\nChoose another folder, or put the settings back. Prompts and images may be added, "
+            "not taken away."
+        )
+    write_text(path, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
+
+
+def place(image: StoredImage, target: Path) -> bool:
+    """The stored image under its name, as a hard link; True where the disk has none and it was copied."""
+    if target.exists() and (target.samefile(image.path) or _sha256(target) == image.sha256):
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    copied = False
+    try:
+        os.link(image.path, partial)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copyfile(image.path, partial)
+        copied = True
+    partial.replace(target)
+    return copied
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

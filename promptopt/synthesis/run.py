@@ -1,0 +1,291 @@
+"""Makes the images: the challenge's image synthesis task, at any size in constant memory."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from filelock import FileLock, Timeout
+
+from promptopt.runfolder import writable_folder
+from promptopt.synthesis.folder import IMAGES, MANIFEST, STORE, keep_settings, place
+from promptopt.synthesis.naming import PATTERN, check_pattern
+from promptopt.synthesis.plan import (
+    Item,
+    Plan,
+    Sampling,
+    SynthesisError,
+    describe_too_long,
+    shares,
+    split_too_long,
+)
+from promptopt.synthesis.prompt_files import PromptLine
+
+if TYPE_CHECKING:
+    from generators.backend import Generator
+    from generators.request import ImageRequest
+    from generators.store import StoredImage
+
+COLUMNS = (
+    "file",
+    "prompt_number",
+    "image_number",
+    "prompt",
+    "negative_prompt",
+    "seed",
+    "generator",
+    "fingerprint",
+    "steps",
+    "guidance",
+    "scheduler",
+    "width",
+    "height",
+    "sha256",
+)
+_PARTIAL = ".manifest.partial"
+_FIRST = 32  # images after which the disk space still needed is known well enough
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesis:
+    """What was made.
+
+    Attributes:
+        images: number of images in the folder.
+        generated: of them, made now; the others were in the store.
+        too_long: prompts left out for their length.
+        size: bytes of the image files.
+        copied: images that had to be copied out of the store, since the disk knows no hard links.
+    """
+
+    folder: Path
+    manifest: Path
+    images: int
+    generated: int
+    too_long: tuple[PromptLine, ...]
+    size: int
+    copied: int
+
+
+def synthesize(
+    prompts: Sequence[PromptLine],
+    generator: Generator,
+    out: str | Path,
+    *,
+    per_prompt: int | None = None,
+    total: int | None = None,
+    seed: int = 0,
+    pattern: str = PATTERN,
+    sampling: Sampling | None = None,
+    skip_too_long: bool = False,
+    store: str | Path | None = None,
+    on_image: Callable[[int, int, bool], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
+) -> Synthesis:
+    """Make the images of every prompt; what exists is kept, so that the same call goes on after any end.
+
+    Args:
+        prompts: from `read_prompt_file` or `prompt_lines`.
+        generator: from `generators.load`.
+        out: the folder, made when absent.
+        per_prompt: images of each prompt, 1 when neither is given; or
+        total: images in all, shared out by the prompts' weights.
+        seed: of the run; see `image_seed`.
+        pattern: of the file names; see `check_pattern`.
+        sampling: negative prompt (a prompt's own goes first), steps, guidance and scheduler.
+        skip_too_long: leave out prompts with more tokens than the generator reads, instead of refusing.
+        store: the image store; OUT/.store when not given.
+        on_image: called with (images at hand, images in all, whether it was generated now).
+        on_warning: called once where the disk seems too small for what is left.
+
+    Raises:
+        SynthesisError: nothing to do, prompts that are too long (all are listed), a folder with images of
+            other settings or with more of them, one that another process writes, or a disk that is full:
+            then everything finished stays.
+        generators.GeneratorError: the generator refuses a setting, or fails.
+        PatternError: see `check_pattern`.
+    """
+    chosen = sampling or Sampling()
+    if per_prompt is not None and total is not None:
+        raise SynthesisError("per_prompt and total are both given; give one of them")
+    for name, value in (("per_prompt", per_prompt), ("total", total)):
+        if value is not None and value < 1:
+            raise SynthesisError(f"{name} is {value}; give 1 or more")
+    fitting, too_long = split_too_long(prompts, generator, negative_prompt=chosen.negative_prompt)
+    if too_long and not skip_too_long:
+        raise SynthesisError(describe_too_long(too_long, len(prompts), generator.max_tokens))
+    if not fitting:
+        raise SynthesisError(
+            f"{len(prompts)} prompts, {len(too_long)} too long: none is left to make images of"
+        )
+    if total is None:
+        per_prompt = per_prompt or 1
+        counts = [per_prompt] * len(fitting)
+    else:
+        counts = shares([prompt.weight for prompt in fitting], total)
+    plan = Plan(
+        prompts=fitting,
+        counts=counts,
+        per_prompt=per_prompt,
+        total=total,
+        generator=generator,
+        seed=seed,
+        pattern=check_pattern(pattern, images=max(counts)),
+        sampling=chosen,
+    )
+    folder = writable_folder(Path(out), "the images")
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            run = _Run(plan, folder, store, on_image=on_image, on_warning=on_warning)
+            return run.make(tuple(prompt for prompt, _ in too_long))
+    except Timeout as error:
+        raise SynthesisError(f"{folder}: another process makes images there; wait for it") from error
+
+
+class _Run:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        store: str | Path | None,
+        *,
+        on_image: Callable[[int, int, bool], None] | None,
+        on_warning: Callable[[str], None] | None,
+    ) -> None:
+        from generators.store import ImageStore
+
+        self._plan = plan
+        self._folder = folder
+        self._store = ImageStore(folder / STORE if store is None else store)
+        self._on_image = on_image
+        self._on_warning = on_warning
+        self._done = self._made = self._size = self._copied = self._rows = 0
+
+    def make(self, too_long: tuple[PromptLine, ...]) -> Synthesis:
+        from generators.errors import StoreError
+
+        partial, manifest = self._folder / _PARTIAL, self._folder / MANIFEST
+        total = len(self._plan)
+        try:
+            keep_settings(self._folder, self._plan)
+            with partial.open("w", encoding="utf-8", newline="") as stream:
+                _writer(stream).writerow(COLUMNS)
+                for chunk in self._plan.chunks():
+                    self._make_chunk(chunk, total, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(manifest)
+        except (OSError, StoreError) as error:
+            self._keep_manifest(partial, manifest)
+            raise SynthesisError(
+                f"{_reason(error)}\n{self._done} of {total} images are finished and stay; the same command "
+                "goes on with the rest"
+            ) from error
+        except BaseException:
+            self._keep_manifest(partial, manifest)
+            raise
+        return Synthesis(
+            folder=self._folder,
+            manifest=manifest,
+            images=self._done,
+            generated=self._made,
+            too_long=too_long,
+            size=self._size,
+            copied=self._copied,
+        )
+
+    def _make_chunk(self, chunk: list[Item], total: int, stream: TextIO) -> None:
+        # Not by the request: where memory runs out, a store may give the image of a smaller batch instead.
+        index_of = {_identity(item.request): index for index, item in enumerate(chunk)}
+        arrived: dict[int, StoredImage] = {}
+
+        def on_image(image: StoredImage, generated: bool) -> None:
+            index = index_of[_identity(image.request)]
+            self._copied += place(image, self._folder / IMAGES / chunk[index].name)
+            arrived[index] = image
+            self._size += image.path.stat().st_size
+            self._done += 1
+            self._made += generated
+            if self._on_image is not None:
+                self._on_image(self._done, total, generated)
+            if generated and self._made == _FIRST:
+                self._check_space(total)
+
+        try:
+            self._store.fetch(self._plan.generator, [item.request for item in chunk], on_image=on_image)
+        finally:  # what is finished is listed, however the chunk ends
+            for index in sorted(arrived):
+                _writer(stream).writerow(self._row(chunk[index], arrived[index].sha256))
+                self._rows += 1
+
+    def _row(self, item: Item, sha256: str) -> list[object]:
+        request = item.request
+        return [
+            f"{IMAGES}/{item.name}",
+            item.prompt.number,
+            item.image,
+            request.prompt,
+            request.negative_prompt,
+            request.seed,
+            self._plan.generator.uri,
+            request.generator,
+            request.steps,
+            request.guidance,
+            request.scheduler,
+            request.width,
+            request.height,
+            sha256,
+        ]
+
+    def _keep_manifest(self, partial: Path, manifest: Path) -> None:
+        """After an error: the list of what is finished, where it is whole and longer than an older one."""
+        with suppress(OSError):  # the error that led here is the one to report
+            rows = _rows(partial)
+            if rows == self._rows and rows > _rows(manifest):
+                partial.replace(manifest)
+
+    def _check_space(self, total: int) -> None:
+        needed = self._size / self._done * (total - self._done)
+        free = shutil.disk_usage(self._folder).free
+        if needed > free and self._on_warning is not None:
+            self._on_warning(
+                f"{self._folder}: the images that are left need about {megabytes(needed)}, "
+                f"{megabytes(free)} are free"
+            )
+
+
+def _identity(request: ImageRequest) -> tuple[str, str, int]:
+    return request.prompt, request.negative_prompt, request.seed
+
+
+def _rows(manifest: Path) -> int:
+    """Whole rows of a manifest; 0 where there is none."""
+    if not manifest.exists():
+        return 0
+    with manifest.open(encoding="utf-8", newline="") as stream:
+        next(reader := csv.reader(stream), None)
+        return sum(len(row) == len(COLUMNS) and len(row[-1]) == 64 for row in reader)
+
+
+def megabytes(size: float) -> str:
+    """Bytes for people."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder"
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or type(error).__name__}; {remedy}"
+
+
+def _writer(stream: TextIO) -> Any:
+    return csv.writer(stream, lineterminator="\n")

@@ -1,0 +1,335 @@
+"""Images for a list of prompts: seeds, names, shares, resuming, broken disks."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import generators.store
+from generators.store import ImageStore
+from promptopt.synthesis import (
+    COLUMNS,
+    PatternError,
+    PromptLine,
+    Sampling,
+    SynthesisError,
+    check_pattern,
+    image_seed,
+    prompt_lines,
+    shares,
+    synthesize,
+)
+from tests.generators.fake import FakeGenerator, fake_image
+
+
+def manifest(folder: Path) -> list[dict[str, str]]:
+    with (folder / "manifest.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def pictures(folder: Path) -> list[str]:
+    images = folder / "images"
+    return sorted(p.relative_to(images).as_posix() for p in images.rglob("*") if p.is_file())
+
+
+def test_every_image_has_its_name_its_seed_and_a_line(tmp_path: Path) -> None:
+    fake = FakeGenerator()
+    made = synthesize(
+        prompt_lines(["a polyp", "a snare"]),
+        fake,
+        tmp_path,
+        per_prompt=3,
+        sampling=Sampling(negative_prompt="text", steps=7, guidance=2.5, scheduler="ddim"),
+    )
+    rows = manifest(tmp_path)
+    assert list(rows[0]) == list(COLUMNS)
+    assert [row["file"] for row in rows] == [
+        f"images/prompt{p:04d}_img{i:04d}.png" for p in (1, 2) for i in (1, 2, 3)
+    ]
+    assert [int(row["seed"]) for row in rows] == [image_seed(0, p, i) for p in (1, 2) for i in (1, 2, 3)]
+    for row, request in zip(rows, fake.made, strict=True):
+        assert (request.steps, request.guidance, request.negative_prompt) == (7, 2.5, "text")
+        with Image.open(tmp_path / row["file"]) as image:
+            assert image.text["synthetic"] == "true"
+            assert list(image.convert("RGB").tobytes()) == list(fake_image(request).tobytes())
+    assert (made.images, made.generated, made.copied) == (6, 6, 0)
+    assert made.size == sum((tmp_path / row["file"]).stat().st_size for row in rows)
+    stored = {p.stat().st_ino for p in (tmp_path / ".store").rglob("*.png")}
+    assert {(tmp_path / row["file"]).stat().st_ino for row in rows} == stored  # on the disk once
+
+
+def test_a_longer_run_begins_with_the_shorter_one(tmp_path: Path) -> None:
+    fake = FakeGenerator()
+    synthesize(prompt_lines(["a", "b"]), fake, tmp_path, per_prompt=2)
+    before = {row["file"]: row for row in manifest(tmp_path)}
+    made = synthesize(prompt_lines(["a", "b", "c"]), fake, tmp_path, per_prompt=3)
+    after = {row["file"]: row for row in manifest(tmp_path)}
+    assert made.generated == 5
+    assert len(fake.made) == 9 == len(after)
+    assert before.items() <= after.items()
+    once = tmp_path / "once"
+    synthesize(prompt_lines(["a", "b", "c"]), FakeGenerator(), once, per_prompt=3)
+    assert (once / "manifest.csv").read_bytes() == (tmp_path / "manifest.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": 1}, "seed: 0 -> 1"),
+        ({"per_prompt": 1}, "per_prompt: 2 -> 1"),
+        ({"sampling": Sampling(steps=9)}, "steps: 2 -> 9"),
+        ({"sampling": Sampling(negative_prompt="no")}, "negative_prompt: '' -> 'no'"),
+        ({"pattern": "{p}_{i}.png"}, "pattern: "),
+        ({"prompts": prompt_lines(["a", "c"])}, "prompts: 2 -> 2"),
+        ({"prompts": prompt_lines(["a"])}, "prompts: 2 -> 1"),
+        ({"per_prompt": None, "total": 9}, "total: None -> 9"),
+    ],
+)
+def test_a_folder_keeps_to_its_settings(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    same: dict[str, Any] = {"prompts": prompt_lines(["a", "b"]), "per_prompt": 2}
+    synthesize(generator=FakeGenerator(), out=tmp_path, **same)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(SynthesisError) as caught:
+        synthesize(generator=FakeGenerator(), out=tmp_path, **{**same, **change})
+    assert said in str(caught.value)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_files_of_another_origin_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "prompt0001_img0001.png").write_bytes(b"mine")
+    with pytest.raises(SynthesisError, match="another origin"):
+        synthesize(prompt_lines(["a"]), FakeGenerator(), tmp_path)
+    assert (tmp_path / "images" / "prompt0001_img0001.png").read_bytes() == b"mine"
+
+
+def test_weights_share_out_the_total(tmp_path: Path) -> None:
+    prompts = [
+        PromptLine(text=text, number=n, line=n, weight=weight)
+        for n, (text, weight) in enumerate([("a", 3.0), ("b", 1.0), ("c", 0.0)], start=1)
+    ]
+    synthesize(prompts, FakeGenerator(), tmp_path, total=8)
+    assert [row["prompt"] for row in manifest(tmp_path)] == ["a"] * 6 + ["b"] * 2
+    fake = FakeGenerator()
+    synthesize(prompts, fake, tmp_path, total=10)
+    assert len(fake.made) == 2
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=12), st.integers(0, 200))
+def test_shares_follow_the_weights_and_never_shrink(weights: list[float], total: int) -> None:
+    if not any(weights):
+        with pytest.raises(SynthesisError, match="weight 0"):
+            shares(weights, total)
+        return
+    counts = shares(weights, total)
+    assert sum(counts) == total
+    assert all(count == 0 for count, weight in zip(counts, weights, strict=True) if weight == 0)
+    assert all(new >= old for old, new in zip(counts, shares(weights, total + 1), strict=True))
+    # Webster's rule: one divisor rounds every quota to its count
+    if total and min(w for w in weights if w) > 1e-6:
+        least = max((c - 0.5) / w for c, w in zip(counts, weights, strict=True) if w)
+        most = min((c + 0.5) / w for c, w in zip(counts, weights, strict=True) if w)
+        assert least <= most * (1 + 1e-9)
+
+
+@given(st.integers(0, 2**40), st.integers(1, 10**6), st.integers(1, 10**6))
+def test_seeds_are_seeds(seed: int, prompt: int, image: int) -> None:
+    assert 0 <= image_seed(seed, prompt, image) < 2**63
+    assert image_seed(seed, prompt, image) != image_seed(seed, image, prompt) or prompt == image
+
+
+def test_prompts_over_the_limit_are_listed_before_anything_is_made(tmp_path: Path) -> None:
+    fake = FakeGenerator()
+    fake.max_tokens = 5
+    prompts = prompt_lines(["one two three", "one two three four", "a", "one two three four five"])
+    with pytest.raises(SynthesisError) as caught:
+        synthesize(prompts, fake, tmp_path / "out")
+    assert "2 of 4 prompts" in str(caught.value)
+    assert "line 2: 6 tokens: one two three four\n" in str(caught.value)
+    assert "line 4: 7 tokens" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    assert not fake.made
+    made = synthesize(prompts, fake, tmp_path / "out", skip_too_long=True)
+    assert [p.number for p in made.too_long] == [2, 4]
+    assert pictures(tmp_path / "out") == ["prompt0001_img0001.png", "prompt0003_img0001.png"]
+    with pytest.raises(SynthesisError, match="negative prompt has 7 tokens"):
+        synthesize(prompts, fake, tmp_path / "o", sampling=Sampling(negative_prompt="a b c d e"))
+    with pytest.raises(SynthesisError, match="none is left"):
+        synthesize(prompts[1:2], fake, tmp_path / "o", skip_too_long=True)
+
+
+def test_a_full_disk_is_said_and_everything_finished_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, written = generators.store._write, []
+
+    def full(path: Path, content: bytes) -> None:
+        if len(written) >= 6:  # three images with their side files
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, content)
+        written.append(path)
+
+    fake = FakeGenerator()
+    monkeypatch.setattr(generators.store, "_write", full)
+    with pytest.raises(SynthesisError) as caught:
+        synthesize(prompt_lines(["a", "b"]), fake, tmp_path, per_prompt=3)
+    assert "free some space" in str(caught.value)
+    assert "3 of 6 images are finished and stay" in str(caught.value)
+    assert len(pictures(tmp_path)) == 3 == len(manifest(tmp_path))
+    monkeypatch.undo()
+    made = synthesize(prompt_lines(["a", "b"]), fake, tmp_path, per_prompt=3)
+    assert (made.images, made.generated) == (6, 3)
+    assert len(manifest(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("call", ["link", "fsync"])
+def test_no_space_anywhere_else_is_said_too(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(SynthesisError, match=r"No space left on device; free(?s:.)*images are finished"):
+        synthesize(prompt_lines(["a"]), FakeGenerator(), tmp_path)
+    monkeypatch.undo()
+    assert synthesize(prompt_lines(["a"]), FakeGenerator(), tmp_path).images == 1
+    assert len(manifest(tmp_path)) == 1
+
+
+def test_a_disk_without_hard_links_gets_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", none)
+    made = synthesize(prompt_lines(["a"]), FakeGenerator(), tmp_path, per_prompt=2)
+    assert made.copied == 2
+    assert synthesize(prompt_lines(["a"]), FakeGenerator(), tmp_path, per_prompt=2).copied == 0
+
+
+def test_a_damaged_image_is_made_again_under_its_name(tmp_path: Path) -> None:
+    fake = FakeGenerator()
+    synthesize(prompt_lines(["a"]), fake, tmp_path)
+    path = tmp_path / "images" / "prompt0001_img0001.png"
+    good = path.read_bytes()
+    path.write_bytes(b"broken")  # the same file as the store's
+    assert synthesize(prompt_lines(["a"]), fake, tmp_path).generated == 1
+    assert path.read_bytes() == good
+
+
+def test_a_generator_that_stops_leaves_a_list_of_what_is_there(tmp_path: Path) -> None:
+    class Stops(FakeGenerator):
+        def generate(self, requests: Any) -> Iterator[Image.Image]:
+            yield from super().generate(requests[:2])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(prompt_lines(["a"]), Stops(), tmp_path, per_prompt=5)
+    assert len(manifest(tmp_path)) == 2
+    assert synthesize(prompt_lines(["a"]), FakeGenerator(), tmp_path, per_prompt=5).generated == 3
+
+
+def test_memory_does_not_grow_with_the_number_of_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    fetch = ImageStore.fetch
+
+    def watched(self: ImageStore, generator: Any, requests: Any, **rest: Any) -> Any:
+        asked.append(len(requests))
+        return fetch(self, generator, requests, **rest)
+
+    monkeypatch.setattr(ImageStore, "fetch", watched)
+    synthesize(prompt_lines([f"prompt {n}" for n in range(600)]), FakeGenerator(), tmp_path, per_prompt=2)
+    assert sum(asked) == 1200
+    assert max(asked) == 512
+    assert len(manifest(tmp_path)) == 1200
+
+
+def test_too_small_a_disk_is_said_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+    from types import SimpleNamespace
+
+    warned: list[str] = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    synthesize(prompt_lines(["a"]), FakeGenerator(), tmp_path, per_prompt=40, on_warning=warned.append)
+    assert len(warned) == 1
+    assert "0.0 MB are free" in warned[0]
+
+
+def test_two_processes_do_not_write_one_folder(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    with FileLock(tmp_path / ".lock"), pytest.raises(SynthesisError, match="another process"):
+        synthesize(prompt_lines(["a"]), FakeGenerator(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("../{p}_{i}.png", "plain name inside"),
+        ("/{p}_{i}.png", "plain name inside"),
+        ("a/../../{p}_{i}.png", "plain name inside"),
+        ("a//{p}_{i}.png", "plain name inside"),
+        (".{p}_{i}.png", "plain name inside"),
+        ("a:{p}_{i}.png", "plain name inside"),
+        ("{p}.png", "lacks {i}"),
+        ("{i}.png", "lacks {p}"),
+        ("{p}{i}.png", "two numbers touch"),
+        ("{p}0{i}.png", "two numbers touch"),
+        ("{p}_{i}.jpg", "end in .png"),
+        ("{p}_{i}", "end in .png"),
+        ("{p.real}_{i}.png", "the field {p.real}"),
+        ("{p!r}_{i}.png", "the field {p!r}"),
+        ("{p:x}_{i}.png", "the field {p:x}"),
+        ("{p:>9}_{i}.png", "the field {p:>9}"),
+        ("{}_{i}.png", "the field {}"),
+        ("{p", "expected '}'"),
+    ],
+)
+def test_a_pattern_that_could_lose_or_misplace_images_is_refused(pattern: str, said: str) -> None:
+    with pytest.raises(PatternError) as caught:
+        check_pattern(pattern, images=2)
+    assert said in str(caught.value)
+
+
+@given(
+    st.sampled_from(["{p}_{i}.png", "{p:04d}/{i:02d}.png", "x{i:02d}-1{p}.png", "{p:03d}1_1{i}.png"]),
+    st.sets(st.tuples(st.integers(1, 12000), st.integers(1, 12000)), min_size=2, max_size=30),
+)
+def test_a_pattern_that_passes_names_every_image_differently(
+    pattern: str, numbers: set[tuple[int, int]]
+) -> None:
+    check_pattern(pattern, images=2)
+    assert len({pattern.format(p=p, i=i) for p, i in numbers}) == len(numbers)
+
+
+def test_subfolders_in_the_pattern(tmp_path: Path) -> None:
+    synthesize(prompt_lines(["a"]), FakeGenerator(), tmp_path, per_prompt=2, pattern="{p:02d}/{i}.png")
+    assert pictures(tmp_path) == ["01/1.png", "01/2.png"]
+    assert json.loads((tmp_path / "synthesis.json").read_text())["pattern"] == "{p:02d}/{i}.png"
+
+
+def test_images_of_a_smaller_batch_find_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory runs out, a store may answer with a request of its own."""
+    from dataclasses import replace
+
+    fetch = ImageStore.fetch
+
+    def smaller(self: ImageStore, generator: Any, requests: Any, **rest: Any) -> Any:
+        return fetch(self, generator, [replace(request, versions="batch=1") for request in requests], **rest)
+
+    monkeypatch.setattr(ImageStore, "fetch", smaller)
+    synthesize(prompt_lines(["a", "b"]), FakeGenerator(), tmp_path, per_prompt=2)
+    assert [row["prompt"] for row in manifest(tmp_path)] == ["a", "a", "b", "b"]
+    assert len(pictures(tmp_path)) == 4
