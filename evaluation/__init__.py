@@ -5,8 +5,9 @@ Names are resolved when first used, so that importing the package loads neither 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from evaluation._lazy import lazy_names
 
 if TYPE_CHECKING:
     from evaluation.calibration import Calibration, CalibrationError, calibrate
@@ -158,14 +159,4 @@ __all__ = [
     "synthetic_to_real",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

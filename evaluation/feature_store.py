@@ -6,7 +6,6 @@ file nor a changed encoder can give a stale answer. Several processes may use it
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import zlib
 from collections.abc import Callable, Sequence
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from evaluation.files import file_digest
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -184,8 +185,7 @@ def _intact(vector: object, checksum: int, dim: int) -> bool:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(path)
     except OSError as error:
         raise FeatureStoreError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+from evaluation.files import SUFFIXES, images_below
 
 
 class EvaluationError(ValueError):
@@ -98,9 +98,7 @@ def read_image_set(
         return ImageSet(root, tuple(dataset.paths()), columns, dataset.fingerprint, category_of=alone)
     if pool is not None:
         raise EvaluationError(f"{root}: has no {METADATA}, so it has no pools; leave the pool out")
-    below = [path for path in sorted(root.rglob("*")) if path.is_file()]
-    shown = [path for path in below if not any(part.startswith(".") for part in path.relative_to(root).parts)]
-    paths = tuple(path for path in shown if path.suffix.lower() in SUFFIXES)
+    paths, ignored = images_below(root)
     if not paths:
         raise EvaluationError(f"{root}: no image ({', '.join(SUFFIXES)}) in it or below; give another folder")
     names = [path.relative_to(root) for path in paths]
@@ -110,4 +108,4 @@ def read_image_set(
     elif all(len(name.parts) > 1 for name in names):
         columns["category"] = tuple(name.parts[0] for name in names)
     digest = hashlib.sha256("\n".join(name.as_posix() for name in names).encode()).hexdigest()
-    return ImageSet(root, paths, columns, digest, ignored=len(shown) - len(paths))
+    return ImageSet(root, tuple(paths), columns, digest, ignored=ignored)
