@@ -48,7 +48,7 @@ def file_digest(path: str | Path) -> str:
 
 
 def images_below(root: Path) -> tuple[list[Path], int]:
-    """Image files in a folder and below, by suffix, in the order of their paths, and how many others lie there.
+    """Image files in a folder and below, by suffix, sorted by path, and how many others lie there.
 
     Hidden files and folders are passed over and not counted.
     """
