@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from evaluation.metrics.auroc import auroc
     from evaluation.metrics.diversity import diversity
+    from evaluation.metrics.duplicates import Duplicates, duplicates
     from evaluation.metrics.frechet import frechet_distance
     from evaluation.metrics.frechet_infinity import frechet_infinity
     from evaluation.metrics.inception_score import inception_score
@@ -58,6 +59,7 @@ _HOME = {
     "CalibrationError": "evaluation.calibration",
     "ClassWeights": "evaluation.metrics.alignment",
     "ClassifierError": "evaluation.classifier.images",
+    "Duplicates": "evaluation.metrics.duplicates",
     "Encoder": "evaluation.encoders.backend",
     "EncoderError": "evaluation.encoders.backend",
     "Estimate": "evaluation.estimate",
@@ -83,6 +85,7 @@ _HOME = {
     "clip_scores": "evaluation.metrics.alignment",
     "compare": "evaluation.comparison",
     "diversity": "evaluation.metrics.diversity",
+    "duplicates": "evaluation.metrics.duplicates",
     "evaluate": "evaluation.report",
     "expected_calibration_error": "evaluation.classifier.scores",
     "fit_probe": "evaluation.probe",
@@ -112,6 +115,7 @@ __all__ = [
     "CalibrationError",
     "ClassWeights",
     "ClassifierError",
+    "Duplicates",
     "Encoder",
     "EncoderError",
     "Estimate",
@@ -137,6 +141,7 @@ __all__ = [
     "clip_scores",
     "compare",
     "diversity",
+    "duplicates",
     "evaluate",
     "expected_calibration_error",
     "fit_probe",
