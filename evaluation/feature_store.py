@@ -35,6 +35,10 @@ CREATE TABLE IF NOT EXISTS features (
 """
 
 
+Progress = Callable[[str, int, int], None]
+"""Called with what is read, images done, images in all."""
+
+
 class FeatureStoreError(ValueError):
     """The store or an image file cannot be used; the message names it and the remedy."""
 
@@ -177,6 +181,11 @@ class FeatureStore:
         else:
             remedy = "check the disk, and that no other program holds the file"
         return FeatureStoreError(f"{self.path}: {text}: {remedy}")
+
+
+def told(on_progress: Progress | None, what: str, total: int) -> Callable[[int], None] | None:
+    """`FeatureStore.features`' own progress as that of one step among several."""
+    return None if on_progress is None else lambda done: on_progress(what, done, total)
 
 
 def _intact(vector: object, checksum: int, dim: int) -> bool:

@@ -1,4 +1,4 @@
-"""Does the generator repeat itself? Images of one set that are nearer to each other than real ones ever are."""
+"""Does the generator repeat itself? Images nearer to each other than real ones ever are."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def duplicates(
 
     The share depends on n (of more images more have a twin), so compare sets of equal size. Its interval is
     for new sets of n images of the same generator: Wilson's at the effective size that gives a share the
-    variance of the delete-one jackknife, which is not too small on average (Efron and Stein 1981). No bootstrap:
-    it makes duplicates.
+    variance of the delete-one jackknife, which is not too small on average (Efron and Stein 1981). No
+    bootstrap: it makes duplicates.
 
     Args:
         features: of the images that are judged, shape (n, d).
@@ -74,8 +74,8 @@ def duplicates(
         level: coverage of the intervals.
 
     Returns:
-        shares in [0, 1], lower is better. ``undefined`` below two images; ``unreliable`` below 16, and `share`
-        without a radius.
+        shares in [0, 1], lower is better. ``undefined`` below two images; ``unreliable`` below 16, and
+        `share` without a radius.
 
     Raises:
         ValueError: wrong shapes, different widths, a NaN or infinity, a row of zeros (cosine), a group too
@@ -114,7 +114,7 @@ def duplicates(
 
 
 def _radius(real: Matrix, labels: Indices, share: float, kind: str) -> float | None:
-    """The distance below which at most this share of the pairs of different groups lies; None: too few pairs."""
+    """What at most this share of the pairs of different groups lies below; None: too few pairs to say."""
     sizes = np.bincount(labels, minlength=1)
     pairs = (len(real) ** 2 - int((sizes.astype(np.int64) ** 2).sum())) // 2
     rank = math.floor(share * (pairs + 1) + 1e-9)

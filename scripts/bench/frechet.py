@@ -3,9 +3,10 @@
     python scripts/bench/frechet.py [--dim 2048] [--few 64] [--many 5000] [--stream 100000]
 
 Speed is a ratio within this run; set OMP_NUM_THREADS before it to bound the threads. The references are the
-textbook's two ways: scipy.linalg.sqrtm, and the eigenvalues of the product of the covariances. Where both sets
-have full rank and the eigenvalues are sound, the values are compared: with an eighth of the features against
-both ways, with all features against the product's eigenvalues from LAPACK's symmetric-definite solver.
+textbook's two ways: scipy.linalg.sqrtm, and the eigenvalues of the product of the covariances. Where both
+sets have full rank and the eigenvalues are sound, the values are compared: with an eighth of the features
+against both ways, with all features against the product's eigenvalues from LAPACK's symmetric-definite
+solver.
 """
 
 import argparse
