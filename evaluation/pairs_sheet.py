@@ -167,7 +167,8 @@ def _sheet(blocks: Sequence[_Block], heading: Sequence[str], *, columns: int, ti
 
 def _cut(line: str, font: Any, width: int) -> str:
     """The line, its middle left out where it is too long: names of files differ at their ends."""
-    keep, short = len(line), line
+    full, short = font.getlength(line), line
+    keep = min(len(line), round(len(line) * width / full)) if full else 0
     while font.getlength(short) > width and keep > 4:
         keep -= 1
         short = f"{line[: keep // 2]}...{line[-(keep - keep // 2) :]}"
