@@ -94,7 +94,7 @@ class ThumbnailViewsEncoder:
         views = rows.reshape(n, self._views, self._small.dim).transpose(1, 0, 2)
         mirrored = views.copy()
         pixels = views[..., :-1].reshape(self._views, n, side, side, 3)
-        mirrored[..., :-1] = pixels[:, :, :, ::-1].reshape(self._views, n, -1)
+        mirrored[..., :-1] = pixels[:, :, :, ::-1].reshape(self._views, n, self._small.dim - 1)
         return np.concatenate([views, mirrored])
 
 
