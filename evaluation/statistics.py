@@ -24,7 +24,7 @@ BLOCK = 4096
 
 _FORMAT = "promptopt-feature-statistics"
 _VERSIONS = ("1", "2")
-"""2: a file with a factor beside its scatter."""
+"""2: a file with the covariance's factor in place of the scatter."""
 
 
 class StatisticsError(ValueError):
@@ -74,8 +74,8 @@ class FeatureStatistics:
         manifest: encoder, preprocessing, n and digest of the data.
         mean: shape (d,).
         contrasts: shape (n - 1, d), or None.
-        dense_scatter: shape (d, d), or None; one of the two is there.
-        factor: beside a `dense_scatter` that was saved with it, its `covariance_factor`; else None.
+        dense_scatter: shape (d, d), or None.
+        factor: the `covariance_factor` as it was saved, or None; one of the three is there.
     """
 
     manifest: StatisticsManifest
@@ -139,6 +139,8 @@ class FeatureStatistics:
         """Sum of the outer products of the centred rows, shape (d, d)."""
         if self.dense_scatter is not None:
             return self.dense_scatter
+        if self.factor is not None:
+            return (self.factor.T @ self.factor) * max(self.count - 1, 1)
         assert self.contrasts is not None  # the class's invariant
         return self.contrasts.T @ self.contrasts
 
@@ -181,8 +183,8 @@ class FeatureStatistics:
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file with the manifest as JSON in its header; returns its path.
 
-        For more than d images the covariance's factor goes in too, so that whoever loads the file need not
-        compute it; the file's manifest says so.
+        For more than d images the covariance's factor goes in, not the scatter (which follows from it), so
+        that whoever loads the file need not compute it; the file's manifest says so.
 
         Raises:
             StatisticsError: no encoder or no preprocessing named, or a place that cannot be written.
@@ -201,7 +203,6 @@ class FeatureStatistics:
         if self.contrasts is not None:
             tensors["contrasts"] = np.ascontiguousarray(self.contrasts)
         else:
-            tensors["scatter"] = np.ascontiguousarray(self.scatter)
             tensors["factor"] = np.ascontiguousarray(self.covariance_factor)
             facts["factor"] = f"Cholesky, F^T F is the covariance, rank {len(tensors['factor'])}"
         manifest = json.dumps(facts)
@@ -257,7 +258,7 @@ class FeatureStatistics:
             raise damaged from error
         if header.get("checksum") != _checksum(tensors, header["manifest"]):
             raise damaged
-        if set(tensors) not in ({"mean", "contrasts"}, {"mean", "scatter"}, {"mean", "scatter", "factor"}):
+        if set(tensors) not in ({"mean", "contrasts"}, {"mean", "scatter"}, {"mean", "factor"}):
             raise damaged
         scatter = tensors.get("scatter")
         # dpstrf and dsyrk take Fortran order without a copy; the matrix is symmetric
