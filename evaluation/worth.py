@@ -54,19 +54,23 @@ def classifier_rows(
         sets[name] = _labelled(features, images)
     train, test, made = sets.values()
     found: dict[tuple[str, str], Estimate] = {}
-    why = ""
-    try:
-        _refuse_copies(training, tested, generated)
-        _trained_on_real(found, train, made, level=level, seed=seed)
-        result = five_arms(
-            train, test, synthetic_train=made, arms=("S->R",), seeds=(seed,), resamples=RESAMPLES, level=level
-        )
-        for arm in ("R->R", "S->R"):
-            scores = result.row(arm).estimates
-            found[arm, ALL] = scores["balanced_accuracy"]
-            found.update({(arm, name): scores[f"recall:{name}"] for name in result.classes})
-    except ClassifierError as error:
-        why = str(error)
+    why = {}
+    for arm in _ARMS:
+        try:
+            _refuse_copies(training, tested, generated)
+            if arm == "R->S":
+                found.update(_read_by_real(train, made, level=level, seed=seed))
+                continue
+            # R->R stands in every result; generated images may lack what S->R needs
+            arms = () if arm == "R->R" else (arm,)
+            scores = five_arms(
+                train, test, synthetic_train=made, arms=arms, seeds=(seed,), resamples=RESAMPLES, level=level
+            )
+            estimates = scores.row(arm).estimates
+            found[arm, ALL] = estimates["balanced_accuracy"]
+            found.update({(arm, name): estimates[f"recall:{name}"] for name in scores.classes})
+        except ClassifierError as error:
+            why[arm] = str(error)
     rows = []
     for part in parts:
         key, _, value = part.name.partition("=")
@@ -75,7 +79,7 @@ def classifier_rows(
         for arm, (better, meaning) in _ARMS.items():
             estimate = found.get((arm, value or ALL))
             if estimate is None:
-                reason = why if not any(own == arm for own, _ in found) else "no such image to test on"
+                reason = why.get(arm, "no such image to test on")
                 estimate = Estimate.undefined(0, f"{arm}, {meaning}: {reason}")
             what = f"recall of {value}" if value else "balanced accuracy"
             name = f"{arm} {what} ({label})"
@@ -104,14 +108,9 @@ def _refuse_copies(training: ImageSet, tested: ImageSet, generated: ImageSet) ->
             raise ClassifierError(f"{copy} is tested on and is the same file as {path}; remove one of them")
 
 
-def _trained_on_real(
-    found: dict[tuple[str, str], Estimate],
-    train: LabelledImages,
-    made: LabelledImages,
-    *,
-    level: float,
-    seed: int,
-) -> None:
+def _read_by_real(
+    train: LabelledImages, made: LabelledImages, *, level: float, seed: int
+) -> dict[tuple[str, str], Estimate]:
     """R->S: the probe trained on real images reads the generated ones, which may show one category alone."""
     classes = sorted(set(train.labels))
     if unknown := sorted(set(made.labels) - set(classes)):
@@ -125,7 +124,7 @@ def _trained_on_real(
     said = [classes[i] for i in predict(made.inputs).argmax(axis=1)]
     right = np.array([own == name for own, name in zip(said, made.labels, strict=True)], dtype=float)
     names = np.array(made.labels, dtype=object)
-    shares = []
+    found, shares = {}, []
     for name in sorted(set(made.labels)):
         own = made.take(np.flatnonzero(names == name))
         rows = right[names == name]
@@ -152,3 +151,4 @@ def _trained_on_real(
         method=f"R->S balanced accuracy over the categories {', '.join(sorted(set(made.labels)))}",
         level=level,
     )
+    return found

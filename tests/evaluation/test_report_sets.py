@@ -142,6 +142,7 @@ def test_the_classifiers_arms(real: ImageSet, made: ImageSet, micro_clip: Any, s
     polyps = fresh.take(i for i, c in enumerate(fresh.columns["category"]) if c == "polyps")
     alone = evaluate(real, polyps, [micro_clip], **kwargs)
     assert pick(alone, "R->S balanced").estimate.value > 0.7  # type: ignore[operator]
+    assert pick(alone, "R->R balanced").estimate == pick(result, "R->R balanced").estimate
     lacking = pick(alone, "S->R balanced").estimate
     assert (lacking.status, "images of class 'normal'" in lacking.method) == ("undefined", True)
 
