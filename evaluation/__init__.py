@@ -5,8 +5,9 @@ Names are resolved when first used, so that importing the package loads neither 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from evaluation._lazy import lazy_names
 
 if TYPE_CHECKING:
     from evaluation.calibration import Calibration, CalibrationError, calibrate
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     )
     from evaluation.metrics.auroc import auroc
     from evaluation.metrics.diversity import diversity
+    from evaluation.metrics.duplicates import Duplicates, duplicates
     from evaluation.metrics.frechet import frechet_distance
     from evaluation.metrics.frechet_infinity import frechet_infinity
     from evaluation.metrics.inception_score import inception_score
@@ -57,6 +59,7 @@ _HOME = {
     "CalibrationError": "evaluation.calibration",
     "ClassWeights": "evaluation.metrics.alignment",
     "ClassifierError": "evaluation.classifier.images",
+    "Duplicates": "evaluation.metrics.duplicates",
     "Encoder": "evaluation.encoders.backend",
     "EncoderError": "evaluation.encoders.backend",
     "Estimate": "evaluation.estimate",
@@ -82,6 +85,7 @@ _HOME = {
     "clip_scores": "evaluation.metrics.alignment",
     "compare": "evaluation.comparison",
     "diversity": "evaluation.metrics.diversity",
+    "duplicates": "evaluation.metrics.duplicates",
     "evaluate": "evaluation.report",
     "expected_calibration_error": "evaluation.classifier.scores",
     "fit_probe": "evaluation.probe",
@@ -111,6 +115,7 @@ __all__ = [
     "CalibrationError",
     "ClassWeights",
     "ClassifierError",
+    "Duplicates",
     "Encoder",
     "EncoderError",
     "Estimate",
@@ -136,6 +141,7 @@ __all__ = [
     "clip_scores",
     "compare",
     "diversity",
+    "duplicates",
     "evaluate",
     "expected_calibration_error",
     "fit_probe",
@@ -158,14 +164,4 @@ __all__ = [
     "synthetic_to_real",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -77,6 +77,7 @@ def calibrate(
     categories: Sequence[str],
     weights: ClassWeights | Mapping[str, ClassWeights],
     *,
+    groups: Sequence[str] | None = None,
     floor: float = FLOOR,
     allow_below: bool = False,
     level: float = 0.95,
@@ -88,9 +89,10 @@ def calibrate(
         categories: what each of them shows.
         weights: of the categories and distractors; or one set of weights for each category that is judged.
             A class is calibrated when it is a category of the images or has weights of its own.
+        groups: of the images; near-duplicates share one. Without it they are taken to be independent.
         floor: in [0, 1].
         allow_below: return a calibration in which a category fails, instead of refusing.
-        level: coverage of the intervals (DeLong on the logit scale; images taken to be independent).
+        level: coverage of the intervals (of `auroc`: groups resampled, or DeLong's).
 
     Raises:
         CalibrationError: a category's AUROC is below the floor or undefined, and `allow_below` is not set;
@@ -114,7 +116,10 @@ def calibrate(
             f"the images show {', '.join(sorted(map(str, set(names.tolist())))) or 'nothing'}, "
             f"the texts describe {known}; give images of a category that has texts"
         )
-    found = {name: auroc(margins(rows, own[name], target=name), names == name, level=level) for name in own}
+    found = {
+        name: auroc(margins(rows, own[name], target=name), names == name, groups=groups, level=level)
+        for name in own
+    }
     result = Calibration(found, floor)
     if not allow_below:
         for name in found:

@@ -122,12 +122,8 @@ class Estimate:
             return cls.undefined(0, method)
         from scipy.special import ndtri
 
-        z2 = float(ndtri((1 + level) / 2)) ** 2
         share = successes / n
-        centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-        half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-        # at 0 and n successes an end equals the share; rounding must not put it on the wrong side
-        low, high = min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share)
+        low, high = wilson(share, n, float(ndtri((1 + level) / 2)))
         return cls(share, low, high, n, method, "ok" if n >= 10 else "unreliable")
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,3 +167,12 @@ def check_vector(values: ArrayLike, name: str) -> np.ndarray[tuple[int], np.dtyp
             "leave failed images out before averaging"
         )
     return array
+
+
+def wilson(share: float, n: float, quantile: float) -> tuple[float, float]:
+    """Ends of Wilson's score interval for a share of `n` trials, which need not be a whole number."""
+    z2 = quantile**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    # at 0 and n successes an end equals the share; rounding must not put it on the wrong side
+    return min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share)

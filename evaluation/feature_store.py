@@ -6,7 +6,6 @@ file nor a changed encoder can give a stale answer. Several processes may use it
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import zlib
 from collections.abc import Callable, Sequence
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from evaluation.files import file_digest
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,6 +33,10 @@ CREATE TABLE IF NOT EXISTS features (
     PRIMARY KEY (image, encoder)
 ) WITHOUT ROWID
 """
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is read, images done, images in all."""
 
 
 class FeatureStoreError(ValueError):
@@ -178,14 +183,18 @@ class FeatureStore:
         return FeatureStoreError(f"{self.path}: {text}: {remedy}")
 
 
+def told(on_progress: Progress | None, what: str, total: int) -> Callable[[int], None] | None:
+    """`FeatureStore.features`' own progress as that of one step among several."""
+    return None if on_progress is None else lambda done: on_progress(what, done, total)
+
+
 def _intact(vector: object, checksum: int, dim: int) -> bool:
     return isinstance(vector, bytes) and len(vector) == 4 * dim and zlib.crc32(vector) == checksum
 
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(path)
     except OSError as error:
         raise FeatureStoreError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 

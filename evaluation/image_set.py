@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+from evaluation.files import SUFFIXES, images_below
 
 
 class EvaluationError(ValueError):
@@ -28,6 +28,8 @@ class ImageSet:
         fingerprint: hex sha256 of ``metadata.jsonl``, or of the files' names.
         ignored: files of the folder that are not images by their name.
         category_of: label -> category, for the labels of a prepared set that belong to one category alone.
+        groups: of a prepared set, one for each file: near-duplicates share one. Else empty.
+        pools: of a prepared set, one for each file. Else empty.
     """
 
     root: Path
@@ -36,9 +38,26 @@ class ImageSet:
     fingerprint: str
     ignored: int = 0
     category_of: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def take(self, rows: Iterable[int]) -> ImageSet:
+        """The images at these positions."""
+        chosen = [int(row) for row in rows]
+        return replace(
+            self,
+            paths=tuple(self.paths[i] for i in chosen),
+            columns={key: tuple(column[i] for i in chosen) for key, column in self.columns.items()},
+            groups=tuple(self.groups[i] for i in chosen) if self.groups else (),
+            pools=tuple(self.pools[i] for i in chosen) if self.pools else (),
+        )
+
+    def of_pools(self, *pools: str) -> ImageSet:
+        """The images in one of these pools."""
+        return self.take(i for i, pool in enumerate(self.pools) if pool in pools)
 
     def rows(self, key: str, value: str) -> NDArray[np.intp]:
         """Positions of the images with this value; all of them when the set knows nothing of `key`."""
@@ -95,12 +114,18 @@ def read_image_set(
         pairs = {(record.label, record.category) for record in dataset}
         labels = [label for label, _ in pairs]
         alone = {label: category for label, category in pairs if labels.count(label) == 1}
-        return ImageSet(root, tuple(dataset.paths()), columns, dataset.fingerprint, category_of=alone)
+        return ImageSet(
+            root,
+            tuple(dataset.paths()),
+            columns,
+            dataset.fingerprint,
+            category_of=alone,
+            groups=tuple(record.group for record in dataset),
+            pools=tuple(record.pool for record in dataset),
+        )
     if pool is not None:
         raise EvaluationError(f"{root}: has no {METADATA}, so it has no pools; leave the pool out")
-    below = [path for path in sorted(root.rglob("*")) if path.is_file()]
-    shown = [path for path in below if not any(part.startswith(".") for part in path.relative_to(root).parts)]
-    paths = tuple(path for path in shown if path.suffix.lower() in SUFFIXES)
+    paths, ignored = images_below(root)
     if not paths:
         raise EvaluationError(f"{root}: no image ({', '.join(SUFFIXES)}) in it or below; give another folder")
     names = [path.relative_to(root) for path in paths]
@@ -110,4 +135,4 @@ def read_image_set(
     elif all(len(name.parts) > 1 for name in names):
         columns["category"] = tuple(name.parts[0] for name in names)
     digest = hashlib.sha256("\n".join(name.as_posix() for name in names).encode()).hexdigest()
-    return ImageSet(root, paths, columns, digest, ignored=len(shown) - len(paths))
+    return ImageSet(root, tuple(paths), columns, digest, ignored=ignored)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,20 +26,14 @@ BANDWIDTH_ROWS = 5000
 """Real images from which the bandwidth is taken; of more, a seeded sample."""
 
 
-class JudgeOf(Protocol):
-    """The texts of each category in the encoder's space, and how well it knows the categories."""
+@dataclass(frozen=True)
+class Judge:
+    """The texts of each category in an encoder's space (plain, and with CLIPScore's prefix), and how well it
+    knows the categories: AUROCs on real images, None when they could not be had."""
 
-    @property
-    def weights(self) -> Mapping[str, ClassWeights]:
-        """Of each category that has texts."""
-
-    @property
-    def prefixed(self) -> Mapping[str, ClassWeights]:
-        """The same with CLIPScore's prefix."""
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """AUROCs on real images; None when they could not be had."""
+    weights: Mapping[str, ClassWeights]
+    prefixed: Mapping[str, ClassWeights]
+    calibration: Calibration | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ class Sample:
     real: Features
     generated: Features
     targets: tuple[str, ...] | None
-    judge: JudgeOf | None
+    judge: Judge | None
     allow_uncalibrated: bool
 
 

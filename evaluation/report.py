@@ -2,97 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.calibration import FLOOR, Calibration, CalibrationError, calibrate
+from evaluation.calibration import FLOOR, CalibrationError, calibrate
+from evaluation.copies import own_copies, training_copies
 from evaluation.encoders.backend import Encoder, TextEncoder
-from evaluation.estimate import Estimate
-from evaluation.feature_store import FeatureStore
+from evaluation.evaluation_table import CopyPair, Evaluation, Row
+from evaluation.feature_store import FeatureStore, Progress, told
 from evaluation.image_set import EvaluationError, ImageSet
-from evaluation.measures import METRICS, Measured, Sample, encoder_label
-from evaluation.metrics.alignment import CLIPSCORE_PREFIX, ClassWeights, class_weights
+from evaluation.measures import METRICS, Judge, Measured, Sample, encoder_label
+from evaluation.metrics.alignment import CLIPSCORE_PREFIX, class_weights
+from evaluation.parts import KEYS, parts_of
+from evaluation.second_encoder import Seen, gap_rows
 
-Progress = Callable[[str, int, int], None]
+__all__ = ["NAMES", "CopyPair", "Evaluation", "EvaluationError", "Row", "evaluate"]
+
 Texts = Mapping[str, Mapping[str, Sequence[str]]]
-ALL = "all"
-KEYS = ("category", "center")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One number of the table.
-
-    Attributes:
-        metric: the name that was asked for (``fd``...).
-        name: what it is called, with its space (``FD (embedded)``).
-        encoder: address of the encoder.
-        part: ``all``, or ``key=value`` of the images it rests on.
-        better: ``lower`` or ``higher``; empty for a figure that only describes.
-        n_real, n_generated: images of the two sets in this part.
-        estimate: the number; `undefined` with the reason in its `method` where there is none.
-    """
-
-    metric: str
-    name: str
-    encoder: str
-    part: str
-    better: str
-    n_real: int
-    n_generated: int
-    estimate: Estimate
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The rows, and the metric card: settings, versions, encoders, sets and warnings as plain JSON values."""
-
-    rows: tuple[Row, ...]
-    card: Mapping[str, Any]
-
-    def to_json(self) -> str:
-        """Rows and card as one JSON document; the same input gives the same text."""
-        rows = [asdict(row) for row in self.rows]
-        return json.dumps({"card": self.card, "rows": rows}, indent=2, allow_nan=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Evaluation:
-        """Read what `to_json` wrote."""
-        document = json.loads(text)
-        rows = [Row(**{**row, "estimate": Estimate.from_json(row["estimate"])}) for row in document["rows"]]
-        return cls(tuple(rows), document["card"])
-
-    def to_csv(self) -> str:
-        """One line a row; what has no value is empty."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        heads = [name for name in Row.__dataclass_fields__ if name != "estimate"]
-        writer.writerow([*heads, *Estimate.__dataclass_fields__])
-        for row in self.rows:
-            cells = [getattr(row, name) for name in heads]
-            writer.writerow([*cells, *("" if x is None else x for x in row.estimate.to_dict().values())])
-        return stream.getvalue()
-
-    def card_markdown(self) -> str:
-        """The card for people."""
-        lines = ["# Metric card", ""]
-        for heading, content in self.card.items():
-            lines += [f"## {heading}", ""]
-            if isinstance(content, Mapping):
-                lines += [f"- {key}: {_shown(value)}" for key, value in content.items()]
-            elif isinstance(content, list):
-                lines += [f"- {_shown(item)}" for item in content] or ["- none"]
-            else:
-                lines.append(_shown(content))
-            lines.append("")
-        return "\n".join(lines)
+NAMES = (*METRICS, "duplicates", "memorisation", "classifier")
+"""What `evaluate` can be asked for."""
 
 
 def evaluate(
@@ -103,6 +34,10 @@ def evaluate(
     store: FeatureStore,
     metrics: Sequence[str] | None = None,
     by: Sequence[str] = (),
+    cross: bool = False,
+    second: Encoder | None = None,
+    training: ImageSet | None = None,
+    held_out: ImageSet | None = None,
     texts: Texts | None = None,
     floor: float = FLOOR,
     allow_uncalibrated: bool = False,
@@ -117,9 +52,17 @@ def evaluate(
             ("polyp") in place of its categories ("polyps").
         encoders: one or more; every metric is computed in each one's space and named by it.
         store: features are taken from it and kept there; a second call encodes nothing.
-        metrics: names of `METRICS`; all of them that the encoders allow when not given.
+        metrics: of `NAMES`; when not given, all that the encoders and sets allow.
         by: of ``category`` and ``center``. A set that does not know a key is used whole for each value of the
-            other set's (and the card warns); a value that one set lacks gives ``undefined`` rows.
+            other set's (and the card warns); a value that one set lacks gives ``undefined`` rows. A part with
+            fewer than 16 images of either set has no row that is ``ok``.
+        cross: also each category in each centre; needs both in `by`.
+        second: a second encoder family, measured like the first of `encoders` and compared with it
+            (`gap_rows`).
+        training: real images that the generator was trained on: what copies are looked for in, and what the
+            classifier is trained on.
+        held_out: real images that it has never seen: what copies are calibrated on and the classifier tested
+            on (there the pool ``test`` alone, if the set has pools).
         texts: category -> class -> texts, for alignment: what the images should show, against the rest.
         floor: AUROC on real images below which an encoder's alignment is refused for a category.
         allow_uncalibrated: report it nevertheless, as ``unreliable``.
@@ -132,19 +75,28 @@ def evaluate(
         FeatureStoreError: an image that cannot be read; the message names it.
     """
     generated = generated.named_as(real)
-    names = _check(real, generated, encoders, metrics, by)
+    training, held_out = (x if x is None else x.named_as(real) for x in (training, held_out))
+    if second is not None and all(second.fingerprint != one.fingerprint for one in encoders):
+        encoders = [*encoders, second]
+    names = _check(real, generated, encoders, metrics, by, cross, second, training, held_out)
+    names = names or _default(encoders, texts, generated, training, held_out)
     warned = _warnings(real, generated, by)
     rows: list[Row] = []
     cards = []
+    parts = parts_of(real, generated, by, cross=cross)
+    seen: dict[str, Seen] = {}
+    if second is None and not {*METRICS, "classifier"} & set(names):
+        encoders = []  # copies are looked for among thumbnails: nothing to encode
     for encoder in encoders:
         label = encoder_label(encoder, encoders)
         features = []
         for what, images in (("real", real), ("generated", generated)):
             note = f"{label}: {what}"
             features.append(
-                store.features(encoder, images.paths, on_progress=_told(on_progress, note, len(images)))
+                store.features(encoder, images.paths, on_progress=told(on_progress, note, len(images)))
             )
-        judged = _judge(encoder, features[0], real, generated, names, texts, floor, warned)
+        wants = "alignment" in names or second is not None
+        judge = _judge(encoder, features[0], real, generated, texts if wants else None, floor, warned)
         card: dict[str, Any] = {
             "label": label,
             "address": encoder.uri,
@@ -153,54 +105,83 @@ def evaluate(
             "preprocessing": dict(getattr(encoder, "preprocessing", {})) or "not stated",
         }
         measured = Measured(encoder, label, features[0], seed=seed, level=level)
+        seen[encoder.fingerprint] = Seen(measured, features[1], judge)
         card["bandwidth of the MMD"] = measured.bandwidth
-        if judged is not None and judged.calibration is not None:
-            card["calibration"] = judged.calibration.to_dict()
+        if judge is not None and judge.calibration is not None:
+            card["calibration"] = judge.calibration.to_dict()
         cards.append(card)
-        for part, of_real, of_generated in _parts(real, generated, by):
+        for part in parts:
             sample = Sample(
-                features[0][of_real],
-                features[1][of_generated],
-                _targets(generated, of_generated),
-                judged,
+                features[0][part.of_real],
+                features[1][part.of_generated],
+                _targets(generated, part.of_generated),
+                judge,
                 allow_uncalibrated,
             )
-            for name in names or _default(encoders, texts):
-                for found in METRICS[name].measure(measured, sample):
-                    sizes = (len(of_real), len(of_generated))
-                    rows.append(
-                        Row(name, found.name, encoder.uri, part, found.better, *sizes, found.estimate)
-                    )
+            sizes = len(part.of_real), len(part.of_generated)
+            for name in names:
+                for found in METRICS[name].measure(measured, sample) if name in METRICS else ():
+                    estimate = part.marked(found.estimate)
+                    rows.append(Row(name, found.name, encoder.uri, part.name, found.better, *sizes, estimate))
+        if "classifier" in names and training is not None and held_out is not None:
+            from evaluation.worth import classifier_rows
+
+            rows += classifier_rows(
+                encoder,
+                label,
+                generated,
+                training,
+                held_out,
+                parts,
+                store=store,
+                level=level,
+                seed=seed,
+                on_progress=on_progress,
+            )
+    if second is not None:
+        shown = real.columns.get("category"), generated.columns.get("category")
+        pair = seen[encoders[0].fingerprint], seen[second.fingerprint]
+        rows += gap_rows(*pair, shown, parts, allow_uncalibrated=allow_uncalibrated, level=level)
+    clusters: tuple[tuple[str, ...], ...] = ()
+    pairs: tuple[CopyPair, ...] = ()
+    if "duplicates" in names:
+        repeated, clusters = own_copies(
+            real, generated, parts, store=store, level=level, seed=seed, on_progress=on_progress
+        )
+        rows += repeated
+    if "memorisation" in names and training is not None and held_out is not None:
+        copies = training_copies(
+            generated, training, held_out, parts, store=store, level=level, on_progress=on_progress
+        )
+        rows += copies.rows
+        pairs = copies.pairs
+    order = {part.name: number for number, part in enumerate(parts)}
+    rows.sort(key=lambda row: order[row.part])
     unreliable = sum(row.estimate.status != "ok" for row in rows)
     if unreliable:
         warned.append(f"{unreliable} of {len(rows)} rows are unreliable or undefined; see their status")
+    sets = {"real": real, "generated": generated, "training": training, "held out": held_out}
     return Evaluation(
         tuple(rows),
         {
             "settings": {
                 "metrics": list(dict.fromkeys(row.metric for row in rows)),
                 "by": list(by),
+                "crossed": cross,
                 "seed": seed,
                 "level": level,
                 "calibration floor": floor,
                 "uncalibrated judges allowed": allow_uncalibrated,
                 "dtype": "features float32, metrics float64",
             },
-            "sets": {"real": _set_card(real), "generated": _set_card(generated)},
+            "sets": {name: _set_card(images) for name, images in sets.items() if images is not None},
             "encoders": cards,
             "versions": _versions(),
             "warnings": warned,
         },
+        pairs,
+        clusters,
     )
-
-
-@dataclass(frozen=True)
-class Judge:
-    """The texts of each category in an encoder's space, and how well it knows the categories."""
-
-    weights: Mapping[str, ClassWeights]
-    prefixed: Mapping[str, ClassWeights]
-    calibration: Calibration | None
 
 
 def _judge(
@@ -208,12 +189,11 @@ def _judge(
     features: NDArray[np.float32],
     real: ImageSet,
     generated: ImageSet,
-    names: Sequence[str],
     texts: Texts | None,
     floor: float,
     warned: list[str],
 ) -> Judge | None:
-    if not isinstance(encoder, TextEncoder) or not texts or (names and "alignment" not in names):
+    if not isinstance(encoder, TextEncoder) or not texts:
         return None
     wanted = set(generated.columns.get("category", ()))
     used = {name: classes for name, classes in texts.items() if name in wanted}
@@ -228,7 +208,9 @@ def _judge(
             f"say {min(cut)!r}"
         )
     try:
-        known = calibrate(features, real.columns.get("category", ()), weights, floor=floor, allow_below=True)
+        categories = real.columns.get("category", ())
+        groups = real.groups or None
+        known = calibrate(features, categories, weights, groups=groups, floor=floor, allow_below=True)
     except (CalibrationError, ValueError) as error:
         warned.append(f"{encoder.uri}: not calibrated on real images: {error}")
         return Judge(weights, prefixed, None)
@@ -246,14 +228,33 @@ def _check(
     encoders: Sequence[Encoder],
     metrics: Sequence[str] | None,
     by: Sequence[str],
+    cross: bool,
+    second: Encoder | None,
+    training: ImageSet | None,
+    held_out: ImageSet | None,
 ) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(metrics or ()))
     for name in names:
-        if name not in METRICS:
-            raise EvaluationError(f"metric {name!r} does not exist; use {', '.join(METRICS)}")
+        if name not in NAMES:
+            raise EvaluationError(f"metric {name!r} does not exist; use {', '.join(NAMES)}")
     if not encoders:
         raise EvaluationError("no encoder; give one or more")
-    for images in (real, generated):
+    if second is not None and second.fingerprint == encoders[0].fingerprint:
+        raise EvaluationError(
+            f"the second encoder, {second.uri}, is the first one; give one of another family"
+        )
+    if cross and set(by) != set(KEYS):
+        raise EvaluationError(f"cross needs {' and '.join(KEYS)} in by, which has {', '.join(by) or 'none'}")
+    for name in {"memorisation", "classifier"} & set(names):
+        if training is None or held_out is None:
+            raise EvaluationError(
+                f"metric {name!r} needs the real images that the generator was trained on and others that it "
+                f"has not seen: give a prepared data set with pools in place of {real.root}, or name the "
+                "training images too"
+            )
+    if "classifier" in names:
+        _check_categories({"generated": generated, "training": training, "held out": held_out})
+    for images in (real, generated, *(x for x in (training, held_out) if x is not None)):
         if not len(images):
             raise EvaluationError(f"{images.root}: no image; give another folder")
     for key in by:
@@ -267,21 +268,32 @@ def _check(
     return names
 
 
-def _default(encoders: Sequence[Encoder], texts: Texts | None) -> list[str]:
-    """What at least one encoder allows."""
-    able = {"is": any(hasattr(e, "probabilities") for e in encoders)}
-    able["alignment"] = bool(texts) and any(isinstance(e, TextEncoder) for e in encoders)
-    return [name for name in METRICS if able.get(name, True)]
+def _check_categories(sets: Mapping[str, ImageSet | None]) -> None:
+    for name, images in sets.items():
+        if images is not None and "category" not in images.columns:
+            raise EvaluationError(
+                f"metric 'classifier': {images.root} ({name}) does not say the category of its images; give "
+                "a prepared data set, or subfolders named by category"
+            )
 
 
-def _parts(
-    real: ImageSet, generated: ImageSet, by: Sequence[str]
-) -> list[tuple[str, NDArray[np.intp], NDArray[np.intp]]]:
-    parts = [(ALL, np.arange(len(real)), np.arange(len(generated)))]
-    for key in by:
-        values = {value for images in (real, generated) for value in images.columns.get(key, ())}
-        parts += [(f"{key}={v}", real.rows(key, v), generated.rows(key, v)) for v in sorted(values)]
-    return parts
+def _default(
+    encoders: Sequence[Encoder],
+    texts: Texts | None,
+    generated: ImageSet,
+    training: ImageSet | None,
+    held_out: ImageSet | None,
+) -> tuple[str, ...]:
+    """What at least one encoder and the sets allow."""
+    known = training is not None and held_out is not None
+    labelled = [images for images in (generated, training, held_out) if images is not None]
+    able = {
+        "is": any(hasattr(e, "probabilities") for e in encoders),
+        "alignment": bool(texts) and any(isinstance(e, TextEncoder) for e in encoders),
+        "memorisation": known,
+        "classifier": known and all("category" in images.columns for images in labelled),
+    }
+    return tuple(name for name in NAMES if able.get(name, True))
 
 
 def _targets(generated: ImageSet, rows: NDArray[np.intp]) -> tuple[str, ...] | None:
@@ -338,15 +350,3 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def _told(on_progress: Progress | None, what: str, total: int) -> Callable[[int], None] | None:
-    return None if on_progress is None else lambda done: on_progress(what, done, total)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "; ".join(f"{key}: {_shown(inner)}" for key, inner in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_shown(item) for item in value) or "none"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ BLOCK = 4096
 """Rows of a block that are centred at a time."""
 
 _FORMAT = "promptopt-feature-statistics"
-_VERSION = 1
+_VERSIONS = ("1", "2")
+"""2: a file with the covariance's factor in place of the scatter."""
 
 
 class StatisticsError(ValueError):
@@ -73,13 +74,15 @@ class FeatureStatistics:
         manifest: encoder, preprocessing, n and digest of the data.
         mean: shape (d,).
         contrasts: shape (n - 1, d), or None.
-        dense_scatter: shape (d, d), or None; one of the two is there.
+        dense_scatter: shape (d, d), or None.
+        factor: the `covariance_factor` as it was saved, or None; one of the three is there.
     """
 
     manifest: StatisticsManifest
     mean: Matrix
     contrasts: Matrix | None
     dense_scatter: Matrix | None
+    factor: Matrix | None = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -136,6 +139,8 @@ class FeatureStatistics:
         """Sum of the outer products of the centred rows, shape (d, d)."""
         if self.dense_scatter is not None:
             return self.dense_scatter
+        if self.factor is not None:
+            return (self.factor.T @ self.factor) * max(self.count - 1, 1)
         assert self.contrasts is not None  # the class's invariant
         return self.contrasts.T @ self.contrasts
 
@@ -148,18 +153,16 @@ class FeatureStatistics:
     def covariance_factor(self) -> Matrix:
         """Rows F, at most d of them, with ``F.T @ F`` the covariance.
 
-        For more than d images a pivoted Cholesky factor, which admits a scatter without full rank; computed
-        when first asked for and then kept.
+        For more than d images a Cholesky factor, pivoted where the scatter lacks full rank; computed when
+        first asked for and then kept, and saved with the statistics.
         """
+        if self.factor is not None:
+            return self.factor
         scale = 1 / np.sqrt(max(self.count - 1, 1))
         if self.contrasts is not None:
             return self.contrasts * scale
-        from scipy.linalg.lapack import dpstrf
-
-        factor, pivots, rank, _ = dpstrf(self.dense_scatter, lower=0)
-        rows = np.empty((rank, self.dim))
-        rows[:, pivots - 1] = np.triu(factor)[:rank]
-        return rows * scale
+        assert self.dense_scatter is not None  # the class's invariant
+        return _cholesky(self.dense_scatter) * scale
 
     def __add__(self, other: FeatureStatistics) -> FeatureStatistics:
         return self.merge(other)
@@ -180,6 +183,9 @@ class FeatureStatistics:
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file with the manifest as JSON in its header; returns its path.
 
+        For more than d images the covariance's factor goes in, not the scatter (which follows from it), so
+        that whoever loads the file need not compute it; the file's manifest says so.
+
         Raises:
             StatisticsError: no encoder or no preprocessing named, or a place that cannot be written.
         """
@@ -193,15 +199,18 @@ class FeatureStatistics:
                     f"compared with; give {name}=... when they are computed"
                 )
         tensors = {"mean": self.mean}
+        facts = asdict(self.manifest)
         if self.contrasts is not None:
             tensors["contrasts"] = np.ascontiguousarray(self.contrasts)
         else:
-            tensors["scatter"] = np.ascontiguousarray(self.scatter)
+            tensors["factor"] = np.ascontiguousarray(self.covariance_factor)
+            facts["factor"] = f"Cholesky, F^T F is the covariance, rank {len(tensors['factor'])}"
+        manifest = json.dumps(facts)
         header = {
             "format": _FORMAT,
-            "version": str(_VERSION),
-            "manifest": json.dumps(asdict(self.manifest)),
-            "checksum": _checksum(tensors, json.dumps(asdict(self.manifest))),
+            "version": "2" if "factor" in tensors else "1",
+            "manifest": manifest,
+            "checksum": _checksum(tensors, manifest),
         }
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -235,25 +244,26 @@ class FeatureStatistics:
                 tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise StatisticsError(f"{path}: not a readable safetensors file ({error})") from error
-        if (header.get("format"), header.get("version")) != (_FORMAT, str(_VERSION)):
+        if header.get("format") != _FORMAT or header.get("version") not in _VERSIONS:
             raise StatisticsError(
                 f"{path}: format {header.get('format')!r}, version {header.get('version')!r}; expected "
-                f"{_FORMAT!r}, {str(_VERSION)!r}: compute the statistics again"
+                f"{_FORMAT!r}, {' or '.join(_VERSIONS)}: compute the statistics again"
             )
         damaged = StatisticsError(f"{path}: its content does not fit its header; compute it again")
         try:
-            manifest = StatisticsManifest(**json.loads(header["manifest"]))
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            facts = json.loads(header["manifest"])
+            facts.pop("factor", None)  # how it was made, in words
+            manifest = StatisticsManifest(**facts)
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise damaged from error
         if header.get("checksum") != _checksum(tensors, header["manifest"]):
             raise damaged
-        if set(tensors) not in ({"mean", "contrasts"}, {"mean", "scatter"}):
+        if set(tensors) not in ({"mean", "contrasts"}, {"mean", "scatter"}, {"mean", "factor"}):
             raise damaged
         scatter = tensors.get("scatter")
         # dpstrf and dsyrk take Fortran order without a copy; the matrix is symmetric
-        return cls(
-            manifest, tensors["mean"], tensors.get("contrasts"), None if scatter is None else scatter.T
-        )
+        dense = None if scatter is None else scatter.T
+        return cls(manifest, tensors["mean"], tensors.get("contrasts"), dense, tensors.get("factor"))
 
 
 def check_same_space(a: FeatureStatistics, b: FeatureStatistics) -> None:
@@ -342,6 +352,22 @@ def _add_gram(gram: Matrix, rows: Matrix) -> Matrix:
     if len(rows) == 0:
         return gram
     return dsyrk(1.0, rows.T, beta=1.0, c=gram, overwrite_c=1)
+
+
+def _cholesky(scatter: Matrix) -> Matrix:
+    """Rows R with ``R.T @ R`` the matrix; pivoted, about three times as slow, where it lacks full rank."""
+    from scipy.linalg.lapack import dpotrf, dpstrf
+
+    dim = len(scatter)
+    # LAPACK's own tolerance of a pivot that is only rounding
+    least = dim * np.finfo(np.float64).eps * float(np.diag(scatter).max())
+    factor, failed = dpotrf(scatter, lower=0, clean=1)
+    if not failed and float(np.diag(factor).min()) ** 2 > 10 * least:
+        return np.ascontiguousarray(factor)
+    factor, pivots, rank, _ = dpstrf(scatter, lower=0)
+    rows = np.empty((rank, dim))
+    rows[:, pivots - 1] = np.triu(factor)[:rank]
+    return rows
 
 
 def _helmert(centred: Matrix) -> Matrix:

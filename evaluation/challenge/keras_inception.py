@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.challenge.score import ChallengeError
+from evaluation.files import file_digest
 
 if TYPE_CHECKING:
     import torch
@@ -123,8 +124,7 @@ def load_keras_inception(path: str | Path, *, device: str = "auto") -> KerasInce
     _put(head.bias, layers["predictions"], "bias", f"{file}: predictions")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    with file.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    sha256 = file_digest(file)
     with file.open("rb") as stream:
         md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     return KerasInception(network, device=device, fingerprint=sha256, published=md5 == PUBLISHED_MD5)

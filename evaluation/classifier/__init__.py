@@ -5,8 +5,9 @@ Names are resolved when first used, so that importing the package loads neither 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from evaluation._lazy import lazy_names
 
 if TYPE_CHECKING:
     from evaluation.classifier.arms import ARMS, five_arms
@@ -18,22 +19,22 @@ if TYPE_CHECKING:
     from evaluation.classifier.scores import METRICS, classifier_scores, expected_calibration_error
 
 _HOME = {
-    "ARMS": "arms",
-    "METRICS": "scores",
-    "ArmRow": "results",
-    "ArmsResult": "results",
-    "ClassifierError": "images",
-    "Difference": "results",
-    "GroupBootstrap": "bootstrap",
-    "LabelledImages": "images",
-    "Learner": "learners",
-    "NetworkLearner": "network",
-    "ProbeLearner": "learners",
-    "Run": "results",
-    "classifier_scores": "scores",
-    "expected_calibration_error": "scores",
-    "five_arms": "arms",
-    "holm": "bootstrap",
+    "ARMS": "evaluation.classifier.arms",
+    "METRICS": "evaluation.classifier.scores",
+    "ArmRow": "evaluation.classifier.results",
+    "ArmsResult": "evaluation.classifier.results",
+    "ClassifierError": "evaluation.classifier.images",
+    "Difference": "evaluation.classifier.results",
+    "GroupBootstrap": "evaluation.classifier.bootstrap",
+    "LabelledImages": "evaluation.classifier.images",
+    "Learner": "evaluation.classifier.learners",
+    "NetworkLearner": "evaluation.classifier.network",
+    "ProbeLearner": "evaluation.classifier.learners",
+    "Run": "evaluation.classifier.results",
+    "classifier_scores": "evaluation.classifier.scores",
+    "expected_calibration_error": "evaluation.classifier.scores",
+    "five_arms": "evaluation.classifier.arms",
+    "holm": "evaluation.classifier.bootstrap",
 }
 
 __all__ = [
@@ -55,14 +56,4 @@ __all__ = [
     "holm",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"evaluation.classifier.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

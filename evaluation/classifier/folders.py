@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from evaluation.classifier.images import ClassifierError, LabelledImages, split_rows
-from evaluation.image_set import SUFFIXES
+from evaluation.files import SUFFIXES, file_digest, images_below
 from studies.dataset import METADATA, Dataset, read_dataset
 
 Target = Literal["label", "category"]
@@ -87,8 +86,7 @@ def synthetic_files(folder: str | Path, *, target: Target = "label") -> ImageFil
                 f"or write a {METADATA}"
             )
         if child.is_dir():
-            inside = [path for path in sorted(child.rglob("*")) if _is_image(path, child)]
-            found += [(path, child.name) for path in inside]
+            found += [(path, child.name) for path in images_below(child)[0]]
     if not found:
         raise ClassifierError(
             f"{root}: no image in any subfolder; give one subfolder for each label, with images "
@@ -138,14 +136,8 @@ def refuse_copies(training: Mapping[str, ImageFiles], test: Mapping[str, ImageFi
                 )
 
 
-def _is_image(path: Path, base: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(base).parts)
-    return not hidden and path.suffix.lower() in SUFFIXES and path.is_file()
-
-
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(path)
     except OSError as error:
         raise ClassifierError(f"{path}: cannot be read ({error.strerror}); check the file") from error

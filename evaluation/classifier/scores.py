@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.metrics.auroc import weighted_auroc
+
 METRICS = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "auroc", "ece")
 ECE_BINS = 15
 _CHUNK = 4_000_000  # weights in memory at a time
@@ -119,7 +121,7 @@ def _scores(y: NDArray[np.int64], p: Array, w: Array, classes: Sequence[str]) ->
         scores["macro_f1"] = _ratio(2 * hits, true + predicted).mean(axis=1)
         # of two classes the second one's area equals the first one's
         chosen = [1] if len(classes) == 2 else range(len(classes))
-        scores["auroc"] = np.mean([_auroc(y == c, p[:, c], w) for c in chosen], axis=0)
+        scores["auroc"] = np.mean([weighted_auroc(p[:, c], y == c, w) for c in chosen], axis=0)
     scores["ece"] = _ece(y, p, w, ECE_BINS)
     scores.update({f"recall:{name}": recall[:, c] for c, name in enumerate(classes) if occurs[c]})
     return scores
@@ -134,18 +136,6 @@ def _confusion(y: NDArray[np.int64], p: Array, w: Array) -> Array:
     cell = np.zeros((n, k * k))
     cell[np.arange(n), y * k + p.argmax(axis=1)] = 1.0
     return (w @ cell).reshape(len(w), k, k)
-
-
-def _auroc(positive: NDArray[np.bool_], score: Array, w: Array) -> Array:
-    """Weighted chance that a positive scores above a negative, ties half (Mann and Whitney)."""
-    order = np.argsort(score[~positive], kind="stable")
-    negatives = score[~positive][order]
-    below = np.zeros((len(w), len(negatives) + 1))
-    np.cumsum(w[:, ~positive][:, order], axis=1, out=below[:, 1:])
-    weight = w[:, positive]
-    lower, upper = (np.searchsorted(negatives, score[positive], side=side) for side in ("left", "right"))
-    wins = 0.5 * (below[:, lower] + below[:, upper])
-    return np.einsum("bi,bi->b", weight, wins) / (weight.sum(axis=1) * below[:, -1])
 
 
 def _ece(y: NDArray[np.int64], p: Array, w: Array, bins: int) -> Array:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from evaluation.encoders._batches import encode_in_batches
 from evaluation.encoders.backend import EncoderError, pick_device, read_json, split_hub_name
+from evaluation.files import file_digest
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -110,8 +111,7 @@ class Dinov2Encoder:
                 f"say {sorted(info['missing_keys'])[0]!r}; save the model again"
             )
         digest = hashlib.sha256(json.dumps([document, policy], sort_keys=True).encode())
-        with weights.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(file_digest(weights)))
         return cls(
             model,
             uri=uri or str(folder),

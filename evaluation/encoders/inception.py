@@ -19,6 +19,7 @@ from PIL import Image
 
 from evaluation.encoders._batches import encode_in_batches
 from evaluation.encoders.backend import EncoderError, pick_device
+from evaluation.files import file_digest
 from evaluation.metrics._checks import check_features
 
 TORCHSCRIPT = "inception-2015-12-05.pt"
@@ -96,8 +97,7 @@ class InceptionEncoder:
             raise EncoderError(f"{path}: no such file; expected {TORCHSCRIPT} or {STATE_DICT}")
         _clean_resizer()
         target = pick_device(device)
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = file_digest(path)
         read = _torchscript if path.suffix == ".pt" else _state_dict
         try:
             layers, weight, bias = read(path, target)

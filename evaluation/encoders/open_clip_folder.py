@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from evaluation.encoders.backend import EncoderError
+from evaluation.files import file_digest
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -199,9 +200,7 @@ def fingerprint_of(
     policy = {"model": model_config, "preprocessing": preprocessing}
     digest.update(json.dumps(policy, sort_keys=True).encode())
     for path in (weights, *(extra for extra in extras if extra.is_file())):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256")
         # a name of its own for the weights: the same weights under open_clip's two names are one encoder
         label = "weights" if path == weights else path.name
-        digest.update(f"\n{label} {content.hexdigest()}".encode())
+        digest.update(f"\n{label} {file_digest(path)}".encode())
     return digest.hexdigest()

@@ -55,6 +55,49 @@ class ThumbnailEncoder:
         return rows
 
 
+class ThumbnailViewsEncoder:
+    """Thumbnails of an image and of nine crops of it for each share, in one row that a store can keep.
+
+    `unfold` gives the views that `copy_views` would, mirror images included, as `memorisation` takes them for
+    training and held-out images.
+    """
+
+    crops = (0.9, 0.8)
+
+    def __init__(self) -> None:
+        self._small = ThumbnailEncoder()
+        self._views = 1 + 9 * len(self.crops)
+
+    @property
+    def uri(self) -> str:
+        return "thumbnail-views"
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"views {self.crops} {self._small.fingerprint}".encode()).hexdigest()
+
+    @property
+    def dim(self) -> int:
+        return self._views * self._small.dim
+
+    def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Thumbnails of the views that are not mirrored, one after the other: shape (n, dim), float32."""
+        rows = np.empty((len(images), self._views, self._small.dim), dtype=np.float32)
+        for row, image in zip(rows, images, strict=True):
+            views = copy_views(image.convert("RGB"), crops=self.crops)
+            row[:] = self._small.encode_images(views[: self._views])
+        return rows.reshape(len(images), self.dim)
+
+    def unfold(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rows of `encode_images` as (views, n, features), the mirror images after the others."""
+        side, n = self._small.side, len(rows)
+        views = rows.reshape(n, self._views, self._small.dim).transpose(1, 0, 2)
+        mirrored = views.copy()
+        pixels = views[..., :-1].reshape(self._views, n, side, side, 3)
+        mirrored[..., :-1] = pixels[:, :, :, ::-1].reshape(self._views, n, self._small.dim - 1)
+        return np.concatenate([views, mirrored])
+
+
 def copy_views(image: Image.Image, *, crops: Sequence[float] = (0.9, 0.8)) -> list[Image.Image]:
     """The image, nine crops of it for each share of its sides, and the mirror images of all of them.
 

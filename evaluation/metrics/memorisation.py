@@ -121,7 +121,7 @@ def memorisation(
     check_level(level)
     made = check_features(generated, "generated")
     trained, real = _views(training, "training"), _views(held_out, "held_out")
-    labels = _labels(groups, real.shape[1])
+    labels = group_numbers(groups, real.shape[1], of="held-out")
     if not made.shape[1] == trained.shape[2] == real.shape[2]:
         raise ValueError(
             f"generated has {made.shape[1]} features an image, training {trained.shape[2]} and held_out "
@@ -185,11 +185,12 @@ def _unit(x: Matrix, name: str) -> Matrix:
     return np.asarray(x / lengths, dtype=np.float64)
 
 
-def _labels(groups: Sequence[Hashable] | None, count: int) -> Indices:
+def group_numbers(groups: Sequence[Hashable] | None, count: int, *, of: str) -> Indices:
+    """A number for each image's group; without groups each image is its own."""
     if groups is None:
         return np.arange(count)
     if len(groups) != count:
-        raise ValueError(f"groups has {len(groups)} entries for {count} held-out images; give one each")
+        raise ValueError(f"groups has {len(groups)} entries for {count} {of} images; give one each")
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.intp)
 
@@ -200,7 +201,7 @@ def _nearest(x: Matrix, views: Matrix, kind: str, *, own: Indices | None = None)
     for start in range(0, len(x), BLOCK):
         rows = slice(start, start + BLOCK)
         for view in views:
-            gaps = _gaps(x[rows], view, kind)
+            gaps = pair_distances(x[rows], view, kind)
             if own is not None:
                 gaps[own[rows][:, None] == own[None, :]] = np.inf
             found = gaps.argmin(axis=1)
@@ -211,7 +212,8 @@ def _nearest(x: Matrix, views: Matrix, kind: str, *, own: Indices | None = None)
     return best, index
 
 
-def _gaps(a: Matrix, b: Matrix, kind: str) -> Matrix:
+def pair_distances(a: Matrix, b: Matrix, kind: str) -> Matrix:
+    """Distance of each row of a to each row of b; for ``cosine`` rows of length 1."""
     if kind == "cosine":
         return np.clip(1.0 - a @ b.T, 0.0, 2.0)
     squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2 * (a @ b.T)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from evaluation.image_set import ImageSet
     from evaluation.report import Evaluation
 
 _STYLES = {"ok": "green", "unreliable": "yellow", "undefined": "red"}
@@ -23,9 +24,24 @@ def evaluate(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(help="Of fd,kid,mmd,is,alignment,diversity; default: all that the encoders allow."),
+        typer.Option(
+            help="Of fd,kid,mmd,is,alignment,diversity,duplicates,memorisation,classifier; default: all that "
+            "the encoders and the sets allow."
+        ),
     ] = None,
     by: Annotated[str, typer.Option(help="Also for each category, center, or category,center.")] = "",
+    cross: Annotated[bool, typer.Option("--cross", help="With --by category,center: each in each.")] = False,
+    second_encoder: Annotated[
+        str | None,
+        typer.Option(help="A second family (address as for --encoder): all metrics in it too, and the gap."),
+    ] = None,
+    training: Annotated[
+        Path | None,
+        typer.Option(
+            help="Real images that the generator was trained on, for memorisation and classifier. Default: "
+            "the pool reference of REAL; its other pools are then the images never seen."
+        ),
+    ] = None,
     pool: Annotated[str | None, typer.Option(help="Pools of the real prepared set, say test.")] = None,
     category: Annotated[
         str | None, typer.Option(help="What the generated images show, where their folder does not say it.")
@@ -38,7 +54,10 @@ def evaluate(
         bool, typer.Option(help="Report alignment even by an encoder that fails on the real images.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for evaluation.json, evaluation.csv and card.md.")
+        Path | None,
+        typer.Option(
+            help="Folder for evaluation.json, evaluation.csv, card.md, copies.png and duplicates.png."
+        ),
     ] = None,
     store: Annotated[Path, typer.Option(help="Folder of the features; nothing is encoded twice.")] = Path(
         "store"
@@ -50,8 +69,7 @@ def evaluate(
     from evaluation.encoders import load_encoder
     from evaluation.feature_store import FeatureStore
     from evaluation.image_set import read_image_set
-    from evaluation.measures import METRICS
-    from evaluation.report import EvaluationError
+    from evaluation.report import NAMES, EvaluationError
     from evaluation.report import evaluate as measure
     from promptopt.commands._progress import progress_bar
     from promptopt.setup import fixed_texts
@@ -59,18 +77,20 @@ def evaluate(
 
     names = _list(metrics)
     for name in names:  # before any model is loaded
-        if name not in METRICS:
-            raise EvaluationError(f"metric {name!r} does not exist; use {', '.join(METRICS)}")
+        if name not in NAMES:
+            raise EvaluationError(f"metric {name!r} does not exist; use {', '.join(NAMES)}")
     sets = (
         read_image_set(real, pool=_list(pool) or None),
         read_image_set(generated, category=category),
     )
+    trained, unseen = _pools(real, training)
     own = [
         load_category(Path(place) if place.endswith((".yaml", ".yml")) else place)
         for place in texts or CATEGORIES
     ]
     classes = {c.name: fixed_texts(c, shipped=c.name in CATEGORIES and not texts) for c in own}
     encoders = [load_encoder(uri, device=device) for uri in encoder or ["embedded"]]
+    second = None if second_encoder is None else load_encoder(second_encoder, device=device)
     with progress_bar("images") as bar:
         tasks: dict[str, object] = {}
 
@@ -85,6 +105,10 @@ def evaluate(
             store=FeatureStore(store / "features.sqlite"),
             metrics=names or None,
             by=_list(by),
+            cross=cross,
+            second=second,
+            training=trained,
+            held_out=unseen,
             texts=classes,
             allow_uncalibrated=allow_uncalibrated,
             seed=seed,
@@ -93,6 +117,18 @@ def evaluate(
     _print(result)
     if out is not None:
         _save(result, out)
+
+
+def _pools(real: Path, training: Path | None) -> "tuple[ImageSet | None, ImageSet | None]":
+    """Real images that the generator was trained on, and others; None where nobody says which."""
+    from evaluation.image_set import read_image_set
+
+    whole = read_image_set(real)
+    trained = whole.of_pools("reference") if training is None else read_image_set(training)
+    if training is not None and trained.pools:
+        trained = trained.of_pools("reference")
+    unseen = whole.of_pools("validation", "test") if whole.pools else whole
+    return (trained, unseen) if len(trained) and len(unseen) else (None, None)
 
 
 def _list(text: str | None) -> list[str]:
@@ -109,6 +145,25 @@ def _save(result: "Evaluation", out: Path) -> None:
         ("card.md", result.card_markdown()),
     ):
         typer.echo(f"wrote {write_text(out / name, text)}")
+    for path in _pictures(result, out):
+        typer.echo(f"wrote {path}")
+
+
+def _pictures(result: "Evaluation", out: Path) -> list[Path]:
+    """Sheets of copies and of duplicates; one of an earlier run is taken away where there is none now."""
+    from evaluation.pairs_sheet import clusters_sheet, copies_sheet
+
+    written = []
+    for name, sheet in (
+        ("copies.png", copies_sheet(result.copies) if result.copies else None),
+        ("duplicates.png", clusters_sheet(result.duplicates) if result.duplicates else None),
+    ):
+        (out / name).unlink(missing_ok=True)
+        if sheet is not None:
+            partial = out / f".{name}.partial"
+            sheet.save(partial, format="PNG")
+            written.append(partial.replace(out / name))
+    return written
 
 
 def _print(result: "Evaluation") -> None:

@@ -6,7 +6,7 @@ Real: phantom images of seed 1 (trained on: part of the pool `reference`; tested
 `validation`, as nothing is selected on either). Synthetic: phantom images of seed 2, of which a share gets
 another image's label (class mix) or a Gaussian blur. All images are split into training and test before.
 --coverage simulates instead how often the intervals hold the truth, and how often two equal classifiers
-differ "significantly".
+differ "significantly"; then the same for the AUROC on real images that calibrates a CLIP.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
+from scipy.stats import norm
 
 from evaluation import FeatureStore, load_encoder
 from evaluation.classifier import ArmsResult, Difference, LabelledImages, five_arms
@@ -24,6 +25,7 @@ from evaluation.classifier.bootstrap import GroupBootstrap, interval_estimate, p
 from evaluation.classifier.folders import ImageFiles, prepared_files
 from evaluation.classifier.scores import confusion
 from evaluation.estimate import Estimate
+from evaluation.metrics.auroc import auroc
 from studies.phantom import write_phantom
 
 BLUR = 3.0  # sigma in pixels, of 64
@@ -192,6 +194,33 @@ def coverage(options: argparse.Namespace) -> None:
     print(table(head, rows))
 
 
+def auroc_coverage(options: argparse.Namespace) -> None:
+    """AUROC of images in groups whose scores share most of their spread; groups of one class, or of both."""
+    rows = []
+    for n, alike, mixed in ((20, 3, False), (20, 3, True), (60, 3, False), (200, 3, False)):
+        for area in (0.5, 0.8, 0.95):
+            shift = norm.ppf(area) * np.sqrt(2)
+            hits = dict.fromkeys(("groups", "images"), 0)
+            for trial in range(options.trials):
+                rng = np.random.default_rng([n, mixed, trial, round(100 * area)])
+                number = np.repeat(np.arange(n if mixed else 2 * n), 2 * alike if mixed else alike)
+                positive = np.tile(np.arange(2 * alike) < alike, n) if mixed else number < n
+                own = 0.5 if mixed else 0.8  # a group's share of the variance
+                scores = np.sqrt(own) * rng.normal(size=2 * n)[number]
+                scores += np.sqrt(1 - own) * rng.normal(size=len(number)) + shift * positive
+                groups = [str(i) for i in number]
+                for kind, known in (("groups", groups), ("images", None)):
+                    found = auroc(scores, positive, groups=known, resamples=options.resamples, seed=trial)
+                    hits[kind] += found.low is not None and found.low <= area <= found.high
+            shares = [shown(Estimate.of_proportion(hit, options.trials)) for hit in hits.values()]
+            rows.append([str(n), "both" if mixed else "one", f"{area:g}", *shares])
+    print(
+        f"\nCoverage of 95 % intervals of an AUROC in %, {options.trials} draws, 3 alike images of a class:\n"
+    )
+    head = ["groups of a class", "classes in a group", "true AUROC", "groups resampled", "DeLong, images"]
+    print(table(head, rows))
+
+
 def share(truth: np.ndarray, right: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Accuracy under each row of weights, from the confusion matrices."""
     said = np.where(right, truth, 1 - truth)
@@ -221,6 +250,7 @@ def main() -> None:
     started = time.process_time()
     if options.coverage:
         coverage(options)
+        auroc_coverage(options)
     else:
         with tempfile.TemporaryDirectory() as folder:
             arms(Path(folder), options)

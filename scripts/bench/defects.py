@@ -22,6 +22,7 @@ from PIL import Image, ImageFilter
 from evaluation import (
     FeatureStore,
     diversity,
+    duplicates,
     frechet_distance,
     kid,
     load_encoder,
@@ -35,6 +36,7 @@ from studies.dataset import Dataset, read_dataset
 REFERENCE = 500
 POLYPS = 0.8  # share in the defective mix; about 0.56 in the data
 FEW = 4  # a set collapsed to copies has n / FEW different images
+NEAR = 0.05  # of a feature's SD: how far a near-copy lies from its original
 Rows = NDArray[np.float64]
 
 
@@ -114,7 +116,9 @@ class Draws:
         return np.concatenate(parts)
 
 
-def scorers(reference: Rows, bandwidth: float) -> dict[str, Callable[[Rows], float]]:
+def scorers(
+    reference: Rows, bandwidth: float, groups: Sequence[str] | None = None
+) -> dict[str, Callable[[Rows], float]]:
     """Metrics of a set against the reference, turned so that higher is worse."""
     axes = np.linalg.svd(reference - reference.mean(axis=0), full_matrices=False)[2][:8].T
 
@@ -129,6 +133,7 @@ def scorers(reference: Rows, bandwidth: float) -> dict[str, Callable[[Rows], flo
         # MMD² without the reference's own term, which is the same for all sets that are compared
         "RBF-MMD": lambda x: float(mmd_contributions(x, reference, bandwidth=bandwidth).mean()),
         "diversity": lambda x: -value(diversity(x)),
+        "duplicates": lambda x: value(duplicates(x, reference, groups=groups).share),
     }
 
 
@@ -139,14 +144,16 @@ def run(draws: Draws, features: dict[str, Rows], n: int, repeats: int) -> dict[s
     for _ in range(repeats):
         reference, good, bad, mixed = draws.draw(n)
         few = np.resize(draws.rng.permutation(bad)[: n // FEW], n)
+        spread = sound[reference].std(axis=0)
         sets = {
             "none": sound[bad],
             "class mix": sound[mixed],
             **{name: features[name][bad] for name in PIXELS},
             "copies": sound[few],
+            "near-copies": sound[few] + NEAR * spread * draws.rng.normal(size=sound[few].shape),
             "variance x 0.8": shrunk(sound[bad], sound[reference]),
         }
-        metrics = scorers(sound[reference], median_bandwidth(sound[reference]))
+        metrics = scorers(sound[reference], median_bandwidth(sound[reference]), list(draws.groups[reference]))
         for metric, score in metrics.items():
             baseline = score(sound[good])
             for defect, rows in sets.items():

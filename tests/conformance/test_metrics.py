@@ -11,6 +11,7 @@ from evaluation.comparison import compare
 from evaluation.estimate import Estimate
 from evaluation.metrics.alignment import ClassWeights, clip_scores, margins
 from evaluation.metrics.diversity import diversity
+from evaluation.metrics.duplicates import duplicates
 from evaluation.metrics.frechet import frechet_distance
 from evaluation.metrics.frechet_infinity import frechet_infinity
 from evaluation.metrics.inception_score import inception_score
@@ -57,6 +58,7 @@ METRICS = [
     Case("alignment", lambda x: Estimate.of_mean(margins(x, WEIGHTS, target="a")), 1),
     Case("comparison", lambda x: compare(margins(x, WEIGHTS, target="a"), np.zeros(len(x)), anytime=True), 1),
     Case("memorisation", lambda x: memorisation(x, REFERENCE, images(19, seed=7), quantile=0.1).share, 1),
+    Case("duplicates", lambda x: duplicates(x, REFERENCE, quantile=0.9).share, 2),
     Case("clip score", lambda x: Estimate.of_mean(clip_scores(x, WEIGHTS)[:, 0]), 1),
     Case("mmd contributions", lambda x: Estimate.of_mean(mmd_contributions(x, REFERENCE)), 2),
 ]

@@ -63,3 +63,15 @@ def test_wrong_input_is_named() -> None:
         calibrate(features, names, WEIGHTS, floor=2)
     with pytest.raises(CalibrationError, match="'snare' was not calibrated"):
         calibrate(features, names, WEIGHTS, allow_below=True).require("snare")
+
+
+def test_near_duplicates_widen_the_interval_where_groups_are_known() -> None:
+    features, names = real()
+    repeated = np.repeat(features, 4, axis=0)
+    shown = [name for name in names for _ in range(4)]
+    groups = [str(i // 4) for i in range(len(shown))]
+    plain = calibrate(repeated, shown, WEIGHTS, allow_below=True).auroc["polyps"]
+    grouped = calibrate(repeated, shown, WEIGHTS, groups=groups, allow_below=True).auroc["polyps"]
+    assert grouped.value == plain.value
+    assert grouped.high - grouped.low > 1.7 * (plain.high - plain.low)  # type: ignore[operator]
+    assert "80 groups" in grouped.method

@@ -57,3 +57,30 @@ def test_what_has_no_gap_is_undefined_or_marked() -> None:
         judge_gap([1, 2], [1], baseline_search=[0, 1], baseline_held_out=[0, 1])
     with pytest.raises(ValueError, match="not finite"):
         judge_gap([1, np.nan], [1, 2], baseline_search=[0, 1], baseline_held_out=[0, 1])
+
+
+@pytest.mark.parametrize(("gain", "gamed"), [(0.0, 0.0), (1.0, 0.5)])
+def test_unpaired_interval_covers(gain: float, gamed: float) -> None:
+    """Generated images against other, real ones: both judges see the same images, with noise of their own."""
+    rng, covered = np.random.default_rng(5), 0
+    for _ in range(500):
+        real, made = rng.normal(size=60), rng.normal(size=30) + gain * np.sqrt(1.25)
+        values = {
+            "search": made + 0.5 * rng.normal(size=30) + gamed * np.sqrt(1.25),
+            "held_out": 3 * (made + 0.5 * rng.normal(size=30)) + 1,
+            "baseline_search": real + 0.5 * rng.normal(size=60),
+            "baseline_held_out": 3 * (real + 0.5 * rng.normal(size=60)) + 1,
+        }
+        gap = judge_gap(**values, paired=False).gap
+        covered += gap.low <= gamed <= gap.high  # type: ignore[operator]
+    assert 0.93 <= covered / 500 <= 0.985
+
+
+def test_unpaired_needs_the_same_images_under_both_judges() -> None:
+    with pytest.raises(ValueError, match="same images under both judges"):
+        judge_gap([1, 2], [1, 2, 3], baseline_search=[0, 1], baseline_held_out=[0, 1], paired=False)
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 8)), rng.normal(size=(2, 30))
+    found = judge_gap(*a, baseline_search=b[0], baseline_held_out=b[1], paired=False).gap
+    assert (found.n, found.status) == (8, "unreliable")
+    assert judge_gap([], [], baseline_search=b[0], baseline_held_out=b[1], paired=False).gap.value is None

@@ -89,13 +89,59 @@ def test_saved_and_loaded(tmp_path: Path, n: int) -> None:
     again = FeatureStatistics.load(path)
     assert again.manifest == statistics.manifest
     np.testing.assert_array_equal(again.mean, statistics.mean)
-    np.testing.assert_array_equal(again.scatter, statistics.scatter)
+    np.testing.assert_allclose(again.scatter, statistics.scatter, rtol=1e-12, atol=1e-12)
     other = features(30, seed=2)
     assert frechet_distance(other, again) == frechet_distance(other, statistics)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     header_size = int.from_bytes(path.read_bytes()[:8], "little")
     header = json.loads(path.read_bytes()[8 : 8 + header_size])["__metadata__"]
     assert json.loads(header["manifest"])["encoder"] == "e" * 64
+
+
+def test_the_factor_is_saved_so_that_nobody_computes_it_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reals = FeatureStatistics.of(features(60), **NAMED)
+    other = features(30, seed=2)
+    expected = frechet_distance(other, reals)
+    path = reals.save(tmp_path / "reals")
+    header_size = int.from_bytes(path.read_bytes()[:8], "little")
+    header = json.loads(path.read_bytes()[8 : 8 + header_size])["__metadata__"]
+    assert "rank 6" in json.loads(header["manifest"])["factor"]
+    again = FeatureStatistics.load(path)
+    monkeypatch.setattr("evaluation.statistics._cholesky", lambda _: pytest.fail("computed again"))
+    assert frechet_distance(other, again) == expected
+    assert again.manifest == reals.manifest
+    merged = again + reals  # has no factor left that would no longer fit
+    assert merged.factor is None
+    np.testing.assert_allclose(merged.scatter, 2 * reals.scatter, rtol=1e-12, atol=1e-10)
+    assert FeatureStatistics.load(again.save(tmp_path / "copy")).manifest == reals.manifest
+
+
+def test_a_file_without_the_factor_is_read_as_before(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    from evaluation.statistics import _checksum
+
+    reals = FeatureStatistics.of(features(60), **NAMED)
+    tensors = {"mean": load_file(reals.save(tmp_path / "new"))["mean"], "scatter": reals.scatter}
+    manifest = json.dumps({**NAMED, "n": 60, "data": reals.manifest.data})
+    header = {"format": "promptopt-feature-statistics", "version": "1", "manifest": manifest}
+    save_file(tensors, tmp_path / "old", {**header, "checksum": _checksum(tensors, manifest)})
+    old = FeatureStatistics.load(tmp_path / "old")
+    assert (old.manifest, old.factor) == (reals.manifest, None)
+    other = features(30, seed=2)
+    assert frechet_distance(other, old) == frechet_distance(other, reals)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3])
+def test_factor_of_a_scatter_with_and_without_full_rank(lost: int) -> None:
+    x = features(50)
+    x[:, 6 - lost :] = x[:, :lost] * 2
+    statistics = FeatureStatistics.of(x)
+    factor = statistics.covariance_factor
+    assert len(factor) == 6 - lost
+    np.testing.assert_allclose(factor.T @ factor, np.cov(x, rowvar=False), atol=1e-12)
 
 
 def test_what_names_no_encoder_is_not_saved(tmp_path: Path) -> None:

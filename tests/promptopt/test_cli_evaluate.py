@@ -1,9 +1,11 @@
 """`promptopt evaluate` from the outside."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from promptopt.cli import main
@@ -32,6 +34,31 @@ def test_two_folders_become_a_table_and_three_files(tmp_path: Path, monkeypatch:
     assert (tmp_path / "out" / "evaluation.json").read_bytes() == kept
 
 
+def test_copies_are_drawn_and_old_pictures_do_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "train", 12, seed=0)
+    write_images(tmp_path / "real", 120, seed=1)
+    write_images(tmp_path / "made", 18, seed=2)
+    for name in ("000.png", "001.png"):
+        shutil.copy(tmp_path / "train" / name, tmp_path / "made" / f"copy-{name}")
+    shutil.copy(tmp_path / "made" / "004.png", tmp_path / "made" / "again.png")
+    command = ["evaluate", "real", "made", "--metrics", "memorisation,duplicates", "--out", "out"]
+    done = CliRunner().invoke(main, [*command, "--training", "train"])
+    assert done.exit_code == 0, done.output
+    document = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    copied = {Path(pair["generated"]).name for pair in document["copies"] if pair["copy"]}
+    assert copied == {"copy-000.png", "copy-001.png"}
+    found = [[Path(file).name for file in files] for files in document["duplicates"]]
+    assert ["004.png", "again.png"] in found
+    for name in ("copies.png", "duplicates.png"):
+        with Image.open(tmp_path / "out" / name) as picture:
+            assert picture.width > 200
+    assert CliRunner().invoke(main, [*command[:4], "diversity", "--out", "out"]).exit_code == 0
+    assert not list((tmp_path / "out").glob("*.png"))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -39,6 +66,9 @@ def test_two_folders_become_a_table_and_three_files(tmp_path: Path, monkeypatch:
         (["--encoder", "nowhere"], "no such folder"),
         (["--by", "colour"], "by 'colour' does not exist"),
         (["--pool", "test"], "it has no pools"),
+        (["--metrics", "memorisation"], "name the training images too"),
+        (["--cross"], "cross needs category and center"),
+        (["--second-encoder", "embedded"], "is the first one"),
         (["--texts", "ulcers"], "category 'ulcers' does not exist"),
     ],
 )

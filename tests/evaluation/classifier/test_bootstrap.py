@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation import holm
-from evaluation.classifier.bootstrap import GroupBootstrap, boundary_estimate, interval_estimate, p_value
+from evaluation.classifier.bootstrap import (
+    GroupBootstrap,
+    boundary_estimate,
+    interval_estimate,
+    p_value,
+    share_estimate,
+)
 
 
 def test_holm_by_hand():
@@ -119,3 +125,18 @@ def test_bad_input_is_named():
         GroupBootstrap.draw(["a"], ["x"], resamples=10, rng=np.random.default_rng(0))
     with pytest.raises(ValueError, match="1 groups and 2 labels"):
         GroupBootstrap.draw(["a"], ["x", "y"], resamples=100, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("chance", [0.75, 0.9])
+def test_interval_of_a_share_covers_on_few_groups(chance: float):
+    rng, covered = np.random.default_rng(6), 0
+    labels = [f"c{i % 2}" for i in range(16)]
+    for _ in range(600):
+        right = (rng.random(16) < chance).astype(float)
+        draws = GroupBootstrap.draw([str(i) for i in range(16)], labels, resamples=300, rng=rng)
+        value, means = float(right.mean()), draws.weights @ right / 16
+        found = share_estimate(
+            value, means, groups=16, n=16, freedom=draws.freedom, method="accuracy", level=0.95
+        )
+        covered += found.low <= chance <= found.high  # type: ignore[operator]
+    assert 0.93 <= covered / 600 <= 0.99

@@ -71,3 +71,22 @@ def test_a_cropped_mirrored_copy_is_found_through_views() -> None:
     )
     assert found.copies.tolist()[:1] == [0]
     assert found.nearest[0] == 7
+
+
+def test_views_in_one_row_are_those_of_copy_views() -> None:
+    from evaluation.encoders.thumbnail import ThumbnailViewsEncoder
+
+    rng = np.random.default_rng(4)
+    coarse = [Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)) for _ in range(3)]
+    images = [image.resize((140, 103), Image.Resampling.BICUBIC) for image in coarse]
+    encoder = ThumbnailViewsEncoder()
+    rows = encoder.encode_images(images)
+    assert rows.shape == (3, encoder.dim)
+    expected = np.stack([ThumbnailEncoder().encode_images(copy_views(image)) for image in images], axis=1)
+    found = encoder.unfold(rows)
+    assert found.shape == expected.shape == (38, 3, 193)
+    # the filter takes a pixel on the edge of two cells to one side, so that mirrored cells differ a little
+    lengths = np.linalg.norm(found, axis=2) * np.linalg.norm(expected, axis=2)
+    assert ((found * expected).sum(axis=2) / lengths).min() > 0.999
+    np.testing.assert_array_equal(found[:19], expected[:19])
+    assert encoder.unfold(rows[:0]).shape == (38, 0, 193)

@@ -59,3 +59,52 @@ def test_few_and_separated_images_are_marked() -> None:
         auroc([1.0], [True, False])
     with pytest.raises(ValueError, match="not finite"):
         auroc([1.0, np.nan], [True, False])
+
+
+def test_groups_of_one_image_give_delongs_interval() -> None:
+    rng = np.random.default_rng(3)
+    scores = np.concatenate([rng.normal(1, 1, 60), rng.normal(0, 1, 80)])
+    positive = np.arange(140) < 60
+    alone = auroc(scores, positive)
+    grouped = auroc(scores, positive, groups=[str(i) for i in range(140)], resamples=4000)
+    assert (grouped.value, grouped.n, grouped.status) == (alone.value, 60, "ok")
+    # t with 138 degrees in place of the normal quantile, and 4,000 replicates
+    assert (grouped.low, grouped.high) == pytest.approx((alone.low, alone.high), abs=0.006)
+
+
+def test_grouped_interval_covers_where_images_are_alike() -> None:
+    n, truth, hits = 20, 0.8, {"groups": 0, "images": 0}
+    number = np.repeat(np.arange(2 * n), 3)
+    positive = number < n
+    for trial in range(250):
+        rng = np.random.default_rng([7, trial])
+        scores = rng.normal(size=2 * n)[number] * np.sqrt(0.8) + rng.normal(size=6 * n) * np.sqrt(0.2)
+        scores += positive * norm.ppf(truth) * np.sqrt(2)
+        for kind, groups in (("groups", [str(i) for i in number]), ("images", None)):
+            found = auroc(scores, positive, groups=groups, resamples=200)
+            hits[kind] += found.low <= truth <= found.high  # type: ignore[operator]
+    assert 0.92 <= hits["groups"] / 250 <= 0.985
+    assert hits["images"] / 250 < 0.9
+
+
+def test_one_group_of_a_class_has_no_interval() -> None:
+    rng = np.random.default_rng(0)
+    found = auroc(rng.normal(size=40), np.arange(40) < 20, groups=["a"] * 20 + [str(i) for i in range(20)])
+    assert (found.low, found.status) == (None, "unreliable")
+    few = auroc(rng.normal(size=80), np.arange(80) % 2 == 0, groups=[str(i // 4) for i in range(80)])
+    assert (few.low is not None, few.status) == (True, "ok")
+    assert auroc(rng.normal(size=40), np.arange(40) < 20, groups=[str(i // 4) for i in range(40)]).status == (
+        "unreliable"
+    )
+    with pytest.raises(ValueError, match="3 names for 2 scores"):
+        auroc([0.0, 1.0], [True, False], groups=["a", "b", "c"])
+
+
+def test_many_images_are_drawn_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    scores, positive = rng.normal(size=60), np.arange(60) % 3 == 0
+    groups = [str(i // 2) for i in range(60)]
+    whole = auroc(scores, positive, groups=groups, resamples=2000)
+    monkeypatch.setattr("evaluation.metrics.auroc._WEIGHTS", 60 * 150)
+    parts = auroc(scores, positive, groups=groups, resamples=2000)
+    assert parts.low == pytest.approx(whole.low, abs=0.02)
