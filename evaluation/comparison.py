@@ -35,7 +35,7 @@ def compare(a: ArrayLike, b: ArrayLike, *, anytime: bool = False, level: float =
     It never ends short of the exact sequence for normal differences of any spread. Others can only be seen
     (scripts/bench/coverage.py): symmetric ones, such as those between equal generators, err in 1 % of runs of
     20 looks, log-normal ones in 4 %. Without a bound on the differences no interval knows of what it has not
-    met: where one pair in fifty lies far outside, most runs err.
+    met: where one pair in fifty lies 20 SDs away, a quarter errs.
 
     Args:
         a, b: shape (n,), same order of seeds.
