@@ -78,9 +78,7 @@ class World:
         return float(np.sqrt(2 * np.sum(self.scale**2)))
 
 
-WORLDS = tuple(
-    World(d, skewed, shift) for d in (8, 64) for skewed in (False, True) for shift in (0.0, 0.1, 0.3)
-)
+WORLDS = tuple(World(d, skewed, s) for d in (8, 64) for skewed in (False, True) for s in (0.0, 0.1, 0.3))
 
 
 @dataclass(frozen=True)
