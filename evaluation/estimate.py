@@ -83,7 +83,11 @@ class Estimate:
 
     @classmethod
     def of_mean(cls, values: ArrayLike, *, level: float = 0.95, method: str = "mean, t interval") -> Estimate:
-        """Mean of independent values with Student's t interval.
+        """Mean of independent values with Student's t interval, from 8 values on widened to the side of skew.
+
+        Few values of a skewed distribution miss its long tail: the t interval of 16 exponential values covers
+        91.5 %. Hall's transformation (1992, `widened_halves`) gives it 95 %, and 96 % to normal ones. Of a
+        tail that the values have not shown at all no interval knows.
 
         Args:
             values: shape (n,). No value gives ``undefined``; a single one ``unreliable``, without interval.
@@ -103,8 +107,10 @@ class Estimate:
             return cls(mean, None, None, 1, method, "unreliable")
         from scipy.special import stdtrit
 
-        half = float(stdtrit(n - 1, (1 + level) / 2)) * float(array.std(ddof=1)) / math.sqrt(n)
-        return cls(mean, mean - half, mean + half, n, method, "ok")
+        spread = float(array.std(ddof=1))
+        half = float(stdtrit(n - 1, (1 + level) / 2)) / math.sqrt(n)
+        below, above = widened_halves(array, half) if n >= SKEWNESS_FROM else (half, half)
+        return cls(mean, mean - below * spread, mean + above * spread, n, method, "ok")
 
     @classmethod
     def of_proportion(
@@ -147,6 +153,32 @@ class Estimate:
             got = sorted(fields) if isinstance(fields, Mapping) else type(fields).__name__
             raise ValueError(f"an Estimate has the keys {sorted(expected)}; got {got}")
         return cls(**fields)
+
+
+SKEWNESS_FROM = 8
+"""Fewest values whose skewness an interval takes for anything but chance."""
+
+
+def widened_halves(
+    values: np.ndarray[Any, np.dtype[np.float64]], half: float, *, factor: float = 1.0
+) -> tuple[float, float]:
+    """How far an interval for the mean reaches down and up, in SDs, when it would reach `half` both ways.
+
+    On the side of the skew, where a sample falls short of the mean more often than not, the end is that of
+    Hall's cubic transformation of the t statistic (1992), with `factor` times the sample's skewness; `half`
+    where that is less, and on the other side.
+    """
+    n = len(values)
+    deviations = values - values.mean()
+    second = float(np.mean(deviations**2))
+    if second <= (1e-12 * float(np.abs(values).max(initial=0.0))) ** 2:
+        return half, half  # all equal but for rounding
+    skewness = factor * float(np.mean(deviations**3)) / second**1.5
+    size = abs(skewness)
+    if size < 1e-6:
+        return half, half
+    wide = max(3 / size * (1 - float(np.cbrt(1 - size * half - size**2 / (6 * n)))), half)
+    return (half, wide) if skewness > 0 else (wide, half)
 
 
 def check_level(level: float) -> None:

@@ -147,13 +147,29 @@ def share_estimate(
     method: str,
     level: float,
 ) -> Estimate:
-    """A share with the interval of its replicates, or Wilson's where all of them are 0 or all 1."""
-    if value in (0.0, 1.0) and np.ptp(replicates) < 1e-12:
+    """A share with Wilson's interval for as many trials as its replicates' variance tells of.
+
+    Independent trials of that number would vary as much (Korn and Graubard 1998); Student's t stands for the
+    normal quantile. Percentiles of the replicates of a share near 0 or 1 cover 61 to 83 % with 10 to 32
+    groups. Of a share that is 0 or 1 no resampling tells: there the groups are the trials.
+    """
+    varies = float(np.ptp(replicates)) >= 1e-12
+    if value in (0.0, 1.0) and not varies:
         return boundary_estimate(value, groups=groups, n=n, method=method, level=level)
     reliable = groups >= FEWEST_GROUPS
-    return interval_estimate(
-        value, replicates, n=n, freedom=freedom, method=method, level=level, reliable=reliable
-    )
+    if not varies or not 0 < value < 1 or freedom < 1:
+        return interval_estimate(
+            value, replicates, n=n, freedom=freedom, method=method, level=level, reliable=reliable
+        )
+    check_level(level)
+    from scipy.special import stdtrit
+
+    trials = value * (1 - value) / float(np.var(replicates))
+    ratio = float(stdtrit(freedom, (1 + level) / 2)) ** 2 / trials
+    centre = (value + ratio / 2) / (1 + ratio)
+    half = float(np.sqrt(ratio * value * (1 - value) + ratio**2 / 4)) / (1 + ratio)
+    status: Status = "ok" if reliable else "unreliable"
+    return Estimate(value, max(centre - half, 0.0), min(centre + half, 1.0), n, method, status)
 
 
 def p_value(differences: ArrayLike, freedom: int) -> float | None:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.estimate import Estimate, Status, check_level
-from evaluation.metrics.frechet import Features, Side, distance, distance_and_variance, sides
+from evaluation.metrics._score_interval import score_interval
+from evaluation.metrics.frechet import Features, Side, distance, distance_and_spread, sides
 
 GROUPS = (2, 3, 5)
 """The set is cut into so many parts, and each part is left out in turn: 1/2, 2/3 and 4/5 of the images."""
@@ -27,7 +28,8 @@ def frechet_infinity(
     sets are cut into 2, 3 and 5 random parts, one part is left out in turn, and a straight line in 1 / n
     through the mean distances of each size and the whole sets' is followed to 1 / n = 0. (The paper draws
     one random subset a size; parts that complete each other cancel the first-order noise of that draw.) The
-    interval is Student's t with the variance of the whole sets' first-order influence function.
+    interval takes the variance of the whole sets' distance at the tested distance (see `frechet_distance`),
+    the part of pairs of images twice: the draw of the parts and the line through their distances add as much.
 
     With fewer than four images a feature, the smallest subsets leave the regime in which the bias is linear:
     then the value is a guess, ``unreliable`` and without interval. No extrapolation from 64 images can tell
@@ -76,12 +78,13 @@ def frechet_infinity(
         return Estimate(value, None, None, n, method, status)
     from scipy.special import stdtrit
 
-    _, variance = distance_and_variance(first, second)
-    half = float(stdtrit(min(sampled) - 1, (1 + level) / 2)) * float(np.sqrt(variance))
+    whole, spread = distance_and_spread(first, second)
+    if whole == 0.0:  # copies: no spread to take an interval from
+        return Estimate(value, None, None, n, method, "unreliable")
+    t = float(stdtrit(min(sampled) - 1, (1 + level) / 2))
+    low, high = score_interval(value, fixed=2 * spread.pairs, slope=spread.slope(whole), t=t)
     fixed = "" if len(sampled) == 2 else ", one set held fixed"
-    return Estimate(
-        value, value - half, value + half, n, f"{method}; first-order influence interval{fixed}", status
-    )
+    return Estimate(value, low, high, n, f"{method}; score interval{fixed}", status)
 
 
 def _leave_out(side: Side, groups: int, rng: np.random.Generator) -> Iterator[Side]:

@@ -24,8 +24,9 @@ def kid(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Estimate:
         level: coverage of the interval.
 
     Returns:
-        lower is better, centred on 0 for equal distributions; t interval from the first-order
-        projection. ``undefined`` below two images in either set, ``unreliable`` below 64.
+        lower is better, centred on 0 for equal distributions; score interval for
+        new draws of both sets. ``undefined`` below two images in either set, without interval below four,
+        ``unreliable`` below 64.
 
     Raises:
         ValueError: wrong shapes, different widths, or a feature that is not finite.

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evaluation.estimate import Estimate
 from evaluation.metrics._checks import check_features, check_pair
-from evaluation.metrics._two_sample import Kernel, Matrix, row_means, u_statistic
+from evaluation.metrics._two_sample import Kernel, Matrix, across, u_statistic, within
 
 RELIABLE_FROM = 16
 """Fewest images in either set for which a 95 % interval was seen to cover as much (Gaussians, d = 32)."""
@@ -54,9 +54,9 @@ def mmd(
         level: coverage of the interval.
 
     Returns:
-        value <= 2, lower is better, centred on 0 for equal distributions and so at times negative; a t
-        interval for new draws of both sets, from the first-order projection. ``undefined`` below two images
-        in either set, ``unreliable`` below 16.
+        value <= 2, lower is better, centred on 0 for equal distributions and so at times negative; a score
+        interval for new draws of both sets. ``undefined`` below two images in either set, without interval
+        below four, ``unreliable`` below 16.
 
     Raises:
         ValueError: wrong shapes, different widths, a feature that is not finite, or a bandwidth not above 0.
@@ -114,8 +114,9 @@ def mmd_contributions(
         )
     width = median_bandwidth(y) if bandwidth is None else _checked(bandwidth)
     centre = y.mean(axis=0)
-    rows = row_means(x - centre, y - centre, _gaussian(width))
-    return 2 * (rows.own - rows.other) - rows.own.mean()
+    kernel = _gaussian(width)
+    own, other = within(x - centre, kernel).means, across(x - centre, y - centre, kernel).of_x
+    return 2 * (own - other) - own.mean()
 
 
 def _checked(bandwidth: float) -> float:

@@ -10,10 +10,15 @@ from evaluation import compare
 from evaluation.comparison import EFFECT_VARIANCE
 
 
-def test_equals_the_paired_t_test() -> None:
+def unskewed(rng: np.random.Generator, n: int) -> np.ndarray:
+    half = rng.normal(size=n // 2)
+    return np.concatenate([half, -half])
+
+
+def test_equals_the_paired_t_test_without_skew() -> None:
     rng = np.random.default_rng(1)
     seeds = rng.normal(0, 5, 30)
-    a, b = seeds + rng.normal(0.5, 1, 30), seeds + rng.normal(0, 1, 30)
+    a, b = seeds + 0.5 + unskewed(rng, 30), seeds
     estimate = compare(a, b)
     reference = stats.ttest_rel(a, b)
     interval = reference.confidence_interval(0.95)
@@ -55,7 +60,7 @@ def log_bayes_factor(t: float, n: int) -> float:
 @pytest.mark.parametrize("n", [8, 20, 50])
 @pytest.mark.parametrize("level", [0.9, 0.95])
 def test_anytime_interval_ends_where_the_bayes_factor_does(n: int, level: float) -> None:
-    differences = np.random.default_rng(n).normal(1.0, 2.0, n)
+    differences = 1.0 + 2.0 * unskewed(np.random.default_rng(n), n)
     estimate = compare(differences, np.zeros(n), anytime=True, level=level)
     at = optimize.brentq(lambda t: log_bayes_factor(t, n) + np.log(1 - level), 1.0, 12.0)
     half = at * differences.std(ddof=1) / np.sqrt(n)
@@ -81,6 +86,20 @@ def test_twenty_looks_at_equals_rarely_declare_a_winner(kind: str) -> None:
             wrong[anytime] += any(declared(a[:n], b[:n], anytime=anytime) for n in looks)
     assert wrong[True] <= 0.05 * 400
     assert wrong[False] > 0.1 * 400  # the plain interval is not made for it
+
+
+@pytest.mark.parametrize("kind", ["exponential", "lognormal"])
+def test_twenty_looks_at_skewed_differences_of_mean_0_rarely_declare_a_winner(kind: str) -> None:
+    """One prompt is mostly a little better, and sometimes far worse: without regard to skew 8 to 18 % err."""
+    rng = np.random.default_rng(6)
+    mean = 1.0 if kind == "exponential" else np.exp(0.5)
+    looks = np.unique(np.linspace(8, 64, 20).round().astype(int))
+    wrong = 0
+    for _ in range(400):
+        a = getattr(rng, kind)(size=64) - mean
+        wrong += any(declared(a[:n], np.zeros(n), anytime=True) for n in looks)
+    assert wrong <= stats.binom.ppf(1 - 1e-4, 400, 0.05)
+    assert wrong <= 0.055 * 400
 
 
 @given(st.integers(0, 2**32), st.integers(6, 60), st.floats(0.01, 100), st.floats(-50, 50))
@@ -112,4 +131,4 @@ def test_anytime_without_spread_or_with_few_pairs_has_no_interval() -> None:
 def test_a_real_difference_is_found_early() -> None:
     rng = np.random.default_rng(4)
     found = [declared(rng.normal(1.0, 1.0, 32), np.zeros(32), anytime=True) for _ in range(100)]
-    assert sum(found) > 95
+    assert sum(found) > 88

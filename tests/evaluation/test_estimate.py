@@ -65,12 +65,56 @@ def test_nan_in_json_is_refused() -> None:
 
 
 def test_mean_has_students_interval() -> None:
-    values = np.random.default_rng(0).normal(3, 2, 12)
-    estimate = Estimate.of_mean(values, level=0.9)
-    low, high = stats.t.interval(0.9, 11, loc=values.mean(), scale=stats.sem(values))
-    assert estimate.value == pytest.approx(values.mean())
-    assert (estimate.low, estimate.high) == pytest.approx((low, high))
-    assert (estimate.n, estimate.status) == (12, "ok")
+    half = np.random.default_rng(0).normal(3, 2, 6)
+    for values in (
+        np.concatenate([half, 6 - half]),
+        np.array([0.0, 1.0, 7.0]),
+    ):  # no skew, and too few for it
+        estimate = Estimate.of_mean(values, level=0.9)
+        low, high = stats.t.interval(0.9, len(values) - 1, loc=values.mean(), scale=stats.sem(values))
+        assert estimate.value == pytest.approx(values.mean())
+        assert (estimate.low, estimate.high) == pytest.approx((low, high))
+        assert (estimate.n, estimate.status) == (len(values), "ok")
+
+
+def test_the_end_on_the_side_of_skew_is_halls() -> None:
+    """The end solves Hall's equation (1992), with the t quantile in place of the normal one."""
+    values = np.random.default_rng(1).exponential(size=20)
+    estimate = Estimate.of_mean(values)
+    low, _ = stats.t.interval(0.95, 19, loc=values.mean(), scale=stats.sem(values))
+    assert estimate.low == pytest.approx(low)
+    skewness, quantile = stats.skew(values), stats.t.ppf(0.025, 19) / np.sqrt(20)
+
+    def transformed(mean: float) -> float:
+        w = (values.mean() - mean) / values.std(ddof=1)
+        return float(w + skewness * w**2 / 3 + skewness**2 * w**3 / 27 + skewness / 120)
+
+    assert estimate.high is not None
+    assert transformed(estimate.high) == pytest.approx(quantile)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30), st.floats(0.01, 100), st.floats(-10, 10))
+def test_mean_scales_shifts_and_mirrors(values: list[float], scale: float, shift: float) -> None:
+    array = np.array(values)
+    size = scale * float(np.abs(array).max()) + abs(shift)
+    one, moved = Estimate.of_mean(array), Estimate.of_mean(scale * array + shift)
+    mirrored = Estimate.of_mean(-array)
+    assert one.low is not None
+    assert one.high is not None
+    assert (mirrored.low, mirrored.high) == pytest.approx((-one.high, -one.low), rel=1e-6, abs=1e-6 * size)
+    if np.ptp(array) > 1e-3 * (np.abs(array).max() + abs(shift) / scale):  # else the shift rounds it away
+        assert (moved.low, moved.high) == pytest.approx(
+            (scale * one.low + shift, scale * one.high + shift), rel=1e-5, abs=1e-5 * size
+        )
+
+
+@pytest.mark.parametrize("kind", ["normal", "exponential"])
+def test_interval_of_a_mean_covers(kind: str) -> None:
+    rng = np.random.default_rng(2)
+    truth = 0.0 if kind == "normal" else 1.0
+    found = [Estimate.of_mean(getattr(rng, kind)(size=16)) for _ in range(1500)]
+    hits = sum(e.low is not None and e.high is not None and e.low <= truth <= e.high for e in found)
+    assert stats.binomtest(hits, 1500, 0.95).pvalue > 1e-4  # plain t on exponential values: 91.5 %
 
 
 def test_mean_of_few_values() -> None:

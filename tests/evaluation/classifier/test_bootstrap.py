@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom, binomtest
 
 from evaluation import holm
 from evaluation.classifier.bootstrap import (
@@ -88,6 +89,34 @@ def test_no_spread_is_said_and_not_an_interval_of_no_width():
     share = boundary_estimate(1.0, groups=20, n=40, method="accuracy", level=0.95)
     assert share.low == pytest.approx(20 / (20 + 1.959964**2))  # Wilson at 20 of 20
     assert (share.high, share.status, share.n) == (1.0, "ok", 40)
+
+
+def test_share_of_independent_images_has_wilsons_interval():
+    right = np.arange(100) < 85
+    draws = GroupBootstrap.draw(
+        [str(i) for i in range(100)], ["x"] * 100, resamples=10_000, rng=np.random.default_rng(0)
+    )
+    shares = draws.weights @ right / draws.weights.sum(axis=1)
+    found = share_estimate(0.85, shares, groups=100, n=100, freedom=99, method="share", level=0.95)
+    wilson = binomtest(85, 100).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=0.004)
+
+
+@pytest.mark.parametrize("groups", [12, 30])
+def test_interval_of_a_high_share_over_few_groups_covers(groups):
+    rng = np.random.default_rng(6)
+    names, hits = [str(i // 3) for i in range(3 * groups)], 0
+    for _ in range(200):
+        right = np.repeat(rng.random(groups) < 0.9, 3)  # frames of one examination are alike
+        draws = GroupBootstrap.draw(names, ["x"] * len(names), resamples=200, rng=rng)
+        shares = draws.weights @ right / draws.weights.sum(axis=1)
+        found = share_estimate(
+            float(right.mean()), shares, groups=groups, n=1, freedom=draws.freedom, method="x", level=0.95
+        )
+        assert found.low is not None
+        assert found.high is not None
+        hits += found.low <= 0.9 <= found.high
+    assert hits >= binom.ppf(1e-4, 200, 0.95)
 
 
 def test_p_value_agrees_with_the_interval():
