@@ -1,6 +1,7 @@
 """Latents of pictures, cached by what the picture is: none can meet another picture's caption."""
 
 import hashlib
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +83,7 @@ class LatentCache:
     def _write(self, shard: dict[str, torch.Tensor]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256("".join(sorted(shard)).encode()).hexdigest()[:32]
-        aside = self.folder / f".{name}.tmp"
+        aside = self.folder / f".{name}-{os.getpid()}.tmp"  # other processes write the same
         save_file(shard, aside)
         aside.replace(self.folder / f"{name}.safetensors")
         self._latents.update(shard)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from diffusers import AutoencoderKL
 
-from generators.training.device import accelerator
 from generators.training.images import Pictures
 from generators.training.loop import DataOrder, JsonLog, Loop, LoopResult, OnProgress, seeded
 from generators.training.spec import VaeSpec, VaeTrainingSpec
@@ -104,7 +104,7 @@ def train_vae(
     spec: VaeTrainingSpec,
     held_out: Pictures | None,
     work: Path,
-    device: str = "auto",
+    place: Accelerator,
     keep_latents: bool = False,
     on_progress: OnProgress | None = None,
     after_step: Callable[[int], None] | None = None,
@@ -119,7 +119,6 @@ def train_vae(
         vae.encoder.requires_grad_(False)
         if vae.quant_conv is not None:
             vae.quant_conv.requires_grad_(False)
-    place = accelerator(device=device, precision=spec.precision)
     vae.to(device=place.device, dtype=torch.float32)
     if spec.gradient_checkpointing:
         vae.enable_gradient_checkpointing()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 
+from generators.training.device import accelerator
 from generators.training.errors import TrainingError
 from generators.training.images import Pictures
 from generators.training.latents import fingerprint
@@ -44,16 +45,17 @@ def train_vae_stage(
         return vae
     seen = Pictures(tuple(pictures), spec.size)
     stage = out / "stages" / "vae"
-    claim(
-        stage,
-        {
-            "pictures": hashlib.sha256("".join(seen.keys).encode()).hexdigest(),
-            "size": spec.size,
-            "start": fingerprint(vae),
-            "config": configuration(vae),
-            "training": spec.vae_training.identity(),
-        },
-    )
+    # of several processes one writes, while the others wait
+    place = accelerator(device=device, precision=spec.vae_training.precision)
+    identity = {
+        "pictures": hashlib.sha256("".join(seen.keys).encode()).hexdigest(),
+        "size": spec.size,
+        "start": fingerprint(vae),
+        "config": configuration(vae),
+        "training": spec.vae_training.identity(),
+    }
+    with place.main_process_first():
+        claim(stage, identity)
     model, report_file = stage / "model", _report(out)
     if report_file.is_file() and (model / "config.json").is_file():
         return AutoencoderKL.from_pretrained(model, use_safetensors=True, local_files_only=True)
@@ -65,23 +67,26 @@ def train_vae_stage(
         spec=spec.vae_training,
         held_out=Pictures(tuple(held_out), spec.size) if held_out else None,
         work=stage,
-        device=device,
+        place=place,
         keep_latents=start is not None,
         on_progress=on_progress,
         after_step=after_step,
     )
-    vae.to(memory_format=torch.contiguous_format).save_pretrained(model, safe_serialization=True)
-    summary = {
-        "loss": report.loop.loss,
-        "seconds": report.loop.seconds,
-        "cpu_seconds": report.loop.cpu_seconds,
-        "scaling_factor": report.scaling_factor,
-        "psnr": report.psnr,
-        "pictures": len(seen),
-        "held_out": len(held_out),
-    }
-    JsonLog(stage / "log.jsonl").write("done", **summary)
-    report_file.write_text(json.dumps(summary), encoding="utf-8")
+    vae.to(memory_format=torch.contiguous_format)
+    if place.is_main_process:
+        vae.save_pretrained(model, safe_serialization=True)
+        summary = {
+            "loss": report.loop.loss,
+            "seconds": report.loop.seconds,
+            "cpu_seconds": report.loop.cpu_seconds,
+            "scaling_factor": report.scaling_factor,
+            "psnr": report.psnr,
+            "pictures": len(seen),
+            "held_out": len(held_out),
+        }
+        JsonLog(stage / "log.jsonl").write("done", **summary)
+        report_file.write_text(json.dumps(summary), encoding="utf-8")
+    place.wait_for_everyone()
     return vae
 
 
