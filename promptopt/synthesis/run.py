@@ -202,12 +202,16 @@ class _Run:
         )
 
     def _make_chunk(self, chunk: list[Item], total: int, stream: TextIO) -> None:
+        from generators.errors import StoreError
+
         # Not by the request: where memory runs out, a store may give the image of a smaller batch instead.
         index_of = {_identity(item.request): index for index, item in enumerate(chunk)}
         arrived: dict[int, StoredImage] = {}
 
         def on_image(image: StoredImage, generated: bool) -> None:
             index = index_of[_identity(image.request)]
+            if index in arrived:
+                return
             self._copied += place(image, self._folder / IMAGES / chunk[index].name)
             arrived[index] = image
             self._size += image.path.stat().st_size
@@ -220,6 +224,13 @@ class _Run:
 
         try:
             self._store.fetch(self._plan.generator, [item.request for item in chunk], on_image=on_image)
+        except BaseException:
+            # A store may keep images that it had no time to tell of; the error is the one to report.
+            with suppress(OSError, StoreError):
+                for item in chunk:
+                    if (stored := self._store.get(item.request)) is not None:
+                        on_image(stored, True)
+            raise
         finally:  # what is finished is listed, however the chunk ends
             for index in sorted(arrived):
                 _writer(stream).writerow(self._row(chunk[index], arrived[index].sha256))
