@@ -66,11 +66,10 @@ def place(pipeline: Any, runtime: Runtime) -> None:
         dtype = runtime.dtype
         if name == "vae" and needs_float32(pipeline, dtype):
             dtype = torch.float32
-        # Cast by torch's own method, since diffusers' warns about layers kept in float32, of which there are
-        # none, and calls the argument of from_pretrained torch_dtype or dtype depending on its version.
-        torch.nn.Module.to(module, dtype)
+        # By torch's own method, since diffusers' warns about layers kept in float32, of which there are none,
+        # and about half precision on a CPU; its from_pretrained takes torch_dtype or dtype by its version.
+        torch.nn.Module.to(module, runtime.device, dtype)
         module.requires_grad_(False).eval()
-    pipeline.to(runtime.device)
     if runtime.on_gpu:  # the layout its convolutions take without a copy
         pipeline.unet.to(memory_format=torch.channels_last)
         pipeline.vae.to(memory_format=torch.channels_last)
