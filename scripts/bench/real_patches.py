@@ -31,7 +31,7 @@ from promptopt.commands._progress import progress_bar
 from promptopt.commands._sheet import Tile, contact_sheet
 from studies.dataset import Dataset, read_dataset
 
-SHOWN = 12
+SHOWN = 10
 
 
 def pairs(texts: Sequence[str], what: str) -> dict[str, str]:
