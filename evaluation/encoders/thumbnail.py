@@ -62,9 +62,8 @@ class ThumbnailViewsEncoder:
     training and held-out images.
     """
 
-    crops = (0.9, 0.8)
-
-    def __init__(self) -> None:
+    def __init__(self, *, crops: Sequence[float] = (0.9, 0.8)) -> None:
+        self.crops = tuple(crops)
         self._small = ThumbnailEncoder()
         self._views = 1 + 9 * len(self.crops)
 

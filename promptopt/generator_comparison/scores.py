@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.encoders.backend import Encoder, TextEncoder
-from evaluation.encoders.thumbnail import ThumbnailEncoder, copy_views
+from evaluation.encoders.thumbnail import ThumbnailEncoder, ThumbnailViewsEncoder
 from evaluation.estimate import Estimate
 from evaluation.feature_store import FeatureStore
 from evaluation.image_set import ImageSet
@@ -24,7 +24,7 @@ from promptopt.generator_comparison.scopes import Scope
 from studies.dataset import Dataset
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 METRICS = ("fd", "is", "alignment", "memorisation")
 _VIEWS_UP_TO = 5000
@@ -60,23 +60,6 @@ class Score:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
-
-
-class CopyViews:
-    """The thumbnails of an image and of its crops and mirror images, as one row of features."""
-
-    def __init__(self, *, crops: Sequence[float]) -> None:
-        self._thumbnail = ThumbnailEncoder()
-        self._crops = tuple(crops)
-        self.views = 2 * (1 + 9 * len(self._crops))
-        self.uri = f"{self._thumbnail.uri} views {self._crops}"
-        self.fingerprint = f"{self._thumbnail.fingerprint}-views-{self._crops}"
-        self.dim = self.views * self._thumbnail.dim
-
-    def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Shape (n, views * dim)."""
-        rows = [self._thumbnail.encode_images(copy_views(i, crops=self._crops)).ravel() for i in images]
-        return np.stack(rows) if rows else np.zeros((0, self.dim), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -266,11 +249,11 @@ class Scorer:
             return [
                 Score(name, s.title, "memorisation", what, "lower", True, 0, len(made), none) for s in scopes
             ], None
-        views = CopyViews(crops=(0.9, 0.8) if len(self.training) <= _VIEWS_UP_TO else ())
+        views = ThumbnailViewsEncoder(crops=(0.9, 0.8) if len(self.training) <= _VIEWS_UP_TO else ())
         own = ThumbnailEncoder()
         queries = self.store.features(own, made.paths, on_progress=self._told(f"{name}: copies", len(made)))
         known, real = (
-            self._seen(views, data, own.dim, title)
+            self._seen(views, data, title)
             for data, title in ((self.training, "training images"), (self.held_out, "held-out images"))
         )
         scores, whole = [], None
@@ -294,10 +277,11 @@ class Scorer:
             )
         return scores, whole
 
-    def _seen(self, views: CopyViews, data: Dataset, dim: int, title: str) -> NDArray[np.float32]:
+    def _seen(self, views: ThumbnailViewsEncoder, data: Dataset, title: str) -> NDArray[np.float32]:
         """(views, images, dim)."""
-        rows = self.store.features(views, data.paths(), on_progress=self._told(title, len(data)))
-        return rows.reshape(len(data), views.views, dim).transpose(1, 0, 2)
+        return views.unfold(
+            self.store.features(views, data.paths(), on_progress=self._told(title, len(data)))
+        )
 
     def _told(self, what: str, total: int) -> Callable[[int], None] | None:
         told = self.on_progress
