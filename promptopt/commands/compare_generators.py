@@ -22,6 +22,13 @@ def compare_generators(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for tables, charts, samples and images.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:PHRASE=OWN",
+            help="What a generator calls a phrase of the prompts, say dreambooth:a polyp=ohwx polyp.",
+        ),
+    ] = None,
     encoder: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,7 +84,7 @@ def compare_generators(
     from studies.dataset import read_dataset
 
     common = Sampling(negative_prompt=negative_prompt, steps=steps, guidance=guidance, scheduler=scheduler)
-    contenders = [_contender(text, common) for text in generator]
+    contenders = _with_words([_contender(text, common) for text in generator], words or [])
     listed = None if prompts is None else read_prompt_file(prompts).prompts
     dataset = read_dataset(data)
     own = [
@@ -124,6 +131,11 @@ def _contender(text: str, common: "Sampling") -> "Contender":
 
     name, equals, rest = text.partition("=")
     uri, _, query = rest.partition("?")
+    if uri.startswith("clip-guided:"):  # it has settings of its own
+        parts = query.split("&") if query else []
+        its = [part for part in parts if part.partition("=")[0] in ("clip", "mode", "n", "scale")]
+        query = "&".join(part for part in parts if part not in its)
+        uri += "?" + "&".join(its) if its else ""
     if not equals or not name or not uri:
         raise typer.BadParameter(f"--generator {text!r}: write NAME=URI, as in clip=clip-guided:embedded")
     readers: dict[str, Any] = {"negative_prompt": str, "steps": int, "guidance": float, "scheduler": str}
@@ -137,6 +149,21 @@ def _contender(text: str, common: "Sampling") -> "Contender":
         except ValueError:
             raise typer.BadParameter(f"--generator {text!r}: {key} is {value!r}; write a number") from None
     return Contender(name=name, generator=uri, sampling=replace(common, **own))
+
+
+def _with_words(contenders: "list[Contender]", words: list[str]) -> "list[Contender]":
+    from dataclasses import replace
+
+    for text in words:
+        name, colon, rest = text.partition(":")
+        phrase, equals, own = rest.partition("=")
+        if not colon or not equals or not phrase or name not in {c.name for c in contenders}:
+            raise typer.BadParameter(
+                f"--words {text!r}: write NAME:PHRASE=OWN with the name of a --generator, "
+                "as in dreambooth:a polyp=ohwx polyp"
+            )
+        contenders = [replace(c, words={**c.words, phrase: own}) if c.name == name else c for c in contenders]
+    return contenders
 
 
 class _Bars:

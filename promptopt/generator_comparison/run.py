@@ -6,7 +6,7 @@ import csv
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +34,15 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A generator in the comparison: a URI of `generators.load` or a loaded one, and how it is sampled."""
+    """A generator in the comparison: a URI of `generators.load` or a loaded one, and how it is sampled.
+
+    `words` are phrases of the prompts that this one knows under another name, such as a DreamBooth token.
+    """
 
     name: str
     generator: str | Generator
     sampling: Sampling = field(default_factory=Sampling)
+    words: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name == REAL:
@@ -220,7 +224,7 @@ def compare_generators(
                 contender.name,
                 drawn["generator"],
                 drawn["fingerprint"],
-                _drawn(drawn),
+                _drawn(drawn) | ({"words": dict(contender.words)} if contender.words else {}),
                 images,
                 synthesis.generated,
                 copies,
@@ -273,6 +277,7 @@ def _make(
     """The images, and the first line of their manifest."""
     from generators.backend import load
 
+    lines = _in_its_words(contender, lines)
     given = contender.generator
     model = load(given, device=device, batch_size=batch_size) if isinstance(given, str) else given
     try:
@@ -290,6 +295,22 @@ def _make(
         raise SynthesisError(f"{contender.name}: {error}") from error
     with made.manifest.open(encoding="utf-8", newline="") as stream:
         return next(csv.DictReader(stream)), made
+
+
+def _in_its_words(contender: Contender, lines: Sequence[PromptLine]) -> list[PromptLine]:
+    """The prompts with a generator's own words for things. Raises ComparisonError for a phrase in none."""
+    for phrase in contender.words:
+        if not any(phrase.lower() in line.text.lower() for line in lines):
+            raise ComparisonError(
+                f"{contender.name}: no prompt has the words {phrase!r}; the first prompt is {lines[0].text!r}"
+            )
+    said = []
+    for line in lines:
+        text = line.text
+        for phrase, own in contender.words.items():
+            text = re.sub(re.escape(phrase), own.replace("\\", r"\\"), text, flags=re.IGNORECASE)
+        said.append(replace(line, text=text))
+    return said
 
 
 def _drawn(row: Mapping[str, str]) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def test_tables_are_printed_and_everything_is_written(place: Path) -> None:
         "good=squares?steps=7",
         "--generator",
         "deaf=deaf",
+        "--words",
+        "deaf:square=sks square",
         "--single",
         "east",
     ]
@@ -65,6 +67,8 @@ def test_tables_are_printed_and_everything_is_written(place: Path) -> None:
         (["--generator", "a=squares?steps=many"], "steps is 'many'"),
         (["--generator", "../a=squares"], "generator name '../a'"),
         (["--generator", "a=squares", "--generator", "a=deaf"], "under its own name"),
+        (["--generator", "a=squares", "--words", "b:red=sks red"], "write NAME:PHRASE=OWN"),
+        (["--generator", "a=squares", "--words", "a:red"], "write NAME:PHRASE=OWN"),
         (["--generator", "a=squares", "--pool", "all"], "pool 'all' does not exist"),
         (["--generator", "a=squares", "--single", "north"], "centres are east, west"),
         (["--generator", "a=squares", "--prompts", "none.txt"], "cannot be read"),
@@ -76,3 +80,12 @@ def test_what_is_wrong_is_said(words: list[str], said: str, place: Path) -> None
     assert done.exit_code == 2, done.output
     assert said in " ".join(done.stderr.replace("│", " ").split())
     assert not (place / "out").exists()
+
+
+def test_the_clip_baseline_keeps_its_own_settings() -> None:
+    from promptopt.commands.compare_generators import _contender
+    from promptopt.synthesis import Sampling
+
+    found = _contender("clip=clip-guided:embedded?mode=best&n=2&steps=5", Sampling())
+    assert found.generator == "clip-guided:embedded?mode=best&n=2"
+    assert found.sampling.steps == 5

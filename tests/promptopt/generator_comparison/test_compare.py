@@ -273,3 +273,19 @@ def test_settings_belong_to_a_generator(data: Dataset, tmp_path: Path) -> None:
     ]
     found = run(data, tmp_path, contenders=own, limit=2)
     assert [made.sampling["steps"] for made in found.made] == [9, 4]
+
+
+def test_a_generator_may_have_words_of_its_own(data: Dataset, tmp_path: Path) -> None:
+    plain, dream = SquareGenerator(), SquareGenerator()
+    own = [
+        Contender(name="plain", generator=plain),
+        Contender(name="dream", generator=dream, words={"square": "sks square"}),
+    ]
+    found = run(data, tmp_path, contenders=own, limit=3)
+    asked = {(r.prompt.lower().replace("square", "sks square"), r.seed) for r in plain.made}
+    assert {(r.prompt.lower(), r.seed) for r in dream.made} == asked
+    assert all("sks square" in r.prompt for r in dream.made)
+    assert found.to_dict()["generators"][1]["sampling"]["words"] == {"square": "sks square"}
+    wrong = Contender(name="w", generator=SquareGenerator(), words={"no such words": "x"})
+    with pytest.raises(ComparisonError, match="no prompt has the words 'no such words'"):
+        run(data, tmp_path / "other", contenders=[wrong], limit=3)
