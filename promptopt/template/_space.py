@@ -1,35 +1,59 @@
 """A compiled template: a static product of named categorical slots."""
 
+from __future__ import annotations
+
 import itertools
 import math
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from promptopt.template._tidy import normalise
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 @dataclass(frozen=True)
+class Reference:
+    """Where the text of a slot's choice goes."""
+
+    slot: str
+
+
+Contents = tuple[str | Reference, ...]
+
+
+def split_references(text: str) -> Contents:
+    """A text with marked references (see `_expand.reference`) in pieces."""
+    pieces = text.split("\0")
+    return tuple(Reference(p) if i % 2 else p for i, p in enumerate(pieces) if p or i % 2)
+
+
+@dataclass(frozen=True)
 class Slot:
-    """`options` (distinct texts, one may be empty) with their `weights` (probabilities, sum 1)."""
+    """`options` (distinct texts, one may be empty) with their `weights` (probabilities, sum 1).
+
+    An option that shows an immediate variable reads `... ${name} ...`; `contents`, empty where no option
+    does, has each option in pieces.
+    """
 
     name: str
     options: tuple[str, ...]
     weights: tuple[float, ...]
+    contents: tuple[Contents, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
 class PromptSpace:
     """What `compile_template` returns; see there.
 
-    A choice is a mapping from every slot's name to one of its options. `literals` are the fixed texts around
-    the slots: one before each and one after the last.
+    A choice is a mapping from every slot's name to one of its options. `layout` is the prompt in order:
+    fixed texts, and references to slots.
     """
 
     text: str
-    literals: tuple[str, ...]
+    layout: Contents
     slots: tuple[Slot, ...]
 
     @property
@@ -38,30 +62,36 @@ class PromptSpace:
         return math.prod(len(slot.options) for slot in self.slots)
 
     def render(self, choice: Mapping[str, str]) -> str:
-        """The prompt of a choice, white space and commas normalised.
+        """The prompt of a choice, with white space, commas and articles tidied.
 
         Raises ValueError for a missing or unknown slot, or an option that the slot does not have.
         """
-        unknown = sorted(set(choice) - {slot.name for slot in self.slots})
+        slots = {slot.name: slot for slot in self.slots}
+        unknown = sorted(set(choice) - set(slots))
         if unknown:
-            raise ValueError(f"no slot {unknown[0]!r}; slots: {', '.join(slot.name for slot in self.slots)}")
-        parts = [self.literals[0]]
-        for slot, literal in zip(self.slots, self.literals[1:], strict=True):
-            if slot.name not in choice:
-                raise ValueError(f"no option chosen for slot {slot.name!r}")
-            option = choice[slot.name]
-            if option not in slot.options:
+            raise ValueError(f"no slot {unknown[0]!r}; slots: {', '.join(slots)}")
+        for name, slot in slots.items():
+            if name not in choice:
+                raise ValueError(f"no option chosen for slot {name!r}")
+            if choice[name] not in slot.options:
                 raise ValueError(
-                    f"slot {slot.name!r} has no option {option!r}; options: {list(slot.options)}"
+                    f"slot {name!r} has no option {choice[name]!r}; options: {list(slot.options)}"
                 )
-            parts += [option, literal]
-        return normalise("".join(parts))
+
+        def text(contents: Contents) -> str:
+            return "".join(piece if isinstance(piece, str) else chosen(piece.slot) for piece in contents)
+
+        def chosen(name: str) -> str:
+            slot = slots[name]
+            return text(slot.contents[slot.options.index(choice[name])]) if slot.contents else choice[name]
+
+        return normalise(text(self.layout))
 
     def likeliest(self) -> dict[str, str]:
         """The choice with the greatest weight in every slot, the first among equals."""
         return {s.name: s.options[max(range(len(s.options)), key=s.weights.__getitem__)] for s in self.slots}
 
-    def sample(self, rng: "np.random.Generator") -> dict[str, str]:
+    def sample(self, rng: np.random.Generator) -> dict[str, str]:
         """A random choice, slots independent, options by weight."""
         return {
             slot.name: slot.options[int(rng.choice(len(slot.options), p=slot.weights))] for slot in self.slots
@@ -83,11 +113,3 @@ class PromptSpace:
             if len(found) >= limit:
                 break
         return found
-
-
-def normalise(prompt: str) -> str:
-    """Tidy what empty options leave: double spaces, spaces before punctuation, doubled or outer commas."""
-    prompt = re.sub(r"\s*,(\s*,)+", ",", prompt)
-    prompt = re.sub(r"\s+([,;!?]|[.:](?!\d))", r"\1", prompt)
-    prompt = re.sub(r"\s+", " ", prompt)
-    return prompt.strip(" ,")
