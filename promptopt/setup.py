@@ -18,6 +18,7 @@ from promptopt.config import PhantomSettings, StudyConfig, StudyError
 from promptopt.panel import SeedPanel, seed_panel
 from promptopt.search import ENUMERABLE
 from promptopt.template import PromptSpace, TemplateError, compile_template
+from promptopt.tokens import describe, too_long
 from studies.category import CATEGORIES, Category, CategoryError, load_category
 from studies.dataset import POOLS, Dataset, DatasetError, read_dataset
 
@@ -241,26 +242,20 @@ def _check_tokens(
 ) -> None:
     if candidates is not None:
         prompts = list(candidates)
-    else:  # too many to list: in each slot the option with the most tokens
-        longest = {s.name: max(s.options, key=generator.count_tokens) for s in space.slots}
-        prompts = [space.render(longest)]
+    else:  # too many to list
+        prompts = [space.render(space.longest(generator.count_tokens))]
     chosen = config.generator.negative_prompt
     negative = category.negative_prompt if chosen is None else chosen
-    limit = generator.max_tokens
     for what, texts in (
         ("prompts", prompts),
         ("baseline prompts", [category.baseline]),
         ("negative prompts", [negative]),
     ):
-        counts = {text: generator.count_tokens(text) for text in texts}
-        long = {text: n for text, n in counts.items() if n > limit}
-        if long:
-            worst = max(long, key=lambda text: long[text])
+        if long := too_long(texts, generator):
             scope = f"{len(long)} of {len(texts)}" if candidates is not None else "at least the longest"
             raise StudyError(
                 f"{config.source}: category {category.name}: {scope} {what} exceed the generator's limit of "
-                f"{limit} tokens and would be cut off; the longest has {long[worst]}: {worst!r}. "
-                "Shorten the options."
+                f"{generator.max_tokens} tokens and would be cut off:\n{describe(long)}\nShorten the options."
             )
 
 

@@ -15,11 +15,11 @@ from promptopt.template._syntax import Access, Assignment, Choice, Wildcard
 def compile_template(text: str, wildcards: Mapping[str, Sequence[str]] | None = None) -> PromptSpace:
     """Compile a template into a static space of named categorical slots.
 
-    Every `{...}`, `__wildcard__` and `${variable}` at the top level is a slot. A wildcard's or variable's slot
-    has its name (`color`; used again: `color_2`), the other slots are `slot1`, `slot2` ... in order. What is
-    nested inside is flattened into the slot's options, probabilities multiplied, so that a sampler sees one
-    static product. An immediate variable (`${color=!...}`) that is used in several of them is one slot, whose
-    choice all of them show.
+    Every `{...}`, `__wildcard__` and `${variable}` at the top level is a slot. The slot of a wildcard or
+    variable has its name (`color`; used again: `color_2`), the other slots are `slot1`, `slot2` ... in order.
+    What is nested inside is flattened into the slot's options, probabilities multiplied, so that a sampler
+    sees one static product. An immediate variable (`${color=!...}`) that is used in several of them is one
+    slot, whose choice all of them show.
 
     Args:
         text: the template.
@@ -147,7 +147,7 @@ class _Compiler:
                 offset=0,
                 source="template",
             )
-        contents = tuple(splitreferences(option) for option in options) if references(options) else ()
+        contents = tuple(split_references(option) for option in options) if references(options) else ()
         return Slot(name, tuple(shown), tuple(options.values()), contents=contents)
 
 

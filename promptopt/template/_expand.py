@@ -90,12 +90,12 @@ class Expander:
         assigned = [node for node in sequence if isinstance(node, Assignment)]
         if assigned:
             scope = self.scope(assigned, scope, place)
-            for node in assigned:
-                if node.immediate and any(not isinstance(part, str) for part in node.value):
+            for one in assigned:
+                if scope[one.name].fixed and one.immediate:
                     raise place.error(
-                        f"variable '{node.name}' is fixed with '=!' inside of a wildcard's option",
+                        f"variable '{one.name}' is fixed with '=!' inside of a wildcard's option",
                         "Set it at the top level of the template, or without the '!'.",
-                        node.offset,
+                        one.offset,
                     )
         result: Options = {"": 1.0}
         for node in sequence:
@@ -137,8 +137,8 @@ class Expander:
         )
         if _several.steps(weights, high) > MAX_OPTIONS:
             raise place.error(
-                f"weights on {len(weighted)} options of which up to {high} are taken at a time: there are more "
-                f"than {MAX_OPTIONS:,} ways",
+                f"weights on {len(weighted)} options of which up to {high} are taken at a time: "
+                f"more than {MAX_OPTIONS:,} ways",
                 "Leave out the weights, or take fewer at a time.",
                 wanted.offset,
             )
@@ -156,9 +156,7 @@ class Expander:
         names = [name for name in self.wildcards if fnmatch.fnmatchcase(name, node.name)]
         if not names:
             known = ", ".join(sorted(self.wildcards)) or "none"
-            raise place.error(
-                f"no wildcard matches '{node.name}'", f"Known wildcards: {known}.", node.offset
-            )
+            raise place.error(f"no wildcard matches '{node.name}'", f"Known wildcards: {known}.", node.offset)
         return [entry for name in names for entry in self.one_wildcard(name, node, scope, place)]
 
     def one_wildcard(self, name: str, node: Wildcard, scope: Scope, place: Place) -> Weighted:
@@ -276,7 +274,9 @@ def limit(count: int, offset: int, place: Place) -> None:
 
 def _check_chain(place: Place, offset: int) -> None:
     if len(place.chain) >= _parse.MAX_DEPTH:
-        raise place.error(f"wildcards nested more than {_parse.MAX_DEPTH} deep", "Merge some of them.", offset)
+        raise place.error(
+            f"wildcards nested more than {_parse.MAX_DEPTH} deep", "Merge some of them.", offset
+        )
 
 
 def _only(sequence: Sequence) -> Variant | Wildcard | Access | Assignment | str | None:

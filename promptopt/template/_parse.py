@@ -41,7 +41,8 @@ WILDCARD.3: /__((?!__)[^{}|\n])*__/
 DOLLARS: "$$"
 TEXT: /((?!__|\$\{|\$\$)[^{}|\\]|\\(?![{}|_$:#\/\\]))+/
 """
-_COMMENT = re.compile(r"\\.|#[^\n]*|//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
+# Within a word `//` and `/*` are part of it, as in an address or in `__color/*__`.
+_COMMENT = re.compile(r"\\.|#[^\n]*|(?<![^\s{}|])(?://[^\n]*|/\*.*?(?:\*/|\Z))", re.DOTALL)
 _NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
 _VARIABLE = re.compile(r"\$\{\s*([\w-]+)\s*(\??)=?\s*(!?)")
 
@@ -68,7 +69,11 @@ def parse_option(text: str, *, source: str) -> Entry:
 @cache
 def _grammar() -> Lark:
     return Lark(
-        _GRAMMAR, parser="lalr", start=["template", "entry"], maybe_placeholders=True, propagate_positions=False
+        _GRAMMAR,
+        parser="lalr",
+        start=["template", "entry"],
+        maybe_placeholders=True,
+        propagate_positions=False,
     )
 
 

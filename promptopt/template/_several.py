@@ -10,7 +10,7 @@ Options = dict[str, float]
 
 
 def count(sizes: Sequence[int], low: int, high: int) -> int:
-    """Number of combinations of `low` to `high` alternatives that have `sizes` texts each, equal texts apart."""
+    """Number of combinations of `low` to `high` alternatives with `sizes` texts each, equal texts apart."""
     ways = [1] + [0] * high  # elementary symmetric polynomials of the sizes
     for size in sizes:
         for k in range(high, 0, -1):
@@ -25,13 +25,11 @@ def steps(weights: Sequence[float], high: int) -> int:
     return sum(math.comb(len(weights), k) for k in range(high + 1))
 
 
-def combine(
-    alternatives: Sequence[tuple[float, Options]], *, low: int, high: int, separator: str
-) -> Options:
+def combine(alternatives: Sequence[tuple[float, Options]], *, low: int, high: int, separator: str) -> Options:
     """Texts of `low` to `high` different alternatives, joined, with their probabilities.
 
     The number is uniform on its range; then alternatives are drawn by weight without putting back. Their
-    order is the one written: for a picture it says next to nothing, and with it the space would grow k! times.
+    order is the one written: it says next to nothing about a picture, and would make the space k! as large.
     Where two alternatives come to the same text, it is not said twice. Empty texts leave no separator.
 
     Returns {} where no combination has different texts.

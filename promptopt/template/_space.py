@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -78,18 +78,26 @@ class PromptSpace:
                     f"slot {name!r} has no option {choice[name]!r}; options: {list(slot.options)}"
                 )
 
-        def text(contents: Contents) -> str:
-            return "".join(piece if isinstance(piece, str) else chosen(piece.slot) for piece in contents)
-
-        def chosen(name: str) -> str:
-            slot = slots[name]
-            return text(slot.contents[slot.options.index(choice[name])]) if slot.contents else choice[name]
-
-        return normalise(text(self.layout))
+        return normalise("".join(_pieces(self.layout, slots, choice)))
 
     def likeliest(self) -> dict[str, str]:
         """The choice with the greatest weight in every slot, the first among equals."""
         return {s.name: s.options[max(range(len(s.options)), key=s.weights.__getitem__)] for s in self.slots}
+
+    def longest(self, length: Callable[[str], int]) -> dict[str, str]:
+        """The choice with the longest option in every slot, by a length that adds up (such as a tokenizer's).
+
+        Punctuation where two options meet may make another prompt longer by a token or so.
+        """
+        choice: dict[str, str] = {}
+        slots = {slot.name: slot for slot in self.slots}
+        for slot in self.slots:  # those that others show come before them
+
+            def words(option: str, slot: Slot = slot) -> int:
+                return length(_option_text(slots, {**choice, slot.name: option}, slot.name))
+
+            choice[slot.name] = max(slot.options, key=words)
+        return choice
 
     def sample(self, rng: np.random.Generator) -> dict[str, str]:
         """A random choice, slots independent, options by weight."""
@@ -113,3 +121,15 @@ class PromptSpace:
             if len(found) >= limit:
                 break
         return found
+
+
+def _option_text(slots: Mapping[str, Slot], choice: Mapping[str, str], name: str) -> str:
+    slot = slots[name]
+    if not slot.contents:
+        return choice[name]
+    return "".join(_pieces(slot.contents[slot.options.index(choice[name])], slots, choice))
+
+
+def _pieces(contents: Contents, slots: Mapping[str, Slot], choice: Mapping[str, str]) -> Iterator[str]:
+    for piece in contents:
+        yield piece if isinstance(piece, str) else _option_text(slots, choice, piece.slot)

@@ -5,7 +5,7 @@ import re
 # Acronyms (MRI, X-ray), single letters and numbers are left alone: how they sound is not in their spelling.
 _ARTICLE = re.compile(r"(?<![\w'-])(an?|(?:^|(?<=[.!?] ))An?) (?=([A-Za-z][a-z]+)(?![A-Za-z]))")
 # "type a and b": here the letter is a name.
-_NO_NOUN = frozenset("an and are as at if in is it of on or up us".split())
+_NO_NOUN = frozenset(("an", "and", "are", "as", "at", "if", "in", "is", "it", "of", "on", "or", "up", "us"))
 _VOWEL = re.compile(r"[aeiou]|hono|honest|hour|heir", re.IGNORECASE)
 # Words that begin with a vowel's letter and a consonant's sound.
 _GLIDE = re.compile(
