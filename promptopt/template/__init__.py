@@ -22,9 +22,11 @@ written, not in every order; ``!`` keeps all options, not the first alone; ``{~a
 with parameters and ``%{...$$...}`` are refused, as they say how to sample, or are no words of their own.
 """
 
+from promptopt.template._beside import beside
 from promptopt.template._compile import compile_template
 from promptopt.template._errors import TemplateError
 from promptopt.template._space import PromptSpace, Slot
 from promptopt.template._tidy import normalise
+from promptopt.template._variation import Variation
 
-__all__ = ["PromptSpace", "Slot", "TemplateError", "compile_template", "normalise"]
+__all__ = ["PromptSpace", "Slot", "TemplateError", "Variation", "beside", "compile_template", "normalise"]

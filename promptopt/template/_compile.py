@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from promptopt.template import _parse
-from promptopt.template._errors import TemplateError
 from promptopt.template._expand import Expander, Options, Place, Scope, reference, references, substitute
 from promptopt.template._space import PromptSpace, Reference, Slot, split_references
 from promptopt.template._syntax import Access, Assignment, Choice, Wildcard
 
 
-def compile_template(text: str, wildcards: Mapping[str, Sequence[str]] | None = None) -> PromptSpace:
+def compile_template(
+    text: str, wildcards: Mapping[str, Sequence[str]] | None = None, *, source: str = "template"
+) -> PromptSpace:
     """Compile a template into a static space of named categorical slots.
 
     Every `{...}`, `__wildcard__` and `${variable}` at the top level is a slot. The slot of a wildcard or
@@ -24,6 +25,7 @@ def compile_template(text: str, wildcards: Mapping[str, Sequence[str]] | None = 
     Args:
         text: the template.
         wildcards: list of options for each wildcard name; the options may hold template syntax and a weight.
+        source: what errors call the text.
 
     Raises:
         TemplateError: with line, column and remedy: bad syntax, unknown, empty or recursive wildcards and
@@ -35,17 +37,17 @@ def compile_template(text: str, wildcards: Mapping[str, Sequence[str]] | None = 
     >>> space.render(space.likeliest())
     'a small polyp, red'
     """
-    return _Compiler(text, wildcards or {}).space()
+    return _Compiler(text, wildcards or {}, source).space()
 
 
 class _Compiler:
-    def __init__(self, text: str, wildcards: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, text: str, wildcards: Mapping[str, Sequence[str]], source: str) -> None:
         self.text = text
-        self.place = Place(text, "template")
+        self.place = Place(text, source)
         self.expander = Expander(wildcards)
 
     def space(self) -> PromptSpace:
-        nodes = _parse.parse(self.text)
+        nodes = _parse.parse(self.text, source=self.place.source)
         assigned = [node for node in nodes if isinstance(node, Assignment)]
         scope = self.expander.scope(assigned, Scope(), self.place)
         pieces: list[str | Choice] = []
@@ -140,12 +142,10 @@ class _Compiler:
         shown = ["".join(_shown(split_references(option))) for option in options]
         if len(set(shown)) < len(shown):
             twice = next(text for text in shown if shown.count(text) > 1)
-            raise TemplateError(
+            raise self.place.error(
                 f"slot '{name}' has an option that reads {twice!r} and one that only looks like it",
                 "Write the variable's reference or the literal text, not both.",
-                text=self.text,
-                offset=0,
-                source="template",
+                0,
             )
         contents = tuple(split_references(option) for option in options) if references(options) else ()
         return Slot(name, tuple(shown), tuple(options.values()), contents=contents)

@@ -6,9 +6,10 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from promptopt.template._tidy import normalise
+from promptopt.template._variation import Value, Variation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,14 +35,19 @@ def split_references(text: str) -> Contents:
 class Slot:
     """`options` (distinct texts, one may be empty) with their `weights` (probabilities, sum 1).
 
-    An option that shows an immediate variable reads `... ${name} ...`; `contents`, empty where no option
-    does, has each option in pieces.
+    Attributes:
+        contents: each option in pieces, where some option shows an immediate variable (it then reads
+            `... ${name} ...`); else empty.
+        kind: what it varies: the words of the prompt, those of the negative prompt, or a generation setting.
+        values: of a knob, in the order of the options; else empty.
     """
 
     name: str
     options: tuple[str, ...]
     weights: tuple[float, ...]
     contents: tuple[Contents, ...] = field(default=(), repr=False)
+    kind: Literal["prompt", "negative", "knob"] = "prompt"
+    values: tuple[Value, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,13 @@ class PromptSpace:
     """What `compile_template` returns; see there.
 
     A choice is a mapping from every slot's name to one of its options. `layout` is the prompt in order:
-    fixed texts, and references to slots.
+    fixed texts, and references to slots; `negative` likewise, or None where it does not vary.
     """
 
     text: str
     layout: Contents
     slots: tuple[Slot, ...]
+    negative: Contents | None = None
 
     @property
     def size(self) -> int:
@@ -66,6 +73,26 @@ class PromptSpace:
 
         Raises ValueError for a missing or unknown slot, or an option that the slot does not have.
         """
+        return normalise("".join(_pieces(self.layout, self._checked(choice), choice)))
+
+    def variation(self, choice: Mapping[str, str]) -> Variation:
+        """The prompt of a choice and what stands beside it. Raises what `render` does."""
+        slots = self._checked(choice)
+        negative = None
+        if self.negative is not None:
+            negative = normalise("".join(_pieces(self.negative, slots, choice)))
+        knobs = {
+            slot.name: slot.values[slot.options.index(choice[slot.name])]
+            for slot in self.slots
+            if slot.kind == "knob"
+        }
+        return Variation(normalise("".join(_pieces(self.layout, slots, choice))), negative, knobs)
+
+    def label(self, choice: Mapping[str, str]) -> str:
+        """A text that tells it from every other candidate: the prompt, where nothing else varies."""
+        return self.variation(choice).label
+
+    def _checked(self, choice: Mapping[str, str]) -> dict[str, Slot]:
         slots = {slot.name: slot for slot in self.slots}
         unknown = sorted(set(choice) - set(slots))
         if unknown:
@@ -78,7 +105,7 @@ class PromptSpace:
                     f"slot {name!r} has no option {choice[name]!r}; options: {list(slot.options)}"
                 )
 
-        return normalise("".join(_pieces(self.layout, slots, choice)))
+        return slots
 
     def likeliest(self) -> dict[str, str]:
         """The choice with the greatest weight in every slot, the first among equals."""
@@ -112,12 +139,15 @@ class PromptSpace:
             yield dict(zip(names, options, strict=True))
 
     def distinct(self, limit: int) -> dict[str, dict[str, str]]:
-        """The first `limit` different prompts in `enumerate`'s order, each with the first choice for it."""
+        """The first `limit` different labels in `enumerate`'s order, each with the first choice for it.
+
+        A label is the prompt, where nothing else varies.
+        """
         found: dict[str, dict[str, str]] = {}
         if limit < 1:
             return found
         for choice in self.enumerate():
-            found.setdefault(self.render(choice), choice)
+            found.setdefault(self.label(choice), choice)
             if len(found) >= limit:
                 break
         return found
