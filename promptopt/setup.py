@@ -274,7 +274,8 @@ def _check_tokens(
             scope = f"{len(long)} of {len(texts)}" if candidates is not None else "at least the longest"
             raise StudyError(
                 f"{config.source}: category {category.name}: {scope} {what} exceed the generator's limit of "
-                f"{generator.max_tokens} tokens and would be cut off:\n{describe(long)}\nShorten the options."
+                f"{generator.max_tokens} tokens and would be cut off; the longest has {long[0].count}:\n"
+                f"{describe(long)}\nShorten the options."
             )
 
 
