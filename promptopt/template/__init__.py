@@ -14,7 +14,7 @@ The syntax is that of dynamic-prompts:
 ``${name=!{a|b}}``        the same, chosen once: every ``${name}`` shows the same option
 ``${name}``               its value, without ``!`` chosen anew here; ``${name:default}`` where it is not set
 ``# ...``, ``// ...``     comments to the end of the line, and ``/* ... */``
-``\\{ \\} \\| \\_ \\$``      the character itself; also ``\\: \\# \\/ \\\\``
+``\\{ \\} \\| \\_ \\$``        the character itself; also ``\\: \\# \\/ \\\\``
 ========================  =========================================================================
 
 Where that library differs: unknown wildcards and variables are errors; several options come in the order

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
-from lark import Lark, Token, Transformer, UnexpectedInput, UnexpectedToken
+from lark import Lark, Token, UnexpectedInput, UnexpectedToken
 from lark.exceptions import VisitError
+from lark.visitors import Transformer_NonRecursive
 
 from promptopt.template._errors import TemplateError
 from promptopt.template._syntax import Access, Assignment, Node, Sequence, Several, Variant, Wildcard
@@ -177,8 +178,8 @@ class _Reader:
         )
 
 
-class _Builder(Transformer[Token, Any]):
-    """Lark's tree -> ours, from the leaves up (no recursion)."""
+class _Builder(Transformer_NonRecursive[Token, Any]):
+    """Lark's tree -> ours, from the leaves up; however deep the braces."""
 
     def __init__(self, reader: _Reader) -> None:
         super().__init__(visit_tokens=False)

@@ -213,6 +213,8 @@ BAD = [
     ("__text__", 1, 1, "no list of texts", "Give a list"),
     ("__number__", 1, 1, "no list of texts", "quote numbers"),
     ("{" * 41 + "a" + "}" * 41, 1, 41, "nested more than 40", "wildcards"),
+    ("{" * 9000 + "a" + "}" * 9000, 1, 41, "nested more than 40", "wildcards"),
+    ("{" * 9000, 1, 9000, "never closed", "missing '}'"),
     ("{" + "{1|2|3|4|5|6|7|8|9|10}" * 6 + "}", 1, 1, "100,000 options", "top level"),
 ]
 
