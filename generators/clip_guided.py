@@ -33,6 +33,7 @@ from generators.clip import load_clip
 from generators.errors import BadImage, BadImageError, GeneratorError, PromptTooLongError
 from generators.request import MAX_SEED, ImageRequest
 from generators.sampling import Step
+from generators.tokens import lost_words
 
 if TYPE_CHECKING:
     from generators.diffusion import DiffusionGenerator
@@ -173,7 +174,8 @@ class ClipGuidedGenerator:
                     "make it anew with this generator's request()"
                 )
         if (count := self.count_tokens(request.prompt)) > self.max_tokens:
-            raise PromptTooLongError(request.prompt, count=count, limit=self.max_tokens)
+            lost = lost_words(request.prompt, count=self.count_tokens, limit=self.max_tokens)
+            raise PromptTooLongError(request.prompt, count=count, limit=self.max_tokens, lost=lost)
 
     def _candidate(self, request: ImageRequest, index: int = 0) -> ImageRequest:
         return replace(

@@ -27,6 +27,7 @@ from generators.request import ImageRequest
 from generators.runtime import Runtime, choose_runtime
 from generators.sampling import Steer, decode, denoise
 from generators.schedulers import make_scheduler
+from generators.tokens import lost_words
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -218,7 +219,8 @@ class DiffusionGenerator:
                 )
         for prompt in (request.prompt, request.negative_prompt):
             if (count := self._counted(prompt)) > self.max_tokens:
-                raise PromptTooLongError(prompt, count=count, limit=self.max_tokens)
+                lost = lost_words(prompt, count=self.count_tokens, limit=self.max_tokens)
+                raise PromptTooLongError(prompt, count=count, limit=self.max_tokens, lost=lost)
 
     def _batch(
         self, requests: list[ImageRequest], steer: Steer | None

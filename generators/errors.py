@@ -18,24 +18,27 @@ class GeneratorError(ValueError):
 class PromptTooLongError(GeneratorError):
     """A prompt has more tokens than the text encoder reads; the rest would be cut off in silence.
 
-    `count` and `limit` both include the start and end tokens.
+    `count` and `limit` both include the start and end tokens. `lost` is the end of the prompt that would not
+    be read, where it is known (`generators.tokens.lost_words`).
     """
 
-    def __init__(self, prompt: str, *, count: int, limit: int) -> None:
+    def __init__(self, prompt: str, *, count: int, limit: int, lost: str = "") -> None:
         self.prompt = prompt
         self.count = count
         self.limit = limit
+        self.lost = lost
+        end = f" and would lose {lost!r}" if lost else ""
         super().__init__(
-            f"the prompt has {count} tokens (start and end included), over the limit of {limit}; "
+            f"the prompt has {count} tokens (start and end included), over the limit of {limit}{end}; "
             f"shorten it: {prompt!r}"
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_too_long, (self.prompt, self.count, self.limit)
+        return _rebuild_too_long, (self.prompt, self.count, self.limit, self.lost)
 
 
-def _rebuild_too_long(prompt: str, count: int, limit: int) -> PromptTooLongError:
-    return PromptTooLongError(prompt, count=count, limit=limit)
+def _rebuild_too_long(prompt: str, count: int, limit: int, lost: str) -> PromptTooLongError:
+    return PromptTooLongError(prompt, count=count, limit=limit, lost=lost)
 
 
 @dataclass(frozen=True)

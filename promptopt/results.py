@@ -15,6 +15,7 @@ from promptopt.confirm import Confirmed
 from promptopt.export.prompts import BaselineEntry, EstimateEntry, Network, PromptEntry, PromptList, Seeds
 from promptopt.objective import Measurement
 from promptopt.setup import Setup
+from promptopt.template import Variation
 from studies.category import CATEGORIES
 
 _WEIGHTS_NOTE = "equal over the prompts tied with the first; not yet fitted to the mixture as a whole"
@@ -39,7 +40,9 @@ def prompt_list(
     entries = [
         PromptEntry(
             rank=c.rank,
-            prompt=c.prompt,
+            prompt=(variation := Variation.of(c.prompt)).prompt,
+            negative_prompt=variation.negative_prompt,
+            settings=dict(variation.settings) or None,
             slots=dict(c.choice) if c.choice is not None else None,
             weight=1.0 / len(tied) if c.tied else 0.0,
             tied_with_first=c.tied,

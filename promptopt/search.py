@@ -140,7 +140,7 @@ def _untried(
     for _ in range(
         1000
     ):  # the space holds more than 20,000: a new prompt comes at once unless weights forbid it
-        if space.render(choice) not in seen:
+        if space.label(choice) not in seen:
             break
         choice = space.sample(rng)
     return dict(choice)

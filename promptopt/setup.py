@@ -17,7 +17,9 @@ import promptopt
 from promptopt.config import PhantomSettings, StudyConfig, StudyError
 from promptopt.panel import SeedPanel, seed_panel
 from promptopt.search import ENUMERABLE
-from promptopt.template import PromptSpace, TemplateError, compile_template
+from promptopt.spaces import category_space
+from promptopt.template import PromptSpace, TemplateError, Variation
+from promptopt.tokens import describe, too_long
 from studies.category import CATEGORIES, Category, CategoryError, load_category
 from studies.dataset import POOLS, Dataset, DatasetError, read_dataset
 
@@ -63,16 +65,21 @@ class Setup:
         return self.category.negative_prompt if chosen is None else chosen
 
     def request(self, prompt: str, seed: int) -> ImageRequest:
-        """One image of a prompt, with the study's generator settings."""
+        """One image of a prompt, with the study's generator settings.
+
+        A label of a `Variation` brings its own; what it does not name is the study's.
+        """
         own = self.config.generator
-        return self.generator.request(
-            prompt,
-            seed,
-            negative_prompt=self.negative_prompt,
-            steps=own.steps,
-            guidance=own.guidance,
-            scheduler=own.scheduler,
-        )
+        variation = Variation.of(prompt)
+        chosen = variation.negative_prompt
+        settings: dict[str, Any] = {
+            "steps": own.steps,
+            "guidance": own.guidance,
+            "scheduler": own.scheduler,
+            **variation.settings,
+        }
+        negative = self.negative_prompt if chosen is None else chosen
+        return self.generator.request(variation.prompt, seed, negative_prompt=negative, **settings)
 
 
 def prepare(
@@ -131,6 +138,9 @@ def prepare(
     )
     try:
         sample = asdict(setup.request(category.baseline, panel.search[0]))
+        for name, values in category.knobs.items():
+            for value in values:
+                setup.request(Variation(category.baseline, settings={name: value}).label, panel.search[0])
     except ValueError as error:  # a scheduler or size that the generator does not have
         raise StudyError(f"{where}: generator: {error}") from error
     object.__setattr__(setup, "identity", _identity(setup, sample))
@@ -153,11 +163,14 @@ def open_category(config: StudyConfig) -> Category:
 
 
 def compile_space(category: Category, where: str) -> PromptSpace:
-    """The category's template with its wildcards."""
+    """All that the category varies."""
     try:
-        return compile_template(category.template, category.wildcards)
+        return category_space(category)
     except TemplateError as error:
-        raise StudyError(f"{where}: category {category.name}: template: {error}") from error
+        key = "negative_template" if error.source == "negative_template" else "template"
+        raise StudyError(f"{where}: category {category.name}: {key}: {error}") from error
+    except ValueError as error:
+        raise StudyError(f"{where}: category {category.name}: knobs: {error}") from error
 
 
 def _check_sampler(config: StudyConfig, candidates: Mapping[str, Any] | None) -> None:
@@ -239,28 +252,30 @@ def _check_tokens(
     candidates: Mapping[str, Mapping[str, str]] | None,
     generator: Generator,
 ) -> None:
-    if candidates is not None:
-        prompts = list(candidates)
-    else:  # too many to list: in each slot the option with the most tokens
-        longest = {s.name: max(s.options, key=generator.count_tokens) for s in space.slots}
-        prompts = [space.render(longest)]
     chosen = config.generator.negative_prompt
-    negative = category.negative_prompt if chosen is None else chosen
-    limit = generator.max_tokens
+    if chosen is not None and category.negative_template is not None:
+        raise StudyError(
+            f"{config.source}: generator.negative_prompt: {chosen!r} fixes what the negative_template of the "
+            f"category {category.name} varies. Leave one of them out."
+        )
+    if candidates is not None:
+        found = [Variation.of(label) for label in candidates]
+    else:  # too many to list
+        found = [space.variation(space.longest(generator.count_tokens))]
+    prompts = list(dict.fromkeys(one.prompt for one in found))
+    negatives = list(dict.fromkeys(one.negative_prompt for one in found if one.negative_prompt is not None))
+    negatives.append(category.negative_prompt if chosen is None else chosen)
     for what, texts in (
         ("prompts", prompts),
         ("baseline prompts", [category.baseline]),
-        ("negative prompts", [negative]),
+        ("negative prompts", negatives),
     ):
-        counts = {text: generator.count_tokens(text) for text in texts}
-        long = {text: n for text, n in counts.items() if n > limit}
-        if long:
-            worst = max(long, key=lambda text: long[text])
+        if long := too_long(texts, generator):
             scope = f"{len(long)} of {len(texts)}" if candidates is not None else "at least the longest"
             raise StudyError(
                 f"{config.source}: category {category.name}: {scope} {what} exceed the generator's limit of "
-                f"{limit} tokens and would be cut off; the longest has {long[worst]}: {worst!r}. "
-                "Shorten the options."
+                f"{generator.max_tokens} tokens and would be cut off; the longest has {long[0].count}:\n"
+                f"{describe(long)}\nShorten the options."
             )
 
 

@@ -253,7 +253,7 @@ class _Run:
                 self.observer.on_trial(row, max(scored.values(), key=lambda r: r.value))
 
     def _row(self, space: PromptSpace, choice: Mapping[str, str], scored: Mapping[str, TrialRow]) -> TrialRow:
-        prompt = space.render(choice)
+        prompt = space.label(choice)
         known = scored.get(prompt)
         if known is not None:
             return TrialRow(

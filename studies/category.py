@@ -4,9 +4,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 CATEGORIES = ("polyps", "landmarks", "instruments")
+KNOBS = ("guidance", "steps", "scheduler")
 FOLDER = Path(__file__).resolve().parent / "categories"
 
 Words = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1)]
@@ -25,6 +35,8 @@ class Category(BaseModel):
     - ``texts``: fixed descriptions of the category that pictures are scored against
     - ``distractors``: named groups of descriptions of what the pictures must not look like
     - ``baseline``: the prompt every other one is compared with
+    - ``negative_template``: in place of a fixed ``negative_prompt``, one with choices and the same wildcards
+    - ``knobs``: generation settings to try beside the words, as ``guidance: [2, 5]``; KNOBS are the names
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +49,28 @@ class Category(BaseModel):
     distractors: dict[Words, list[Words]]
     baseline: Words
     negative_prompt: Option = ""
+    negative_template: Words | None = None
+    knobs: dict[Words, list[int | float | str]] = {}
+
+    @field_validator("knobs", mode="before")
+    @classmethod
+    def _known_knobs(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: _knob(name, values) for name, values in value.items()}
+
+    @model_validator(mode="after")
+    def _one_negative(self) -> "Category":
+        if self.negative_prompt and self.negative_template is not None:
+            raise ValueError("negative_prompt and negative_template are both given; leave one out")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the keys that the category does not use: what it was written as before they existed."""
+        content: dict[str, Any] = handler(self)
+        unused: dict[str, Any] = {"negative_template": None, "knobs": {}}
+        return {key: v for key, v in content.items() if key not in unused or v != unused[key]}
 
     @field_validator("texts")
     @classmethod
@@ -55,6 +89,31 @@ class Category(BaseModel):
                 twice = next(option for option in options if options.count(option) > 1)
                 raise ValueError(f"{name!r} has {twice!r} twice; keep one")
         return value
+
+
+def _knob(name: object, values: object) -> list[float | int | str]:
+    """The checked values of a knob, of the type that a generator takes."""
+    if name not in KNOBS:
+        raise ValueError(
+            f"{name!r} is nothing that a category can vary; use {', '.join(KNOBS)} (for other generators, "
+            "adapters or their scales run one study each)"
+        )
+    if not isinstance(values, list) or not values:
+        raise ValueError(f"{name!r} is {values!r}; give a list of values")
+    wanted = {"guidance": "a number from 0 to 100", "steps": "a whole number from 1 to 1000"}
+    for value in values:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = {
+            "guidance": number and 0 <= value <= 100,
+            "steps": number and isinstance(value, int) and 1 <= value <= 1000,
+            "scheduler": isinstance(value, str) and bool(value.strip()),
+        }[name]
+        if not fits:
+            raise ValueError(f"{name!r} has {value!r}; give {wanted.get(name, 'a name')}")
+    typed = [float(value) for value in values] if name == "guidance" else list(values)
+    if len(set(typed)) < len(typed):
+        raise ValueError(f"{name!r} has a value twice: {values}; keep one")
+    return typed
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -136,7 +136,7 @@ def _print_prompts(found: "PromptList") -> None:
         measured = entry.confirmation
         table.add_row(
             f"{entry.rank}{' =' if entry.tied_with_first and entry.rank > 1 else ''}",
-            Text(entry.prompt + (" (baseline)" if entry.prompt == found.baseline.prompt else "")),
+            Text(entry.label + (" (baseline)" if entry.label == found.baseline.prompt else "")),
             _interval(measured.get("score")),
             *(_number(measured.get(name)) for name in names),
         )

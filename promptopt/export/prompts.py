@@ -9,11 +9,12 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from evaluation.estimate import Estimate
 from promptopt.config import StudyError
 from promptopt.runfolder import write_text
+from promptopt.template import Variation
 
 DIGITS = 6  # significant digits of every number written
 
@@ -50,16 +51,33 @@ class EstimateEntry(_Model):
 
 
 class PromptEntry(_Model):
-    """One prompt. `search` is empty for the baseline and for prompts given by hand."""
+    """One prompt. `search` is empty for the baseline and for prompts given by hand.
+
+    `negative_prompt` and `settings` are its own, where the study varied them; the file leaves them out where
+    it did not.
+    """
 
     rank: int
     prompt: str
+    negative_prompt: str | None = None
+    settings: dict[str, int | float | str] | None = None
     slots: dict[str, str] | None
     weight: float
     tied_with_first: bool
     behind_first: EstimateEntry | None
     search: dict[str, EstimateEntry]
     confirmation: dict[str, EstimateEntry]
+
+    @property
+    def label(self) -> str:
+        """What tells it from the others, as in `PromptList.tied`: the prompt, where nothing else varies."""
+        return Variation(self.prompt, self.negative_prompt, self.settings or {}).label
+
+    @model_serializer(mode="wrap")
+    def _without_unvaried(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        unvaried = ("negative_prompt", "settings")
+        return {key: value for key, value in content.items() if key not in unvaried or value is not None}
 
 
 class BaselineEntry(_Model):
@@ -88,7 +106,7 @@ class Seeds(_Model):
 
 class PromptList(_Model):
     """The whole file. `prompts`, the baseline among them, are in order of the confirmation score; `tied` are
-    those that may be best."""
+    the labels of those that may be best."""
 
     format: Literal["promptopt-prompts"] = "promptopt-prompts"
     version: Literal[1] = 1

@@ -81,7 +81,7 @@ def verdict(prompts: PromptList) -> str:
 
 
 def _best_found(prompts: PromptList) -> PromptEntry:
-    return next(entry for entry in prompts.prompts if entry.prompt != prompts.baseline.prompt)
+    return next(entry for entry in prompts.prompts if entry.label != prompts.baseline.prompt)
 
 
 def format_estimate(estimate: Any) -> str:

@@ -203,12 +203,22 @@ def _of_study(path: Path) -> PromptFile:
     study = read_prompts(path)
     if not study.prompts:
         raise PromptFileError(f"{path}: the study confirmed no prompt; give another list")
+    for entry in study.prompts:
+        if entry.settings:
+            raise PromptFileError(
+                f"{path}: prompt {entry.rank} has generation settings of its own ({entry.settings}), and "
+                "here all prompts share theirs; write the prompts to a .csv, and give the settings as options"
+            )
     used = study.settings.get("generator", {})
     return PromptFile(
         path,
         tuple(
             PromptLine(
-                text=entry.prompt, number=number, line=entry.rank, weight=_weight(entry.weight, str(path))
+                text=entry.prompt,
+                number=number,
+                line=entry.rank,
+                negative=entry.negative_prompt,
+                weight=_weight(entry.weight, str(path)),
             )
             for number, entry in enumerate(study.prompts, start=1)
         ),

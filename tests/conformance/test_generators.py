@@ -167,6 +167,8 @@ def test_too_long_prompt_is_refused_by_number(generator: Generator) -> None:
     assert str(caught.value.count) in str(caught.value)
     assert str(caught.value.limit) in str(caught.value)
     assert "polyp polyp" in str(caught.value)
+    kept = prompt[: len(prompt.rstrip()) - len(caught.value.lost)]
+    assert generator.count_tokens(kept) <= generator.max_tokens < generator.count_tokens(f"{kept} polyp")
     with pytest.raises(PromptTooLongError):
         generator.request("fine", 1, negative_prompt=prompt)
 

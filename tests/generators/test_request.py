@@ -118,8 +118,8 @@ def test_from_json_refuses_other_fields_and_other_text() -> None:
 def test_too_long_error_survives_a_process_pool() -> None:
     import pickle
 
-    error = pickle.loads(pickle.dumps(PromptTooLongError("a b", count=99, limit=77)))
-    assert (error.prompt, error.count, error.limit) == ("a b", 99, 77)
+    error = pickle.loads(pickle.dumps(PromptTooLongError("a b", count=99, limit=77, lost="b")))
+    assert (error.prompt, error.count, error.limit, error.lost) == ("a b", 99, 77, "b")
 
 
 def test_requests_and_store_need_no_torch() -> None:

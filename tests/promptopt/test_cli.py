@@ -91,6 +91,7 @@ def test_help_imports_nothing_heavy():
         ["train", "dreambooth-lora"],
         ["generate"],
         ["classify"],
+        ["template", "check"],
         ["template", "count"],
         ["template", "sample"],
         ["doctor"],
@@ -121,6 +122,55 @@ def test_template_count_and_sample_agree():
     assert set(prompts) <= {f"a {c}{s} polyp" for c in ("red", "pink") for s in (" big", " small", "")}
     again = run("template", "sample", "a {red|pink} {big|small|} polyp", "-n", 20, "--seed", 3)
     assert again.output == sampled.output
+
+
+def test_template_check_shows_slots_samples_and_lengths(monkeypatch):
+    from tests.promptopt.fakes import SquareGenerator
+
+    model = SquareGenerator(max_tokens=6)
+    monkeypatch.setattr("generators.backend.load", lambda uri, **_: model)
+    fits = run("template", "check", "a {3::red|pale __color__} polyp", "--category", "polyps", "--samples", 3)
+    assert fits.exit_code == 0, fits.output
+    lines = fits.output.splitlines()
+    assert lines[:3] == ["slot1 (7 options)", "   75.00%  red", "   12.50%  pale"]
+    assert "7 combinations, 7 of them different" in lines
+    assert "tokens: min 5, median 5, max 5 of these 3; the longest prompt has 6; limit 6" in lines
+    long = run("template", "check", "a {red|very very big} polyp", "--samples", 4)
+    assert long.exit_code == 1
+    assert "TOO LONG" in long.stdout
+    assert "1 of 2 prompts would be cut off:\n  7 tokens: a very very big [lost: polyp]" in long.stderr
+
+
+def test_template_check_goes_through_what_stands_beside_the_words(tmp_path, monkeypatch):
+    import yaml
+
+    from tests.promptopt.fakes import SquareGenerator, category
+
+    model = SquareGenerator(max_tokens=12)
+    monkeypatch.setattr("generators.backend.load", lambda uri, **_: model)
+    file = tmp_path / "own.yaml"
+    own = {"negative_template": "{dark|" + "so " * 12 + "dim}", "knobs": {"guidance": [2, 5]}}
+    file.write_text(yaml.safe_dump({**category(), **own}), encoding="utf-8")
+    result = run("template", "check", file, "--samples", 2)
+    assert result.exit_code == 1
+    assert 'Settings: {"guidance": ' in result.stdout
+    assert "1 of 2 negative prompts would be cut off:" in result.stderr
+    assert "[lost: so so dim]" in result.stderr
+
+
+def test_template_check_needs_no_model_and_points_at_a_fault():
+    result = run("template", "check", "${c=!{a|b}} ${c} {x ${c}|y}", "--generator", "none", "--samples", 1)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[:4] == [
+        "c (2 options)",
+        "   50.00%  a",
+        "   50.00%  b",
+        "slot1 (2 options)",
+    ]
+    faulty = run("template", "check", "a __colour__", "--category", "polyps", "--generator", "none")
+    assert faulty.exit_code == 2
+    assert faulty.stderr.splitlines()[1:3] == ["  a __colour__", "    ^"]
+    assert "Did you mean 'color'?" in faulty.stderr
 
 
 def test_template_from_a_file(tmp_path):
