@@ -1,3 +1,18 @@
-"""The engine: prompt spaces, search, confirmation, exports, report, command line."""
+"""The engine: prompt spaces, search, confirmation, portfolio, exports, report, command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evaluation._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from promptopt.portfolio import Portfolio
 
 __version__ = "0.1.0"
+
+_HOME = {"Portfolio": "promptopt.portfolio"}
+
+__all__ = ["Portfolio", "__version__"]
+
+__getattr__, __dir__ = lazy_names(__name__, _HOME)
