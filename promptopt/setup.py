@@ -18,6 +18,7 @@ from promptopt.config import PhantomSettings, StudyConfig, StudyError
 from promptopt.panel import SeedPanel, seed_panel
 from promptopt.search import ENUMERABLE
 from promptopt.template import PromptSpace, TemplateError, compile_template
+from promptopt.weights import check_sentence_model
 from studies.category import CATEGORIES, Category, CategoryError, load_category
 from studies.dataset import POOLS, Dataset, DatasetError, read_dataset
 
@@ -94,6 +95,7 @@ def prepare(
     space = compile_space(category, where)
     candidates = space.distinct(ENUMERABLE + 1) if space.size <= ENUMERABLE else None
     _check_sampler(config, candidates)
+    check_sentence_model(config)
     data = _open_data(config, store)
     name, positives, negatives = _split(config, category, data)
     generator = generator or _open_generator(config, device)
