@@ -83,6 +83,23 @@ class ConfirmSettings(_Model):
     images: int = Field(default=32, ge=4, le=100_000)
 
 
+class PortfolioSettings(_Model):
+    """The mixture of prompts that the weights in prompts.json describe."""
+
+    size: int = Field(default=4, ge=1, le=20, description="most prompts; 1 gives the first one all weight")
+    min_distance: float = Field(
+        default=0.05, ge=0, le=2, description="least distance between two of them, by words or sentence_model"
+    )
+    alignment_floor: float | None = Field(
+        default=-1.0,
+        allow_inf_nan=False,
+        description="least mean alignment, in SDs of the baseline's images from their mean; null: none",
+    )
+    sentence_model: str | None = Field(
+        default=None, min_length=1, description="sentence-transformers model, a folder or a package's name"
+    )
+
+
 def _data_kind(value: object) -> str:
     return "path" if isinstance(value, str | Path) else "phantom"
 
@@ -102,6 +119,7 @@ class StudyConfig(_Model):
     search: SearchSettings = SearchSettings()
     score: ScoreWeights = ScoreWeights()
     confirm: ConfirmSettings = ConfirmSettings()
+    portfolio: PortfolioSettings = PortfolioSettings()
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
 
     _base: Path = PrivateAttr(default_factory=Path.cwd)

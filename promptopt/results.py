@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,9 +17,8 @@ from promptopt.export.prompts import BaselineEntry, EstimateEntry, Network, Prom
 from promptopt.objective import Measurement
 from promptopt.setup import Setup
 from promptopt.template import Variation
+from promptopt.weights import Weighing
 from studies.category import CATEGORIES
-
-_WEIGHTS_NOTE = "equal over the prompts tied with the first; not yet fitted to the mixture as a whole"
 
 
 def prompt_list(
@@ -26,12 +26,14 @@ def prompt_list(
     *,
     confirmed: Sequence[Confirmed],
     baseline: tuple[Measurement, Measurement],
+    weighing: Weighing,
     scored: int,
 ) -> PromptList:
     """Everything that prompts.json says.
 
     Args:
         baseline: the baseline prompt measured on the search seeds and on the fresh ones.
+        weighing: each prompt's share, from `weigh`.
         scored: number of distinct prompts that the search has scored.
     """
     searched, fresh = baseline
@@ -44,7 +46,7 @@ def prompt_list(
             negative_prompt=variation.negative_prompt,
             settings=dict(variation.settings) or None,
             slots=dict(c.choice) if c.choice is not None else None,
-            weight=1.0 / len(tied) if c.tied else 0.0,
+            weight=weighing.weights.get(c.prompt, 0.0),
             tied_with_first=c.tied,
             behind_first=None if c.behind_first is None else EstimateEntry.of(c.behind_first),
             search=_entries(c.search.score, c.search.estimates) if c.search is not None else {},
@@ -64,7 +66,8 @@ def prompt_list(
         ),
         prompts=entries,
         tied=tied,
-        weights_note=_WEIGHTS_NOTE,
+        weights_note=weighing.note,
+        portfolio=weighing.entry,
         prompts_in_space=setup.space.size,
         prompts_scored=scored,
         generator=Network(uri=config.generator.uri, fingerprint=setup.generator.fingerprint),
@@ -85,6 +88,7 @@ def prompt_list(
             "search": config.search.model_dump(mode="json"),
             "score": config.score.model_dump(mode="json"),
             "confirm": config.confirm.model_dump(mode="json"),
+            "portfolio": config.portfolio.model_dump(mode="json"),
         },
         versions=_versions(),
     )
@@ -125,6 +129,9 @@ def resolved_study(setup: Setup) -> str:
     content["encoder"] = config.resolve(config.encoder)
     if config.judge is not None:
         content["judge"] = config.resolve(config.judge)
+    model = config.portfolio.sentence_model
+    if model is not None and Path(config.resolve(model)).is_dir():  # else a package's name
+        content["portfolio"]["sentence_model"] = config.resolve(model)
     if isinstance(config.data, str):
         content["data"] = config.resolve(config.data)
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))

@@ -20,6 +20,7 @@ from promptopt.search import ENUMERABLE
 from promptopt.spaces import category_space
 from promptopt.template import PromptSpace, TemplateError, Variation
 from promptopt.tokens import describe, too_long
+from promptopt.weights import check_sentence_model
 from studies.category import CATEGORIES, Category, CategoryError, load_category
 from studies.dataset import POOLS, Dataset, DatasetError, read_dataset
 
@@ -101,6 +102,7 @@ def prepare(
     space = compile_space(category, where)
     candidates = space.distinct(ENUMERABLE + 1) if space.size <= ENUMERABLE else None
     _check_sampler(config, candidates)
+    check_sentence_model(config)
     data = _open_data(config, store)
     name, positives, negatives = _split(config, category, data)
     generator = generator or _open_generator(config, device)

@@ -22,6 +22,7 @@ from promptopt.results import prompt_list, resolved_study
 from promptopt.search import TrialLog, TrialRow, next_choice
 from promptopt.setup import Setup, prepare
 from promptopt.template import PromptSpace
+from promptopt.weights import weigh
 
 if TYPE_CHECKING:
     from evaluation.encoders import TextEncoder
@@ -105,6 +106,13 @@ def run_study(
             setup,
             confirmed=confirmed,
             baseline=(run.baseline, fresh_baseline),
+            weighing=weigh(
+                confirmed,
+                baseline=fresh_baseline,
+                searching=run.searching,
+                confirming=run.confirming,
+                config=config,
+            ),
             scored=len(run.log.distinct),
         )
         trials = run.log.rows

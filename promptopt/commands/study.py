@@ -129,6 +129,7 @@ def _print_prompts(found: "PromptList") -> None:
         names = [name for name in names if name == "judge_accuracy"]
     table.add_column("rank", justify="right")
     table.add_column("prompt", overflow="fold", min_width=20)
+    table.add_column("weight", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
@@ -137,10 +138,12 @@ def _print_prompts(found: "PromptList") -> None:
         table.add_row(
             f"{entry.rank}{' =' if entry.tied_with_first and entry.rank > 1 else ''}",
             Text(entry.label + (" (baseline)" if entry.label == found.baseline.prompt else "")),
+            f"{entry.weight:.2f}" if entry.weight else "-",
             _interval(measured.get("score")),
             *(_number(measured.get(name)) for name in names),
         )
     console.print(table)
+    console.print(f"Weights: {found.weights_note}.", style="dim", markup=False, highlight=False)
 
 
 def _number(estimate: "EstimateEntry | None") -> str:

@@ -37,9 +37,9 @@ class EstimateEntry(_Model):
     def of(cls, estimate: Estimate) -> EstimateEntry:
         """From an Estimate, rounded."""
         return cls(
-            value=_rounded(estimate.value),
-            low=_rounded(estimate.low),
-            high=_rounded(estimate.high),
+            value=rounded(estimate.value),
+            low=rounded(estimate.low),
+            high=rounded(estimate.high),
             n=estimate.n,
             method=estimate.method,
             status=estimate.status,
@@ -104,6 +104,30 @@ class Seeds(_Model):
     confirmation: list[int]
 
 
+class MixtureEntry(_Model):
+    """Prompts with their shares, and what is measured of a mixture of their images."""
+
+    weights: dict[str, float]
+    estimates: dict[str, EstimateEntry]
+
+
+class PortfolioEntry(_Model):
+    """How the weights were chosen, and what they gain on images and real ones that they were not fitted to.
+
+    `compared` holds the mixtures "portfolio", "single_best" and "uniform_top"; `differences` the portfolio
+    minus each of the others, by metric.
+    """
+
+    method: str
+    distance: str
+    alignment_floor: float | None
+    left_out: dict[str, str]
+    images_fitted: int
+    images_compared: int
+    compared: dict[str, MixtureEntry]
+    differences: dict[str, dict[str, EstimateEntry]]
+
+
 class PromptList(_Model):
     """The whole file. `prompts`, the baseline among them, are in order of the confirmation score; `tied` are
     the labels of those that may be best."""
@@ -116,6 +140,7 @@ class PromptList(_Model):
     prompts: list[PromptEntry]
     tied: list[str]
     weights_note: str
+    portfolio: PortfolioEntry | None = None  # absent in files of earlier versions
     prompts_in_space: int
     prompts_scored: int
     generator: Network
@@ -152,5 +177,6 @@ def read_prompts(path: str | Path) -> PromptList:
         raise StudyError(f"{path}: {key}: {first['msg']}. Run the study again to write it anew.") from error
 
 
-def _rounded(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
+    """The value to `DIGITS` significant digits."""
     return None if value is None else float(f"{value:.{DIGITS}g}")

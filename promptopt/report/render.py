@@ -18,6 +18,8 @@ from promptopt.objective import Measurement
 from promptopt.report import figures
 from promptopt.report.effects import option_effects
 from promptopt.report.metrics import METRICS
+from promptopt.report.mixtures import METRICS as MIXTURE_METRICS
+from promptopt.report.mixtures import mixture_rows, mixture_sentence
 from promptopt.runfolder import write_text
 from promptopt.search import TrialRow
 
@@ -108,6 +110,9 @@ def _context(content: ReportInput) -> dict[str, Any]:
         "category": setup.category.name,
         "prompts": prompts,
         "verdict": verdict(prompts),
+        "mixtures": mixture_rows(prompts),
+        "mixture_metrics": list(MIXTURE_METRICS.values()),
+        "mixture_sentence": mixture_sentence(prompts),
         "judge_sentence": _judge_sentence(prompts),
         "metrics": shown,
         "rows": _image_rows(content),

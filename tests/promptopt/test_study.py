@@ -347,11 +347,10 @@ def test_confirmation_numbers_follow_from_the_stored_images(tmp_path: Path, data
     assert json.loads((result.folder / SETTINGS).read_text())["score"]["utility"] == 0
 
 
-def test_ties_share_the_weight_and_others_get_none(tmp_path: Path, data: Path) -> None:
+def test_ties_are_said_to_be_ties(tmp_path: Path, data: Path) -> None:
     found = run(tmp_path, data, **FAST, given=[BEST]).prompts
-    assert sum(entry.weight for entry in found.prompts) == pytest.approx(1)
     for entry in found.prompts:
-        assert (entry.weight > 0) == entry.tied_with_first == (entry.prompt in found.tied)
+        assert entry.tied_with_first == (entry.prompt in found.tied)
         if entry.behind_first is not None and entry.behind_first.low is not None:
             assert entry.tied_with_first == (entry.behind_first.low <= 0)
 
