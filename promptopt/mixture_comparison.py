@@ -256,7 +256,9 @@ def _synthetic_to_real(
         right.append(np.mean(scores, axis=0) if len(scores) == len(samples) else None)
     lost = Estimate.undefined(len(truth), f"{method}; a probe did not converge")
     own = [
-        lost if score is None else Estimate.of_mean(score, level=level, method=f"{method}; over real images")
+        lost
+        if score is None
+        else _share(Estimate.of_mean(score, level=level, method=f"{method}; over real images"))
         for score in right
     ]
     first = right[0]
@@ -269,3 +271,10 @@ def _synthetic_to_real(
         for score in right[1:]
     ]
     return own, gaps
+
+
+def _share(estimate: Estimate) -> Estimate:
+    """The interval of a share cut to 0 to 1."""
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
