@@ -142,7 +142,6 @@ def load_parts(folder: Path) -> Parts:
             feature_extractor=None,
             use_safetensors=True,
             local_files_only=True,
-            torch_dtype=torch.float32,
             **(checker if kind == "StableDiffusionPipeline" else {}),
         )
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
@@ -153,18 +152,23 @@ def load_parts(folder: Path) -> Parts:
             else "; download or save it again"
         )
         raise ValueError(f"{folder}: cannot be read as a {kind} ({error}){hint}") from error
-    return Parts(
+    parts = Parts(
         *(pipe.tokenizer, pipe.text_encoder, pipe.vae, pipe.unet, pipe.scheduler),
         tokenizer_2=getattr(pipe, "tokenizer_2", None),
         text_encoder_2=getattr(pipe, "text_encoder_2", None),
         zeros_for_empty_prompt=bool(pipe.config.get("force_zeros_for_empty_prompt", True)),
     )
+    for network in parts.networks.values():
+        # by torch's own method: diffusers' warns of layers that it does not have, and from_pretrained calls
+        # the argument torch_dtype or dtype depending on its version
+        torch.nn.Module.to(network, torch.float32)
+    return parts
 
 
 def export(parts: Parts, folder: Path, *, dtype: str, card: str) -> Path:
     """Write a pipeline folder with its model card, whole or not at all. The parts are cast to ``dtype``."""
     for module in parts.networks.values():
-        module.requires_grad_(False).to(device="cpu", dtype=_DTYPES[dtype])
+        torch.nn.Module.to(module.requires_grad_(False), device="cpu", dtype=_DTYPES[dtype])
         module.to(memory_format=torch.contiguous_format)
         if any(not bool(torch.isfinite(tensor).all()) for tensor in module.parameters()):
             raise ValueError(

@@ -119,7 +119,7 @@ def train_vae(
         vae.encoder.requires_grad_(False)
         if vae.quant_conv is not None:
             vae.quant_conv.requires_grad_(False)
-    vae.to(device=place.device, dtype=torch.float32)
+    torch.nn.Module.to(vae, device=place.device, dtype=torch.float32)
     if spec.gradient_checkpointing:
         vae.enable_gradient_checkpointing()
     if spec.channels_last:
