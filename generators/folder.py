@@ -87,14 +87,15 @@ def fingerprint(folder: Path) -> str:
     """
     files = model_files(folder)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
-        digests = list(pool.map(_file_digest, files))
+        digests = list(pool.map(file_digest, files))
     total = hashlib.sha256()
     for path, digest in zip(files, digests, strict=True):
         total.update(f"{path.relative_to(folder).as_posix()}\0{digest}\n".encode())
     return total.hexdigest()
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """sha256 (hexadecimal) of a file; one that has not changed is read once a process. May raise OSError."""
     stat = path.stat()
     return _digest(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generators.errors import GeneratorError
-from generators.folder import ModelDefaults, read_defaults
+from generators.folder import ModelDefaults, file_digest, read_defaults
 
 if TYPE_CHECKING:
     from generators.lora_layouts import LoraLayer
@@ -237,8 +237,7 @@ def _from_hub(address: str) -> Path:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(path)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise GeneratorError(f"{path}: cannot be read ({reason}); check its permissions") from error

@@ -48,10 +48,10 @@ def save_checkpoint(
         text = json.dumps({"step": step, **state}, allow_nan=False, indent=1, sort_keys=True)
         (aside / _STATE).write_text(text, encoding="utf-8")
         for file in (aside / _TENSORS, aside / _STATE, aside):
-            _sync(file)
+            sync(file)
         shutil.rmtree(target, ignore_errors=True)
         aside.rename(target)
-        _sync(folder)
+        sync(folder)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -80,7 +80,8 @@ def _steps(folder: Path) -> list[int]:
     return sorted(int(match[1]) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)))
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

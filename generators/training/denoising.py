@@ -131,15 +131,17 @@ class Denoising:
         texts = self.captions.draw(
             chosen, mirror=mirror, dropout=training.caption_dropout, generator=generator
         )
-        mean, logvar = self.cache.get([self.keys[i] for i in chosen], mirror=mirror)
+        mean, logvar = self.cache.get([self.keys[i] for i in chosen[rows]], mirror=mirror[rows])
+        shape = (len(chosen), *mean.shape[1:])
         scale = float(self.parts.vae.config.scaling_factor)
-        clean = scale * (mean + torch.randn(mean.shape, generator=generator) * torch.exp(0.5 * logvar))
-        noise = torch.randn(clean.shape, generator=generator)
+        drawn = torch.randn(shape, generator=generator)[rows]
+        clean = scale * (mean + drawn * torch.exp(0.5 * logvar))
+        noise = torch.randn(shape, generator=generator)
         timesteps = torch.multinomial(self._chances, len(chosen), replacement=True, generator=generator)
         if training.noise_offset:
-            shift = torch.randn((*clean.shape[:2], 1, 1), generator=generator)
+            shift = torch.randn((*shape[:2], 1, 1), generator=generator)
             noise = noise + training.noise_offset * shift
-        clean, noise, timesteps = clean[rows], noise[rows], timesteps[rows]
+        noise, timesteps = noise[rows], timesteps[rows]
         noisy = (
             self._noising.noised(clean, noise, timesteps).to(device).contiguous(memory_format=self._layout)
         )

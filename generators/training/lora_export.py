@@ -26,6 +26,7 @@ from generators.folder import DEFAULTS_FILE, ModelDefaults
 from generators.kohya import kohya_name, targets
 from generators.lora import DIFFUSERS_FILE, PEFT_CONFIG, PEFT_WEIGHTS
 from generators.lora_layouts import METADATA_KEY
+from generators.training.checkpoint import sync
 from generators.training.errors import TrainingError
 
 KOHYA_FILE = "kohya.safetensors"
@@ -81,7 +82,7 @@ def save_lora(
             _write_peft_config(aside / name, settings[name])
             peft = {f"base_model.model.{key}": tensor for key, tensor in own.items()}
             _write(aside / name / PEFT_WEIGHTS, save(peft, metadata={"format": "pt"}))
-            _sync(aside / name)
+            sync(aside / name)
         if not dora:
             _write(aside / KOHYA_FILE, _kohya(tensors, settings, parts))
         _write(aside / "README.md", (card.rstrip("\n") + "\n" + (_NO_KOHYA if dora else "")).encode())
@@ -221,15 +222,7 @@ def _sign(packed: Mapping[str, torch.Tensor], text_encoder: Any, *, unet: Any) -
 
 def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path)
 
 
 @contextmanager
@@ -241,7 +234,7 @@ def _replaced(folder: Path) -> Iterator[Path]:
     aside.mkdir()
     try:
         yield aside
-        _sync(aside)
+        sync(aside)
         if folder.exists():
             folder.rename(before)
         try:
@@ -250,7 +243,7 @@ def _replaced(folder: Path) -> Iterator[Path]:
             if before.exists():
                 before.rename(folder)
             raise
-        _sync(folder.parent)
+        sync(folder.parent)
         shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
