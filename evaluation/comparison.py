@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -69,6 +70,42 @@ def compare(a: ArrayLike, b: ArrayLike, *, anytime: bool = False, level: float =
         return Estimate(mean, None, None, n, method, "unreliable")
     below, above = widened_halves(differences, half, factor=SKEW_FACTOR)
     return Estimate(mean, mean - below * spread, mean + above * spread, n, method, "ok")
+
+
+def p_value(differences: ArrayLike) -> float:
+    """Two-sided p-value that the mean of paired differences is 0: the level at which `compare` reaches 0.
+
+    1 for fewer than two differences, or when all are 0; the least that is told is 1e-12.
+    """
+    values = check_vector(differences, "differences")
+    nothing = np.zeros(len(values))
+
+    def excludes(alpha: float) -> bool:
+        found = compare(values, nothing, level=1 - alpha)
+        return found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
+
+    low, high = math.log(1e-12), math.log(1 - 1e-9)
+    if not excludes(math.exp(high)):
+        return 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if excludes(math.exp(middle)) else (middle, high)
+    return math.exp(high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for being several (Holm 1979): those below `level` may all be claimed at that risk.
+
+    Example:
+        >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+        [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    found, highest = [1.0] * len(p_values), 0.0
+    for place, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[i]))
+        found[i] = highest
+    return found
 
 
 def _half_width(n: int, alpha: float) -> float:

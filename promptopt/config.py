@@ -53,13 +53,62 @@ class GeneratorSettings(_Model):
     )
 
 
+SamplerName = Literal["auto", "slots", "gp", "tpe", "nsga2", "random", "enumerate"]
+
+
 class SearchSettings(_Model):
     """How prompts are proposed and how many images each is judged on."""
 
     trials: int = Field(default=40, ge=1, le=100_000, description="distinct prompts to score")
-    images: int = Field(default=16, ge=4, le=100_000, description="images per prompt, same seeds for all")
-    sampler: Literal["gp", "tpe", "random", "enumerate"] = "gp"
+    images: int = Field(
+        default=16,
+        ge=4,
+        le=100_000,
+        description="images per prompt on average; with racing from half of it to four times as many",
+    )
+    racing: bool = Field(default=True, description="give promising prompts more images, others fewer")
+    sampler: SamplerName = Field(
+        default="auto", description="auto: slots, a model of their effects; few prompts are all tried"
+    )
+    round: int = Field(
+        default=2, ge=1, le=1000, description="prompts proposed at a time, then measured together"
+    )
+    max_images: int | None = Field(default=None, ge=4, description="stop before more are made")
+    minutes: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="stop when the search has taken so long"
+    )
+    stop: float | None = Field(
+        default=0.02,
+        ge=0,
+        lt=1,
+        description="stop when another prompt is better by `margin` with no more than this probability; "
+        "null: never",
+    )
+    margin: float = Field(
+        default=0.1, ge=0, allow_inf_nan=False, description="in SDs of the baseline's images"
+    )
+    warm_start: tuple[str, ...] = Field(
+        default=(), description="run folders of earlier studies whose best prompts are tried first"
+    )
     seed: int | None = Field(default=None, ge=0, description="of the sampler; default: from the study's seed")
+
+
+class ConstraintSettings(_Model):
+    """What a prompt's images must keep to; null leaves a constraint out."""
+
+    diversity: float | None = Field(
+        default=0.5,
+        ge=0,
+        le=10,
+        allow_inf_nan=False,
+        description="least diversity, as a share of that of the real reference images",
+    )
+    duplicates: float | None = Field(
+        default=0.5, ge=0, le=1, description="greatest share of images that repeat another one of the prompt"
+    )
+    copies: float | None = Field(
+        default=None, ge=0, le=1, description="greatest share of images that copy a real reference image"
+    )
 
 
 class ScoreWeights(_Model):
@@ -77,10 +126,16 @@ class ScoreWeights(_Model):
 
 
 class ConfirmSettings(_Model):
-    """How many of the best prompts are tested again, on how many fresh images."""
+    """How many of the best prompts are tested again, on how many fresh images, and by whom besides."""
 
     top: int = Field(default=5, ge=1, le=1000)
     images: int = Field(default=32, ge=4, le=100_000)
+    level: float = Field(
+        default=0.05, gt=0, lt=1, description="risk of any false claim over all confirmed prompts (Holm)"
+    )
+    second_encoder: str | None = Field(
+        default=None, min_length=1, description="another encoder that the search never sees; null: none"
+    )
 
 
 class PortfolioSettings(_Model):
@@ -116,7 +171,11 @@ class StudyConfig(_Model):
     generator: GeneratorSettings = GeneratorSettings()
     encoder: str = Field(default="embedded", min_length=1)
     judge: str | None = Field(default=None, min_length=1)
+    mode: Literal["score", "pareto"] = Field(
+        default="score", description="pareto keeps the terms of the score apart"
+    )
     search: SearchSettings = SearchSettings()
+    constraints: ConstraintSettings = ConstraintSettings()
     score: ScoreWeights = ScoreWeights()
     confirm: ConfirmSettings = ConfirmSettings()
     portfolio: PortfolioSettings = PortfolioSettings()

@@ -1,20 +1,57 @@
 """Confirmation: the best prompts again, on fresh seeds and against real images the search has never seen.
 
 The best of many noisy scores is too good to be true, so nothing is claimed from search scores alone. The
-plain baseline prompt is ranked with the others: where none does better, it is the one to take home.
+plain baseline prompt is ranked with the others: where none does better, it is the one to take home. Witnesses
+that the search never asked, another encoder and the judge, may contradict: a prompt that they see as worse
+than the baseline has found a weakness of the search's encoder, and goes to the end of the list.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+import numpy as np
+
+from evaluation.comparison import compare, holm, p_value
 from evaluation.estimate import Estimate
 from promptopt.objective import Measurement, Objective, Score
 from promptopt.search import TrialRow
 
+_Z = 1.959964  # of a normal 95 % interval
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """A prompt to confirm.
+
+    Attributes:
+        search: the trial that proposed it, None for one given by hand.
+        predicted: mean and SD of its value as the search's model sees it, None likewise.
+    """
+
+    prompt: str
+    search: TrialRow | None = None
+    predicted: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Witness:
+    """What someone whom the search never asked says of a prompt.
+
+    Attributes:
+        gain: over the baseline on the same seeds; of an encoder in SDs of its own, of the judge in accuracy.
+        p_value: that there is no difference, two-sided, adjusted over the prompts (Holm).
+        estimates: all it measured.
+    """
+
+    gain: Estimate
+    p_value: float
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Confirmed:
     """One prompt after confirmation.
 
@@ -24,7 +61,15 @@ class Confirmed:
         search: the trial that proposed it, None likewise.
         measurement: its fresh images and metrics; `score` compares them with the baseline's.
         behind_first: the first prompt's score minus this one's, paired by seed; None for the first itself.
-        tied: the interval of that difference covers 0, so it may be as good as the first.
+        tied: not shown to be worse than the first, over all prompts together (Holm).
+        p_value: that it equals the baseline, two-sided, adjusted over the prompts (Holm); None for the
+            baseline.
+        better: shown to be better than the baseline.
+        shrunken: what it is worth after all: fresh score and the search's model together.
+        optimism: its search score minus the fresh one; their seeds differ, so the errors are independent.
+        witnesses: "second_encoder" and "judge", where the study has them.
+        contradicted_by: the witness that sees it as worse than the baseline, if any.
+        front: no other prompt has a higher fresh mean in every term; None where the terms are not kept apart.
     """
 
     rank: int
@@ -35,21 +80,24 @@ class Confirmed:
     score: Score
     behind_first: Estimate | None
     tied: bool
-
-
-def best_trials(rows: Sequence[TrialRow], top: int, *, without: str | None = None) -> list[TrialRow]:
-    """The `top` distinct prompts by search score, earlier trials first among equals."""
-    distinct = [row for row in rows if row.duplicate_of is None and row.prompt != without]
-    return sorted(distinct, key=lambda row: (-row.value, row.number))[:top]
+    p_value: float | None = None
+    better: bool = False
+    shrunken: Estimate | None = None
+    optimism: Estimate | None = None
+    witnesses: Mapping[str, Witness] = field(default_factory=dict)
+    contradicted_by: str | None = None
+    front: bool | None = None
 
 
 def confirm(
-    rows: Sequence[TrialRow],
+    finalists: Sequence[Finalist],
     *,
     objective: Objective,
     measure: Callable[[str], Measurement],
     baseline: Measurement,
-    given: Sequence[str] = (),
+    second: Objective | None = None,
+    level: float = 0.05,
+    apart: bool = False,
     on_done: Callable[[int, int, str], None] | None = None,
 ) -> tuple[Confirmed, ...]:
     """Measure each prompt with `measure` (fresh seeds); rank by the score against the baseline's images.
@@ -57,41 +105,154 @@ def confirm(
     The baseline is ranked too; its score is 0.
 
     Args:
-        rows: the trials to confirm, from `best_trials`.
-        given: further prompts to put through the same test; they are ranked with the others.
+        second: the same yardstick in another encoder's space.
+        level: risk of any false claim among those of one kind (better than the baseline; behind the first;
+            contradicted by one witness).
+        apart: the terms are kept apart, so say who is on the front.
     """
-    wanted: dict[str, TrialRow | None] = {row.prompt: row for row in rows}
-    for prompt in given:
-        wanted.setdefault(prompt, None)
+    wanted = {one.prompt: one for one in finalists}
     wanted.pop(baseline.prompt, None)
-    measured: list[tuple[TrialRow | None, Measurement, Score]] = [
-        (None, baseline, objective.score(baseline, baseline))
+    found: list[Confirmed] = [
+        _plain(Finalist(prompt=baseline.prompt), baseline, objective.score(baseline, baseline))
     ]
-    for prompt, row in wanted.items():
-        measurement = measure(prompt)
-        measured.append((row, measurement, objective.score(measurement, baseline)))
+    for one in wanted.values():
+        measurement = measure(one.prompt)
+        found.append(_plain(one, measurement, objective.score(measurement, baseline)))
         if on_done is not None:
-            on_done(len(measured) - 1, len(wanted), prompt)
-    measured.sort(key=lambda item: -_value(item[2]))
-    ranked: list[Confirmed] = []
-    for rank, (row, measurement, score) in enumerate(measured, start=1):
-        behind = Objective.difference(measured[0][2], score) if rank > 1 else None
-        tied = behind is None or behind.low is None or behind.low <= 0.0
-        ranked.append(
-            Confirmed(
-                rank=rank,
-                prompt=measurement.prompt,
-                choice=row.choice if row is not None else None,
-                search=row,
-                measurement=measurement,
-                score=score,
-                behind_first=behind,
-                tied=tied,
+            on_done(len(found) - 1, len(wanted), one.prompt)
+    others = found[1:]
+    adjusted = holm([p_value(c.score.per_image) for c in others])
+    others = [
+        replace(c, p_value=p, better=p < level and _value(c.score.estimate) > 0)
+        for c, p in zip(others, adjusted, strict=True)
+    ]
+    if second is not None:
+        seen = second.measure(baseline.prompt, baseline.images)
+        others = _heard("second_encoder", others, _by_second(second, seen), level)
+    if "judge" in baseline.per_image:
+        others = _heard("judge", others, _by_judge(baseline), level)
+    ranked = _ranked([found[0], *others], level)
+    return _with_front(ranked) if apart else ranked
+
+
+def _plain(one: Finalist, measurement: Measurement, score: Score) -> Confirmed:
+    search = one.search
+    return Confirmed(
+        rank=0,
+        prompt=measurement.prompt,
+        choice=search.choice if search is not None else None,
+        search=search,
+        measurement=measurement,
+        score=score,
+        behind_first=None,
+        tied=True,
+        shrunken=_shrunken(score.estimate, one.predicted),
+        optimism=None if search is None else _apart(search.score, score.estimate),
+    )
+
+
+_Heard = Callable[[Confirmed], tuple[np.ndarray, Mapping[str, Estimate]]]
+
+
+def _by_second(second: Objective, baseline: Measurement) -> _Heard:
+    def ask(one: Confirmed) -> tuple[np.ndarray, Mapping[str, Estimate]]:
+        seen = second.measure(one.prompt, one.measurement.images)
+        return second.score(seen, baseline).per_image, seen.estimates
+
+    return ask
+
+
+def _by_judge(baseline: Measurement) -> _Heard:
+    def ask(one: Confirmed) -> tuple[np.ndarray, Mapping[str, Estimate]]:
+        return one.measurement.per_image["judge"] - baseline.per_image["judge"], {}
+
+    return ask
+
+
+def _heard(name: str, prompts: Sequence[Confirmed], ask: _Heard, level: float) -> list[Confirmed]:
+    """The prompts with what the witness says of each."""
+    answers = [ask(one) for one in prompts]
+    adjusted = holm([p_value(gains) for gains, _ in answers])
+    found = []
+    for one, (gains, estimates), p in zip(prompts, answers, adjusted, strict=True):
+        gain = compare(gains, np.zeros(len(gains)))
+        worse = p < level and _value(gain) < 0
+        found.append(
+            replace(
+                one,
+                witnesses={**one.witnesses, name: Witness(gain=gain, p_value=p, estimates=estimates)},
+                contradicted_by=one.contradicted_by or (name if worse else None),
             )
         )
-    return tuple(ranked)
+    return found
 
 
-def _value(score: Score) -> float:
-    value = score.estimate.value
-    return float("-inf") if value is None else value
+def _ranked(prompts: Sequence[Confirmed], level: float) -> tuple[Confirmed, ...]:
+    order = sorted(prompts, key=lambda c: (c.contradicted_by is not None, -_value(c.score.estimate)))
+    first, rest = order[0], order[1:]
+    behind = [Objective.difference(first.score, c.score) for c in rest]
+    adjusted = holm([p_value(first.score.per_image - c.score.per_image) for c in rest])
+    return (
+        replace(first, rank=1),
+        *(
+            replace(
+                c,
+                rank=rank,
+                behind_first=gap,
+                tied=c.contradicted_by is None and not (p < level and _value(gap) > 0),
+            )
+            for rank, (c, gap, p) in enumerate(zip(rest, behind, adjusted, strict=True), start=2)
+        ),
+    )
+
+
+def _with_front(prompts: Sequence[Confirmed]) -> tuple[Confirmed, ...]:
+    means = [{name: float(v.mean()) for name, v in c.score.gains.items()} for c in prompts]
+
+    def beaten(own: Mapping[str, float]) -> bool:
+        return any(all(other[name] > own[name] for name in own) for other in means)
+
+    return tuple(
+        replace(c, front=c.contradicted_by is None and not beaten(own))
+        for c, own in zip(prompts, means, strict=True)
+    )
+
+
+def _shrunken(fresh: Estimate, predicted: tuple[float, float] | None) -> Estimate:
+    """Fresh score and the model's prediction, each by its precision."""
+    method = "fresh score and the search's model, by precision"
+    if predicted is None or fresh.value is None or fresh.low is None or fresh.high is None:
+        return replace(fresh, method="fresh score alone")
+    mean, sd = predicted
+    error = (fresh.high - fresh.low) / (2 * _Z)
+    if sd <= 0 or error <= 0:
+        return replace(fresh, method="fresh score alone")
+    share = error**-2 / (error**-2 + sd**-2)
+    value, half = share * fresh.value + (1 - share) * mean, _Z / math.sqrt(error**-2 + sd**-2)
+    return Estimate(value, value - half, value + half, fresh.n, method, fresh.status)
+
+
+def _apart(first: Estimate, other: Estimate) -> Estimate:
+    """The difference of two independent estimates."""
+    method = "difference of independent means, normal interval"
+    n = min(first.n, other.n)
+    if first.value is None or other.value is None:
+        return Estimate.undefined(n, method)
+    value = first.value - other.value
+    bounds = (first.low, first.high, other.low, other.high)
+    if any(bound is None for bound in bounds):
+        return Estimate(value, None, None, n, method, "unreliable")
+    low = math.hypot(first.value - (first.low or 0), (other.high or 0) - other.value)
+    high = math.hypot((first.high or 0) - first.value, other.value - (other.low or 0))
+    return Estimate(value, value - low, value + high, n, method, "ok")
+
+
+def mean_optimism(confirmed: Sequence[Confirmed]) -> Estimate:
+    """By how much search scores were too good, over the prompts that the search proposed."""
+    values = [c.optimism.value for c in confirmed if c.optimism is not None and c.optimism.value is not None]
+    method = "mean over prompts of search score minus fresh score"
+    return Estimate.of_mean(values, method=method) if values else Estimate.undefined(0, method)
+
+
+def _value(estimate: Estimate) -> float:
+    return float("-inf") if estimate.value is None else estimate.value

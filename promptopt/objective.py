@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from evaluation.comparison import compare
 from evaluation.estimate import Estimate
 from evaluation.metrics import alignment
 from evaluation.metrics.diversity import diversity
+from evaluation.metrics.duplicates import duplicates
 from evaluation.metrics.frechet import frechet_distance
 from evaluation.metrics.inception_score import inception_score
 from evaluation.metrics.kid import kid
@@ -20,7 +24,9 @@ from evaluation.probe import Probe, synthetic_to_real
 from promptopt.config import ScoreWeights, StudyError
 
 if TYPE_CHECKING:
-    from evaluation.encoders import TextEncoder
+    from PIL import Image
+
+    from evaluation.encoders import Encoder
     from evaluation.feature_store import FeatureStore
     from evaluation.judge import Judge
     from generators.store import StoredImage
@@ -31,6 +37,8 @@ SIGNS = {"alignment": 1.0, "utility": 1.0, "distance": -1.0}  # distance: less i
 # Features may differ in their last float32 digits between batch sizes. The score is rounded far above that,
 # so that such noise cannot send the search another way.
 _DECIMALS = 4
+_MOST_REAL = 1000  # real images that calibrate the radius of near-duplicates
+RESERVED = (*SIGNS, "score", "judge", "mmd", "kid", "frechet", "diversity", "duplicates", "copies")
 
 
 @dataclass(frozen=True)
@@ -63,10 +71,59 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Score:
-    """The score of one prompt: `estimate` is the mean of `per_image`, in baseline SDs."""
+    """The score of one prompt: `estimate` is the mean of `per_image`, in baseline SDs.
+
+    Attributes:
+        gains: each term's per-image difference from the baseline in its SDs, more being better, not weighted.
+    """
 
     estimate: Estimate
     per_image: FloatArray
+    gains: Mapping[str, FloatArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageMetric:
+    """A term of the score of one's own: a number for every image.
+
+    Attributes:
+        name: also of its column in the tables; letters, digits, `_` and `-`.
+        function: images -> one finite number each.
+        weight: its share in the score, in SDs of the baseline's images as the other terms are.
+        greater_is_better: False where less is better.
+        version: change it with the function, so that an older run is not mistaken for this one.
+
+    Example:
+        >>> import numpy as np
+        >>> bright = ImageMetric("brightness", lambda images: [np.asarray(i).mean() for i in images])
+        >>> bright.name, bright.weight
+        ('brightness', 1.0)
+    """
+
+    name: str
+    function: Callable[[Sequence[Image.Image]], ArrayLike]
+    weight: float = 1.0
+    greater_is_better: bool = True
+    version: str = "1"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name) or self.name in RESERVED:
+            raise StudyError(
+                f"metric {self.name!r}: the name must be of letters, digits, '_' and '-', and none of "
+                f"{', '.join(RESERVED)}."
+            )
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            raise StudyError(f"metric {self.name!r}: weight {self.weight!r}; give a number from 0 on.")
+
+    def __call__(self, images: Sequence[Image.Image]) -> FloatArray:
+        """One number an image, (n,). Raises StudyError for another number of values, or one not finite."""
+        values = np.asarray(self.function(images), dtype=np.float64)
+        if values.shape != (len(images),) or not np.isfinite(values).all():
+            raise StudyError(
+                f"metric {self.name!r}: for {len(images)} images it gave {values.shape} values, "
+                f"{int((~np.isfinite(values)).sum())} of them not finite. Return one finite number an image."
+            )
+        return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +131,8 @@ class Objective:
     """Measures prompts in one encoder against one set of real images.
 
     Attributes:
-        class_weights: text classifier over fixed texts (never the candidate prompt).
+        class_weights: text classifier over fixed texts (never the candidate prompt); None for an encoder
+            without texts, which then has no alignment.
         target: the class that the images should show.
         probe: linear probe trained on the real reference pool.
         distance_to: features of the real positives that the generated images should resemble.
@@ -82,9 +140,9 @@ class Objective:
         held_out: real images that this probe is tested on; the test pool in confirmation.
     """
 
-    encoder: TextEncoder
+    encoder: Encoder
     features: FeatureStore
-    class_weights: alignment.ClassWeights
+    class_weights: alignment.ClassWeights | None
     target: str
     probe: Probe
     distance_to: np.ndarray
@@ -95,22 +153,41 @@ class Objective:
     seed: int
     judge: Judge | None = None
     judge_target: str | None = None
+    metrics: tuple[ImageMetric, ...] = ()
+
+    def terms(self) -> dict[str, tuple[float, float]]:
+        """Sign and weight of each term that counts, by name."""
+        found = {name: (sign, float(getattr(self.weights, name))) for name, sign in SIGNS.items()}
+        if self.class_weights is None:
+            del found["alignment"]
+        found |= {m.name: (1.0 if m.greater_is_better else -1.0, m.weight) for m in self.metrics}
+        return {name: pair for name, pair in found.items() if pair[1] > 0}
+
+    def contributions(self, features: np.ndarray) -> dict[str, FloatArray]:
+        """What each image adds to the terms of the score, (n,) each, from its features."""
+        found = {
+            "utility": np.asarray(self.probe.log_odds(features), dtype=np.float64),
+            "distance": mmd_contributions(features, self.distance_to, bandwidth=self.bandwidth),
+        }
+        if self.class_weights is None:
+            return found
+        return {"alignment": alignment.margins(features, self.class_weights, target=self.target), **found}
 
     def measure(self, prompt: str, images: Sequence[StoredImage]) -> Measurement:
         """Features, per-image contributions and metrics of one prompt's images."""
         own = self.features.features(self.encoder, [image.path for image in images])
-        per_image: dict[str, FloatArray] = {
-            "alignment": alignment.margins(own, self.class_weights, target=self.target),
-            "utility": np.asarray(self.probe.log_odds(own), dtype=np.float64),
-            "distance": mmd_contributions(own, self.distance_to, bandwidth=self.bandwidth),
-        }
+        per_image = self.contributions(own)
+        if self.metrics:
+            pictures = [image.load() for image in images]
+            per_image |= {metric.name: metric(pictures) for metric in self.metrics}
+        plain = [name for name in per_image if name != "distance"]
         estimates = {
-            "alignment": Estimate.of_mean(per_image["alignment"]),
-            "utility": Estimate.of_mean(per_image["utility"]),
+            **{name: Estimate.of_mean(per_image[name]) for name in plain},
             "mmd": mmd(own, self.distance_to, bandwidth=self.bandwidth),
             "kid": kid(own, self.distance_to),
             "frechet": frechet_distance(own, self.distance_to),
             "diversity": diversity(own),
+            "duplicates": duplicates(own, self.distance_to[:_MOST_REAL]).share,
             "synthetic_to_real": synthetic_to_real(
                 own,
                 self.training_negatives,
@@ -126,22 +203,25 @@ class Objective:
             per_image["judge"] = right.astype(np.float64)
             estimates["judge_accuracy"] = Estimate.of_proportion(int(right.sum()), len(right))
             probabilities = reading.kind_probabilities
-        else:
+        elif self.class_weights is not None:
             probabilities = alignment.probabilities(own, self.class_weights)
+        else:
+            return Measurement(prompt, tuple(images), per_image, estimates)
         estimates["inception_score"] = inception_score(probabilities, splits=1, seed=self.seed)
         return Measurement(prompt, tuple(images), per_image, estimates)
 
     def score(self, candidate: Measurement, baseline: Measurement) -> Score:
         """Weighted sum of the differences from the baseline on the same seeds, in the baseline's SDs.
 
+        Args:
+            candidate: of as many images as the baseline, or of the first ones of its seeds.
+
         Raises:
             StudyError: the baseline's images are all alike in some term, so it has no unit.
         """
-        total = np.zeros(len(candidate.images))
-        for name, sign in SIGNS.items():
-            weight = getattr(self.weights, name)
-            if weight == 0:
-                continue
+        count = len(candidate.images)
+        total, gains = np.zeros(count), {}
+        for name, (sign, weight) in self.terms().items():
             reference = baseline.per_image[name]
             unit = float(np.std(reference, ddof=1))
             if unit <= 1e-9 * max(1.0, float(np.abs(reference).max())):
@@ -150,9 +230,11 @@ class Objective:
                     f"equal in {name}, so differences have no unit. Check the generator, or set "
                     f"score.{name} to 0."
                 )
-            total += sign * weight * (candidate.per_image[name] - reference) / unit
+            gain = sign * (candidate.per_image[name] - reference[:count]) / unit
+            gains[name] = np.round(gain, _DECIMALS)
+            total += weight * gain
         total = np.round(total, _DECIMALS)
-        return Score(Estimate.of_mean(total), total)
+        return Score(Estimate.of_mean(total), total, gains)
 
     @staticmethod
     def difference(first: Score, other: Score) -> Estimate:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,17 @@ import yaml
 
 import promptopt
 from evaluation.estimate import Estimate
-from promptopt.confirm import Confirmed
-from promptopt.export.prompts import BaselineEntry, EstimateEntry, Network, PromptEntry, PromptList, Seeds
+from promptopt.confirm import Confirmed, mean_optimism
+from promptopt.export.prompts import (
+    BaselineEntry,
+    EstimateEntry,
+    Network,
+    PromptEntry,
+    PromptList,
+    Seeds,
+    WitnessEntry,
+    rounded,
+)
 from promptopt.objective import Measurement
 from promptopt.setup import Setup
 from promptopt.template import Variation
@@ -21,39 +31,31 @@ from promptopt.weights import Weighing
 from studies.category import CATEGORIES
 
 
-def prompt_list(
-    setup: Setup,
-    *,
-    confirmed: Sequence[Confirmed],
-    baseline: tuple[Measurement, Measurement],
-    weighing: Weighing,
-    scored: int,
-) -> PromptList:
-    """Everything that prompts.json says.
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What a study has found, before it is written.
 
-    Args:
-        baseline: the baseline prompt measured on the search seeds and on the fresh ones.
-        weighing: each prompt's share, from `weigh`.
-        scored: number of distinct prompts that the search has scored.
+    Attributes:
+        searched_baseline, fresh_baseline: the plain prompt measured on the search seeds and on fresh ones.
+        weighing: each prompt's share.
+        scored: distinct prompts that the search has scored.
+        images: that the search asked for, the baseline's apart.
+        stopped: why the search ended.
     """
-    searched, fresh = baseline
+
+    confirmed: tuple[Confirmed, ...]
+    searched_baseline: Measurement
+    fresh_baseline: Measurement
+    weighing: Weighing
+    scored: int
+    images: int
+    stopped: str
+
+
+def prompt_list(setup: Setup, finished: Finished) -> PromptList:
+    """Everything that prompts.json says."""
+    confirmed, fresh = finished.confirmed, finished.fresh_baseline
     own = next(c.score.estimate for c in confirmed if c.prompt == fresh.prompt)
-    tied = [c.prompt for c in confirmed if c.tied]
-    entries = [
-        PromptEntry(
-            rank=c.rank,
-            prompt=(variation := Variation.of(c.prompt)).prompt,
-            negative_prompt=variation.negative_prompt,
-            settings=dict(variation.settings) or None,
-            slots=dict(c.choice) if c.choice is not None else None,
-            weight=weighing.weights.get(c.prompt, 0.0),
-            tied_with_first=c.tied,
-            behind_first=None if c.behind_first is None else EstimateEntry.of(c.behind_first),
-            search=_entries(c.search.score, c.search.estimates) if c.search is not None else {},
-            confirmation=_entries(c.score.estimate, c.measurement.estimates),
-        )
-        for c in confirmed
-    ]
     config = setup.config
     sampled = {key: value for key, value in setup.identity["generator"].items() if key != "fingerprint"}
     return PromptList(
@@ -61,17 +63,23 @@ def prompt_list(
         category=setup.category.name,
         baseline=BaselineEntry(
             prompt=setup.category.baseline,
-            search=_entries(None, searched.estimates),
+            search=_entries(None, finished.searched_baseline.estimates),
             confirmation=_entries(own, fresh.estimates),
         ),
-        prompts=entries,
-        tied=tied,
-        weights_note=weighing.note,
-        portfolio=weighing.entry,
+        prompts=[_entry(c, finished.weighing.weights.get(c.prompt, 0.0)) for c in confirmed],
+        tied=[c.prompt for c in confirmed if c.tied],
+        optimism=_written(mean_optimism(confirmed)),
+        weights_note=finished.weighing.note,
+        portfolio=finished.weighing.entry,
         prompts_in_space=setup.space.size,
-        prompts_scored=scored,
+        prompts_scored=finished.scored,
+        images_in_search=finished.images,
+        stopped=finished.stopped,
         generator=Network(uri=config.generator.uri, fingerprint=setup.generator.fingerprint),
         encoder=Network(uri=config.encoder, fingerprint=setup.encoder.fingerprint),
+        second_encoder=None
+        if setup.second is None
+        else Network(uri=setup.config.confirm.second_encoder or "", fingerprint=setup.second.fingerprint),
         judge=None
         if setup.judge is None
         else Network(uri=config.judge or setup.judge.uri, fingerprint=setup.judge.fingerprint),
@@ -85,13 +93,49 @@ def prompt_list(
         settings={
             "positives": setup.positive_name,
             "generator": sampled,
-            "search": config.search.model_dump(mode="json"),
-            "score": config.score.model_dump(mode="json"),
-            "confirm": config.confirm.model_dump(mode="json"),
-            "portfolio": config.portfolio.model_dump(mode="json"),
+            "mode": config.mode,
+            **{
+                key: getattr(config, key).model_dump(mode="json")
+                for key in ("search", "constraints", "score", "confirm", "portfolio")
+            },
+            **({"metrics": metrics} if (metrics := setup.identity["metrics"]) else {}),
         },
         versions=_versions(),
     )
+
+
+def _entry(c: Confirmed, weight: float) -> PromptEntry:
+    variation = Variation.of(c.prompt)
+    return PromptEntry(
+        rank=c.rank,
+        prompt=variation.prompt,
+        negative_prompt=variation.negative_prompt,
+        settings=dict(variation.settings) or None,
+        slots=dict(c.choice) if c.choice is not None else None,
+        weight=weight,
+        tied_with_first=c.tied,
+        behind_first=_written(c.behind_first),
+        better_than_baseline=c.better,
+        p_value=rounded(c.p_value),
+        contradicted_by=c.contradicted_by,
+        on_front=c.front,
+        shrunken=_written(c.shrunken),
+        optimism=_written(c.optimism),
+        search=_entries(c.search.score, c.search.estimates) if c.search is not None else {},
+        confirmation=_entries(c.score.estimate, c.measurement.estimates),
+        witnesses={
+            name: WitnessEntry(
+                gain=EstimateEntry.of(said.gain),
+                p_value=float(f"{said.p_value:.6g}"),
+                estimates=_entries(None, said.estimates),
+            )
+            for name, said in c.witnesses.items()
+        },
+    )
+
+
+def _written(estimate: Estimate | None) -> EstimateEntry | None:
+    return None if estimate is None else EstimateEntry.of(estimate)
 
 
 def _entries(score: Estimate | None, estimates: Mapping[str, Estimate]) -> dict[str, EstimateEntry]:
@@ -127,6 +171,10 @@ def resolved_study(setup: Setup) -> str:
         content["category"] = setup.category.model_dump(mode="json")
     content["generator"]["uri"] = config.resolve(config.generator.uri)
     content["encoder"] = config.resolve(config.encoder)
+    second = config.confirm.second_encoder
+    if second is not None:
+        content["confirm"]["second_encoder"] = config.resolve(second)
+    content["search"]["warm_start"] = [config.resolve(text) for text in config.search.warm_start]
     if config.judge is not None:
         content["judge"] = config.resolve(config.judge)
     model = config.portfolio.sentence_model

@@ -20,6 +20,9 @@ REPORT = "report.html"
 STUDY = "study.yaml"
 SETTINGS = "settings.json"
 
+BUDGETS = ("trials", "max_images", "minutes", "stop", "margin")
+"""Keys of `search` that may change when a study goes on: they say when it ends, not what it does."""
+
 
 def write_text(path: Path, text: str) -> Path:
     """Write a file so that a reader, or a crash, finds the old or the new content and nothing between."""
@@ -95,7 +98,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         raise StudyError(
             f"{folder}: this study was started with other settings, and its trials do not fit the new ones:\n"
             f"{listed}\nChoose another name (--name), or put the settings back. "
-            "Only search.trials may change."
+            f"Only these may change: {', '.join(f'search.{name}' for name in BUDGETS)}."
         )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from filelock import FileLock
 import promptopt
 from promptopt.config import PhantomSettings, StudyConfig, StudyError
 from promptopt.panel import SeedPanel, seed_panel
-from promptopt.search import ENUMERABLE
+from promptopt.runfolder import BUDGETS, DATABASE
+from promptopt.search import ENUMERABLE, Candidates, Sampling, TrialRow, latest, read_log, resolve, stages
 from promptopt.spaces import category_space
 from promptopt.template import PromptSpace, TemplateError, Variation
 from promptopt.tokens import describe, too_long
@@ -25,11 +26,13 @@ from studies.category import CATEGORIES, Category, CategoryError, load_category
 from studies.dataset import POOLS, Dataset, DatasetError, read_dataset
 
 if TYPE_CHECKING:
-    from evaluation.encoders import TextEncoder
+    from evaluation.encoders import Encoder, TextEncoder
     from evaluation.judge import Judge
     from generators.backend import Generator
     from generators.request import ImageRequest
+    from promptopt.objective import ImageMetric
 
+_WARM = 4  # prompts taken over from an earlier study
 _FEWEST = 4  # positives and negatives a pool needs for any estimate at all
 
 
@@ -40,7 +43,10 @@ class Setup:
     Attributes:
         space: the prompts; `candidates` lists them (prompt -> choice) when there are at most 20,000.
         texts: class name -> fixed texts for the alignment; the category's own is `category.name`.
+        sampling: how the search proposes prompts.
         positives, negatives: the real images, all pools.
+        second: an encoder that the search never sees, for the confirmation.
+        device: where networks run, as the caller said.
         identity: all that decides the results; a run that is resumed must have the same.
     """
 
@@ -48,6 +54,7 @@ class Setup:
     category: Category
     space: PromptSpace
     candidates: Mapping[str, Mapping[str, str]] | None
+    sampling: Sampling
     texts: Mapping[str, list[str]]
     data: Dataset
     positives: Dataset
@@ -55,7 +62,9 @@ class Setup:
     positive_name: str
     generator: Generator
     encoder: TextEncoder
+    second: Encoder | None
     judge: Judge | None
+    device: str
     panel: SeedPanel
     identity: Mapping[str, Any]
 
@@ -91,6 +100,7 @@ def prepare(
     generator: Generator | None = None,
     encoder: TextEncoder | None = None,
     judge: Judge | None = None,
+    metrics: Sequence[ImageMetric] = (),
 ) -> Setup:
     """Open and check everything; the objects given replace those that the study file names.
 
@@ -110,6 +120,7 @@ def prepare(
     encoder = encoder or _open_encoder(config, device)
     texts = fixed_texts(category, shipped=config.category in CATEGORIES)
     _check_texts(texts, encoder, where)
+    second = _open_second(config, encoder, device)
     judge = judge or _open_judge(config, device)
     if judge is not None and category.name not in judge.names["category"]:
         raise StudyError(
@@ -118,7 +129,7 @@ def prepare(
         )
     panel = seed_panel(
         config.seed,
-        search_images=config.search.images,
+        search_images=stages(config.search.images, racing=config.search.racing)[-1],
         confirm_images=config.confirm.images,
         sampler=config.search.seed,
     )
@@ -127,6 +138,17 @@ def prepare(
         category=category,
         space=space,
         candidates=candidates,
+        sampling=Sampling(
+            candidates=Candidates(space, candidates),
+            name=resolve(
+                config.search.sampler,
+                prompts=None if candidates is None else len(candidates),
+                trials=config.search.trials,
+            ),
+            seed=panel.sampler,
+            terms=_terms_apart(config, encoder, metrics),
+            first=_earlier_winners(config, space),
+        ),
         texts=texts,
         data=data,
         positives=positives,
@@ -134,7 +156,9 @@ def prepare(
         positive_name=name,
         generator=generator,
         encoder=encoder,
+        second=second,
         judge=judge,
+        device=device,
         panel=panel,
         identity={},
     )
@@ -145,7 +169,7 @@ def prepare(
                 setup.request(Variation(category.baseline, settings={name: value}).label, panel.search[0])
     except ValueError as error:  # a scheduler or size that the generator does not have
         raise StudyError(f"{where}: generator: {error}") from error
-    object.__setattr__(setup, "identity", _identity(setup, sample))
+    object.__setattr__(setup, "identity", _identity(setup, sample, metrics))
     return setup
 
 
@@ -173,6 +197,45 @@ def compile_space(category: Category, where: str) -> PromptSpace:
         raise StudyError(f"{where}: category {category.name}: {key}: {error}") from error
     except ValueError as error:
         raise StudyError(f"{where}: category {category.name}: knobs: {error}") from error
+
+
+def _terms_apart(
+    config: StudyConfig, encoder: TextEncoder, metrics: Sequence[ImageMetric]
+) -> tuple[str, ...]:
+    """Names of the terms that a Pareto study keeps apart; none for one score."""
+    if config.mode == "score":
+        return ()
+    names = [name for name, weight in config.score.model_dump().items() if weight > 0]
+    names += [metric.name for metric in metrics if metric.weight > 0]
+    if len(names) < 2:
+        raise StudyError(
+            f"{config.source}: mode: 'pareto' needs two terms or more with a weight above 0, and there is "
+            f"{names}. Raise another weight in `score`, or use mode: score."
+        )
+    return tuple(names)
+
+
+def _earlier_winners(config: StudyConfig, space: PromptSpace) -> tuple[Mapping[str, str], ...]:
+    """The best prompts of the earlier studies that this space holds too, the best of each first."""
+    found: dict[str, Mapping[str, str]] = {}
+    for text in config.search.warm_start:
+        path = Path(config.resolve(text)) / DATABASE
+        if not path.is_file():
+            raise StudyError(f"{config.source}: search.warm_start: {path} is missing; give a run folder.")
+        rows: list[TrialRow] = sorted(latest(read_log(path)), key=lambda row: (-row.value, row.number))
+        own = 0
+        for row in rows:
+            choice = {slot.name: row.choice.get(slot.name) for slot in space.slots}
+            if own < _WARM and all(choice[slot.name] in slot.options for slot in space.slots):
+                known = {name: str(option) for name, option in choice.items()}
+                found.setdefault(space.label(known), known)
+                own += 1
+        if not own:
+            raise StudyError(
+                f"{config.source}: search.warm_start: no prompt of {text} fits this study's template; its "
+                f"slots are {', '.join(rows[0].choice) if rows else 'unknown'}. Remove it from the list."
+            )
+    return tuple(found.values())
 
 
 def _check_sampler(config: StudyConfig, candidates: Mapping[str, Any] | None) -> None:
@@ -330,6 +393,26 @@ def _open_encoder(config: StudyConfig, device: str) -> TextEncoder:
         raise StudyError(f"{config.source}: encoder: {config.encoder!r} cannot be loaded: {error}") from error
 
 
+def _open_second(config: StudyConfig, first: Encoder, device: str) -> Encoder | None:
+    from evaluation.encoders import EncoderError, load_encoder
+
+    uri = config.confirm.second_encoder
+    if uri is None:
+        return None
+    try:
+        found = load_encoder(config.resolve(uri), device=device)
+    except (EncoderError, OSError) as error:
+        raise StudyError(
+            f"{config.source}: confirm.second_encoder: {uri!r} cannot be loaded: {error}"
+        ) from error
+    if found.fingerprint == first.fingerprint:
+        raise StudyError(
+            f"{config.source}: confirm.second_encoder: {uri!r} is the encoder of the search, so it can "
+            "confirm nothing. Name another one, or remove the key."
+        )
+    return found
+
+
 def _open_judge(config: StudyConfig, device: str) -> Judge | None:
     if config.judge is None:
         return None
@@ -341,10 +424,15 @@ def _open_judge(config: StudyConfig, device: str) -> Judge | None:
         raise StudyError(f"{config.source}: judge: {config.judge!r} cannot be loaded: {error}") from error
 
 
-def _identity(setup: Setup, sample: dict[str, Any]) -> dict[str, Any]:
+def _identity(setup: Setup, sample: dict[str, Any], metrics: Sequence[ImageMetric]) -> dict[str, Any]:
     """Settings and fingerprints that decide the results; no paths, as the same content elsewhere is equal."""
     config = setup.config
     drawn = {key: value for key, value in sample.items() if key not in ("prompt", "seed", "generator")}
+    search, confirm = config.search.model_dump(mode="json"), config.confirm.model_dump(mode="json")
+    for budget in BUDGETS:
+        del search[budget]
+    search["warm_start"] = [setup.space.label(choice) for choice in setup.sampling.first]
+    confirm["second_encoder"] = setup.second.fingerprint if setup.second is not None else None
     return {
         "category": setup.category.model_dump(mode="json"),
         "texts": _digest(setup.texts),
@@ -353,13 +441,12 @@ def _identity(setup: Setup, sample: dict[str, Any]) -> dict[str, Any]:
         "generator": {"fingerprint": setup.generator.fingerprint, **drawn},
         "encoder": setup.encoder.fingerprint,
         "judge": setup.judge.fingerprint if setup.judge is not None else None,
-        "search": {
-            "images": config.search.images,
-            "sampler": config.search.sampler,
-            "seed": config.search.seed,
-        },
+        "mode": config.mode,
+        "search": search,
+        "constraints": config.constraints.model_dump(mode="json"),
         "score": config.score.model_dump(mode="json"),
-        "confirm": config.confirm.model_dump(mode="json"),
+        "metrics": {m.name: [m.weight, m.greater_is_better, m.version] for m in metrics},
+        "confirm": confirm,
         "seed": config.seed,
     }
 

@@ -54,7 +54,7 @@ class LiveStudy(Observer):
         done = f", {start.trials_done} of them done" if start.trials_done else ""
         self._say(
             f"{start.name} ({start.category}): {start.prompts_in_space:,} prompts, "
-            f"{start.trials} trials{done}, {start.images_per_trial} images each"
+            f"{start.trials} trials{done}, {start.images_per_trial} images each on average"
         )
         # Both stages measure the baseline prompt besides their own.
         self._images = (start.trials - start.trials_done + 1) * start.images_per_trial
@@ -73,8 +73,10 @@ class LiveStudy(Observer):
         if best.number != self._best_number:
             self._best_number = best.number
             self._best = f"best {best.value:+.2f} {best.prompt}"
-            self._say(f"trial {row.number + 1}: new best {best.value:+.2f}  {best.prompt}")
-        if row.duplicate_of is None:
+            self._say(
+                f"new best after {row.number + 1}: {best.value:+.2f} on {best.images} images  {best.prompt}"
+            )
+        if row.continues is None:
             self._bars.advance(self._task)
         self._refresh()
 

@@ -33,6 +33,9 @@ def run(
         "store"
     ),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that make images; the results are the same.")
+    ] = 1,
 ) -> None:
     """Run a study, or go on with it: the same command again resumes, and a finished one generates nothing."""
     from promptopt.commands._live import LiveStudy
@@ -50,7 +53,7 @@ def run(
     from promptopt.study import run_study
 
     with LiveStudy() as live:
-        run_study(config, runs=runs, store=store, device=device, observer=live)
+        run_study(config, runs=runs, store=store, device=device, workers=workers, observer=live)
     show(runs / config.name)
 
 
@@ -99,16 +102,16 @@ def _changes(texts: list[str]) -> dict[str, Any]:
 
 
 def _print_trials(found: "StudyRows") -> None:
-    from promptopt.confirm import best_trials
+    from promptopt.search import latest
 
     typer.echo(
         f"{found.folder}: not finished, {len(found.trials)} trials so far; the study's command goes on."
     )
-    best = best_trials(found.trials, 10)
+    best = sorted(latest(found.trials), key=lambda row: (-row.value, row.number))[:10]
     if best:
         typer.echo("Best by search score (optimistic: nothing is confirmed yet):")
     for row in best:
-        typer.echo(f"{row.value:+.2f}  {row.prompt}")
+        typer.echo(f"{row.value:+.2f}  ({row.images} images)  {row.prompt}")
 
 
 def _print_prompts(found: "PromptList") -> None:

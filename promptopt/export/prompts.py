@@ -50,11 +50,22 @@ class EstimateEntry(_Model):
         return Estimate(**self.model_dump())
 
 
+class WitnessEntry(_Model):
+    """What another encoder, or the judge, says of a prompt: its gain over the baseline on the same seeds, the
+    p-value adjusted over the prompts (Holm), and what it measured besides."""
+
+    gain: EstimateEntry
+    p_value: float
+    estimates: dict[str, EstimateEntry] = {}
+
+
 class PromptEntry(_Model):
     """One prompt. `search` is empty for the baseline and for prompts given by hand.
 
-    `negative_prompt` and `settings` are its own, where the study varied them; the file leaves them out where
-    it did not.
+    `negative_prompt` and `settings` are its own, where the study varied them, and `on_front` is there where
+    the terms of the score were kept apart; the file leaves them out where they were not. `p_value` is
+    adjusted over the prompts (Holm); `shrunken` joins the fresh score and the search's model; `optimism` is
+    the search score minus the fresh one.
     """
 
     rank: int
@@ -65,8 +76,15 @@ class PromptEntry(_Model):
     weight: float
     tied_with_first: bool
     behind_first: EstimateEntry | None
+    better_than_baseline: bool = False
+    p_value: float | None = None
+    contradicted_by: str | None = None
+    on_front: bool | None = None
+    shrunken: EstimateEntry | None = None
+    optimism: EstimateEntry | None = None
     search: dict[str, EstimateEntry]
     confirmation: dict[str, EstimateEntry]
+    witnesses: dict[str, WitnessEntry] = {}
 
     @property
     def label(self) -> str:
@@ -76,7 +94,7 @@ class PromptEntry(_Model):
     @model_serializer(mode="wrap")
     def _without_unvaried(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
-        unvaried = ("negative_prompt", "settings")
+        unvaried = ("negative_prompt", "settings", "on_front")
         return {key: value for key, value in content.items() if key not in unvaried or value is not None}
 
 
@@ -139,12 +157,16 @@ class PromptList(_Model):
     baseline: BaselineEntry
     prompts: list[PromptEntry]
     tied: list[str]
+    optimism: EstimateEntry | None = None
     weights_note: str
     portfolio: PortfolioEntry | None = None  # absent in files of earlier versions
     prompts_in_space: int
     prompts_scored: int
+    images_in_search: int | None = None
+    stopped: str = ""
     generator: Network
     encoder: Network
+    second_encoder: Network | None = None
     judge: Network | None
     data: str
     seeds: Seeds

@@ -16,12 +16,17 @@ _PARTS = ("value", "low", "high", "n", "status")
 
 
 def write_trials(path: Path, rows: Sequence[TrialRow]) -> Path:
-    """Every trial in order, with its slots (columns `slot:...`)."""
+    """Every trial in order, with its slots (columns `slot:...`).
+
+    A row that `continues` another has the same prompt on more images.
+    """
     metrics = [{"score": row.score, **row.estimates} for row in rows]
     slots = list(dict.fromkeys(name for row in rows for name in row.choice))
-    header = ["trial", "prompt", "duplicate_of", *(f"slot:{name}" for name in slots)]
-    heads = [
-        [row.number, row.prompt, "" if row.duplicate_of is None else row.duplicate_of]
+    header = ["trial", "prompt", "images", "duplicate_of", "continues", "lost_to", "violations"]
+    header += [f"slot:{name}" for name in slots]
+    heads: list[list[object]] = [
+        [row.number, row.prompt, row.images, _or_empty(row.duplicate_of), _or_empty(row.continues)]
+        + [_or_empty(row.lost_to), "; ".join(row.violations)]
         + [row.choice.get(name, "") for name in slots]
         for row in rows
     ]
@@ -30,12 +35,24 @@ def write_trials(path: Path, rows: Sequence[TrialRow]) -> Path:
 
 def write_confirmation(path: Path, confirmed: Sequence[Confirmed]) -> Path:
     """The confirmed prompts in order, the baseline among them."""
-    header = ["rank", "prompt", "tied_with_first"]
-    heads: list[list[object]] = [[c.rank, c.prompt, c.tied] for c in confirmed]
-    metrics: list[Mapping[str, Estimate]] = [
-        {"score": c.score.estimate, **c.measurement.estimates} for c in confirmed
+    header = ["rank", "prompt", "tied_with_first", "better_than_baseline", "p_value", "contradicted_by"]
+    heads: list[list[object]] = [
+        [c.rank, c.prompt, c.tied, c.better, _cell(c.p_value), _or_empty(c.contradicted_by)]
+        for c in confirmed
     ]
+    metrics: list[Mapping[str, Estimate]] = [_all_estimates(c) for c in confirmed]
     return _write(path, header, heads, metrics)
+
+
+def _all_estimates(c: Confirmed) -> dict[str, Estimate]:
+    found = {"score": c.score.estimate}
+    found |= {name: one for name, one in (("shrunken", c.shrunken), ("optimism", c.optimism)) if one}
+    found |= {f"{name}:gain": said.gain for name, said in c.witnesses.items()}
+    return found | dict(c.measurement.estimates)
+
+
+def _or_empty(value: object) -> object:
+    return "" if value is None else value
 
 
 def _write(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.estimate import Estimate
-from promptopt.search import TrialRow
+from promptopt.search import TrialRow, latest
 from promptopt.template import PromptSpace
 
 
@@ -24,7 +24,7 @@ class OptionEffect:
 
 def option_effects(space: PromptSpace, trials: Sequence[TrialRow]) -> list[OptionEffect]:
     """One entry per slot and option, in template order; slots with a single option are left out."""
-    rows = [row for row in trials if row.duplicate_of is None]
+    rows = latest(trials)
     found = []
     for slot in space.slots:
         if len(slot.options) < 2:

@@ -12,7 +12,7 @@ import plotly.io
 from plotly.offline import get_plotlyjs
 
 from promptopt.report.effects import OptionEffect
-from promptopt.search import TrialRow
+from promptopt.search import TrialRow, latest
 
 if TYPE_CHECKING:
     from evaluation.estimate import Estimate
@@ -27,7 +27,7 @@ def plotly_script() -> str:
 
 def score_per_trial(trials: Sequence[TrialRow]) -> str:
     """Search score of each prompt with its interval, the best so far as a line, the prompt on hover."""
-    rows = [row for row in trials if row.duplicate_of is None]
+    rows = latest(trials)
     x = list(range(1, len(rows) + 1))
     values = [row.value for row in rows]
     best = [max(values[: i + 1]) for i in range(len(values))]

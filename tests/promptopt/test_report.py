@@ -14,6 +14,7 @@ from promptopt.config import study_from_mapping
 from promptopt.export import PromptList
 from promptopt.report.effects import option_effects
 from promptopt.report.render import format_estimate, verdict
+from promptopt.search import latest
 from promptopt.study import StudyResult, run_study, show
 from promptopt.template import compile_template
 from tests.promptopt.fakes import (
@@ -189,7 +190,7 @@ def test_the_verdict_claims_no_more_than_the_interval(
 
 def test_option_effects_are_means_over_the_distinct_prompts(result: StudyResult) -> None:
     words = category() | {"template": "a {|big|small} {red|blue} square {|" + HOSTILE + "}"}
-    trials = show(result.folder).trials
+    trials = latest(show(result.folder).trials)
     effects = option_effects(compile_template(words["template"], {}), trials)
     assert len(effects) == 3 + 2 + 2
     red = next(effect for effect in effects if effect.option == "red")

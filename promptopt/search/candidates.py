@@ -1,0 +1,91 @@
+"""The prompts a model may choose from: all of a small space, else a sample and neighbours of the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from promptopt.template import PromptSpace
+
+ENUMERABLE = 20_000  # spaces up to this size are listed in full
+_SAMPLED = 4_000  # unmeasured prompts that a model looks at in one step
+_NEIGHBOURS_OF = 5  # best prompts of which every one-slot change is looked at
+
+Choice = Mapping[str, str]
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Candidates:
+    """The prompts of a space by label, with their options as numbers.
+
+    Args:
+        listed: label -> choice of every prompt, or None for a space too large to list.
+    """
+
+    def __init__(self, space: PromptSpace, listed: Mapping[str, Choice] | None) -> None:
+        self.space = space
+        self.listed = listed
+        self._numbers = [{option: i for i, option in enumerate(slot.options)} for slot in space.slots]
+        self._names = [slot.name for slot in space.slots]
+        self._labels: list[str] = [] if listed is None else list(listed)
+        self._codes = None if listed is None else self.codes(list(listed.values()))
+
+    def codes(self, choices: Sequence[Choice]) -> IntArray:
+        """Shape (n, slots)."""
+        pairs = list(zip(self._names, self._numbers, strict=True))
+        rows = [[numbers[choice[name]] for name, numbers in pairs] for choice in choices]
+        return np.array(rows, dtype=np.int64).reshape(len(choices), len(pairs))
+
+    def choice(self, label: str) -> Choice | None:
+        """The choice that gives this label, where the space could be listed."""
+        return None if self.listed is None else self.listed.get(label)
+
+    def unmeasured(
+        self, known: Mapping[str, Choice], best: Sequence[Choice], rng: np.random.Generator
+    ) -> tuple[list[str], list[Choice], IntArray]:
+        """Prompts to choose from, none of them in `known`: labels, choices and codes.
+
+        All of them where there are at most 4,000; else the one-slot neighbours of the first of `best` and a
+        sample, half of it by the template's weights.
+        """
+        if self.listed is not None and len(self.listed) <= _SAMPLED:
+            rest = [i for i, label in enumerate(self._labels) if label not in known]
+            assert self._codes is not None
+            labels = [self._labels[i] for i in rest]
+            return labels, [self.listed[label] for label in labels], self._codes[rest]
+        found: dict[str, Choice] = {}
+        for centre in best[:_NEIGHBOURS_OF]:
+            for slot in self.space.slots:
+                for option in slot.options:
+                    near = {**centre, slot.name: option}
+                    found.setdefault(self.space.label(near), near)
+        for label, choice in self._sample(rng):
+            found.setdefault(label, choice)
+        for label in known:
+            found.pop(label, None)
+        choices = list(found.values())
+        return list(found), choices, self.codes(choices)
+
+    def _sample(self, rng: np.random.Generator) -> list[tuple[str, Choice]]:
+        if self.listed is not None:
+            picked = rng.choice(len(self._labels), size=_SAMPLED, replace=False)
+            return [(self._labels[i], self.listed[self._labels[i]]) for i in picked]
+        sizes = [len(slot.options) for slot in self.space.slots]
+        drawn: list[Choice] = [self.space.sample(rng) for _ in range(_SAMPLED // 8)]
+        for row in rng.integers(0, sizes, size=(_SAMPLED // 8, len(sizes))):
+            pairs = zip(self.space.slots, row, strict=True)
+            drawn.append({slot.name: slot.options[int(i)] for slot, i in pairs})
+        return [(self.space.label(choice), choice) for choice in drawn]
+
+    def fresh(self, known: Mapping[str, Choice], rng: np.random.Generator) -> Choice | None:
+        """A random prompt that is not in `known`; None when there is none left."""
+        if self.listed is not None:
+            rest = [choice for label, choice in self.listed.items() if label not in known]
+            return rest[int(rng.integers(len(rest)))] if rest else None
+        for _ in range(1000):  # of more than 20,000 a new one comes at once, unless weights forbid it
+            choice = self.space.sample(rng)
+            if self.space.label(choice) not in known:
+                return choice
+        return None

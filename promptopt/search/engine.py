@@ -1,0 +1,275 @@
+"""The search itself, apart from images: what to measure next, and what to make of it.
+
+It decides in steps. A step is a list of prompts with numbers of images: new prompts, or more images for
+promising ones. Each step is a function of the study and the rows of the steps before it, so it does not
+matter how many workers measure its prompts, nor whether the process was killed in between.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from evaluation.estimate import Estimate
+from promptopt.config import SearchSettings
+from promptopt.search.candidates import Choice
+from promptopt.search.racing import beaten, extensions, stages
+from promptopt.search.samplers import STARTUP, Models, Sampling, propose
+from promptopt.search.trials import GAIN, TrialRow, latest
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Measure this prompt on the first `images` seeds of the panel."""
+
+    prompt: str
+    choice: Choice
+    images: int
+    continues: TrialRow | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One prompt's images, measured.
+
+    Attributes:
+        per_image: contributions by name, among them "score" and "gain:..." of each term (see `TrialRow`).
+        violations: constraints that the images break.
+    """
+
+    score: Estimate
+    per_image: Mapping[str, tuple[float, ...]]
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    violations: tuple[str, ...] = ()
+
+
+class Scorer(Protocol):
+    """Measures prompts; the same wish must give the same answer."""
+
+    def __call__(self, wanted: Sequence[Pull]) -> Sequence[Scored]:
+        """One result a wish, in order."""
+        ...
+
+
+class Log(Protocol):
+    """Where rows are kept."""
+
+    rows: list[TrialRow]
+
+    def add(self, row: TrialRow, /) -> None:
+        """Keep a row, whole or not at all."""
+        ...
+
+
+@dataclass
+class MemoryLog:
+    """Rows in memory."""
+
+    rows: list[TrialRow] = field(default_factory=list)
+
+    def add(self, row: TrialRow, /) -> None:
+        """Keep it."""
+        self.rows.append(row)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """A search with its settings.
+
+    Args:
+        baseline: label of the plain prompt, which every score is relative to.
+    """
+
+    sampling: Sampling
+    settings: SearchSettings
+    baseline: str
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Numbers of images after which a prompt is judged."""
+        return stages(self.settings.images, racing=self.settings.racing)
+
+    @property
+    def target(self) -> int:
+        """Distinct prompts to score."""
+        listed = self.sampling.candidates.listed
+        return self.settings.trials if listed is None else min(self.settings.trials, len(listed))
+
+    def run(
+        self,
+        log: Log,
+        scorer: Scorer,
+        *,
+        on_row: Callable[[TrialRow], None] | None = None,
+    ) -> str:
+        """Go on from the rows of `log` until a budget is spent or the evidence suffices; says which."""
+        while True:
+            done = complete(log.rows)
+            pulls, reason = self.next_step(done)
+            if not pulls:
+                return reason
+            began = time.perf_counter()
+            rows = self._rows(done, pulls, scorer, began)
+            left = rows[len(log.rows) - len(done) :]  # what a killed process had not written yet
+            for row in left:
+                log.add(row)
+                if on_row is not None:
+                    on_row(row)
+
+    def next_step(self, rows: Sequence[TrialRow]) -> tuple[list[Pull], str]:
+        """What to measure after `rows`; nothing, with the reason, when the search is over."""
+        settings, arms = self.settings, latest(rows)
+        if (over := self._spent(rows)) is not None:
+            return [], over
+        models = self._models(arms)
+        rng = np.random.default_rng([self.sampling.seed, len(rows), 1])
+        if settings.racing and models is not None and len(arms) >= min(STARTUP, self.target):
+            more = self._extensions(rows, models, rng)
+            if more:
+                return more, ""
+        if len(arms) >= self.target:
+            return [], f"{len(arms)} prompts were scored"
+        may_stop = settings.stop is not None and self.sampling.name != "enumerate"
+        if models is not None and may_stop and len(arms) >= STARTUP:
+            known = {row.prompt: row.choice for row in rows}
+            doubt = models.doubt(known, settings.margin, rng)
+            if doubt < (settings.stop or 0.0):
+                return [], (
+                    f"after {len(arms)} prompts, another one is better by {settings.margin:g} with a "
+                    f"probability of only {doubt:.3f}"
+                )
+        room = min(settings.round, self.target - len(arms))
+        choices = propose(self.sampling, rows, room, models)
+        if not choices:
+            return [], f"the space holds no further prompt after {len(arms)}"
+        return self._affordable([self._new(choice) for choice in choices], rows), "max_images is spent"
+
+    def _new(self, choice: Choice) -> Pull:
+        return Pull(self.sampling.candidates.space.label(choice), choice, self.looks[0])
+
+    def _models(self, arms: Sequence[TrialRow]) -> Models | None:
+        return Models(self.sampling, arms) if len(arms) >= min(STARTUP, self.target) > 1 else None
+
+    def _extensions(self, rows: Sequence[TrialRow], models: Models, rng: np.random.Generator) -> list[Pull]:
+        arms = models.arms
+        allowance = self.settings.images * len(latest(rows)) - images_made(rows)
+        if self.settings.max_images is not None:
+            allowance = min(allowance, self.settings.max_images - images_made(rows))
+        if allowance <= 0:
+            return []
+        chosen = extensions(arms, models.leading(rng), self.looks, allowance=allowance)
+        return [Pull(one.row.prompt, one.row.choice, one.images, one.row) for one in chosen]
+
+    def _spent(self, rows: Sequence[TrialRow]) -> str | None:
+        settings = self.settings
+        if settings.minutes is not None and sum(row.seconds for row in rows) >= 60 * settings.minutes:
+            return f"{settings.minutes:g} minutes are over"
+        if settings.max_images is not None and images_made(rows) >= settings.max_images:
+            return f"{images_made(rows)} images were made"
+        return None
+
+    def _affordable(self, pulls: Sequence[Pull], rows: Sequence[TrialRow]) -> list[Pull]:
+        if self.settings.max_images is None:
+            return list(pulls)
+        left, known, found = self.settings.max_images - images_made(rows), {r.prompt for r in rows}, []
+        for pull in pulls:
+            left -= 0 if pull.prompt in known else pull.images
+            if left >= 0:
+                found.append(pull)
+        return found
+
+    def _rows(
+        self, done: Sequence[TrialRow], pulls: Sequence[Pull], scorer: Scorer, began: float
+    ) -> list[TrialRow]:
+        known = {row.prompt: row for row in latest(done)}
+        fresh = {
+            pull.prompt: pull for pull in pulls if pull.continues is not None or pull.prompt not in known
+        }
+        scored = dict(zip(fresh, scorer(list(fresh.values())), strict=True))
+        rivals = self._rivals(done)
+        seconds = (time.perf_counter() - began) / len(pulls)
+        rows: list[TrialRow] = []
+        for pull in pulls:
+            earlier = known.get(pull.prompt) if pull.continues is None else None
+            source: Scored | TrialRow = scored[pull.prompt] if earlier is None else earlier
+            row = TrialRow(
+                number=len(done) + len(rows),
+                prompt=pull.prompt,
+                choice=dict(pull.choice),
+                score=source.score,
+                estimates=source.estimates,
+                step=done[-1].step + 1 if done else 0,
+                step_size=len(pulls),
+                seconds=seconds,
+            )
+            if earlier is not None:  # a sampler asked for what is known
+                row = replace(row, duplicate_of=earlier.number)
+            else:
+                row = replace(
+                    row,
+                    per_image=source.per_image,
+                    continues=None if pull.continues is None else pull.continues.number,
+                    violations=source.violations,
+                    lost_to=self._loser(pull.prompt, source.per_image, rivals),
+                )
+                known[pull.prompt] = row
+            rows.append(row)
+        return rows
+
+    def _rivals(self, done: Sequence[TrialRow]) -> dict[str, Mapping[str, Sequence[float]]]:
+        """The incumbent, from the steps before."""
+        models = self._models(latest(done)) if self.settings.racing else None
+        if models is None:
+            return {}
+        first = models.arms[models.order[0]]
+        return {first.prompt: self._gains(first.per_image)}
+
+    def _loser(
+        self,
+        prompt: str,
+        per_image: Mapping[str, Sequence[float]],
+        rivals: Mapping[str, Mapping[str, Sequence[float]]],
+    ) -> str | None:
+        if not self.settings.racing or prompt == self.baseline:
+            return None
+        own = self._gains(per_image)
+        nothing = {name: [0.0] * len(values) for name, values in own.items()}  # the baseline's gains
+        others = {label: gains for label, gains in rivals.items() if label != prompt}
+        return beaten(own, {self.baseline: nothing, **others})
+
+    def _gains(self, per_image: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
+        if not self.sampling.terms:
+            return {"score": per_image["score"]}
+        return {name: per_image[GAIN + name] for name in self.sampling.terms}
+
+
+def complete(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """The rows without those of a last step that was not written to the end."""
+    if not rows:
+        return []
+    last = [row for row in rows if row.step == rows[-1].step]
+    return list(rows) if len(last) >= rows[-1].step_size else list(rows[: len(rows) - len(last)])
+
+
+def images_made(rows: Sequence[TrialRow]) -> int:
+    """Images that the search has asked for, the baseline's apart."""
+    return sum(row.images for row in latest(rows))
+
+
+def ranked(rows: Sequence[TrialRow], sampling: Sampling) -> list[tuple[TrialRow, float, float]]:
+    """The prompts by what they are worth after all: row, shrunken score and its SD, the best first.
+
+    Prompts that break a constraint come last, then those that lost; with too few for a model, by their mean.
+    """
+    arms = latest(rows)
+    single = Sampling(candidates=sampling.candidates, name=sampling.name, seed=sampling.seed)
+    if len(arms) >= 3:
+        models = Models(single, arms)
+        values = list(zip(arms, models.means.tolist(), models.sds.tolist(), strict=True))
+    else:
+        values = [(arm, arm.value, 0.0) for arm in arms]
+    return sorted(values, key=lambda one: (bool(one[0].violations), -one[1], one[0].number))

@@ -1,0 +1,83 @@
+"""Racing: more and more images of one seed panel for a prompt, until a rival is shown to be better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.comparison import compare
+from promptopt.search.surrogate import FloatArray
+from promptopt.search.trials import TrialRow
+
+LEAST = 4  # images without which nothing can be said
+_CHANCE = 0.02  # less probable leaders get no further images
+
+
+def stages(images: int, *, racing: bool) -> tuple[int, ...]:
+    """Numbers of images at which a prompt is looked at: half, one, two and four times `images`.
+
+    A prompt begins with half; what that saves goes to the ones that may be best, up to four times as many.
+    Without racing there is one look.
+    """
+    if not racing:
+        return (images,)
+    return tuple(dict.fromkeys(max(LEAST, part) for part in (images // 2, images, 2 * images, 4 * images)))
+
+
+def beaten(
+    own: Mapping[str, Sequence[float]], rivals: Mapping[str, Mapping[str, Sequence[float]]]
+) -> str | None:
+    """The first rival that is better on the same seeds, as sure as anytime-valid 95 % bounds make it.
+
+    Args:
+        own: per-image gains by term (one term for a single score), prefixes of the panel.
+        rivals: label -> the same of a rival. A rival wins by being better in every term.
+    """
+    for label, rival in rivals.items():
+        if all(_better(rival[name], values) for name, values in own.items()):
+            return label
+    return None
+
+
+def _better(rival: Sequence[float], own: Sequence[float]) -> bool:
+    both = min(len(rival), len(own))
+    low = compare(rival[:both], own[:both], anytime=True).low
+    return low is not None and low > 0
+
+
+@dataclass(frozen=True)
+class Extension:
+    """Further images for a prompt that was measured: the row it continues, and how many it then has."""
+
+    row: TrialRow
+    images: int
+
+    @property
+    def cost(self) -> int:
+        """Images to be made."""
+        return self.images - self.row.images
+
+
+def extensions(
+    arms: Sequence[TrialRow], leading: FloatArray, looks: Sequence[int], *, allowance: int
+) -> list[Extension]:
+    """Who gets more images: the likeliest leaders first, each up to its next look, while `allowance` lasts.
+
+    Args:
+        arms: the latest row of each prompt.
+        leading: probability of each to be the best.
+        allowance: images that may be spent.
+    """
+    found: list[Extension] = []
+    for i in np.argsort(-leading, kind="stable"):
+        arm = arms[int(i)]
+        further = [look for look in looks if look > arm.images]
+        if leading[i] < _CHANCE or not further or arm.lost_to is not None or arm.violations:
+            continue
+        one = Extension(arm, further[0])
+        if one.cost <= allowance:
+            found.append(one)
+            allowance -= one.cost
+    return found

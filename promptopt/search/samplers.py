@@ -1,0 +1,239 @@
+"""Which prompts to try next: a function of the space, the rows so far and the seed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import optuna
+
+from promptopt.config import SamplerName
+from promptopt.panel import derived_seed
+from promptopt.search.candidates import Candidates, Choice
+from promptopt.search.surrogate import FloatArray, SlotModel
+from promptopt.search.trials import TrialRow, distributions, frozen, latest, quiet, values_of
+
+STARTUP = 8  # prompts drawn by the template's weights before a model is fitted
+FEW = 16  # prompts that are all tried rather than chosen from
+_REPEATS = 3  # known prompts suggested in a row before an untried one is drawn
+_DRAWS = 128  # joint draws of the posterior behind one decision
+
+SAMPLERS: tuple[str, ...] = get_args(SamplerName)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """What stays the same over a search.
+
+    Attributes:
+        name: "slots", "gp", "tpe", "nsga2", "random" or "enumerate"; "auto" is resolved before.
+        terms: names of the terms kept apart, for a Pareto front; none for one score.
+        first: choices to begin with, e.g. the winners of an earlier study.
+    """
+
+    candidates: Candidates
+    name: str
+    seed: int
+    terms: tuple[str, ...] = ()
+    first: tuple[Choice, ...] = ()
+
+
+def resolve(name: str, *, prompts: int | None, trials: int) -> str:
+    """The sampler to use: `auto` is the model, or every prompt in turn where there are few.
+
+    Optuna's samplers and random draws repeat themselves, so where the budget reaches for all prompts these
+    are tried in turn.
+
+    Args:
+        prompts: number of different prompts, None when there are too many to list.
+    """
+    if name == "auto":
+        return "enumerate" if prompts is not None and prompts <= min(trials, FEW) else "slots"
+    return "enumerate" if prompts is not None and prompts <= trials and name != "slots" else name
+
+
+def propose(sampling: Sampling, rows: Sequence[TrialRow], count: int, model: Models | None) -> list[Choice]:
+    """The next `count` choices, fewer when the space has no more.
+
+    It begins with `first`, then the template's likeliest prompt, then draws by its weights, which are its
+    author's opinion of where to begin; from `STARTUP` prompts on, the sampler decides.
+
+    Args:
+        rows: all so far; the draw is a function of them and the seed.
+        model: the posterior after `rows`, for the sampler "slots"; None while there is too little for one.
+    """
+    rng = np.random.default_rng([sampling.seed, len(rows)])
+    known = {row.prompt: row.choice for row in rows}
+    space = sampling.candidates.space
+    if sampling.name == "enumerate" or _repeats(rows) >= _REPEATS:
+        return _untried(sampling.candidates, known, count, rng)
+    if sampling.name == "nsga2":
+        return _optuna(sampling, rows, count, replay=True)
+    if len(known) < STARTUP:
+        begin: list[Choice] = [*sampling.first, space.likeliest()]
+        chosen = [choice for choice in begin if space.label(choice) not in known][:count]
+        unknown = known | {space.label(choice): choice for choice in chosen}
+        if sampling.name == "slots":  # a model of its own draws no prompt twice
+            return chosen + _drawn(sampling.candidates, unknown, count - len(chosen), rng)
+        return chosen + [space.sample(rng) for _ in range(count - len(chosen))]
+    if sampling.name == "random":
+        return [space.sample(rng) for _ in range(count)]
+    if sampling.name == "slots" and model is not None:
+        return model.choose(known, count, rng)
+    return _optuna(sampling, rows, count, replay=False)
+
+
+class Models:
+    """The posterior over prompts: of the score, or of each term where these are kept apart."""
+
+    def __init__(self, sampling: Sampling, arms: Sequence[TrialRow]) -> None:
+        self.candidates = sampling.candidates
+        self.arms = tuple(arms)
+        codes = self.candidates.codes([arm.choice for arm in arms])
+        names = sampling.terms or ("score",)
+        self._models = [SlotModel(codes, _scores(arms, name, bool(sampling.terms))) for name in names]
+        means = [model.predict(codes) for model in self._models]
+        self.means: FloatArray = np.mean([mean for mean, _ in means], axis=0)
+        self.sds: FloatArray = np.sqrt(np.sum([sd**2 for _, sd in means], axis=0)) / len(names)
+
+    @property
+    def order(self) -> list[int]:
+        """The measured prompts, the most promising first (in Pareto mode by the mean of the terms)."""
+        return [int(i) for i in np.argsort(-self.means, kind="stable")]
+
+    def draws(self, others: Any, rng: np.random.Generator, count: int = _DRAWS) -> FloatArray:
+        """Shape (terms or 1, count, measured + others)."""
+        return np.stack([model.draws(others, count, rng) for model in self._models])
+
+    def choose(self, known: Mapping[str, Choice], count: int, rng: np.random.Generator) -> list[Choice]:
+        """Unmeasured prompts of greatest expected improvement, each given those chosen before it.
+
+        The improvement is over the best of the measured and chosen ones in the same joint draw, so noise in
+        what is best is allowed for (Letham et al. 2019). In Pareto mode each choice weighs the terms anew, by
+        random weights (Knowles 2006).
+        """
+        best = [self.arms[i].choice for i in self.order]
+        _labels, choices, codes = self.candidates.unmeasured(known, best, rng)
+        if not choices:
+            return []
+        apart = self.draws(codes, rng)
+        measured, picked = len(self.arms), list[int]()
+        for _ in range(min(count, len(choices))):
+            weights = rng.dirichlet(np.ones(len(apart))) if len(apart) > 1 else np.ones(1)
+            values = np.tensordot(weights, apart, axes=1)
+            seen = np.concatenate([np.arange(measured), measured + np.array(picked, dtype=np.int64)])
+            lead = values[:, seen].max(axis=1)
+            gain = np.maximum(values[:, measured:] - lead[:, None], 0.0).mean(axis=0)
+            if not gain.max() > 0:  # nothing is likely to win: the most promising by its mean
+                gain = values[:, measured:].mean(axis=0) - values.mean() - 1e9
+            gain[picked] = -np.inf
+            picked.append(int(gain.argmax()))
+        return [choices[i] for i in picked]
+
+    def leading(self, rng: np.random.Generator) -> FloatArray:
+        """Probability of each measured prompt to be the best of them, or on their Pareto front, (n,)."""
+        apart = self.draws(np.empty((0, self._slots), dtype=np.int64), rng, count=2 * _DRAWS)
+        if len(apart) == 1:
+            return np.bincount(apart[0].argmax(axis=1), minlength=len(self.arms)) / apart.shape[1]
+        return np.asarray(_undominated(apart).mean(axis=0), dtype=np.float64)
+
+    def doubt(self, known: Mapping[str, Choice], margin: float, rng: np.random.Generator) -> float:
+        """Probability that some prompt, measured or not, beats the most promising by more than `margin`."""
+        first = self.order[0]
+        best = [self.arms[i].choice for i in self.order]
+        codes = self.candidates.unmeasured(known, best, rng)[2]
+        values = self.draws(codes, rng, count=2 * _DRAWS).mean(axis=0)
+        return float(np.mean(values.max(axis=1) > values[:, first] + margin))
+
+    @property
+    def _slots(self) -> int:
+        return len(self.candidates.space.slots)
+
+
+def _scores(arms: Sequence[TrialRow], name: str, apart: bool) -> list[FloatArray]:
+    """Per-image scores; those of prompts that break a constraint are moved down to the worst sound one."""
+    rows = [np.asarray(arm.terms()[name] if apart else arm.per_image["score"]) for arm in arms]
+    sound = [row.mean() for arm, row in zip(arms, rows, strict=True) if not arm.violations]
+    floor = min(sound, default=0.0)
+    return [
+        row - max(0.0, row.mean() - floor) if arm.violations else row
+        for arm, row in zip(arms, rows, strict=True)
+    ]
+
+
+def _undominated(values: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Shape (terms, draws, prompts) -> (draws, prompts): no other prompt is better in every term."""
+    better = np.ones((values.shape[1], values.shape[2], values.shape[2]), dtype=bool)
+    for term in values:
+        better &= term[:, :, None] < term[:, None, :]
+    return np.asarray(~better.any(axis=2))
+
+
+def _untried(
+    candidates: Candidates, known: Mapping[str, Choice], count: int, rng: np.random.Generator
+) -> list[Choice]:
+    seen, found = dict(known), list[Choice]()
+    for _ in range(count):
+        choice = candidates.fresh(seen, rng)
+        if choice is None:
+            break
+        seen[candidates.space.label(choice)] = choice
+        found.append(choice)
+    return found
+
+
+def _drawn(
+    candidates: Candidates, known: Mapping[str, Choice], count: int, rng: np.random.Generator
+) -> list[Choice]:
+    """Draws by weight, each prompt once; others where the weights hold no more."""
+    seen, found, space = dict(known), list[Choice](), candidates.space
+    for _ in range(200 * count):
+        if len(found) == count:
+            break
+        choice = space.sample(rng)
+        if (label := space.label(choice)) not in seen:
+            seen[label] = choice
+            found.append(choice)
+    return found + _untried(candidates, seen, count - len(found), rng)
+
+
+def _repeats(rows: Sequence[TrialRow]) -> int:
+    return sum(1 for _ in itertools.takewhile(lambda row: row.duplicate_of is not None, reversed(rows)))
+
+
+def _optuna(sampling: Sampling, rows: Sequence[TrialRow], count: int, *, replay: bool) -> list[Choice]:
+    """Ask one of Optuna's samplers, with all rows told to it.
+
+    Args:
+        replay: ask and tell everything again from the start, for a sampler that remembers what it asked.
+    """
+    space, terms = sampling.candidates.space, sampling.terms
+    now = {row.prompt: row for row in latest(rows)}
+    tried = [row for row in rows if row.continues is None]
+    seed = sampling.seed if replay else derived_seed(sampling.seed, len(rows))
+    with quiet():
+        study = optuna.create_study(
+            directions=["maximize"] * max(1, len(terms)), sampler=_sampler(sampling.name, seed)
+        )
+        for row in tried:
+            if replay:
+                trial = study.ask(distributions(space))
+                study.tell(trial, values_of(row, terms))
+            else:
+                study.add_trial(frozen(space, row, values=values_of(now[row.prompt], terms)))
+        asked = [study.ask(distributions(space)) for _ in range(count)]
+    return [{slot.name: str(trial.params[slot.name]) for slot in space.slots} for trial in asked]
+
+
+def _sampler(name: str, seed: int) -> Any:
+    seed %= 2**32
+    if name == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=STARTUP)
+    if name == "gp":
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False)
+    return optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=STARTUP, multivariate=True, warn_independent_sampling=False
+    )

@@ -1,0 +1,152 @@
+"""What the measurements say of every prompt of a space: a Gaussian process over slots.
+
+A prompt's value is a constant, plus an effect of each slot's option, plus effects of pairs of options, plus
+one of its own; the sizes of the three are estimated. Prompts that share options inform each other, few images
+count for less than many, and the best of many noisy scores shrinks towards what its words are worth.
+Structure: an ANOVA kernel on categorical inputs (Durrande et al. 2013; Stitson et al. 1999).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+
+_PRIOR = np.log([0.6, 0.4, 0.2])  # expected shares of options, pairs and the prompt's own; one unit wide
+_LIMITS = (-6.0, 4.0)  # of the logarithms of the three
+_CONSTANT = 10.0  # variance of the constant, in those of the values: hardly any shrinkage
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Variance of one image's score about its prompt's value; `shared` is what two prompts have in common.
+
+    Prompts are drawn from the same seeds, and all are compared with the same baseline images.
+    """
+
+    own: float
+    shared: float
+
+    @classmethod
+    def of(cls, scores: Sequence[FloatArray]) -> Noise:
+        """Estimated from per-image scores of several prompts, each a prefix of one panel of seeds."""
+        rows = [row for row in scores if len(row) > 1]
+        if not rows:
+            return cls(0.0, 0.0)
+        squares = sum(float(((row - row.mean()) ** 2).sum()) for row in rows)
+        own = squares / sum(len(row) - 1 for row in rows)
+        least, count = min(len(row) for row in rows), len(rows)
+        if count < 2:
+            return cls(own, 0.0)
+        first = np.stack([row[:least] - row[:least].mean() for row in rows])
+        across = float((first.sum(axis=0) ** 2).sum() - (first**2).sum()) / (least - 1)
+        return cls(own, min(max(0.0, across / (count * (count - 1))), own))
+
+    def covariance(self, images: IntArray) -> FloatArray:
+        """Of the errors of prompts' mean scores, each over the first `images[i]` seeds, (n, n)."""
+        found = self.shared / np.maximum(images[:, None], images[None, :])
+        np.fill_diagonal(found, self.own / images)
+        return np.asarray(found, dtype=np.float64)
+
+
+class SlotModel:
+    """The posterior over prompts, given per-image scores of some.
+
+    Args:
+        codes: shape (n, slots), the options of each measured prompt as numbers from 0.
+        scores: per-image scores of each, prefixes of one panel.
+
+    Example:
+        >>> import numpy as np
+        >>> codes = np.array([[0, 0], [0, 1], [1, 0]])
+        >>> scores = [np.array([0.0, 0.2, 0.1]), np.array([1.1, 0.9, 1.2]), np.array([1.0, 1.1, 0.8])]
+        >>> mean, sd = SlotModel(codes, scores).predict(np.array([[1, 1], [0, 0]]))
+        >>> bool(mean[0] > mean[1]), bool(sd[0] > sd[1])
+        (True, True)
+    """
+
+    def __init__(self, codes: IntArray, scores: Sequence[FloatArray]) -> None:
+        self._codes = codes
+        self._images = np.array([len(row) for row in scores])
+        self._values = np.array([row.mean() for row in scores])
+        self.noise = Noise.of(scores)
+        self._error = self.noise.covariance(self._images)
+        spread = float(np.var(self._values))
+        # Variance of the values themselves; noise alone must not be taken for it, nor may it vanish.
+        scale = max(spread - float(np.mean(np.diag(self._error))), 0.1 * spread, 1e-8)
+        self._constant = _CONSTANT * scale + float(self._values.mean()) ** 2
+        self._variances = self._fit(scale)
+        self._factor = cho_factor(self._covariance(codes) + self._error, lower=True)
+        self._weights = cho_solve(self._factor, self._values)
+
+    def _fit(self, scale: float) -> FloatArray:
+        """The three variances of greatest posterior density."""
+        parts = _parts(self._codes, self._codes)
+
+        def loss(logs: FloatArray) -> float:
+            variances = scale * np.exp(logs)
+            whole = self._constant + np.tensordot(variances, parts, axes=1) + self._error
+            factor, lower = cho_factor(whole, lower=True)
+            fit = 0.5 * float(self._values @ cho_solve((factor, lower), self._values))
+            fit += float(np.log(np.diag(factor)).sum())
+            return fit + 0.5 * float(((logs - _PRIOR) ** 2).sum())
+
+        found = minimize(loss, _PRIOR, method="L-BFGS-B", bounds=[_LIMITS] * 3, options={"maxiter": 15})
+        return np.asarray(scale * np.exp(found.x), dtype=np.float64)
+
+    def _covariance(self, other: IntArray) -> FloatArray:
+        parts = _parts(other, self._codes)
+        return np.asarray(self._constant + np.tensordot(self._variances, parts, axes=1), dtype=np.float64)
+
+    def predict(self, codes: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Posterior mean and SD of the values of prompts, without the noise of images, (m,) each."""
+        across = self._covariance(codes)
+        mean = across @ self._weights
+        prior = self._constant + float(self._variances.sum())
+        explained = np.einsum("ij,ji->i", across, cho_solve(self._factor, across.T))
+        return mean, np.sqrt(np.maximum(prior - explained, 0.0))
+
+    def draws(self, others: IntArray, count: int, rng: np.random.Generator) -> FloatArray:
+        """Joint draws of the values of the measured prompts, then of `others` (none of them measured).
+
+        Matheron's rule: draws of the prior, corrected by what was measured.
+
+        Returns:
+            shape (count, n + m).
+        """
+        codes = np.concatenate([self._codes, others]) if len(others) else self._codes
+        options, pairs, own = np.sqrt(self._variances)
+        prompts, slots = codes.shape
+        found = math.sqrt(self._constant) * rng.standard_normal((count, 1))
+        found = found + own * rng.standard_normal((count, prompts))
+        levels = codes.max(axis=0) + 1
+        for i in range(slots):
+            found += options / math.sqrt(slots) * rng.standard_normal((count, levels[i]))[:, codes[:, i]]
+        both = list(itertools.combinations(range(slots), 2))
+        for i, j in both:
+            effects = rng.standard_normal((count, levels[i] * levels[j]))
+            found += pairs / math.sqrt(len(both)) * effects[:, codes[:, i] * levels[j] + codes[:, j]]
+        measured = len(self._values)
+        root = np.linalg.cholesky(self._error + 1e-9 * np.eye(measured) * max(self.noise.own, 1e-9))
+        seen = found[:, :measured] + rng.standard_normal((count, measured)) @ root.T
+        gap = cho_solve(self._factor, (self._values - seen).T)
+        return np.asarray(found + (self._covariance(codes) @ gap).T, dtype=np.float64)
+
+
+def _parts(a: IntArray, b: IntArray) -> FloatArray:
+    """Correlations by shared options, shared pairs of options, and being the same prompt, (3, n, m)."""
+    slots = a.shape[1]
+    same = np.zeros((len(a), len(b)))
+    for i in range(slots):
+        same += a[:, i][:, None] == b[:, i][None, :]
+    pairs = max(1, slots * (slots - 1) // 2)
+    return np.stack([same / slots, same * (same - 1) / (2 * pairs), same == slots])
