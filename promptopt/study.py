@@ -47,6 +47,12 @@ class StudyResult:
     seconds: Mapping[str, float]
 
     @property
+    def weights(self) -> dict[str, float]:
+        """Prompt -> share of the portfolio, the largest first."""
+        shares = {entry.label: entry.weight for entry in self.prompts.prompts if entry.weight > 0}
+        return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
+
+    @property
     def nothing_new(self) -> bool:
         """True when the study had been finished before: no image was made and no prompt scored."""
         return self.generated == 0 and self.trials_before == self.prompts.prompts_scored

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ class Candidates:
         self.listed = listed
         self._numbers = [{option: i for i, option in enumerate(slot.options)} for slot in space.slots]
         self._names = [slot.name for slot in space.slots]
-        self._labels: list[str] = [] if listed is None else list(listed)
+        self._places = {label: i for i, label in enumerate(listed or ())}
         self._codes = None if listed is None else self.codes(list(listed.values()))
 
     def codes(self, choices: Sequence[Choice]) -> IntArray:
@@ -38,46 +38,49 @@ class Candidates:
         rows = [[numbers[choice[name]] for name, numbers in pairs] for choice in choices]
         return np.array(rows, dtype=np.int64).reshape(len(choices), len(pairs))
 
-    def choice(self, label: str) -> Choice | None:
-        """The choice that gives this label, where the space could be listed."""
-        return None if self.listed is None else self.listed.get(label)
-
     def unmeasured(
         self, known: Mapping[str, Choice], best: Sequence[Choice], rng: np.random.Generator
-    ) -> tuple[list[str], list[Choice], IntArray]:
-        """Prompts to choose from, none of them in `known`: labels, choices and codes.
+    ) -> tuple[Sequence[Choice], IntArray]:
+        """Prompts to choose from, none of them in `known`: choices and codes.
 
         All of them where there are at most 4,000; else the one-slot neighbours of the first of `best` and a
-        sample, half of it by the template's weights.
+        sample, of spaces too large to list half by the template's weights.
         """
-        if self.listed is not None and len(self.listed) <= _SAMPLED:
-            rest = [i for i, label in enumerate(self._labels) if label not in known]
+        if self.listed is not None:
+            rest = self._numbers_of(known, best, rng)
+            choices = list(self.listed.values())
             assert self._codes is not None
-            labels = [self._labels[i] for i in rest]
-            return labels, [self.listed[label] for label in labels], self._codes[rest]
-        found: dict[str, Choice] = {}
+            return [choices[i] for i in rest], self._codes[rest]
+        found = {self.space.label(near): near for near in self._neighbours(best)}
+        for choice in self._sample(rng):
+            found.setdefault(self.space.label(choice), choice)
+        for label in known:
+            found.pop(label, None)
+        return list(found.values()), self.codes(list(found.values()))
+
+    def _numbers_of(
+        self, known: Mapping[str, Choice], best: Sequence[Choice], rng: np.random.Generator
+    ) -> list[int]:
+        taken = {self._places[label] for label in known if label in self._places}
+        if len(self._places) <= _SAMPLED:
+            return [i for i in range(len(self._places)) if i not in taken]
+        near = [self._places[self.space.label(choice)] for choice in self._neighbours(best)]
+        drawn = rng.choice(len(self._places), size=_SAMPLED, replace=False).tolist()
+        return [i for i in dict.fromkeys([*near, *drawn]) if i not in taken]
+
+    def _neighbours(self, best: Sequence[Choice]) -> Iterator[Choice]:
         for centre in best[:_NEIGHBOURS_OF]:
             for slot in self.space.slots:
                 for option in slot.options:
-                    near = {**centre, slot.name: option}
-                    found.setdefault(self.space.label(near), near)
-        for label, choice in self._sample(rng):
-            found.setdefault(label, choice)
-        for label in known:
-            found.pop(label, None)
-        choices = list(found.values())
-        return list(found), choices, self.codes(choices)
+                    yield {**centre, slot.name: option}
 
-    def _sample(self, rng: np.random.Generator) -> list[tuple[str, Choice]]:
-        if self.listed is not None:
-            picked = rng.choice(len(self._labels), size=_SAMPLED, replace=False)
-            return [(self._labels[i], self.listed[self._labels[i]]) for i in picked]
+    def _sample(self, rng: np.random.Generator) -> Iterator[Choice]:
         sizes = [len(slot.options) for slot in self.space.slots]
-        drawn: list[Choice] = [self.space.sample(rng) for _ in range(_SAMPLED // 8)]
+        for _ in range(_SAMPLED // 8):
+            yield self.space.sample(rng)
         for row in rng.integers(0, sizes, size=(_SAMPLED // 8, len(sizes))):
             pairs = zip(self.space.slots, row, strict=True)
-            drawn.append({slot.name: slot.options[int(i)] for slot, i in pairs})
-        return [(self.space.label(choice), choice) for choice in drawn]
+            yield {slot.name: slot.options[int(i)] for slot, i in pairs}
 
     def fresh(self, known: Mapping[str, Choice], rng: np.random.Generator) -> Choice | None:
         """A random prompt that is not in `known`; None when there is none left."""

@@ -87,6 +87,7 @@ class Search:
     sampling: Sampling
     settings: SearchSettings
     baseline: str
+    _fitted: Models | None = field(default=None, init=False, repr=False)  # the last model, asked for twice
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -152,7 +153,11 @@ class Search:
         return Pull(self.sampling.candidates.space.label(choice), choice, self.looks[0])
 
     def _models(self, arms: Sequence[TrialRow]) -> Models | None:
-        return Models(self.sampling, arms) if len(arms) >= min(STARTUP, self.target) > 1 else None
+        if not len(arms) >= min(STARTUP, self.target) > 1:
+            return None
+        if self._fitted is None or self._fitted.arms != tuple(arms):
+            object.__setattr__(self, "_fitted", Models(self.sampling, arms))
+        return self._fitted
 
     def _extensions(self, rows: Sequence[TrialRow], models: Models, rng: np.random.Generator) -> list[Pull]:
         arms = models.arms

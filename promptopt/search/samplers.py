@@ -12,13 +12,14 @@ import optuna
 
 from promptopt.config import SamplerName
 from promptopt.panel import derived_seed
-from promptopt.search.candidates import Candidates, Choice
+from promptopt.search.candidates import Candidates, Choice, IntArray
 from promptopt.search.surrogate import FloatArray, SlotModel
 from promptopt.search.trials import TrialRow, distributions, frozen, latest, quiet, values_of
 
 STARTUP = 8  # prompts drawn by the template's weights before a model is fitted
 FEW = 16  # prompts that are all tried rather than chosen from
 _REPEATS = 3  # known prompts suggested in a row before an untried one is drawn
+_LOOKED_AT = 512  # prompts, of the highest bounds, that are drawn jointly
 _DRAWS = 128  # joint draws of the posterior behind one decision
 
 SAMPLERS: tuple[str, ...] = get_args(SamplerName)
@@ -115,8 +116,7 @@ class Models:
         what is best is allowed for (Letham et al. 2019). In Pareto mode each choice weighs the terms anew, by
         random weights (Knowles 2006).
         """
-        best = [self.arms[i].choice for i in self.order]
-        _labels, choices, codes = self.candidates.unmeasured(known, best, rng)
+        choices, codes = self._promising(known, rng)
         if not choices:
             return []
         apart = self.draws(codes, rng)
@@ -143,10 +143,24 @@ class Models:
     def doubt(self, known: Mapping[str, Choice], margin: float, rng: np.random.Generator) -> float:
         """Probability that some prompt, measured or not, beats the most promising by more than `margin`."""
         first = self.order[0]
-        best = [self.arms[i].choice for i in self.order]
-        codes = self.candidates.unmeasured(known, best, rng)[2]
+        codes = self._promising(known, rng)[1]
         values = self.draws(codes, rng, count=2 * _DRAWS).mean(axis=0)
         return float(np.mean(values.max(axis=1) > values[:, first] + margin))
+
+    def _promising(
+        self, known: Mapping[str, Choice], rng: np.random.Generator
+    ) -> tuple[list[Choice], IntArray]:
+        """The unmeasured prompts that could be best: those with the highest bounds."""
+        best = [self.arms[i].choice for i in self.order]
+        choices, codes = self.candidates.unmeasured(known, best, rng)
+        if len(choices) <= _LOOKED_AT:
+            return list(choices), codes
+        bounds = np.full(len(choices), -np.inf)
+        for model in self._models:
+            mean, sd = model.predict(codes)
+            bounds = np.maximum(bounds, (mean + 2 * sd - mean.mean()) / max(float(mean.std()), 1e-12))
+        kept = np.argsort(-bounds, kind="stable")[:_LOOKED_AT]
+        return [choices[i] for i in kept], codes[kept]
 
     @property
     def _slots(self) -> int:

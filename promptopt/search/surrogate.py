@@ -126,20 +126,21 @@ class SlotModel:
         codes = np.concatenate([self._codes, others]) if len(others) else self._codes
         options, pairs, own = np.sqrt(self._variances)
         prompts, slots = codes.shape
-        found = math.sqrt(self._constant) * rng.standard_normal((count, 1))
-        found = found + own * rng.standard_normal((count, prompts))
+        # prompts first, so that effects are gathered row by row
+        found = own * rng.standard_normal((prompts, count))
+        found += math.sqrt(self._constant) * rng.standard_normal((1, count))
         levels = codes.max(axis=0) + 1
         for i in range(slots):
-            found += options / math.sqrt(slots) * rng.standard_normal((count, levels[i]))[:, codes[:, i]]
+            found += options / math.sqrt(slots) * rng.standard_normal((levels[i], count))[codes[:, i]]
         both = list(itertools.combinations(range(slots), 2))
         for i, j in both:
-            effects = rng.standard_normal((count, levels[i] * levels[j]))
-            found += pairs / math.sqrt(len(both)) * effects[:, codes[:, i] * levels[j] + codes[:, j]]
+            effects = pairs / math.sqrt(len(both)) * rng.standard_normal((levels[i] * levels[j], count))
+            found += effects[codes[:, i] * levels[j] + codes[:, j]]
         measured = len(self._values)
         root = np.linalg.cholesky(self._error + 1e-9 * np.eye(measured) * max(self.noise.own, 1e-9))
-        seen = found[:, :measured] + rng.standard_normal((count, measured)) @ root.T
-        gap = cho_solve(self._factor, (self._values - seen).T)
-        return np.asarray(found + (self._covariance(codes) @ gap).T, dtype=np.float64)
+        seen = found[:measured] + root @ rng.standard_normal((measured, count))
+        gap = cho_solve(self._factor, self._values[:, None] - seen)
+        return np.asarray((found + self._covariance(codes) @ gap).T, dtype=np.float64)
 
 
 def _parts(a: IntArray, b: IntArray) -> FloatArray:
