@@ -146,7 +146,7 @@ def _plain(one: Finalist, measurement: Measurement, score: Score) -> Confirmed:
         score=score,
         behind_first=None,
         tied=True,
-        shrunken=_shrunken(score.estimate, one.predicted),
+        shrunken=shrink(score.estimate, one.predicted),
         optimism=None if search is None else _apart(search.score, score.estimate),
     )
 
@@ -218,8 +218,12 @@ def _with_front(prompts: Sequence[Confirmed]) -> tuple[Confirmed, ...]:
     )
 
 
-def _shrunken(fresh: Estimate, predicted: tuple[float, float] | None) -> Estimate:
-    """Fresh score and the model's prediction, each by its precision."""
+def shrink(fresh: Estimate, predicted: tuple[float, float] | None) -> Estimate:
+    """Fresh score and the model's prediction, each by its precision.
+
+    Args:
+        predicted: mean and SD; None leaves the fresh score as it is.
+    """
     method = "fresh score and the search's model, by precision"
     if predicted is None or fresh.value is None or fresh.low is None or fresh.high is None:
         return replace(fresh, method="fresh score alone")

@@ -207,6 +207,7 @@ class Search:
                 choice=dict(pull.choice),
                 score=source.score,
                 estimates=source.estimates,
+                per_image=source.per_image,
                 step=done[-1].step + 1 if done else 0,
                 step_size=len(pulls),
                 seconds=seconds,
@@ -216,7 +217,6 @@ class Search:
             else:
                 row = replace(
                     row,
-                    per_image=source.per_image,
                     continues=None if pull.continues is None else pull.continues.number,
                     violations=source.violations,
                     lost_to=self._loser(pull.prompt, source.per_image, rivals),

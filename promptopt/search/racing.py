@@ -12,6 +12,7 @@ from promptopt.search.surrogate import FloatArray
 from promptopt.search.trials import TrialRow
 
 LEAST = 4  # images without which nothing can be said
+_RISK = 0.05  # of losing to a rival that is no better
 _CHANCE = 0.02  # less probable leaders get no further images
 
 
@@ -29,21 +30,24 @@ def stages(images: int, *, racing: bool) -> tuple[int, ...]:
 def beaten(
     own: Mapping[str, Sequence[float]], rivals: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> str | None:
-    """The first rival that is better on the same seeds, as sure as anytime-valid 95 % bounds make it.
+    """The first rival that is better on the same seeds, as sure as anytime-valid bounds make it.
+
+    The chance of losing to any rival that is no better is 5 % at most, over all looks and rivals.
 
     Args:
         own: per-image gains by term (one term for a single score), prefixes of the panel.
         rivals: label -> the same of a rival. A rival wins by being better in every term.
     """
+    level = 1 - _RISK / max(1, len(rivals))
     for label, rival in rivals.items():
-        if all(_better(rival[name], values) for name, values in own.items()):
+        if all(_better(rival[name], values, level) for name, values in own.items()):
             return label
     return None
 
 
-def _better(rival: Sequence[float], own: Sequence[float]) -> bool:
+def _better(rival: Sequence[float], own: Sequence[float], level: float) -> bool:
     both = min(len(rival), len(own))
-    low = compare(rival[:both], own[:both], anytime=True).low
+    low = compare(rival[:both], own[:both], anytime=True, level=level).low
     return low is not None and low > 0
 
 
