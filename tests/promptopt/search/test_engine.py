@@ -138,7 +138,8 @@ def test_budgets_of_images_and_minutes_end_it() -> None:
 
 
 def test_a_space_too_large_to_list_is_searched_by_its_neighbours() -> None:
-    space = compile_template(" ".join("{" + "|".join(f"{c}{i}" for i in range(9)) + "}" for c in "abcdef"), {})
+    slots = ["{" + "|".join(f"{letter}{i}" for i in range(9)) + "}" for letter in "abcdef"]
+    space = compile_template(" ".join(slots), {})
     assert space.size > 20_000
 
     class Large(Table):
