@@ -2,8 +2,9 @@
 
 The best of many noisy scores is too good to be true, so nothing is claimed from search scores alone. The
 plain baseline prompt is ranked with the others: where none does better, it is the one to take home. Witnesses
-that the search never asked, another encoder and the judge, may contradict: a prompt that they see as worse
-than the baseline has found a weakness of the search's encoder, and goes to the end of the list.
+that the search never asked, another encoder and the judge, may contradict. A prompt that one of them sees as
+worse than the baseline, or whose gain the other encoder does not see although it sees as sharply, has found a
+weakness of the search's encoder, and goes to the end of the list.
 """
 
 from __future__ import annotations
@@ -43,11 +44,14 @@ class Witness:
     Attributes:
         gain: over the baseline on the same seeds; of an encoder in SDs of its own, of the judge in accuracy.
         p_value: that there is no difference, two-sided, adjusted over the prompts (Holm).
+        gap: the search encoder's gain minus this one's, both as a mean over their terms; above 0 the first
+            one is flattered. None for the judge.
         estimates: all it measured.
     """
 
     gain: Estimate
     p_value: float
+    gap: Estimate | None = None
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
 
 
@@ -68,7 +72,8 @@ class Confirmed:
         shrunken: what it is worth after all: fresh score and the search's model together.
         optimism: its search score minus the fresh one; their seeds differ, so the errors are independent.
         witnesses: "second_encoder" and "judge", where the study has them.
-        contradicted_by: the witness that sees it as worse than the baseline, if any.
+        contradicted_by: the witness that sees it as worse than the baseline, or that sees nothing of a gain
+            which the search's encoder sees, if any.
         front: no other prompt has a higher fresh mean in every term; None where the terms are not kept apart.
     """
 
@@ -128,7 +133,7 @@ def confirm(
     ]
     if second is not None:
         seen = second.measure(baseline.prompt, baseline.images)
-        others = _heard("second_encoder", others, _by_second(second, seen), level)
+        others = _heard("second_encoder", others, _by_second(second, seen, objective), level)
     if "judge" in baseline.per_image:
         others = _heard("judge", others, _by_judge(baseline), level)
     ranked = _ranked([found[0], *others], level)
@@ -151,20 +156,42 @@ def _plain(one: Finalist, measurement: Measurement, score: Score) -> Confirmed:
     )
 
 
-_Heard = Callable[[Confirmed], tuple[np.ndarray, Mapping[str, Estimate]]]
+@dataclass(frozen=True)
+class _Answer:
+    """Per-image gains over the baseline, and the gaps to what the search's encoder sees (or None)."""
+
+    gains: np.ndarray
+    gaps: np.ndarray | None = None
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
 
 
-def _by_second(second: Objective, baseline: Measurement) -> _Heard:
-    def ask(one: Confirmed) -> tuple[np.ndarray, Mapping[str, Estimate]]:
+_Heard = Callable[[Confirmed], _Answer]
+
+
+def _by_second(second: Objective, baseline: Measurement, first: Objective) -> _Heard:
+    """Both scores as means over their terms: an encoder without texts has fewer."""
+    own, others = (sum(weight for _, weight in one.terms().values()) for one in (second, first))
+    sharp = second.probe.accuracy(second.held_out.features, second.held_out.labels)
+    fit = own > 0 and sharp.low is not None and sharp.low > _chance(second.held_out.labels)
+
+    def ask(one: Confirmed) -> _Answer:
         seen = second.measure(one.prompt, one.measurement.images)
-        return second.score(seen, baseline).per_image, seen.estimates
+        gains = second.score(seen, baseline).per_image / own
+        gaps = one.score.per_image / others - gains if fit else None
+        return _Answer(gains, gaps, {**seen.estimates, "probe_accuracy": sharp})
 
     return ask
 
 
+def _chance(labels: np.ndarray) -> float:
+    """Accuracy of always saying the more frequent label."""
+    share = float(np.mean(labels))
+    return max(share, 1 - share)
+
+
 def _by_judge(baseline: Measurement) -> _Heard:
-    def ask(one: Confirmed) -> tuple[np.ndarray, Mapping[str, Estimate]]:
-        return one.measurement.per_image["judge"] - baseline.per_image["judge"], {}
+    def ask(one: Confirmed) -> _Answer:
+        return _Answer(one.measurement.per_image["judge"] - baseline.per_image["judge"])
 
     return ask
 
@@ -172,19 +199,30 @@ def _by_judge(baseline: Measurement) -> _Heard:
 def _heard(name: str, prompts: Sequence[Confirmed], ask: _Heard, level: float) -> list[Confirmed]:
     """The prompts with what the witness says of each."""
     answers = [ask(one) for one in prompts]
-    adjusted = holm([p_value(gains) for gains, _ in answers])
+    adjusted = holm([p_value(a.gains) for a in answers])
+    flattered = holm([1.0 if a.gaps is None else p_value(a.gaps) for a in answers])
     found = []
-    for one, (gains, estimates), p in zip(prompts, answers, adjusted, strict=True):
-        gain = compare(gains, np.zeros(len(gains)))
+    for one, answer, p, p_gap in zip(prompts, answers, adjusted, flattered, strict=True):
+        gain = _mean(answer.gains)
+        gap = None if answer.gaps is None else _mean(answer.gaps)
         worse = p < level and _value(gain) < 0
+        sees_it = p < level and _value(gain) > 0
+        unseen = one.better and not sees_it and gap is not None and p_gap < level and _value(gap) > 0
+        said = Witness(gain=gain, p_value=p, gap=gap, estimates=answer.estimates)
+        blame = one.contradicted_by or (name if worse or unseen else None)
         found.append(
             replace(
                 one,
-                witnesses={**one.witnesses, name: Witness(gain=gain, p_value=p, estimates=estimates)},
-                contradicted_by=one.contradicted_by or (name if worse else None),
+                witnesses={**one.witnesses, name: said},
+                contradicted_by=blame,
+                better=one.better and blame is None,
             )
         )
     return found
+
+
+def _mean(differences: np.ndarray) -> Estimate:
+    return compare(differences, np.zeros(len(differences)))
 
 
 def _ranked(prompts: Sequence[Confirmed], level: float) -> tuple[Confirmed, ...]:

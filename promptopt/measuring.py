@@ -185,14 +185,18 @@ def per_image_columns(measurement: Measurement, score: Score) -> dict[str, tuple
 def violations(
     constraints: ConstraintSettings, own: Mapping[str, Estimate], *, real_diversity: float | None
 ) -> tuple[str, ...]:
-    """The constraints that the images are shown to break: with their whole interval, not by chance alone."""
+    """The constraints that the images are shown to break, not by chance alone."""
     found = []
     if constraints.diversity is not None and real_diversity is not None:
         floor, high = constraints.diversity * real_diversity, own["diversity"].high
         if high is not None and high < floor:
             found.append(f"diversity at most {high:.3g}, below the floor of {floor:.3g}")
-    for name, most in (("duplicates", constraints.duplicates), ("copies", constraints.copies)):
-        low = own[name].low if most is not None else None
-        if most is not None and low is not None and low > most:
-            found.append(f"share of {name} at least {low:.3g}, over {most:g}")
+    repeated = own["duplicates"].value
+    # An image is a duplicate by chance in 1 of 100, so the share itself tells; its interval cannot, as images
+    # that are all alike are no more than one.
+    if constraints.duplicates is not None and repeated is not None and repeated > constraints.duplicates:
+        found.append(f"share of duplicates {repeated:.3g}, over {constraints.duplicates:g}")
+    copied = own["copies"].low if constraints.copies is not None else None
+    if constraints.copies is not None and copied is not None and copied > constraints.copies:
+        found.append(f"share of copies of real images at least {copied:.3g}, over {constraints.copies:g}")
     return tuple(found)

@@ -127,6 +127,7 @@ def _entry(c: Confirmed, weight: float) -> PromptEntry:
             name: WitnessEntry(
                 gain=EstimateEntry.of(said.gain),
                 p_value=float(f"{said.p_value:.6g}"),
+                gap=_written(said.gap),
                 estimates=_entries(None, said.estimates),
             )
             for name, said in c.witnesses.items()

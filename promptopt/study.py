@@ -52,6 +52,10 @@ class StudyResult:
         shares = {entry.label: entry.weight for entry in self.prompts.prompts if entry.weight > 0}
         return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
 
+    def trials(self) -> tuple[TrialRow, ...]:
+        """Every row of the search."""
+        return show(self.folder).trials
+
     @property
     def nothing_new(self) -> bool:
         """True when the study had been finished before: no image was made and no prompt scored."""

@@ -52,10 +52,12 @@ class EstimateEntry(_Model):
 
 class WitnessEntry(_Model):
     """What another encoder, or the judge, says of a prompt: its gain over the baseline on the same seeds, the
-    p-value adjusted over the prompts (Holm), and what it measured besides."""
+    p-value adjusted over the prompts (Holm), by how much the search's encoder sees more than it (`gap`, both
+    as means over their terms), and what it measured besides."""
 
     gain: EstimateEntry
     p_value: float
+    gap: EstimateEntry | None = None
     estimates: dict[str, EstimateEntry] = {}
 
 

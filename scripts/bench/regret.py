@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--trials", type=int, nargs="+", default=[50, 100])
-    parser.add_argument("--noise", type=float, nargs="+", default=[0.5, 1.0])
+    parser.add_argument("--noise", type=float, nargs="*", default=[0.5, 1.0])
     parser.add_argument("--table", type=Path, help="of scripts/bench/prompt_table.py")
     parser.add_argument("--methods", nargs="+", default=[name for name in METHODS if "GPSampler" not in name])
     options = parser.parse_args()
