@@ -34,7 +34,8 @@ class Posterior:
     """Normal distributions, one for each draw of the variances, with the draws' weights (sum 1).
 
     Attributes:
-        means, deviations: of the targets, shape (draws, targets).
+        means, deviations: of the targets, shape (draws, targets). A slot's option is shrunk towards 0 by its
+            slot's variance; a pair is not shrunk, and is taken as one that stands out from the other pairs.
         mean, mean_deviation: of the average over all prompts of the space, shape (draws,).
         shares: of the variance between prompts, shape (draws, 3): slots, pairs, the prompt's own.
     """
@@ -47,25 +48,48 @@ class Posterior:
     shares: FloatArray
 
 
-def shared_noise(values: Sequence[FloatArray], codes: IntArray) -> FloatArray:
-    """Covariance of the prompts' means that comes from their images, shape (prompts, prompts).
+def means_with_noise(values: Sequence[FloatArray], codes: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Means of the prompts, shape (prompts,), and the covariance of their noise, (prompts, prompts).
 
     Two prompts drawn with the same seeds err together, the more so the more words they share, and all of them
     carry the noise of the baseline's images. How much is estimated by moments over all pairs of prompts: an
     image's noise is split into what its seed does to every prompt, to every prompt with an option of its own
     (one share a slot), and to this prompt alone.
 
+    Where prompts have different numbers of images, the means are those of generalised least squares: what the
+    further seeds do to all prompts is known from those that were drawn with them. Plain means would be biased
+    by the race, which goes on with a prompt or not for what the first seeds gave.
+
     Args:
         values: per-image differences of each prompt; each is a beginning of the same row of seeds.
         codes: option of each prompt and slot, shape (prompts, slots).
     """
+    plain = np.array([v.mean() for v in values])
+    image = _image_noise(values, codes)
+    if image is None:
+        return plain, np.zeros((len(values), len(values)))
+    counts = np.array([len(v) for v in values])
+    precision = np.zeros_like(image)
+    weighted = np.zeros(len(values))
+    begin = 0
+    for end in np.unique(counts):  # seeds that the same prompts were drawn with
+        rows = np.flatnonzero(counts >= end)
+        own = np.linalg.inv(image[np.ix_(rows, rows)]) * (end - begin)
+        precision[np.ix_(rows, rows)] += own
+        weighted[rows] += own @ np.array([v[begin:end].mean() for v in values if len(v) >= end])
+        begin = int(end)
+    covariance = np.linalg.inv(precision)
+    return covariance @ weighted, (covariance + covariance.T) / 2
+
+
+def _image_noise(values: Sequence[FloatArray], codes: IntArray) -> FloatArray | None:
+    """Covariance of the noise of the prompts' images with the same seed; None when they show no noise."""
     from scipy.optimize import nnls
 
-    counts = np.array([len(v) for v in values], dtype=np.float64)
-    free = np.maximum(counts - 1, 0)
+    free = np.array([len(v) - 1.0 for v in values])
     own = np.array([v.var(ddof=1) if len(v) > 1 else 0.0 for v in values])
-    if not free.sum() or not own.any():
-        return np.zeros((len(values), len(values)))
+    if not own.any():
+        return None
     pooled = float((free * own).sum() / free.sum())
     scale = np.sqrt((_PRIOR_FREEDOM * pooled + free * own) / (_PRIOR_FREEDOM + free))
     products, degrees = _covariances(values)
@@ -75,12 +99,11 @@ def shared_noise(values: Sequence[FloatArray], codes: IntArray) -> FloatArray:
     design = np.column_stack([np.ones(len(i)), same]) * root[:, None]
     parts, _ = nnls(design, products[i, j] / (scale[i] * scale[j]) * root)
     parts *= min(1.0, (1 - _LEAST_OWN) / parts.sum()) if parts.sum() else 1.0
-    correlation = parts[0] + sum(
-        part * (codes[:, None, s] == codes[None, :, s]) for s, part in enumerate(parts[1:])
-    )
-    correlation = correlation + (1 - parts.sum()) * np.eye(len(values))
-    # means over beginnings of one row of seeds: cov = variance / the larger number of images
-    return correlation * scale[:, None] * scale / np.maximum(counts[:, None], counts)
+    correlation = np.full((len(values), len(values)), parts[0])
+    for slot, part in enumerate(parts[1:]):
+        correlation += part * (codes[:, None, slot] == codes[None, :, slot])
+    correlation += (1 - parts.sum()) * np.eye(len(values))
+    return np.asarray(correlation * scale[:, None] * scale)
 
 
 def _covariances(values: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
@@ -92,7 +115,7 @@ def _covariances(values: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
         if length < 2:
             continue
         rows = np.flatnonzero(counts >= length)
-        block = np.stack([values[row][:length] for row in rows])
+        block = np.stack([v[:length] for v in values if len(v) >= length])
         block = block - block.mean(axis=1, keepdims=True)
         inside = np.ix_(rows, rows)
         found[inside] = np.where(shorter[inside] == length, block @ block.T / (length - 1), found[inside])
@@ -106,7 +129,7 @@ class AnovaModel:
         scores: means of the prompts, shape (prompts,), not all equal.
         codes: option index of each prompt and slot, shape (prompts, slots).
         options: number of options of each slot, 2 or more.
-        noise: `shared_noise` of the prompts.
+        noise: covariance of the scores' noise, from `means_with_noise`.
     """
 
     def __init__(
@@ -124,13 +147,16 @@ class AnovaModel:
         # the sum of k_s k_t over the pairs of slots, by Newton's identity
         pair = (total**2 - squares) / 2 / self._pairs if self._pairs else np.zeros((n, n))
         self._kernels = np.stack([*slots, pair, np.eye(n)])
+        # prior scales: as much for all slots together as for the pairs, and as for the prompt by itself
+        self._prior = np.array([1 / len(options)] * len(options) + [1.0, 1.0])
 
     def posterior(self, targets: Sequence[Target], *, draws: int, seed: int) -> Posterior:
         """What the scores say about the targets; `draws` sets of variances from a generator of `seed`."""
         logs, weights = self._draws(draws, np.random.default_rng(seed))
-        columns: list[Any] = []
-        for log in logs:
-            columns.append(self._given(np.exp(log), targets))
+        # prior correlation of each target with each prompt, and which variance it has
+        rows = np.array([self._row(target) for target in targets]).reshape(len(targets), len(self._y))
+        places = np.array([t.slots[0] if len(t.slots) == 1 else -1 for t in targets], dtype=np.int64)
+        columns = [self._given(np.exp(log), rows, places) for log in logs]
         means, deviations, mean, mean_deviation = (np.array(column) for column in zip(*columns, strict=True))
         size = len(self._options)
         variances = np.exp(logs)
@@ -154,7 +180,7 @@ class AnovaModel:
     def _log_density(self, log: FloatArray) -> tuple[float, FloatArray]:
         """Log posterior of the log variances, up to a constant, and its gradient.
 
-        Every SD has a half-t prior with 3 degrees of freedom and the SD of the scores as its scale.
+        The SDs have half-t priors with 3 degrees of freedom, about as wide as the scores' own SD.
         """
         from scipy.linalg import cho_factor, cho_solve
 
@@ -166,8 +192,11 @@ class AnovaModel:
         quadratic = np.einsum("i,kij,j->k", solved, self._kernels, solved, optimize=True)
         traces = np.tensordot(self._kernels, inverse, axes=([1, 2], [0, 1]))
         gradient = 0.5 * variances * (quadratic - traces)
-        prior = float(np.sum(0.5 * log - 2 * np.log1p(variances / 3)))
-        return value + prior, gradient + 0.5 - 2 * (variances / 3) / (1 + variances / 3)
+        ratio = variances / (3 * self._prior)
+        return value + self._log_prior(log), gradient + 0.5 - 2 * ratio / (1 + ratio)
+
+    def _log_prior(self, log: FloatArray) -> float:
+        return float(np.sum(0.5 * log - 2 * np.log1p(np.exp(log) / (3 * self._prior))))
 
     def _information(self, log: FloatArray) -> FloatArray:
         """Expected curvature of the log density."""
@@ -175,7 +204,7 @@ class AnovaModel:
         inverse = np.linalg.inv(self._covariance(variances))
         scaled = np.stack([inverse @ (v * k) for v, k in zip(variances, self._kernels, strict=True)])
         found: FloatArray = 0.5 * np.einsum("aij,bji->ab", scaled, scaled, optimize=True)
-        ratio = variances / 3
+        ratio = variances / (3 * self._prior)
         found[np.diag_indices_from(found)] += 2 * ratio / (1 + ratio) ** 2 + 0.05
         return found
 
@@ -210,37 +239,35 @@ class AnovaModel:
         from scipy.linalg import solve_triangular
 
         solved = solve_triangular(factor, self._y, lower=True, check_finite=False)
-        prior = float(np.sum(0.5 * log - 2 * np.log1p(variances / 3)))
-        return -0.5 * float(solved @ solved) - float(np.log(np.diag(factor)).sum()) + prior
+        return -0.5 * float(solved @ solved) - float(np.log(np.diag(factor)).sum()) + self._log_prior(log)
 
     def _given(
-        self, variances: FloatArray, targets: Sequence[Target]
+        self, variances: FloatArray, rows: FloatArray, places: IntArray
     ) -> tuple[FloatArray, FloatArray, float, float]:
         """Means and SDs of the targets, and of the average prompt, under one set of variances."""
         from scipy.linalg import solve_triangular
 
         factor = np.linalg.cholesky(self._covariance(variances))
-        rows = [self._row(variances, target) for target in targets]
-        cross = np.array([row for row, _ in rows]).reshape(len(rows), len(self._y))
-        prior = np.array([value for _, value in rows])
-        both = np.vstack([cross, np.full(len(self._y), _FLAT**2), self._y])
+        both = np.vstack([rows, np.full(len(self._y), _FLAT**2), self._y])
         solved = solve_triangular(factor, both.T, lower=True, check_finite=False)
-        y = solved[:, -1]
-        means = solved[:, :-1].T @ y
-        left = np.append(prior, _FLAT**2) - (solved[:, :-1] ** 2).sum(axis=0)
-        deviations = np.sqrt(np.maximum(left, 0.0))
-        return means[:-1], deviations[:-1], float(means[-1]), float(deviations[-1])
+        products = solved[:, :-1].T @ solved[:, -1]
+        known = (solved[:, :-1] ** 2).sum(axis=0)
+        # a shrunken option: its share of the slot's variance that the scores leave open
+        prior = variances[places]
+        left = prior - prior**2 * known[:-1]
+        # a free pair: least squares, weighted by all that the model leaves open
+        free = np.maximum(known[:-1], 1e-12)
+        single = places >= 0
+        means = np.where(single, prior * products[:-1], products[:-1] / free)
+        deviations = np.sqrt(np.where(single, np.maximum(left, 0.0), 1 / free))
+        average = float(products[-1]), float(np.sqrt(max(_FLAT**2 - known[-1], 0.0)))
+        return means, deviations, *average
 
-    def _row(self, variances: FloatArray, target: Target) -> tuple[FloatArray, float]:
-        """Prior covariance of a target with every prompt, and its variance."""
-        row, own = np.ones(len(self._y)), 1.0
+    def _row(self, target: Target) -> FloatArray:
+        row = np.ones(len(self._y))
         for slot, option in zip(target.slots, target.options, strict=True):
-            row = row * _kernel(np.int64(option), self._codes[:, slot], self._options[slot])
-        if len(target.slots) == 1:
-            own = float(variances[target.slots[0]])
-        else:
-            own = float(variances[len(self._options)]) / self._pairs
-        return row * own, own
+            row *= _kernel(option, self._codes[:, slot], self._options[slot])
+        return row
 
 
 def _kernel(a: Any, b: Any, options: int) -> FloatArray:

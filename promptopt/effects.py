@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.estimate import Estimate, check_level
-from promptopt.anova_model import AnovaModel, FloatArray, IntArray, Posterior, Target, shared_noise
+from promptopt.anova_model import AnovaModel, FloatArray, IntArray, Posterior, Target, means_with_noise
 from promptopt.search import TrialRow
 from promptopt.template import PromptSpace
 
@@ -21,7 +21,7 @@ FEWEST_WITH_OPTION = 3
 """Prompts with an option, or with both options of a pair, from which its effect is reliable, or tested."""
 
 _MOST_PROMPTS = 400  # a model of more takes minutes; a random part of them is unbiased
-_DRAWS = 400
+_DRAWS = 200
 _METHOD = "additive model of paired differences with random effects"
 
 
@@ -47,8 +47,9 @@ class Interaction:
     Attributes:
         slots, options: one of each slot, in the order of the template.
         prompts: how many prompts with both were tried.
-        beyond: what they do beyond the sum, in baseline SDs. Its interval is as wide as Holm's procedure asks
-            at this place of the order, so it leaves out 0.
+        beyond: what they do beyond the sum, in baseline SDs; not shrunk, so the few that stand out are nearer
+            to 0 in truth than they look. The interval is as wide as Holm's procedure asks at this place of
+            the order, and leaves out 0.
         p: two-sided, not corrected.
     """
 
@@ -63,7 +64,9 @@ class Interaction:
         """`'snare' with ', blurred': +0.80 (0.30 to 1.30) beyond the sum of its words`."""
         first, second = (repr(option) if option else "(left out)" for option in self.options)
         e = self.beyond
-        return f"{first} with {second}: {e.value:+.2f} ({e.low:.2f} to {e.high:.2f}) beyond the sum of its words"
+        return (
+            f"{first} with {second}: {e.value:+.2f} ({e.low:.2f} to {e.high:.2f}) beyond the sum of its words"
+        )
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,8 @@ def slot_effects(
 
     Args:
         rows: completed trials. Each one's `per_image["score"]` has the differences from the baseline on the
-            first so many seeds of one panel; repeated prompts and rows without it are passed over. Of more than
-            400 prompts, 400 drawn by `seed` are used.
+            first so many seeds of one panel; repeated prompts and rows without it are passed over. Of more
+            than 400 prompts, 400 drawn by `seed` are used.
         level: coverage of the intervals, in (0, 1).
         seed: of the sampling from the variances' distribution.
 
@@ -146,7 +149,7 @@ def slot_effects(
     pairs = _pairs(codes, [len(slot.options) for slot in slots])
     posterior = None
     if slots and len(used) > 1 and np.ptp(scores) > 1e-9 * np.abs(scores).max():
-        noise = shared_noise(values, codes)
+        scores, noise = means_with_noise(values, codes)
         model = AnovaModel(scores, codes, [len(slot.options) for slot in slots], noise)
         posterior = model.posterior([*targets, *pairs], draws=_DRAWS, seed=seed)
     images = np.array([len(v) for v in values], dtype=np.int64)
@@ -187,7 +190,7 @@ def _index(row: TrialRow, slot: str, options: Sequence[str]) -> int:
         return options.index(row.choice[slot])
     except (KeyError, ValueError):
         raise ValueError(
-            f"trial {row.number}: slot {slot!r} has {row.choice.get(slot)!r}, which is no option of the space: "
+            f"trial {row.number}: slot {slot!r} has {row.choice.get(slot)!r}, which the space does not have: "
             f"{', '.join(map(repr, options))}. Give the space that the trials were drawn from."
         ) from None
 

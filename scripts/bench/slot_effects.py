@@ -1,4 +1,4 @@
-"""Are the effects of words what they claim? Planted truth: 12,000 prompts, six slots, interactions, noisy images.
+"""Are the effects of words what they claim? Planted truth: 12,000 prompts, six slots, noisy images.
 
     python scripts/bench/slot_effects.py --repeats 100
 
@@ -78,7 +78,7 @@ def world(rng: np.random.Generator, *, additive: float, pairs: float, kind: str,
 
 
 class Panel:
-    """Noise of images: one value a seed, one a seed and option, one an image (0.4, 0.3, 0.3 of the variance)."""
+    """Noise of images: of the seed, of the seed with a word, of the image (0.4, 0.3, 0.3 of the variance)."""
 
     def __init__(self, planted: World) -> None:
         rng = planted.rng
@@ -152,8 +152,7 @@ class Tally:
     named: int = 0
     wrong: int = 0
     runs_wrong: int = 0
-    there: int = 0
-    found: int = 0
+    covered: int = 0
     share: float = 0.0
 
 
@@ -184,6 +183,7 @@ def add(tally: Tally, planted: World, space: PromptSpace, rows: list[TrialRow], 
         slots = (names.index(pair.slots[0]), names.index(pair.slots[1]))
         options = tuple(space.slots[s].options.index(o) for s, o in zip(slots, pair.options, strict=True))
         truth = planted.pair(slots, options)  # type: ignore[arg-type]
+        tally.covered += float(pair.beyond.low or 0.0) <= truth <= float(pair.beyond.high or 0.0)
         wrong += bool(truth * float(pair.beyond.value or 0.0) <= 0 or abs(truth) < CLEAR)
     tally.named += len(result.interactions)
     tally.wrong += wrong
@@ -204,9 +204,10 @@ def main() -> None:
     shares = {"none": (0.85, 0.0), "dense": (0.5, 0.35), "sparse": (0.6, 0.3), "bad word": (0.6, 0.3)}
     print(
         "| pairs | additive | noise | prompts | drawn | interval holds | of the reliable | best of slot | "
-        "plain mean | RMS error | plain mean | pairs named | wrongly | runs with a wrong one | share said | s |"
+        "plain mean | RMS error | plain mean | pairs named | wrongly | their intervals hold | "
+        "runs with a wrong one | share said | s |"
     )
-    print("| --- " * 16 + "|")
+    print("| --- " * 17 + "|")
     for kind in given.kinds:
         additive, pairs = shares[kind]
         for noise in given.noise:
@@ -228,6 +229,7 @@ def main() -> None:
                         f"{np.sqrt(np.mean(np.square(tally.error))):.2f} | "
                         f"{np.sqrt(np.mean(np.square(tally.error_plain))):.2f} | "
                         f"{tally.named / given.repeats:.2f} | {tally.wrong} of {tally.named} | "
+                        f"{tally.covered} of {tally.named} | "
                         f"{tally.runs_wrong / given.repeats:.1%} | {tally.share / given.repeats:.0%} | "
                         f"{each:.2f} |",
                         flush=True,
