@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from generators.request import ImageRequest
 
 FEWEST_RANKED = 8
-"""Prompts below which a rank correlation is unreliable."""
+"""Prompts below which a rank correlation is unreliable, and has no interval."""
 
 _RESAMPLES = 2000
 
@@ -197,7 +197,7 @@ def transfer(
 
 @dataclass(frozen=True)
 class _Patient:
-    """A generator that takes any length. Only confirmed prompts are drawn, and they are checked one by one."""
+    """A generator that takes any length: a whole space may be too long of which a few prompts are drawn."""
 
     own: Generator
     max_tokens: int = sys.maxsize
@@ -330,7 +330,8 @@ def _rank_correlation(rows: Sequence[Transferred], *, seed: int) -> Estimate:
         return np.asarray(np.divide(products, norms, out=np.full_like(norms, np.nan), where=norms > 0))
 
     value = min(max(float(spearman(pairs[None])[0]), -1.0), 1.0)
+    if len(pairs) < FEWEST_RANKED:
+        return Estimate(value, None, None, len(pairs), method, "unreliable")
     drawn = np.random.default_rng(seed).integers(len(pairs), size=(_RESAMPLES, len(pairs)))
     low, high = np.nanquantile(spearman(pairs[drawn]), [0.025, 0.975])
-    status: Any = "ok" if len(pairs) >= FEWEST_RANKED else "unreliable"
-    return Estimate(value, min(float(low), value), max(float(high), value), len(pairs), method, status)
+    return Estimate(value, min(float(low), value), max(float(high), value), len(pairs), method, "ok")
