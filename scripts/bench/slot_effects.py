@@ -1,6 +1,6 @@
 """Are the effects of words what they claim? Planted truth: 12,000 prompts, six slots, noisy images.
 
-    python scripts/bench/slot_effects.py --repeats 100
+    python scripts/bench/slot_effects.py --repeats 40
 
 The score of a prompt is planted as words one by one (`additive`), pairs of words and a part of its own, with
 SD 1 over the space. An image adds noise with `--noise` SDs, in part shared by all prompts of a seed and by
@@ -194,9 +194,9 @@ def add(tally: Tally, planted: World, space: PromptSpace, rows: list[TrialRow], 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--prompts", type=int, nargs="+", default=[25, 50, 100])
-    parser.add_argument("--noise", type=float, nargs="+", default=[2.0, 4.0], help="SD of an image")
+    parser.add_argument("--noise", type=float, nargs="+", default=[2.0], help="SD of an image")
     parser.add_argument("--kinds", nargs="+", default=["none", "dense", "sparse", "bad word"])
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
