@@ -98,8 +98,11 @@ class Transfer:
         if score.value is None or score.low is None or score.high is None:
             return "The images are too few to say whether the winner stays ahead."
         amount = f"{score.value:+.2f} ({score.low:+.2f} to {score.high:+.2f})"
-        if score.low > 0:
+        sure = self.winner.home.low is not None and self.winner.home.low > 0
+        if score.low > 0 and sure:
             return f"The winner stays ahead of the baseline prompt: {amount}."
+        if score.low > 0:
+            return f"The winner is ahead of the baseline prompt: {amount}; at home it was not surely so."
         if score.high < 0:
             return f"The winner is worse than the baseline prompt here: {amount}."
         return f"The winner cannot be told apart from the baseline prompt here: {amount}."

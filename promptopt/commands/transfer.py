@@ -2,11 +2,12 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from evaluation.estimate import Estimate
     from promptopt.transfer import Transfer
 
 _NAMED = re.compile(r"([A-Za-z0-9][\w.-]*)=(.+)")
@@ -100,16 +101,16 @@ def _print(found: "dict[str, list[Transfer]]") -> None:
         )
         table.add_column("rank", justify="right")
         table.add_column("prompt", overflow="fold", min_width=20)
-        table.add_column("home", justify="right")
-        for name in found:
-            table.add_column(Text(name), justify="right", overflow="fold")
+        table.add_column("generator", overflow="fold")
+        table.add_column("score", justify="right", no_wrap=True)
         for place, row in enumerate(first.rows):
-            away = [one.rows[place].away for one in several]
-            cells = ["too long" if score is None else _interval(score.estimate) for score in away]
-            table.add_row(str(row.home_rank), Text(row.prompt), _interval(row.home), *cells)
-        ranks = [_interval(one.rank_correlation, mark=True) for one in several]
-        table.add_section()
-        table.add_row("", "rank correlation with home", "", *ranks)
+            table.add_row(str(row.home_rank), Text(row.prompt), Text("home"), _interval(row.home))
+            for name, one in zip(found, several, strict=True):
+                away = one.rows[place].away
+                table.add_row("", "", Text(name), "too long" if away is None else _interval(away.estimate))
+            table.add_section()
+        for name, one in zip(found, several, strict=True):
+            table.add_row("", "rank correlation with home", Text(name), _interval(one.rank_correlation))
         console.print(table)
         for name, one in zip(found, several, strict=True):
             console.print(Text(f"{name}: {one.sentence}"), soft_wrap=True)
@@ -121,10 +122,9 @@ def _print(found: "dict[str, list[Transfer]]") -> None:
                 )
 
 
-def _interval(estimate: Any, *, mark: bool = False) -> str:
+def _interval(estimate: "Estimate") -> str:
     if estimate.value is None:
         return "undefined"
-    text = f"{estimate.value:+.2f}"
-    if estimate.low is not None:
-        text += f"\n({estimate.low:+.2f} to {estimate.high:+.2f})"
-    return text + ("\nunreliable" if mark and estimate.status == "unreliable" else "")
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:+.2f} {estimate.status}"
+    return f"{estimate.value:+.2f} ({estimate.low:+.2f} to {estimate.high:+.2f})"

@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,10 @@ def test_a_generator_that_swaps_colours_turns_the_winner_into_a_loser(result: St
     assert found.winner.away.estimate.high is not None
     assert found.winner.away.estimate.high < 0
     assert "worse than the baseline prompt" in found.sentence
-    assert "stays ahead" in move(result, SquareGenerator()).sentence
+    own = move(result, SquareGenerator())
+    assert "stays ahead" in own.sentence
+    unsure = replace(own.winner, home=replace(own.winner.home, low=-0.1))
+    assert "not surely so" in replace(own, rows=(unsure, *own.rows[1:])).sentence
 
 
 def test_a_second_call_makes_nothing_and_says_the_same(result: StudyResult, tmp_path: Path) -> None:
