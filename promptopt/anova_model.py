@@ -17,6 +17,7 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 _FLAT = 1e2  # SDs of the flat prior of the mean, in those of the scores
+_LEAST_VARIANCE = 1e-7  # of a score about what the model says, so that matrices stay well conditioned
 _PRIOR_FREEDOM = 8.0  # degrees of freedom with which a prompt's noise is drawn to that of all
 _LEAST_OWN = 0.05  # share of an image's noise that is no other image's
 
@@ -98,7 +99,7 @@ def _image_noise(values: Sequence[FloatArray], codes: IntArray) -> FloatArray | 
     root = np.sqrt(degrees[i, j])
     design = np.column_stack([np.ones(len(i)), same]) * root[:, None]
     parts, _ = nnls(design, products[i, j] / (scale[i] * scale[j]) * root)
-    parts *= min(1.0, (1 - _LEAST_OWN) / parts.sum()) if parts.sum() else 1.0
+    parts /= max(1.0, parts.sum() / (1 - _LEAST_OWN))
     correlation = np.full((len(values), len(values)), parts[0])
     for slot, part in enumerate(parts[1:]):
         correlation += part * (codes[:, None, slot] == codes[None, :, slot])
@@ -174,7 +175,7 @@ class AnovaModel:
 
     def _covariance(self, variances: FloatArray) -> FloatArray:
         found: FloatArray = self._base + np.tensordot(variances, self._kernels, axes=1)
-        found[np.diag_indices_from(found)] += 1e-9
+        found[np.diag_indices_from(found)] += _LEAST_VARIANCE
         return found
 
     def _log_density(self, log: FloatArray) -> tuple[float, FloatArray]:
@@ -224,7 +225,7 @@ class AnovaModel:
         freedom = 5.0
         normal = rng.standard_normal((count, size))
         stretch = np.sqrt(freedom / rng.chisquare(freedom, count))
-        logs = np.clip(best + (normal * stretch[:, None]) @ root.T, -30.0, 8.0)
+        logs = np.clip(best + (normal * stretch[:, None]) @ root.T, -20.0, 8.0)
         distance = ((normal * stretch[:, None]) ** 2).sum(axis=1)
         proposed = -0.5 * (freedom + size) * np.log1p(distance / freedom)
         log_weights = np.array([self._log_value(log) for log in logs]) - proposed

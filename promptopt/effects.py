@@ -144,14 +144,15 @@ def slot_effects(
     )
     codes = codes.reshape(len(used), len(slots))
     values = [np.asarray(row.per_image["score"], dtype=np.float64) for row in used]
-    scores = np.array([v.mean() for v in values])
+    scores = np.zeros(0)
     targets = [Target((s,), (o,)) for s, slot in enumerate(slots) for o in range(len(slot.options))]
     pairs = _pairs(codes, [len(slot.options) for slot in slots])
     posterior = None
-    if slots and len(used) > 1 and np.ptp(scores) > 1e-9 * np.abs(scores).max():
+    if used:
         scores, noise = means_with_noise(values, codes)
-        model = AnovaModel(scores, codes, [len(slot.options) for slot in slots], noise)
-        posterior = model.posterior([*targets, *pairs], draws=_DRAWS, seed=seed)
+        if slots and np.ptp(scores) > 1e-9 * np.abs(scores).max():
+            model = AnovaModel(scores, codes, [len(slot.options) for slot in slots], noise)
+            posterior = model.posterior([*targets, *pairs], draws=_DRAWS, seed=seed)
     images = np.array([len(v) for v in values], dtype=np.int64)
     effects = []
     for place, target in enumerate(targets):

@@ -136,6 +136,37 @@ def test_noiseless_scores_that_differ_are_no_error() -> None:
     assert values(rows)["a2"].value == pytest.approx(1.0, abs=0.15)
 
 
+def test_a_space_with_one_slot_has_effects_and_no_pairs() -> None:
+    space = compile_template("{a0|a1|a2}", {})
+    rng = np.random.default_rng(0)
+    found = slot_effects(space, [row(space, i, (i,), i + rng.normal(0, 0.2, 16)) for i in range(3)])
+    assert found.pairs_tested == 0
+    assert [round(e.effect.value) for e in found.effects] == [-1, 0, 1]
+
+
+def test_a_space_without_a_choice_has_no_effects() -> None:
+    space = compile_template("a square", {})
+    found = slot_effects(space, [row(space, 0, (), np.arange(8.0))])
+    assert (found.effects, found.interactions, found.prompts) == ((), (), 1)
+    assert found.average.value == pytest.approx(3.5)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**31), st.integers(1, 9), st.sampled_from([0.0, 1e-6, 1.0, 1e4]))
+def test_whatever_was_measured_the_effects_are_estimates(seed: int, count: int, noise: float) -> None:
+    """Any number of images each, any noise, equal and wildly different scores: no NaN, no exception."""
+    rng = np.random.default_rng(seed)
+    space = compile_template("{a0|a1|a2} {b0|b1}", {})
+    rows = []
+    for number in range(count):
+        options = (int(rng.integers(3)), int(rng.integers(2)))
+        images = rng.choice([0.0, 1.0, -50.0]) + rng.normal(0, noise, int(rng.choice([1, 2, 8, 16])))
+        rows.append(row(space, number, options, images))
+    found = slot_effects(space, rows)
+    for effect in found.effects:
+        assert (effect.effect.status == "undefined") == (effect.prompts == 0)
+
+
 def test_repeated_prompts_and_rows_without_images_are_passed_over() -> None:
     rows = planted(noise=0.3)
     more = [replace(rows[0], number=99, duplicate_of=0), replace(rows[1], number=98, per_image={})]
