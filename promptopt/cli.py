@@ -20,6 +20,7 @@ from promptopt.commands import (
     synthesize,
     template,
     train,
+    transfer,
 )
 
 _FLOORS = ("promptopt", "generators", "evaluation", "studies")
@@ -112,6 +113,7 @@ main.command("generate")(generate.generate)
 main.command("push")(push.push)
 main.command("synthesize")(synthesize.synthesize)
 main.command("compare-generators")(compare_generators.compare_generators)
+main.command("transfer")(transfer.transfer)
 main.command("classify")(classify.classify)
 main.command("evaluate")(evaluate.evaluate)
 main.add_typer(template.app, name="template")

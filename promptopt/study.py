@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from promptopt import runfolder
 from promptopt.config import StudyConfig, StudyError
 from promptopt.confirm import Finalist, confirm
-from promptopt.export import PromptList, write_confirmation, write_prompts, write_trials
+from promptopt.effects import slot_effects
+from promptopt.export import PromptList, write_confirmation, write_effects, write_prompts, write_trials
 from promptopt.measuring import Measuring, Scoring
 from promptopt.objective import ImageMetric, Measurement
 from promptopt.observer import Observer, StudyStart
@@ -131,6 +132,8 @@ def run_study(
         trials = run.log.rows
         write_trials(folder / "trials.csv", trials)
         write_confirmation(folder / "confirmation.csv", finished.confirmed)
+        effects = slot_effects(setup.space, trials)
+        write_effects(folder / "effects.csv", effects)
         observer.on_phase("writing the report")
         from promptopt.report import ReportInput, write_report
 
@@ -142,6 +145,7 @@ def run_study(
                 trials=tuple(trials),
                 confirmed=finished.confirmed,
                 baseline=finished.fresh_baseline,
+                effects=effects,
             ),
         )
         # Last, so that its presence means that the study is finished.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from evaluation.estimate import Estimate
 from promptopt.confirm import Confirmed
+from promptopt.effects import SlotEffects
 from promptopt.runfolder import write_text
 from promptopt.search import TrialRow
 
@@ -53,6 +54,21 @@ def _all_estimates(c: Confirmed) -> dict[str, Estimate]:
 
 def _or_empty(value: object) -> object:
     return "" if value is None else value
+
+
+def write_effects(path: Path, effects: SlotEffects) -> Path:
+    """Effects of the options, the best of each slot first, then the pairs of options worth naming."""
+    names = dict.fromkeys(effect.slot for effect in effects.effects)
+    heads: list[list[object]] = []
+    found: list[Mapping[str, Estimate]] = []
+    for option in (option for slot in names for option in effects.of(slot)):
+        heads.append(["option", option.slot, option.option, "", "", option.prompts])
+        found.append({"effect": option.effect})
+    for pair in effects.interactions:
+        (first, second), (one, other) = pair.slots, pair.options
+        heads.append(["pair", first, one, second, other, pair.prompts])
+        found.append({"effect": pair.beyond})
+    return _write(path, ["kind", "slot", "option", "with_slot", "with_option", "prompts"], heads, found)
 
 
 def _write(

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
+from plotly.subplots import make_subplots
 
-from promptopt.report.effects import OptionEffect
+from promptopt.effects import SlotEffects
 from promptopt.search import TrialRow, latest
 
 if TYPE_CHECKING:
     from evaluation.estimate import Estimate
 
 _BLUE, _ORANGE, _GREY = "#3b82c4", "#d97706", "#888888"
+_OPTION_HEIGHT, _PANEL_GAP = 22, 34  # pixels
 
 
 def plotly_script() -> str:
@@ -56,30 +58,74 @@ def score_per_trial(trials: Sequence[TrialRow]) -> str:
     return _fragment(figure, "score-per-trial", 420)
 
 
-def slot_effects(effects: Sequence[OptionEffect]) -> str:
-    """Mean score by slot option, one row an option, grouped by slot."""
-    shown = [effect for effect in effects if effect.mean.value is not None]
-    figure = go.Figure()
-    for slot in dict.fromkeys(effect.slot for effect in shown):
-        own = [effect for effect in shown if effect.slot == slot]
-        figure.add_scatter(
-            x=[effect.mean.value for effect in own],
-            y=[[slot] * len(own), [label(effect.option) for effect in own]],
-            mode="markers",
-            marker={"color": _BLUE, "size": 8},
-            error_x={**_bars([effect.mean for effect in own]), "color": _GREY, "width": 3},
-            customdata=[[effect.trials, _hover(label(effect.option))] for effect in own],
-            hovertemplate="%{customdata[1]}<br>mean score %{x:.2f}, %{customdata[0]} prompts<extra></extra>",
-            showlegend=False,
+def slot_effects(found: SlotEffects) -> str:
+    """Effect of every option that was tried: a panel a slot, the best on top, on one scale."""
+    panels = {
+        slot: [effect for effect in found.of(slot) if effect.effect.value is not None]
+        for slot in dict.fromkeys(effect.slot for effect in found.effects)
+    }
+    panels = {slot: own for slot, own in panels.items() if own}
+    heights = [len(own) + 0.6 for own in panels.values()]
+    pixels = _OPTION_HEIGHT * sum(heights) + _PANEL_GAP * (len(panels) - 1)
+    figure = make_subplots(
+        rows=len(panels),
+        cols=1,
+        shared_xaxes=True,
+        row_heights=heights,
+        vertical_spacing=_PANEL_GAP / pixels if len(panels) > 1 else 0,
+        subplot_titles=[html.escape(slot) for slot in panels],
+    )
+    figure.update_annotations(x=0, xanchor="left", font={"size": 13})
+    for row, own in enumerate(panels.values(), start=1):
+        for place, effect in enumerate(own):
+            e = effect.effect
+            color = _color(e)
+            sure = e.status == "ok"
+            figure.add_scatter(
+                x=[e.value],
+                y=[place],
+                mode="markers",
+                marker={
+                    "color": color if sure else "rgba(0,0,0,0)",
+                    "size": 9,
+                    "line": {"color": color, "width": 2},
+                },
+                error_x={**_bars([e]), "color": color, "width": 0, "thickness": 2 if sure else 1},
+                customdata=[[effect.prompts, _hover(label(effect.option)), _span(e)]],
+                hovertemplate="%{customdata[1]}<br>%{x:+.2f}%{customdata[2]}, %{customdata[0]} prompts"
+                "<extra></extra>",
+                showlegend=False,
+                row=row,
+                col=1,
+            )
+        figure.update_yaxes(
+            range=[len(own) - 0.2, -0.8],
+            tickvals=list(range(len(own))),
+            ticktext=[html.escape(label(effect.option)) for effect in own],
+            automargin=True,
+            row=row,
+            col=1,
         )
     figure.add_vline(x=0, line={"color": _GREY, "dash": "dot"})
-    figure.update_xaxes(title="mean score of the prompts with this option (baseline prompt = 0)")
-    figure.update_yaxes(autorange="reversed", automargin=True)
-    return _fragment(figure, "slot-effects", 140 + 24 * len(shown))
+    figure.update_xaxes(
+        title="effect on the score, in baseline SDs (average option of the slot = 0)", row=len(panels), col=1
+    )
+    return _fragment(figure, "slot-effects", round(pixels) + 110, top=40)
+
+
+def _color(estimate: Estimate) -> str:
+    if estimate.low is not None and estimate.low > 0:
+        return _BLUE
+    return _ORANGE if estimate.high is not None and estimate.high < 0 else _GREY
+
+
+def _span(estimate: Estimate) -> str:
+    return "" if estimate.low is None else f" ({estimate.low:+.2f} to {estimate.high:+.2f})"
 
 
 def label(option: str) -> str:
-    """An option as shown; the empty one by name, a long one shortened."""
+    """An option as shown; without the comma it begins with, the empty one by name, a long one shortened."""
+    option = option.lstrip(", ") or option
     if not option:
         return "(left out)"
     return option if len(option) <= 40 else option[:37] + "..."
@@ -102,10 +148,10 @@ def _hover(text: str) -> str:
     return "<br>".join(html.escape(line) for line in textwrap.wrap(text, 70))
 
 
-def _fragment(figure: go.Figure, name: str, height: int) -> str:
+def _fragment(figure: go.Figure, name: str, height: int, *, top: int = 20) -> str:
     figure.update_layout(
         height=height,
-        margin={"l": 60, "r": 20, "t": 20, "b": 50},
+        margin={"l": 60, "r": 20, "t": top, "b": 50},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": _GREY, "family": "system-ui, sans-serif"},

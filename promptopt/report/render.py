@@ -14,9 +14,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from promptopt.confirm import Confirmed
+from promptopt.effects import SlotEffects, slot_effects
 from promptopt.objective import Measurement
 from promptopt.report import figures
-from promptopt.report.effects import option_effects
 from promptopt.report.metrics import METRICS
 from promptopt.report.mixtures import METRICS as MIXTURE_METRICS
 from promptopt.report.mixtures import mixture_rows, mixture_sentence
@@ -34,13 +34,17 @@ _PIXELS = 160  # longer side of a shown image; more would only make the file lar
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInput:
-    """All that the page shows. `baseline` and `confirmed` hold the images made on the fresh seeds."""
+    """All that the page shows. `baseline` and `confirmed` hold the images made on the fresh seeds.
+
+    `effects` are those of `trials`; None computes them.
+    """
 
     setup: Setup
     prompts: PromptList
     trials: tuple[TrialRow, ...]
     confirmed: tuple[Confirmed, ...]
     baseline: Measurement
+    effects: SlotEffects | None = None
 
 
 def write_report(path: Path, content: ReportInput) -> Path:
@@ -101,7 +105,8 @@ def format_estimate(estimate: Any) -> str:
 def _context(content: ReportInput) -> dict[str, Any]:
     setup, prompts = content.setup, content.prompts
     shown = [m for m in METRICS if m.name in prompts.prompts[0].confirmation]
-    effects = option_effects(setup.space, content.trials)
+    effects = content.effects or slot_effects(setup.space, content.trials)
+    tried = any(e.prompts for e in effects.effects)
     real = setup.positives.where(pool="test").paths()
     stride = max(1, len(real) // _COLUMNS)
     fresh = len(setup.panel.confirmation)
@@ -122,8 +127,14 @@ def _context(content: ReportInput) -> dict[str, Any]:
         "pixelated": max(content.baseline.images[0].load().size) <= 96,
         "plotly": Markup(figures.plotly_script()),
         "score_plot": Markup(figures.score_per_trial(content.trials)),
-        "effect_plot": Markup(figures.slot_effects(effects)) if effects else None,
-        "effects": [(e, figures.label(e.option)) for e in effects],
+        "effect_plot": Markup(figures.slot_effects(effects)) if tried else None,
+        "effects": [
+            (e, figures.label(e.option))
+            for slot in dict.fromkeys(e.slot for e in effects.effects)
+            for e in effects.of(slot)
+        ],
+        "effects_sentence": _effects_sentence(effects),
+        "interactions": [pair.sentence for pair in effects.interactions],
         "settings": list(_flatten(prompts.settings)),
         "template": setup.space.text,
         "counts": [
@@ -143,6 +154,24 @@ def _judge_sentence(prompts: PromptList) -> str | None:
     return (
         f"An independent network that took no part in the search sees the right category in {best.value:.0%} "
         f"of the best found prompt's images, and in {base.value:.0%} of the baseline's."
+    )
+
+
+def _effects_sentence(effects: SlotEffects) -> str:
+    additive, pairs = effects.additive_share, effects.pairs_tested
+    said = f"This rests on {effects.prompts} prompts."
+    if additive.value is not None and additive.low is not None and additive.high is not None:
+        said += (
+            f" Words one by one explain {additive.value:.0%} ({additive.low:.0%} to {additive.high:.0%}) of "
+            "the differences between prompts; the rest are combinations."
+        )
+    if not pairs:
+        return said + " No two words were tried together, and without each other, often enough to say more."
+    if effects.interactions:
+        return said + f" Of {pairs} pairs of words, these do more or less than their sum:"
+    return said + (
+        f" Of {pairs} pairs of words that were tried together often enough, none could be told from the sum "
+        "of its words."
     )
 
 

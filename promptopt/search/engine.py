@@ -21,6 +21,10 @@ from promptopt.search.racing import beaten, extensions, stages
 from promptopt.search.samplers import STARTUP, Models, Sampling, propose
 from promptopt.search.trials import GAIN, TrialRow, latest
 
+EXTENDED = 0.2
+"""Share of the images that go to second and later looks; the rest is for new prompts. Chosen on planted worlds
+(scripts/bench/regret.py): with a confirmation to come, breadth is worth more than certainty."""
+
 
 @dataclass(frozen=True)
 class Pull:
@@ -96,9 +100,10 @@ class Search:
 
     @property
     def target(self) -> int:
-        """Distinct prompts to score."""
+        """Most distinct prompts to score: with racing, as many as the budget of images has first looks."""
         listed = self.sampling.candidates.listed
-        return self.settings.trials if listed is None else min(self.settings.trials, len(listed))
+        most = self.settings.trials * self.settings.images // self.looks[0]
+        return most if listed is None else min(most, len(listed))
 
     def run(
         self,
@@ -123,17 +128,17 @@ class Search:
 
     def next_step(self, rows: Sequence[TrialRow]) -> tuple[list[Pull], str]:
         """What to measure after `rows`; nothing, with the reason, when the search is over."""
-        settings, arms = self.settings, latest(rows)
-        if (over := self._spent(rows)) is not None:
-            return [], over
+        settings, arms, left = self.settings, latest(rows), self._left(rows)
+        if settings.minutes is not None and sum(row.seconds for row in rows) >= 60 * settings.minutes:
+            return [], f"{settings.minutes:g} minutes are over"
         models = self._models(arms)
         rng = np.random.default_rng([self.sampling.seed, len(rows), 1])
-        if settings.racing and models is not None and len(arms) >= min(STARTUP, self.target):
-            more = self._extensions(rows, models, rng)
+        if settings.racing and models is not None:
+            more = self._extensions(rows, models, rng, left)
             if more:
                 return more, ""
-        if len(arms) >= self.target:
-            return [], f"{len(arms)} prompts were scored"
+        if left < self.looks[0] or len(arms) >= self.target:
+            return [], f"{len(arms)} prompts were scored on {images_made(rows)} images"
         may_stop = settings.stop is not None and self.sampling.name != "enumerate"
         if models is not None and may_stop and len(arms) >= STARTUP:
             known = {row.prompt: row.choice for row in rows}
@@ -143,11 +148,19 @@ class Search:
                     f"after {len(arms)} prompts, another one is better by {settings.margin:g} with a "
                     f"probability of only {doubt:.3f}"
                 )
-        room = min(settings.round, self.target - len(arms))
+        room = min(settings.round, self.target - len(arms), left // self.looks[0])
         choices = propose(self.sampling, rows, room, models)
         if not choices:
             return [], f"the space holds no further prompt after {len(arms)}"
-        return self._affordable([self._new(choice) for choice in choices], rows), "max_images is spent"
+        return [self._new(choice) for choice in choices], ""
+
+    def _left(self, rows: Sequence[TrialRow]) -> int:
+        """Images that may still be made."""
+        settings = self.settings
+        whole = settings.trials * settings.images
+        if settings.max_images is not None:
+            whole = min(whole, settings.max_images)
+        return whole - images_made(rows)
 
     def _new(self, choice: Choice) -> Pull:
         return Pull(self.sampling.candidates.space.label(choice), choice, self.looks[0])
@@ -159,33 +172,18 @@ class Search:
             object.__setattr__(self, "_fitted", Models(self.sampling, arms))
         return self._fitted
 
-    def _extensions(self, rows: Sequence[TrialRow], models: Models, rng: np.random.Generator) -> list[Pull]:
-        arms = models.arms
-        allowance = self.settings.images * len(latest(rows)) - images_made(rows)
-        if self.settings.max_images is not None:
-            allowance = min(allowance, self.settings.max_images - images_made(rows))
+    def _extensions(
+        self, rows: Sequence[TrialRow], models: Models, rng: np.random.Generator, left: int
+    ) -> list[Pull]:
+        made = images_made(rows)
+        further = made - self.looks[0] * len(latest(rows))
+        allowance = min(int(EXTENDED * made) - further, left)
+        if len(latest(rows)) >= self.target or left < self.looks[0]:
+            allowance = left  # no new prompt will come
         if allowance <= 0:
             return []
-        chosen = extensions(arms, models.leading(rng), self.looks, allowance=allowance)
+        chosen = extensions(models.arms, models.leading(rng), self.looks, allowance=allowance)
         return [Pull(one.row.prompt, one.row.choice, one.images, one.row) for one in chosen]
-
-    def _spent(self, rows: Sequence[TrialRow]) -> str | None:
-        settings = self.settings
-        if settings.minutes is not None and sum(row.seconds for row in rows) >= 60 * settings.minutes:
-            return f"{settings.minutes:g} minutes are over"
-        if settings.max_images is not None and images_made(rows) >= settings.max_images:
-            return f"{images_made(rows)} images were made"
-        return None
-
-    def _affordable(self, pulls: Sequence[Pull], rows: Sequence[TrialRow]) -> list[Pull]:
-        if self.settings.max_images is None:
-            return list(pulls)
-        left, known, found = self.settings.max_images - images_made(rows), {r.prompt for r in rows}, []
-        for pull in pulls:
-            left -= 0 if pull.prompt in known else pull.images
-            if left >= 0:
-                found.append(pull)
-        return found
 
     def _rows(
         self, done: Sequence[TrialRow], pulls: Sequence[Pull], scorer: Scorer, began: float

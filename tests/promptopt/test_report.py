@@ -4,17 +4,19 @@ import base64
 import csv
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from promptopt.config import study_from_mapping
-from promptopt.export import PromptList
-from promptopt.report.effects import option_effects
+from promptopt.effects import slot_effects
+from promptopt.export import PromptList, write_effects
+from promptopt.report import figures
 from promptopt.report.render import format_estimate, verdict
-from promptopt.search import latest
 from promptopt.study import StudyResult, run_study, show
 from promptopt.template import compile_template
 from tests.promptopt.fakes import (
@@ -188,12 +190,35 @@ def test_the_verdict_claims_no_more_than_the_interval(
     assert words in verdict(_with_score(result.prompts, low, value, high))
 
 
-def test_option_effects_are_means_over_the_distinct_prompts(result: StudyResult) -> None:
+def test_the_effects_of_the_words_stand_in_figure_table_and_csv(
+    result: StudyResult, page: Page, tmp_path: Path
+) -> None:
     words = category() | {"template": "a {|big|small} {red|blue} square {|" + HOSTILE + "}"}
-    trials = latest(show(result.folder).trials)
-    effects = option_effects(compile_template(words["template"], {}), trials)
-    assert len(effects) == 3 + 2 + 2
-    red = next(effect for effect in effects if effect.option == "red")
-    values = [trial.value for trial in trials if " red " in f" {trial.prompt} "]
-    assert red.trials == len(values) == 6
-    assert red.mean.value == pytest.approx(np.mean(values))
+    found = slot_effects(compile_template(words["template"], {}), show(result.folder).trials)
+    assert [e.prompts for e in found.effects] == [4, 4, 4, 6, 6, 6, 6]
+    red = next(effect for effect in found.effects if effect.option == "red")
+    assert red.effect.low is not None
+    assert red.effect.low > 0  # what was planted
+    for effect in found.effects:
+        assert format_estimate(effect.effect) in page.text
+    assert "This rests on 12 prompts." in page.text
+    text = write_effects(tmp_path / "effects.csv", found).read_text(encoding="utf-8")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 7 + len(found.interactions)
+    ours = next(row for row in rows if row["option"] == "red")
+    assert (ours["kind"], ours["prompts"], ours["effect:status"]) == ("option", "6", "ok")
+    assert float(ours["effect:value"]) == pytest.approx(red.effect.value, rel=1e-5)
+    of_slot = [row for row in rows if row["slot"] == ours["slot"] and row["kind"] == "option"]
+    assert [row["option"] for row in of_slot] == ["red", "blue"]  # the better one first
+
+
+def test_options_alike_in_their_first_words_keep_their_own_line_in_the_figure(result: StudyResult) -> None:
+    long = "a word that goes on and on until nobody reads the end of it, number "
+    space = compile_template("{red|blue} {" + f"{long}1|{long}2" + "}", {})
+    trials = show(result.folder).trials
+    rows = [
+        replace(trials[i], duplicate_of=None, choice=choice, number=i)
+        for i, choice in enumerate(space.enumerate())
+    ]
+    figure = figures.slot_effects(slot_effects(space, rows))
+    assert figure.count(figures.label(long)) >= 2
