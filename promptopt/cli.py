@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from promptopt.commands import (
     classify,
     compare_generators,
+    dashboard,
     data,
     doctor,
     evaluate,
@@ -115,6 +116,7 @@ main.command("compare-generators")(compare_generators.compare_generators)
 main.command("classify")(classify.classify)
 main.command("evaluate")(evaluate.evaluate)
 main.add_typer(template.app, name="template")
+main.command("dashboard")(dashboard.dashboard)
 main.command("doctor")(doctor.doctor)
 
 if __name__ == "__main__":
