@@ -17,6 +17,7 @@ from promptopt.commands import (
     evaluate,
     generate,
     push,
+    review,
     study,
     synthesize,
     template,
@@ -116,6 +117,7 @@ main.command("compare-generators")(compare_generators.compare_generators)
 main.command("classify")(classify.classify)
 main.command("evaluate")(evaluate.evaluate)
 main.add_typer(template.app, name="template")
+main.add_typer(review.app, name="review")
 main.command("dashboard")(dashboard.dashboard)
 main.command("doctor")(doctor.doctor)
 

@@ -33,7 +33,7 @@ def prefer(
     images: Annotated[int, typer.Option(min=1, max=36, help="Images in each set.")] = 9,
     rounds: Annotated[int, typer.Option(min=1, help="How often every pair is shown.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of order, sides and images.")] = 0,
-    question: Annotated[str | None, typer.Option(help="Instead of the heading of the page.")] = None,
+    question: Annotated[str | None, typer.Option(help="What better means, under the heading.")] = None,
 ) -> None:
     """Let an expert pick the better of two blinded image sets, in the browser.
 
@@ -62,9 +62,11 @@ def prefer(
             fg="yellow",
             err=True,
         )
-    title = str(found.settings["category"]["title"]).lower()
-    heading = question or f"Which set shows {title} better, as in real endoscopy?"
-    page = PreferencePage(session, question=heading)
+    title = str(found.settings["category"]["title"])
+    page = PreferencePage(
+        session,
+        question=question or f"{title}. Better: the finding is clearer, and looks more like a real patient's.",
+    )
     with LocalServer(page, host=host, port=port, allow_remote=allow_remote) as server:
         done, total = session.progress()
         typer.echo(f"{len(shown)} prompts, {done} of {total} comparisons of {session.rater} done")

@@ -20,7 +20,7 @@ class PreferencePage:
 
     Args:
         session: whose comparisons are shown.
-        question: the heading, answered by "left", "right" or "no difference".
+        question: what "better" means, under the heading.
         on_choice: called after every answer that was recorded.
     """
 
