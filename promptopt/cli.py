@@ -20,6 +20,7 @@ from promptopt.commands import (
     review,
     study,
     synthesize,
+    tables,
     template,
     train,
 )
@@ -118,6 +119,7 @@ main.command("classify")(classify.classify)
 main.command("evaluate")(evaluate.evaluate)
 main.add_typer(template.app, name="template")
 main.add_typer(review.app, name="review")
+main.command("tables")(tables.tables)
 main.command("dashboard")(dashboard.dashboard)
 main.command("doctor")(doctor.doctor)
 
