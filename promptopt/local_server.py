@@ -46,7 +46,9 @@ class LocalServer:
         StudyError: the address is taken, unknown, or not loopback without `allow_remote`.
     """
 
-    def __init__(self, app: App, *, host: str = "127.0.0.1", port: int = 0, allow_remote: bool = False) -> None:
+    def __init__(
+        self, app: App, *, host: str = "127.0.0.1", port: int = 0, allow_remote: bool = False
+    ) -> None:
         if not is_loopback(host) and not allow_remote:
             raise StudyError(
                 f"--host {host}: other machines could reach it, and there is no password. Keep 127.0.0.1 and "
@@ -131,9 +133,9 @@ def _only_by_name(app: App) -> App:
 def _only_own_changes(app: App) -> App:
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         origin = environ.get("HTTP_ORIGIN")
-        if environ["REQUEST_METHOD"] not in _READS and origin is not None:
-            if urlsplit(origin).netloc != environ.get("HTTP_HOST"):
-                return _refuse(start_response, "Changes are taken from this server's own pages alone.")
+        own = origin is None or urlsplit(origin).netloc == environ.get("HTTP_HOST")
+        if environ["REQUEST_METHOD"] not in _READS and not own:
+            return _refuse(start_response, "Changes are taken from this server's own pages alone.")
         return app(environ, start_response)
 
     return guarded

@@ -1,8 +1,8 @@
 """A run's trials, read while the study may be running.
 
 SQLite's own backup copies the database page by page under a shared lock and starts again where a writer came
-between, so the copy is whole; the study waits for no longer than one such step. Optuna would open the file for
-writing, so it is shown the copy alone.
+between, so the copy is whole; the study waits for no longer than one such step. Optuna would open the file
+for writing, so it is shown the copy alone.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def copy_database(path: Path, copy: Path) -> Path:
             source.backup(target, pages=512, sleep=0.05)
     except sqlite3.Error as error:
         raise StudyError(
-            f"{path}: cannot be read ({error}). If a study is running, try again; if not, the file is damaged "
-            "and the study has to be run again."
+            f"{path}: cannot be read ({error}). If a study is running, try again; if not, the file is "
+            "damaged and the study has to be run again."
         ) from error
     return copy
 

@@ -28,8 +28,8 @@ def dashboard(
 ) -> None:
     """Show a run in optuna-dashboard, finished or not: every trial with its prompt, metrics and images.
 
-    A copy is shown (RUN/dashboard); the study's own database is only read, so a running study is not disturbed
-    and nothing done in the browser changes it.
+    A copy is shown (RUN/dashboard); the study's own database is only read, so a running study is not
+    disturbed and nothing done in the browser changes it.
     """
     from promptopt.dashboard import open_dashboard
     from promptopt.local_server import is_loopback

@@ -65,7 +65,8 @@ def prefer(
     title = str(found.settings["category"]["title"])
     page = PreferencePage(
         session,
-        question=question or f"{title}. Better: the finding is clearer, and looks more like a real patient's.",
+        question=question
+        or f"{title}. Better: the finding is clearer, and looks more like a real patient's.",
     )
     with LocalServer(page, host=host, port=port, allow_remote=allow_remote) as server:
         done, total = session.progress()

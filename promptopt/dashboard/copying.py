@@ -1,8 +1,8 @@
 """The dashboard's own database: a readable copy of a run, with the images of every prompt.
 
 `RUN/dashboard/` holds `dashboard.db` and the pictures. The run's study.db is only ever read (see
-`promptopt.snapshot`): whatever is renamed, noted or deleted in the browser happens to the copy, and a study that
-runs at the same time is neither locked nor changed.
+`promptopt.snapshot`): whatever is renamed, noted or deleted in the browser happens to the copy, and a study
+that runs at the same time is neither locked nor changed.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ class DashboardCopy:
             self._note(study, None, study_note(self.images, stage="search", prompts=self._prompts()))
         there = study.get_trials(deepcopy=False)
         for old, new in zip(there, found.trials, strict=False):
-            if old.user_attrs.get("prompt") != new.user_attrs["prompt"] or list(old.values) != list(new.values):
+            if old.user_attrs.get("prompt") != new.user_attrs["prompt"] or list(old.values) != list(
+                new.values
+            ):
                 raise self._stale(f"trial {old.number} differs")
         if len(there) > len(found.trials):
             raise self._stale(f"it has {len(there)} trials, the run {len(found.trials)}")
@@ -197,7 +199,9 @@ class DashboardCopy:
         study.add_trial(trial)
         added = study.get_trials(deepcopy=False)[-1]
         target = getattr(study, "_study", study)
-        address = f"/artifacts/{target._study_id}/{added._trial_id}/{picture['artifact_id']}" if picture else None
+        address = (
+            f"/artifacts/{target._study_id}/{added._trial_id}/{picture['artifact_id']}" if picture else None
+        )
         self._note(target, added._trial_id, trial_note(shown, len(present), len(stored), picture=address))
         copied.trials += 1
         copied.images_found += len(present)
@@ -214,8 +218,10 @@ class DashboardCopy:
         from optuna_dashboard import save_note
 
         # save_note asks a trial for these three alone; a real Trial would start a finished one again
-        target = study if trial_id is None else SimpleNamespace(
-            storage=self.storage, study=study, _trial_id=trial_id
+        target = (
+            study
+            if trial_id is None
+            else SimpleNamespace(storage=self.storage, study=study, _trial_id=trial_id)
         )
         save_note(target, text)
 
@@ -253,8 +259,8 @@ class DashboardCopy:
 
     def _stale(self, what: str) -> StudyError:
         return StudyError(
-            f"{self.folder}: is the copy of another run ({what}). Start with --rebuild to make it anew; notes "
-            "written in the browser are lost."
+            f"{self.folder}: is the copy of another run ({what}). Start with --rebuild to make it anew; "
+            "notes written in the browser are lost."
         )
 
 
@@ -264,7 +270,9 @@ def _of_trial(trial: Any, images: int) -> Shown:
     attributes = trial.user_attrs
     names = {name: _readable(kind) for name, kind in trial.distributions.items()}
     distributions = {
-        name: optuna.distributions.CategoricalDistribution(list(names[name].values())) if names[name] else kind
+        name: optuna.distributions.CategoricalDistribution(list(names[name].values()))
+        if names[name]
+        else kind
         for name, kind in trial.distributions.items()
     }
     named = {"score": attributes["score"], **attributes["estimates"]}

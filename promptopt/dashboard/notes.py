@@ -26,7 +26,12 @@ class _Prompt(Protocol):
 
 def study_note(images: RunImages, *, stage: Stage, prompts: PromptList | None) -> str:
     """What one looks at, and how far it may be trusted."""
-    lines = [f"# {escaped(images.name)}", "", f"Category: {escaped(str(images.settings['category']['title']))}", ""]
+    lines = [
+        f"# {escaped(images.name)}",
+        "",
+        f"Category: {escaped(str(images.settings['category']['title']))}",
+        "",
+    ]
     if stage == "search":
         lines += [
             f"Every trial is a prompt, scored on {images.count('search')} images of the same seeds as all "
@@ -70,9 +75,7 @@ def escaped(text: str) -> str:
 def _row(name: str, estimate: Estimate) -> str:
     value = "undefined" if estimate.value is None else f"{estimate.value:.3g}"
     span = (
-        ""
-        if estimate.low is None or estimate.high is None
-        else f"{estimate.low:.3g} to {estimate.high:.3g}"
+        "" if estimate.low is None or estimate.high is None else f"{estimate.low:.3g} to {estimate.high:.3g}"
     )
     note = "" if estimate.status == "ok" else estimate.status
     return f"| {escaped(name.replace('_', ' '))} | {value} | {span} | {estimate.n} | {note} |"

@@ -13,7 +13,7 @@ _METRICS = ("fd", "is")
 
 
 def summary_csv(comparison: GeneratorComparison) -> str:
-    """One line a generator; distance and Inception score of every centre, each with interval, n and status."""
+    """One line a generator: distance and Inception score of every centre with interval, n and status."""
     columns = _columns(comparison)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -51,9 +51,9 @@ def summary_latex(comparison: GeneratorComparison, *, label: str, settings: str)
         place += width
     heads = ["Generator", *(escape(_short(scope)) for _, scope in columns)]
     caption = (
-        "Distance to the real images and Inception score by generator and centre; 95 % intervals in brackets. "
-        "Bold: best, and its interval lies apart from all other generators'. *: unreliable at this number of "
-        f"images; --: not defined. Settings: {settings}."
+        "Distance to the real images and Inception score by generator and centre; 95 % intervals in "
+        "brackets. Bold: best, and its interval lies apart from all other generators'. *: unreliable at this "
+        f"number of images; --: not defined. Settings: {settings}."
     )
     lines = [
         r"\begin{table}",
@@ -79,7 +79,9 @@ def _columns(comparison: GeneratorComparison) -> list[tuple[str, str]]:
     """(name of the measure, title of the centre), distances first."""
     titles = [scope.title for scope in comparison.scopes]
     found = {
-        (score.metric, score.name, score.scope) for metric in _METRICS for score in comparison.of(metric=metric)
+        (score.metric, score.name, score.scope)
+        for metric in _METRICS
+        for score in comparison.of(metric=metric)
     }
     names = [
         (metric, name)

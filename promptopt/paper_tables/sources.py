@@ -89,8 +89,8 @@ def read_sources(paths: Sequence[str | Path]) -> tuple[list[Comparisons], list[F
             )
         else:
             raise TablesError(
-                f"{folder}: neither a run folder (with {runfolder.PROMPTS}) nor one of compare-generators (with "
-                f"{DOCUMENT}). Give folders such as runs/polyps and work/comparison."
+                f"{folder}: neither a run folder (with {runfolder.PROMPTS}) nor one of compare-generators "
+                f"(with {DOCUMENT}). Give folders such as runs/polyps and work/comparison."
             )
     groups: dict[str, list[_Read]] = {}
     for one in read:
@@ -113,7 +113,8 @@ def _read(folder: Path) -> _Read:
         if document["format"] != "promptopt-generator-comparison" or document["version"] != 1:
             raise ValueError(f"format {document['format']!r}, version {document['version']!r}")
         scores = tuple(
-            Score(**{**score, "estimate": Estimate.from_json(score["estimate"])}) for score in document["scores"]
+            Score(**{**score, "estimate": Estimate.from_json(score["estimate"])})
+            for score in document["scores"]
         )
         _measured(document)
         return _Read(folder, document, scores)

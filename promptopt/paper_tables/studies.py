@@ -42,8 +42,16 @@ def prompts_csv(runs: Sequence[FinishedRun]) -> str:
                 cells += ["" if p is None else f"{p:.6g}" if isinstance(p, float) else p for p in parts]
             plain = entry.label == run.prompts.baseline.prompt
             writer.writerow(
-                [run.prompts.study, run.prompts.category, entry.rank, entry.label, f"{entry.weight:.6g}"]
-                + [entry.tied_with_first, plain, *cells]
+                [
+                    run.prompts.study,
+                    run.prompts.category,
+                    entry.rank,
+                    entry.label,
+                    f"{entry.weight:.6g}",
+                    entry.tied_with_first,
+                    plain,
+                    *cells,
+                ]
             )
     return stream.getvalue()
 
@@ -69,9 +77,10 @@ def prompts_latex(runs: Sequence[FinishedRun], *, top: int) -> str:
             body.append(" & ".join([escape(first), prompt + mark, weight, *cells]) + r" \\")
     fresh = sorted({run.prompts.settings["confirm"]["images"] for run in runs})
     caption = (
-        f"Confirmed prompts by category, on {' or '.join(map(str, fresh))} fresh images each and real images that "
-        "the search had not seen; 95 % intervals in brackets. Score: difference from the baseline prompt in "
-        "standard deviations of its images. =: tied with the first. *: unreliable at this number of images."
+        f"Confirmed prompts by category, on {' or '.join(map(str, fresh))} fresh images each and real images "
+        "that the search had not seen; 95 % intervals in brackets. Score: difference from the baseline "
+        "prompt in standard deviations of its images. =: tied with the first. *: unreliable at this "
+        "number of images."
     )
     lines = [
         r"\begin{table}",
@@ -119,7 +128,9 @@ def prompts_chart(runs: Sequence[FinishedRun], *, top: int) -> Figure:
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
-    all_axes[-1, 0].set_xlabel("score on fresh seeds, with 95 % interval (baseline prompt = 0, higher is better)")
+    all_axes[-1, 0].set_xlabel(
+        "score on fresh seeds, with 95 % interval (baseline prompt = 0, higher is better)"
+    )
     return figure
 
 

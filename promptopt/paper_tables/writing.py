@@ -44,11 +44,13 @@ def write_tables(
         written += _comparison(comparison, folder, notes)
     if len(comparisons) > 1:
         notes.append(
-            f"the comparisons are in {len(comparisons)} folders: they differ in data, pool, centres or encoders, "
-            "so their numbers do not belong in one table"
+            f"the comparisons are in {len(comparisons)} folders: they differ in data, pool, centres or "
+            "encoders, so their numbers do not belong in one table"
         )
     if runs:
-        written += _studies(runs, writable_folder(Path(out) / "prompts", "the tables"), Path(store), top, notes)
+        written += _studies(
+            runs, writable_folder(Path(out) / "prompts", "the tables"), Path(store), top, notes
+        )
     return written, list(dict.fromkeys(notes))
 
 
@@ -91,7 +93,9 @@ def _studies(
     prompts_chart(runs, top=top).savefig(partial, format="png", dpi=150)
     written.append(partial.replace(chart))
     if not (store / "images").is_dir():
-        notes.append(f"{store}: no store of images there, so there are no samples of prompts; name it (--store)")
+        notes.append(
+            f"{store}: no store of images there, so there are no samples of prompts; name it (--store)"
+        )
         return written
     samples = folder / SAMPLES
     found, wanted = prompts_samples(runs, store, samples, top=top)
@@ -99,7 +103,7 @@ def _studies(
         written.append(samples)
     if found < wanted:
         notes.append(
-            f"{wanted - found} of {wanted} images for the samples are not in {store}; name the store that the "
-            "studies were run with (--store)"
+            f"{wanted - found} of {wanted} images for the samples are not in {store}; name the store that "
+            "the studies were run with (--store)"
         )
     return written

@@ -47,7 +47,9 @@ def fleiss_kappa(answers: Sequence[Sequence[object]]) -> Estimate:
     """
     raters = {len(item) for item in answers}
     if len(raters) > 1 or (raters and min(raters) < 2):
-        raise ValueError(f"items have {sorted(raters)} answers; each needs one from the same 2 or more raters")
+        raise ValueError(
+            f"items have {sorted(raters)} answers; each needs one from the same 2 or more raters"
+        )
     kinds = sorted({str(answer) for item in answers for answer in item})
     table = np.array([[sum(str(a) == kind for a in item) for kind in kinds] for item in answers], dtype=float)
 
@@ -94,4 +96,6 @@ def _jackknife(statistic: Callable[[Any], float], n: int, method: str) -> Estima
 
     half = float(stdtrit(n - 1, 0.975) * np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum()))
     low, high = max(value - half, -1.0), min(value + half, 1.0)
-    return Estimate(value, min(low, value), max(high, value), n, method, "ok" if n >= _RELIABLE else "unreliable")
+    return Estimate(
+        value, min(low, value), max(high, value), n, method, "ok" if n >= _RELIABLE else "unreliable"
+    )

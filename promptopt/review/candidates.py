@@ -46,7 +46,9 @@ def candidates(images: RunImages, *, most: int) -> tuple[list[KnownPrompt], Stag
     )
     others = [row for row in rows if row.label != images.baseline][: most - 1]
     if not others:
-        raise ReviewError(f"{images.folder}: no prompt to compare with the baseline yet. Run the study first.")
+        raise ReviewError(
+            f"{images.folder}: no prompt to compare with the baseline yet. Run the study first."
+        )
     return [baseline, *others], stage
 
 

@@ -63,9 +63,9 @@ class PreferenceModel:
             self.counts[c.first] += 1
             self.counts[c.second] += 1
         won = np.array([c.first_won for c in comparisons])
-        self._precision = np.linalg.inv(self._kernel(self.prompts, self.prompts))
+        self._precision = _inverse(self._kernel(self.prompts, self.prompts))
         self.worths = _maximum(design, won, self._precision)
-        self.covariance = np.linalg.inv(_hessian(design, self.worths, self._precision))
+        self.covariance = _inverse(_hessian(design, self.worths, self._precision))
 
     def value(self, prompt: str, *, reference: str, slots: Slots = None) -> Estimate:
         """How much better than `reference` a prompt is, in log-odds of being chosen over it.
@@ -126,6 +126,10 @@ def _maximum(design: Array, won: Array, precision: Array) -> Array:
         if float(np.abs(step).max()) < 1e-10:
             break
     return worths
+
+
+def _inverse(matrix: Array) -> Array:
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
 
 def _hessian(design: Array, worths: Array, precision: Array) -> Array:

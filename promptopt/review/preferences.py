@@ -1,7 +1,7 @@
 """The experts' choices as numbers: a value for every prompt, and how far the experts agree.
 
-The values rest on the raters who took part: their intervals say what more comparisons by them would change, not
-what other raters would say. For that there is the agreement.
+The values rest on the raters who took part: their intervals say what more comparisons by them would change,
+not what other raters would say. For that there is the agreement.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ def preference_values(
         ReviewError: no choices.
     """
     if not choices:
-        raise ReviewError("no choices to go by. Hold a review first: promptopt review prefer RUN --rater NAME.")
+        raise ReviewError(
+            "no choices to go by. Hold a review first: promptopt review prefer RUN --rater NAME."
+        )
     slots, scores = slots or {}, scores or {}
     model = PreferenceModel(_comparisons(choices), slots=slots)
     raters = sorted({choice.rater for choice in choices})
@@ -160,9 +162,7 @@ def preference_values(
         stage=choices[-1].stage,
         prompts=tuple(sorted(rows, key=lambda row: -(row.value.value or 0.0))),
         by_rater=by_rater,
-        agreement={
-            (a, b): _agreement(choices, a, b) for a, b in combinations(raters, 2)
-        },
+        agreement={(a, b): _agreement(choices, a, b) for a, b in combinations(raters, 2)},
         with_score=_with_score(values, scores),
         with_score_by_rater={rater: _with_score(by_rater[rater], scores) for rater in raters},
         left=Estimate.of_proportion(sum(c.choice == "left" for c in decided), len(decided)),
@@ -254,7 +254,9 @@ def _comparisons(choices: Sequence[Choice]) -> list[Comparison]:
 
 
 def _with_score(values: Mapping[str, Estimate], scores: Mapping[str, float]) -> Estimate:
-    both = [(e.value, scores[label]) for label, e in values.items() if label in scores and e.value is not None]
+    both = [
+        (e.value, scores[label]) for label, e in values.items() if label in scores and e.value is not None
+    ]
     return rank_correlation([a for a, _ in both], [b for _, b in both])
 
 
@@ -264,7 +266,9 @@ def _agreement(choices: Sequence[Choice], first: str, second: str) -> Estimate:
     for choice in choices:
         if choice.rater in tallies:
             pair = (min(choice.left, choice.right), max(choice.left, choice.right))
-            tallies[choice.rater][pair] += 0 if choice.better is None else (1 if choice.better == pair[0] else -1)
+            tallies[choice.rater][pair] += (
+                0 if choice.better is None else (1 if choice.better == pair[0] else -1)
+            )
     common = sorted(tallies[first].keys() & tallies[second].keys())
     verdicts = [[(t > 0) - (t < 0) for t in (tallies[r][p] for p in common)] for r in (first, second)]
     return cohen_kappa(verdicts[0], verdicts[1])
@@ -276,8 +280,10 @@ def _table(found: Preferences) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(
-        ["prompt", "value", "low", "high", "comparisons", "status", "chosen_over_reference"]
-        + ["won", "lost", "same", "study_score"]
+        [
+            *("prompt", "value", "low", "high", "comparisons", "status", "chosen_over_reference"),
+            *("won", "lost", "same", "study_score"),
+        ]
     )
     for row in found.prompts:
         e = row.value

@@ -120,7 +120,7 @@ def read_choices(path: str | Path) -> tuple[Choice, ...]:
             standing[choice.rater, choice.number] = choice
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ReviewError(
-                f"{path}, line {number}: not a choice ({type(error).__name__}: {error}). Remove the line, or put "
-                "the file back from a copy."
+                f"{path}, line {number}: not a choice ({type(error).__name__}: {error}). Remove the line, or "
+                "put the file back from a copy."
             ) from error
     return tuple(standing.values())

@@ -1,8 +1,8 @@
 """A blinded sheet: real and synthetic images in one order, to be told apart by a committee.
 
 Nothing but the picture may tell them apart. So every image is cropped to its central square, brought to one
-size and stored again as a PNG without compression: as many bytes for every image, no metadata, one date. Which is which stands in the key alone, which lies outside the sheet's
-folder, as does the seed.
+size and stored again as a PNG without compression: as many bytes for every image, no metadata, one date.
+Which is which stands in the key alone, which lies outside the sheet's folder, as does the seed.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def write_sheet(
 ) -> Sheet:
     """Write the raters' folder and the key.
 
-    The synthetic images are those of the prompts that a finished study confirmed, shared out by their weights;
-    of another study, those of its best prompts in turn.
+    The synthetic images are those of the prompts that a finished study confirmed, shared out by their
+    weights; of another study, those of its best prompts in turn.
 
     Args:
         images: of the run.
@@ -93,8 +93,8 @@ def write_sheet(
     taken = [path for path in (folder / PAGE, folder / ANSWERS, key) if path.exists()]
     if taken and not force:
         raise ReviewError(
-            f"{taken[0]}: is there already, and its answers would not fit a new sheet. Choose another --out, or "
-            "replace it with --force."
+            f"{taken[0]}: is there already, and its answers would not fit a new sheet. Choose another --out, "
+            "or replace it with --force."
         )
     rng = np.random.default_rng([seed, 0x5EE7])
     synthetic = _synthetic(images, each, rng)
@@ -154,7 +154,9 @@ def _real(images: RunImages, place: Path, pool: str, each: int, rng: np.random.G
         what = f"{place}, pool {pool!r}, {wanted!r}"
     else:
         if not place.is_dir():
-            raise ReviewError(f"--real {place}: no such folder. Give a prepared data set, or a folder of images.")
+            raise ReviewError(
+                f"--real {place}: no such folder. Give a prepared data set, or a folder of images."
+            )
         endings = {f".{name.lower()}" for name in (*IMAGE_FORMATS, "JPG", "TIF")}
         paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in endings and path.is_file())
         what = str(place)
@@ -227,14 +229,18 @@ def _page(sheet: str, names: Sequence[str], category: str) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("promptopt.review", "."), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("promptopt.review", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     )
     return environment.get_template("sheet.html.jinja").render(sheet=sheet, names=names, category=category)
 
 
 def _notes(pictures: Sequence[Image.Image], sources: Sequence[Source], side: int) -> list[str]:
     def sides(synthetic: bool) -> set[int]:
-        return {p.width for p, s in zip(pictures, sources, strict=True) if (s.prompt is not None) is synthetic}
+        return {
+            p.width for p, s in zip(pictures, sources, strict=True) if (s.prompt is not None) is synthetic
+        }
 
     notes = []
     made, real = sides(True), sides(False)

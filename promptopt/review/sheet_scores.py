@@ -106,8 +106,8 @@ def score_answers(answers: Sequence[str | Path], key: str | Path) -> SheetScores
         if missing:
             listed = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
             raise ReviewError(
-                f"{rater}: no row for {'images' if len(missing) > 1 else 'image'} {listed}. Every image needs an "
-                "answer; put the rows back."
+                f"{rater}: no row for {'images' if len(missing) > 1 else 'image'} {listed}. Every image "
+                "needs an answer; put the rows back."
             )
     raters = sorted(given)
     numbers = sorted(truth)
@@ -119,9 +119,7 @@ def score_answers(answers: Sequence[str | Path], key: str | Path) -> SheetScores
         sheet=sheet,
         images=len(numbers),
         raters=tuple(_rater(rater, said[rater], synthetic) for rater in raters),
-        together=Together(
-            _mean(right), _mean(right[synthetic]), _mean(right[~synthetic])
-        ),
+        together=Together(_mean(right), _mean(right[synthetic]), _mean(right[~synthetic])),
         kappas={(a, b): cohen_kappa(words[a], words[b]) for a, b in combinations(raters, 2)},
         fleiss=fleiss_kappa(list(zip(*words.values(), strict=True))) if len(raters) > 2 else None,
     )
@@ -146,7 +144,12 @@ def _rater(rater: str, said: np.ndarray, synthetic: np.ndarray) -> RaterScore:
     return RaterScore(
         rater,
         Estimate(
-            right / n, float(interval.low), float(interval.high), n, _ACCURACY, "ok" if n >= 10 else "unreliable"
+            right / n,
+            float(interval.low),
+            float(interval.high),
+            n,
+            _ACCURACY,
+            "ok" if n >= 10 else "unreliable",
         ),
         float(test.pvalue),
         Estimate.of_proportion(int(said[synthetic].sum()), int(synthetic.sum())),
@@ -166,7 +169,8 @@ def _read_key(path: Path) -> tuple[dict[int, bool], str]:
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ReviewError(
-            f"{path}: not a sheet's key ({type(error).__name__}: {error}). Give the key that `review sheet` wrote."
+            f"{path}: not a sheet's key ({type(error).__name__}: {error}). Give the key that `review "
+            "sheet` wrote."
         ) from error
 
 
@@ -181,7 +185,9 @@ def _read_answers(
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ReviewError(f"{path}: cannot be read as UTF-8 text ({reason}). Save it as CSV, UTF-8.") from error
+        raise ReviewError(
+            f"{path}: cannot be read as UTF-8 text ({reason}). Save it as CSV, UTF-8."
+        ) from error
     first = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text), delimiter=";" if first.count(";") > first.count(",") else ",")
     head = [name.strip().lower() for name in next(reader, [])]
@@ -200,8 +206,8 @@ def _read_answers(
         where = f"{path}, row {row}"
         if values.get("sheet") != sheet:
             raise ReviewError(
-                f"{where}: belongs to sheet {values.get('sheet')!r}, the key to {sheet!r}. Give the key of this "
-                "sheet, or the answers to that one."
+                f"{where}: belongs to sheet {values.get('sheet')!r}, the key to {sheet!r}. Give the key of "
+                "this sheet, or the answers to that one."
             )
         rater = values.get("rater") or path.stem
         number = values.get("number", "")
@@ -214,8 +220,8 @@ def _read_answers(
         place = rater, int(number)
         if place in places:
             raise ReviewError(
-                f"{where}: {rater} answered image {number} already in {places[place]}. Keep one of them, or give "
-                "the raters different names."
+                f"{where}: {rater} answered image {number} already in {places[place]}. Keep one of them, or "
+                "give the raters different names."
             )
         places[place] = where
         given.setdefault(rater, {})[int(number)] = _ANSWERS[answer]
