@@ -1,6 +1,6 @@
 """Experts' opinions: which prompt's images are better, and whether images can be told from real ones."""
 
-from promptopt.review.agreement import cohen_kappa, fleiss_kappa, rank_correlation
+from promptopt.review.agreement import cohen_kappa, fleiss_kappa, preference_kappa, rank_correlation
 from promptopt.review.candidates import KnownPrompt, candidates, known_prompts
 from promptopt.review.page import PreferencePage
 from promptopt.review.preference_model import Comparison, PreferenceModel
@@ -35,6 +35,7 @@ __all__ = [
     "cohen_kappa",
     "fleiss_kappa",
     "known_prompts",
+    "preference_kappa",
     "preference_values",
     "rank_correlation",
     "read_choices",

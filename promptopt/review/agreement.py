@@ -23,18 +23,27 @@ def cohen_kappa(first: Sequence[object], second: Sequence[object]) -> Estimate:
     """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} answers; give both for the same items")
-    from sklearn.metrics import cohen_kappa_score
-
     a, b = (np.array([str(answer) for answer in answers]) for answers in (first, second))
+    return _jackknife(
+        lambda rows: _kappa(a[rows], b[rows]), len(a), "Cohen's kappa, jackknife interval over the items"
+    )
 
-    def kappa(rows: np.ndarray) -> float:
-        if len(np.unique(np.concatenate([a[rows], b[rows]]))) < 2:
-            return math.nan
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return float(cohen_kappa_score(a[rows], b[rows]))
 
-    return _jackknife(kappa, len(a), "Cohen's kappa, jackknife interval over the items")
+def preference_kappa(first: Sequence[int], second: Sequence[int]) -> Estimate:
+    """Cohen's kappa of two raters' verdicts on pairs: 1 for the one, -1 for the other, 0 for no difference.
+
+    Which of a pair is the one is arbitrary, so every pair counts in both directions.
+
+    Raises ValueError for verdicts of different number.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} verdicts; give both for the same pairs")
+    a, b = np.array(first, dtype=int), np.array(second, dtype=int)
+    return _jackknife(
+        lambda rows: _kappa(np.concatenate([a[rows], -a[rows]]), np.concatenate([b[rows], -b[rows]])),
+        len(a),
+        "Cohen's kappa over pairs in both directions, jackknife interval over the pairs",
+    )
 
 
 def fleiss_kappa(answers: Sequence[Sequence[object]]) -> Estimate:
@@ -66,7 +75,7 @@ def fleiss_kappa(answers: Sequence[Sequence[object]]) -> Estimate:
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> Estimate:
     """Spearman's rho, with Bonett and Wright's interval (2000); ``unreliable`` below 10 pairs.
 
-    ``undefined`` for fewer than 4 pairs, or where one side is all equal.
+    ``undefined`` for fewer than 4 pairs, or where one side is all equal; without interval for equal orders.
     """
     method = "Spearman's rho, Bonett-Wright interval"
     n = len(first)
@@ -75,10 +84,21 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> Estimat
     from scipy.stats import spearmanr
 
     rho = float(spearmanr(first, second).statistic)
-    inside = min(max(rho, -1 + 1e-9), 1 - 1e-9)
-    half = 1.959963984540054 * math.sqrt((1 + inside**2 / 2) / (n - 3))
-    low, high = (math.tanh(math.atanh(inside) + side * half) for side in (-1, 1))
-    return Estimate(rho, min(low, rho), max(high, rho), n, method, "ok" if n >= _RELIABLE else "unreliable")
+    if abs(rho) > 1 - 1e-9:  # the interval would have no width, as if two equal orders proved it
+        return Estimate(math.copysign(1.0, rho), None, None, n, method, "unreliable")
+    half = 1.959963984540054 * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    low, high = (math.tanh(math.atanh(rho) + side * half) for side in (-1, 1))
+    return Estimate(rho, low, high, n, method, "ok" if n >= _RELIABLE else "unreliable")
+
+
+def _kappa(a: np.ndarray, b: np.ndarray) -> float:
+    from sklearn.metrics import cohen_kappa_score
+
+    if len(np.unique(np.concatenate([a, b]))) < 2:
+        return math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return float(cohen_kappa_score(a, b))
 
 
 def _jackknife(statistic: Callable[[Any], float], n: int, method: str) -> Estimate:

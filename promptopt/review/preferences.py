@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.estimate import Estimate
-from promptopt.review.agreement import cohen_kappa, rank_correlation
+from promptopt.review.agreement import preference_kappa, rank_correlation
 from promptopt.review.preference_model import Comparison, PreferenceModel, Slots
 from promptopt.review.records import FOLDER, Choice, ReviewError, read_choices, records_path
 from promptopt.runfolder import write_text
@@ -271,7 +271,7 @@ def _agreement(choices: Sequence[Choice], first: str, second: str) -> Estimate:
             )
     common = sorted(tallies[first].keys() & tallies[second].keys())
     verdicts = [[(t > 0) - (t < 0) for t in (tallies[r][p] for p in common)] for r in (first, second)]
-    return cohen_kappa(verdicts[0], verdicts[1])
+    return preference_kappa(verdicts[0], verdicts[1])
 
 
 def _table(found: Preferences) -> str:
