@@ -198,11 +198,13 @@ def test_cohen_kappa_from_its_definition():
     assert cohen_kappa(first, first).value == 1.0
     # which prompt of a pair comes first is arbitrary, so turning pairs round changes nothing
     one, two = [1, 1, 1, 1, 0, -1], [1, 1, 1, -1, 0, 0]
-    turned = preference_kappa([-v if i % 2 else v for i, v in enumerate(one)], [-v if i % 2 else v for i, v in
-    enumerate(two)]) assert preference_kappa(one, two).value == pytest.approx(turned.value) assert
-    preference_kappa([1] * 6, [1] * 6).value == 1.0 assert preference_kappa([1] * 6, [-1] * 6).value == -1.0
-    assert cohen_kappa(["x"] * 5, ["x"] * 5).status == "undefined" assert cohen_kappa(["x"], ["y"]).status ==
-    "undefined" with pytest.raises(ValueError, match="same items"):
+    turned = [[-v if i % 2 else v for i, v in enumerate(verdicts)] for verdicts in (one, two)]
+    assert preference_kappa(one, two).value == pytest.approx(preference_kappa(*turned).value)
+    assert preference_kappa([1] * 6, [1] * 6).value == 1.0
+    assert preference_kappa([1] * 6, [-1] * 6).value == -1.0
+    assert cohen_kappa(["x"] * 5, ["x"] * 5).status == "undefined"
+    assert cohen_kappa(["x"], ["y"]).status == "undefined"
+    with pytest.raises(ValueError, match="same items"):
         cohen_kappa(["x"], [])
 
 
