@@ -150,7 +150,7 @@ class DashboardCopy:
         from optuna_dashboard import register_preference_feedback_component
         from optuna_dashboard.preferential import create_study
 
-        name = f"{self.images.name}: experts' choices (a copy)"
+        name = f"{self.images.name}: experts' choices (to look at; not counted here)"
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if self._same(name, digest):
             return

@@ -50,6 +50,9 @@ class PreferencePage:
             if route == ("POST", "/undo"):
                 self._session.undo()
                 return _back(start_response)
+            if route == ("GET", "/favicon.ico"):
+                start_response("204 No Content", [])
+                return []
         except ReviewError as error:
             return _text(start_response, "500 Internal Server Error", str(error))
         return _text(start_response, "404 Not Found", "There is no such page.")
