@@ -57,7 +57,7 @@ def _print(report: "Report") -> None:
     for verdict in report.verdicts:
         if verdict.device != device:
             device = verdict.device
-            console.print(Text(f"\nwhat can run on {device} (rules of thumb, not measured)", style="bold"))
+            console.print(Text(f"\nwhat can run on {device} (memory by rule of thumb)", style="bold"))
         line(
             "ok" if verdict.fits and not verdict.remedy else "note",
             verdict.task,

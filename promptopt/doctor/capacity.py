@@ -68,7 +68,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A task on a device. `seconds` is the least time an image (or, training, a step) can take."""
+    """A task on a device. `seconds` is the least time that a `unit` can take, an image or a training step."""
 
     task: str
     device: str
@@ -76,6 +76,7 @@ class Verdict:
     there_gb: float
     fits: bool
     seconds: float
+    unit: str
     remedy: str
 
     @property
@@ -83,7 +84,7 @@ class Verdict:
         """For people."""
         fits = "fits" if self.fits else "does not fit"
         what = f"{fits}: needs about {self.needed_gb:.1f} GB, {self.there_gb:.1f} GB there"
-        return what + (f"; {_duration(self.seconds)} at best" if self.fits else "")
+        return what + (f"; {_duration(self.seconds)} {self.unit} at best" if self.fits else "")
 
 
 _SD15, _SDXL = 859.5e6, 2567.5e6
@@ -160,13 +161,14 @@ def judge_tasks(device: Device, tasks: Sequence[Task] = TASKS) -> list[Verdict]:
         seconds = passes * task.pass_ / device.speed
         found.append(
             Verdict(
-                task.name,
-                device.name,
-                needed / GB,
-                device.memory / GB,
-                fits,
-                seconds,
-                _remedy(task, fits, seconds),
+                task=task.name,
+                device=device.name,
+                needed_gb=needed / GB,
+                there_gb=device.memory / GB,
+                fits=fits,
+                seconds=seconds,
+                unit="an image" if task.kind == "images" else "a step",
+                remedy=_remedy(task, fits, seconds),
             )
         )
     return found
