@@ -11,13 +11,16 @@ from typer.core import TyperGroup
 from promptopt.commands import (
     classify,
     compare_generators,
+    dashboard,
     data,
     doctor,
     evaluate,
     generate,
     push,
+    review,
     study,
     synthesize,
+    tables,
     template,
     train,
     transfer,
@@ -117,6 +120,9 @@ main.command("transfer")(transfer.transfer)
 main.command("classify")(classify.classify)
 main.command("evaluate")(evaluate.evaluate)
 main.add_typer(template.app, name="template")
+main.add_typer(review.app, name="review")
+main.command("tables")(tables.tables)
+main.command("dashboard")(dashboard.dashboard)
 main.command("doctor")(doctor.doctor)
 
 if __name__ == "__main__":

@@ -1,100 +1,72 @@
-"""`promptopt doctor`: what is installed, what is there, what is missing."""
+"""`promptopt doctor`: what is there, what is missing, what can run, and what to do about it."""
 
-import os
-import platform
-import shutil
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-PACKAGES = (
-    "torch",
-    "diffusers",
-    "peft",
-    "transformers",
-    "open_clip_torch",
-    "optuna",
-    "scikit-learn",
-    "numpy",
-    "pillow",
-    "safetensors",
-    "clean-fid",
-)
-_OPTIONAL = frozenset({"clean-fid"})
-FLAGS = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "OMP_NUM_THREADS")
-_LITTLE_DISK = 5e9
+if TYPE_CHECKING:
+    from promptopt.doctor import Report
+
+_MARKS = {"ok": ("ok", "green"), "note": ("--", "yellow"), "broken": ("BAD", "red")}
 
 
 def doctor(
     folder: Annotated[Path, typer.Option(help="Folder whose disk is looked at.")] = Path(),
+    weights: Annotated[
+        list[Path] | None, typer.Option(help="A folder or file of weights to look at; may be given again.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
-    """Check the installation; exits with 1 when something that a study needs is broken."""
-    from importlib import metadata
+    """Examine machine, packages, weights and disk; exits with 1 when something that is needed is broken."""
+    from promptopt.doctor import examine
 
-    from rich.console import Console
+    report = examine(folder=folder, given=weights or ())
+    if as_json:
+        import json
 
-    console = Console(highlight=False, soft_wrap=True)
-    broken = 0
-
-    def line(mark: str, name: str, text: str) -> None:
-        style = {"ok": "green", "--": "yellow", "BAD": "red"}[mark]
-        console.print(f"[{style}]{mark:<4}[/] {name:<22}", end="")
-        console.print(text, markup=False)
-
-    line("ok", "python", f"{platform.python_version()} on {platform.platform()}, {sys.executable}")
-    for name in ("promptopt", *PACKAGES):
-        try:
-            line("ok", name, metadata.version(name))
-        except metadata.PackageNotFoundError:
-            missing = "--" if name in _OPTIONAL else "BAD"
-            broken += missing == "BAD"
-            line(missing, name, "not installed" + (" (optional)" if name in _OPTIONAL else ""))
-    line("ok", "CPU", f"{os.cpu_count()} cores")
-    for name, check in (
-        ("devices", _devices),
-        ("embedded generator", _generator),
-        ("embedded CLIP", _clip),
-        ("embedded judge", _judge),
-    ):
-        try:
-            line("ok", name, check())
-        except (ValueError, OSError, ImportError, RuntimeError) as error:
-            broken += 1
-            line("BAD", name, str(error) or type(error).__name__)
-    free = shutil.disk_usage(folder).free
-    line("ok" if free > _LITTLE_DISK else "--", "disk", f"{free / 1e9:.1f} GB free at {folder.resolve()}")
-    for name in FLAGS:
-        line("ok", name, os.environ.get(name, "not set"))
-    if broken:
+        typer.echo(json.dumps(report.to_dict(), indent=1, ensure_ascii=False))
+    else:
+        _print(report)
+    if not report.ok:
         raise typer.Exit(1)
 
 
-def _devices() -> str:
-    import torch
+def _print(report: "Report") -> None:
+    from rich.console import Console
+    from rich.text import Text
 
-    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    cuda = ", ".join(f"cuda:{index} {name}" for index, name in enumerate(names)) or "no CUDA device"
-    return f"{cuda}; {torch.get_num_threads()} CPU threads"
+    console = Console(highlight=False, soft_wrap=True)
 
+    names = [check.name for check in report.checks] + [verdict.task for verdict in report.verdicts]
+    width = min(max(map(len, names)), 48)
 
-def _generator() -> str:
-    from generators.backend import load
+    def line(mark: str, name: str, text: str, remedy: str) -> None:
+        shown, style = _MARKS[mark]
+        console.print(Text.assemble((f"{shown:<4}", style), f"{name:<{width}} {text}"))
+        if remedy:
+            console.print(Text(f"{'':4}{'':{width}} -> {remedy}", style="cyan"))
 
-    loaded = load("embedded", device="cpu")
-    return f"loads, {loaded.max_tokens} tokens a prompt, fingerprint {loaded.fingerprint[:12]}"
-
-
-def _clip() -> str:
-    from evaluation.encoders import load_encoder
-
-    loaded = load_encoder("embedded", device="cpu")
-    return f"loads, {loaded.dim} features, fingerprint {loaded.fingerprint[:12]}"
-
-
-def _judge() -> str:
-    from evaluation.judge import load_judge
-
-    loaded = load_judge("embedded", device="cpu")
-    return f"loads, reads {', '.join(loaded.names)}"
+    group = ""
+    for check in report.checks:
+        if check.group != group:
+            group = check.group
+            console.print(Text(f"\n{group}", style="bold"))
+        line(check.status, check.name, check.text, check.remedy)
+    device = ""
+    for verdict in report.verdicts:
+        if verdict.device != device:
+            device = verdict.device
+            console.print(Text(f"\nwhat can run on {device} (memory by rule of thumb)", style="bold"))
+        line(
+            "ok" if verdict.fits and not verdict.remedy else "note",
+            verdict.task,
+            verdict.text,
+            verdict.remedy,
+        )
+    broken = [check for check in report.checks if check.status == "broken"]
+    console.print()
+    if not broken:
+        console.print(Text("Nothing that is needed is broken.", style="green"))
+    for check in broken:
+        console.print(Text(f"{check.name}: {check.text}", style="red"))

@@ -60,7 +60,7 @@ def table_latex(comparison: GeneratorComparison, scope: Scope) -> str:
     body = []
     for generator, cells in rows:
         shown = [
-            _latex_cell(score, bold=score is not None and stands_apart(score, _column(rows, position)))
+            latex_cell(score, bold=score is not None and stands_apart(score, _column(rows, position)))
             for position, score in enumerate(cells)
         ]
         body.append(" & ".join([escape(generator), *shown]) + r" \\")
@@ -147,7 +147,8 @@ def _arrow(comparison: GeneratorComparison, name: str) -> str:
     return r"$\downarrow$" if better == "lower" else r"$\uparrow$"
 
 
-def _latex_cell(score: Score | None, *, bold: bool) -> str:
+def latex_cell(score: Score | None, *, bold: bool) -> str:
+    """Value and interval for LaTeX; an asterisk where unreliable, two hyphens where there is no value."""
     if score is None or score.estimate.value is None:
         return "--"
     value, interval = shown(score)

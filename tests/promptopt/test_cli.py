@@ -94,6 +94,13 @@ def test_help_imports_nothing_heavy():
         ["template", "check"],
         ["template", "count"],
         ["template", "sample"],
+        ["dashboard"],
+        ["review"],
+        ["review", "prefer"],
+        ["review", "values"],
+        ["review", "sheet"],
+        ["review", "score"],
+        ["tables"],
         ["doctor"],
     ],
 )

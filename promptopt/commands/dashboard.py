@@ -1,0 +1,64 @@
+"""`promptopt dashboard`: a run in the browser, with the images of every prompt."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from promptopt.dashboard import Copied
+
+
+def dashboard(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/polyps.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; other machines need --allow-remote.")
+    ] = "127.0.0.1",
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Let other machines in, without a password.")
+    ] = False,
+    store: Annotated[Path, typer.Option(help="The store that the study was run with.")] = Path("store"),
+    refresh: Annotated[
+        float, typer.Option(min=0, help="Seconds between looks at a running study; 0: no further look.")
+    ] = 15.0,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make the copy anew; notes made in the browser are lost.")
+    ] = False,
+) -> None:
+    """Show a run in optuna-dashboard, finished or not: every trial with its prompt, metrics and images.
+
+    A copy is shown (RUN/dashboard); the study's own database is only read, so a running study is not
+    disturbed and nothing done in the browser changes it.
+    """
+    from promptopt.dashboard import open_dashboard
+    from promptopt.local_server import is_loopback
+    from promptopt.run_images import RunImages, missing_sentence
+
+    images = RunImages.open(run, store=store)
+
+    def told(copied: "Copied") -> None:
+        typer.echo(f"{copied.trials} trials added to the copy")
+        if copied.images_found < copied.images_wanted:
+            complain(missing_sentence(copied.images_found, copied.images_wanted, images))
+
+    def complain(text: str) -> None:
+        typer.secho(text, fg="yellow", err=True)
+
+    if allow_remote and not is_loopback(host):
+        complain(
+            f"WARNING: {host}: whoever reaches this machine can see the images and change the copy; there is "
+            "no password and no encryption."
+        )
+    with open_dashboard(
+        images,
+        host=host,
+        port=port,
+        allow_remote=allow_remote,
+        rebuild=rebuild,
+        on_copied=told,
+        refresh=refresh or None,
+        on_trouble=complain,
+    ) as server:
+        typer.echo(f"{server.url}  (Ctrl-C stops)")
+        server.serve_forever()

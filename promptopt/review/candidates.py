@@ -1,0 +1,74 @@
+"""The prompts of a run that experts can be asked about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evaluation.estimate import Estimate
+from promptopt import runfolder
+from promptopt.review.preference_model import Slots
+from promptopt.review.records import ReviewError
+from promptopt.run_images import RunImages, Stage
+from promptopt.snapshot import read_trials
+
+
+@dataclass(frozen=True)
+class KnownPrompt:
+    """A prompt of a run. `score` is the study's own, of its latest stage; the baseline's is 0."""
+
+    label: str
+    slots: Slots
+    score: float | None
+    weight: float = 0.0
+
+
+def known_prompts(images: RunImages) -> list[KnownPrompt]:
+    """Every prompt that the run has a score for, best first; confirmed ones, where there are any, first."""
+    found = {prompt.label: prompt for prompt in _confirmed(images)}
+    for prompt in _searched(images):
+        found.setdefault(prompt.label, prompt)
+    return list(found.values())
+
+
+def candidates(images: RunImages, *, most: int) -> tuple[list[KnownPrompt], Stage]:
+    """The prompts to show, and which of their images.
+
+    Of a finished study the confirmed prompts, on their fresh images; of another the best of the search. The
+    baseline is always one of them.
+
+    Raises ReviewError for a run with fewer than two prompts.
+    """
+    confirmed = _confirmed(images)
+    stage: Stage = "confirmation" if confirmed else "search"
+    rows = confirmed or _searched(images)
+    baseline = next(
+        (row for row in rows if row.label == images.baseline), KnownPrompt(images.baseline, None, 0.0)
+    )
+    others = [row for row in rows if row.label != images.baseline][: most - 1]
+    if not others:
+        raise ReviewError(
+            f"{images.folder}: no prompt to compare with the baseline yet. Run the study first."
+        )
+    return [baseline, *others], stage
+
+
+def _confirmed(images: RunImages) -> list[KnownPrompt]:
+    from promptopt.export import read_prompts
+
+    path = images.folder / runfolder.PROMPTS
+    if not path.exists():
+        return []
+    return [
+        KnownPrompt(entry.label, entry.slots, entry.confirmation["score"].value, entry.weight)
+        for entry in read_prompts(path).prompts
+    ]
+
+
+def _searched(images: RunImages) -> list[KnownPrompt]:
+    rows: dict[str, KnownPrompt] = {}
+    for trial in read_trials(images.folder).trials:
+        label = trial.user_attrs["prompt"]
+        score = Estimate.from_json(trial.user_attrs["score"]).value
+        slots = {name: str(value) for name, value in trial.params.items()}
+        rows.setdefault(label, KnownPrompt(label, slots, score))
+    return sorted(rows.values(), key=lambda row: -(row.score if row.score is not None else float("-inf")))

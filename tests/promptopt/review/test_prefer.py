@@ -1,0 +1,215 @@
+"""The blinded page: nothing gives a prompt away, nothing that was chosen is lost."""
+
+import io
+import json
+import re
+import shutil
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from promptopt.cli import main
+from promptopt.local_server import LocalServer
+from promptopt.review import (
+    PreferenceMetric,
+    PreferencePage,
+    ReviewError,
+    Session,
+    candidates,
+    read_choices,
+    records_path,
+    write_preferences,
+)
+from promptopt.run_images import RunImages
+from tests.promptopt.small_run import SmallRun, small_run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> SmallRun:
+    return small_run(tmp_path_factory.mktemp("prefer"))
+
+
+@pytest.fixture
+def run(made) -> SmallRun:
+    records_path(made.folder).unlink(missing_ok=True)
+    return made
+
+
+def session(run, rater="anna", **changes):
+    shown, stage = candidates(run.images, most=4)
+    given = {"rounds": 2, "per_set": 4, "seed": 3} | changes
+    return Session(run.images, rater=rater, prompts=[p.label for p in shown], stage=stage, **given)
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return answer.read()
+
+
+def choose(server, side, number=None):
+    if number is None:
+        number = re.search(rb'name="number" value="(\d+)"', get(server.url))[1].decode()
+    form = urllib.parse.urlencode({"number": number, "side": side}).encode()
+    return urllib.request.urlopen(f"{server.url}choose", data=form, timeout=20).read()
+
+
+def test_confirmed_prompts_and_the_baseline_are_compared_on_their_fresh_images(run):
+    shown, stage = candidates(run.images, most=4)
+    assert stage == "confirmation"
+    assert shown[0].label == run.images.baseline
+    assert 2 <= len(shown) <= 4
+    prompts = json.loads((run.folder / "prompts.json").read_text())["prompts"]
+    confirmed = [entry["prompt"] for entry in prompts if entry["prompt"] != run.images.baseline]
+    assert [prompt.label for prompt in shown[1:]] == confirmed[: len(shown) - 1]
+
+
+def test_every_round_shows_every_pair_once_with_the_same_seeds_on_both_sides(run):
+    own = session(run)
+    prompts = [prompt.label for prompt in candidates(run.images, most=4)[0]]
+    pairs = list(combinations(prompts, 2))
+    assert Counter(frozenset((p.left, p.right)) for p in own.schedule) == {frozenset(p): 2 for p in pairs}
+    assert all(len(set(pair.images)) == 4 for pair in own.schedule)
+    assert session(run).schedule == own.schedule
+    assert session(run, seed=4).schedule != own.schedule
+    assert session(run, rater="bert").schedule != own.schedule
+    sides = Counter(pair.left for pair in session(run, rounds=40).schedule)
+    assert min(sides.values()) > 0.7 * 20 * (len(prompts) - 1)
+
+
+def test_the_page_gives_no_prompt_away(run):
+    own = session(run)
+    with LocalServer(PreferencePage(own, question="Which?")).start() as server:
+        page = get(server.url).decode()
+        for prompt in {p for pair in own.schedule for p in (pair.left, pair.right)}:
+            assert prompt not in page
+        assert str(own.seed) not in page
+        _, pair = own.current()
+        for side in ("left", "right"):
+            content = get(f"{server.url}{side}.png")
+            with Image.open(io.BytesIO(content)) as picture:
+                assert not picture.info
+                assert np.asarray(picture).std() > 1
+            assert content == own.picture(getattr(pair, side), pair.images)
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            get(f"{server.url}choices.jsonl")
+
+
+def test_choices_are_kept_in_order_and_the_session_goes_on_where_it_stopped(run):
+    own = session(run)
+    with LocalServer(PreferencePage(own, question="Which?")).start() as server:
+        for side in ("left", "right", "same"):
+            choose(server, side)
+        choose(server, "left", number=1)  # a page loaded twice
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            choose(server, "both")
+    found = read_choices(records_path(run.folder))
+    assert [c.choice for c in found] == ["left", "right", "same"]
+    assert [(c.left, c.right, c.images) for c in found] == [
+        (p.left, p.right, p.images) for p in own.schedule[:3]
+    ]
+    assert [c.better for c in found] == [found[0].left, found[1].right, None]
+    again = session(run)
+    assert again.current() == (3, own.schedule[3])
+    assert again.progress() == (3, len(own.schedule))
+    assert session(run, rater="bert").progress() == (0, len(own.schedule))
+    with LocalServer(PreferencePage(again, question="Which?")).start() as server:
+        while again.current() is not None:
+            choose(server, "right")
+        assert b"You may close this page" in get(server.url)
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            get(f"{server.url}left.png")
+    assert len(read_choices(records_path(run.folder))) == len(own.schedule)
+
+
+def test_the_last_choice_can_be_taken_back_and_a_torn_line_is_no_harm(run):
+    own, path = session(run), records_path(run.folder)
+    with LocalServer(PreferencePage(own, question="Which?")).start() as server:
+        choose(server, "left")
+        choose(server, "left")
+        urllib.request.urlopen(f"{server.url}undo", data=b"", timeout=20).read()
+        assert own.progress()[0] == 1
+        assert own.current() == (1, own.schedule[1])
+        with path.open("a") as stream:
+            stream.write('{"number": 1, "rater": "an')  # the power went
+        choose(server, "right")
+    assert [c.choice for c in read_choices(path)] == ["left", "right"]
+    assert len(path.read_text().splitlines()) == 4  # with the one taken back, and that it was
+    path.write_text(path.read_text() + "{}\n")
+    with pytest.raises(ReviewError, match=r"choices\.jsonl, line 5: not a choice"):
+        read_choices(path)
+
+
+def test_values_reach_a_study_as_a_metric(run):
+    for rater in ("anna", "bert"):
+        own = session(run, rater=rater, rounds=3)
+        worst = candidates(run.images, most=4)[0][-1].label
+        while (found := own.current()) is not None:
+            number, pair = found
+            own.choose(number, "right" if pair.left == worst else "left" if pair.right == worst else "same")
+    values = write_preferences(run.images)
+    assert values.prompts[-1].label == worst
+    assert values.prompts[-1].value.high < 0
+    assert values.agreement["anna", "bert"].value == 1.0
+    metric = PreferenceMetric.read(run.folder)
+    assert metric(run.images.baseline).value == 0.0
+    for row in values.prompts:
+        assert metric(row.label).value == pytest.approx(row.value.value)
+    assert metric("nobody has seen it").status == "undefined"
+    slots = next(p.slots for p in values.prompts if p.slots is not None)
+    assert metric("nobody has seen it", slots).status == "unreliable"
+    table = (run.folder / "review" / "preferences.csv").read_text().splitlines()
+    assert len(table) == 1 + len(values.prompts)
+    assert len(metric.fingerprint) == 64
+
+    shown = CliRunner(env={"COLUMNS": "200"}).invoke(
+        main, ["review", "values", str(run.folder), "--store", str(run.store)]
+    )
+    assert shown.exit_code == 0, shown.output
+    assert "kappa" in shown.stdout
+    (run.folder / "review" / "preferences.json").write_text("{}")
+    with pytest.raises(ReviewError, match="not a list of preferences"):
+        PreferenceMetric.read(run.folder)
+
+
+def test_a_study_that_is_not_finished_shows_its_best_prompts(made, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(made.folder, folder)
+    (folder / "prompts.json").unlink()
+    shown, stage = candidates(RunImages.open(folder, store=made.store), most=3)
+    assert stage == "search"
+    assert [prompt.score for prompt in shown[1:]] == sorted((p.score for p in shown[1:]), reverse=True)
+
+
+def test_what_cannot_be_compared_is_refused(run, tmp_path):
+    with pytest.raises(ReviewError, match="--rater"):
+        session(run, rater=" ")
+    (tmp_path / "images").mkdir()
+    elsewhere = RunImages.open(run.folder, store=tmp_path)
+    with pytest.raises(ReviewError, match="are not in"):
+        Session(elsewhere, rater="anna", prompts=["a", "b"], stage="search")
+    done = CliRunner().invoke(main, ["review", "values", str(run.folder), "--store", str(run.store)])
+    assert done.exit_code == 2
+    assert "Hold a review first" in done.stderr
+
+
+def test_the_command_serves_the_page_and_prints_the_values(run, monkeypatch):
+    def rate(server):
+        server.start()
+        for _ in range(3):
+            choose(server, "left")
+
+    monkeypatch.setattr(LocalServer, "serve_forever", rate)
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(
+        main,
+        ["review", "prefer", str(run.folder), "--store", str(run.store), "--rater", "anna", "--port", "0"],
+    )
+    assert done.exit_code == 0, done.output
+    assert "3 choices by anna" in done.stdout
+    assert (run.folder / "review" / "preferences.json").is_file()

@@ -1,0 +1,45 @@
+"""A finished study over coloured squares, in about two seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from promptopt.config import study_from_mapping
+from promptopt.run_images import RunImages
+from promptopt.study import run_study
+from tests.promptopt.fakes import ColorEncoder, SquareGenerator, study, write_squares
+
+
+@dataclass(frozen=True)
+class SmallRun:
+    """A run, its store and the real images."""
+
+    folder: Path
+    store: Path
+    data: Path
+
+    @property
+    def images(self) -> RunImages:
+        return RunImages.open(self.folder, store=self.store)
+
+
+def small_run(base: Path, **changes: Any) -> SmallRun:
+    """Run the study of `fakes.study` with few trials; `changes` replace keys of its file."""
+    data = base / "data"
+    if not data.exists():
+        write_squares(data)
+    settings = {
+        "search": {"trials": 5, "images": 6, "sampler": "random"},
+        "confirm": {"top": 3, "images": 12},
+        **changes,
+    }
+    result = run_study(
+        study_from_mapping(study(base, data=str(data), **settings), base=base),
+        runs=base / "runs",
+        store=base / "store",
+        generator=SquareGenerator(),
+        encoder=ColorEncoder(),
+    )
+    return SmallRun(result.folder, base / "store", data)
