@@ -14,6 +14,7 @@ from promptopt.commands import (
     data,
     doctor,
     evaluate,
+    export,
     generate,
     push,
     study,
@@ -114,6 +115,7 @@ main.command("synthesize")(synthesize.synthesize)
 main.command("compare-generators")(compare_generators.compare_generators)
 main.command("classify")(classify.classify)
 main.command("evaluate")(evaluate.evaluate)
+main.add_typer(export.app, name="export")
 main.add_typer(template.app, name="template")
 main.command("doctor")(doctor.doctor)
 
