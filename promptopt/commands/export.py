@@ -1,7 +1,7 @@
 """`promptopt export`: the best-prompt list, submissions, and a look at one before it goes out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -40,3 +40,112 @@ def schema() -> None:
     from promptopt.export.best import BestList
 
     typer.echo(json.dumps(BestList.model_json_schema(), indent=2))
+
+
+@app.command()
+def submission(
+    runs: _Runs,
+    edition: Annotated[Literal["gi-2024", "gi-2025"], typer.Option(help="Edition of MEDVQA-GI.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it appears whole or not at all.")],
+    weights: Annotated[
+        Literal["copy", "reference"] | None,
+        typer.Option(
+            help="Copy the weights, or name them on the hub. Default: name them where they are there."
+        ),
+    ] = None,
+    generator: Annotated[
+        str | None, typer.Option(help="Address of the runs' generator, where it has moved.")
+    ] = None,
+    examples: Annotated[int, typer.Option(min=0, help="gi-2024: images of each prompt.")] = 4,
+    images: Annotated[
+        Path | None, typer.Option(help="gi-2024: what `promptopt synthesize` made, as the synthesis part.")
+    ] = None,
+    test_prompts: Annotated[
+        Path | None, typer.Option(help="gi-2024: instead, a list of prompts to make it of now.")
+    ] = None,
+    per_prompt: Annotated[int, typer.Option(min=1, help="Images of each of them.")] = 1,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="gi-2024: go on without a run of every category.")
+    ] = False,
+    template: Annotated[
+        Path | None,
+        typer.Option(help="gi-2025: the organisers' submission_task2.py. Default: the installed medvqa's."),
+    ] = None,
+    repo: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="gi-2025: the hub repository that it will be.")
+    ] = None,
+    info: Annotated[
+        Path | None, typer.Option(help="YAML with Team_Name and the like; gi-2025 needs it.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="gi-2025: of the script's images.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="gi-2025: images the script makes at a time.")] = 8,
+    store: Annotated[Path, typer.Option(help="Store of the studies' images.")] = Path("store"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace a submission that is there.")] = False,
+) -> None:
+    """Write a submission folder: prompts, model, example images, README, checksums; then check it.
+
+    gi-2024: a folder for each category and the image synthesis part. gi-2025: the organisers' script with its
+    two editable sections filled, to be uploaded as the repository --repo. Nothing is sent anywhere.
+    """
+    from promptopt.export.runs import read_runs
+    from promptopt.export.submission.team import read_team
+
+    found = read_runs(runs)
+    team = {} if info is None else read_team(info)
+    if edition == "gi-2024":
+        _gi2024_alone(repo=repo, template=template)
+        from generators.backend import load
+        from promptopt.commands._progress import GenerationBar
+        from promptopt.export.submission.gi2024 import write_gi2024
+
+        with GenerationBar() as bar:
+            write_gi2024(
+                found,
+                out,
+                store=store,
+                load=lambda uri: load(uri, device=device),
+                weights=weights,
+                generator=generator,
+                examples=examples,
+                images=images,
+                test_prompts=test_prompts,
+                per_prompt=per_prompt,
+                partial=partial,
+                team=team,
+                force=force,
+                on_image=bar,
+            )
+    else:
+        _gi2025_alone(images=images, test_prompts=test_prompts, partial=partial)
+        from promptopt.export.submission.gi2025 import write_gi2025
+
+        write_gi2025(
+            found,
+            out,
+            template=template,
+            repository=repo,
+            team=team,
+            weights=weights,
+            generator=generator,
+            seed=seed,
+            batch_size=batch_size,
+            force=force,
+        )
+    typer.echo(f"{out}: check it before it goes out: promptopt export check {out}")
+
+
+def _gi2024_alone(**options: object) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise typer.BadParameter(f"--{given[0]} is of --edition gi-2025; leave it out")
+
+
+def _gi2025_alone(*, images: Path | None, test_prompts: Path | None, partial: bool) -> None:
+    if images is not None or test_prompts is not None:
+        raise typer.BadParameter(
+            "gi-2025: its script makes the images when it is run, so none are submitted; to look at some "
+            "first: promptopt synthesize --edition gi-2025"
+        )
+    if partial:
+        raise typer.BadParameter("--partial is of --edition gi-2024; gi-2025 has no categories")

@@ -1,5 +1,6 @@
 """Text for spreadsheets, Markdown and LaTeX, so that it is shown as it is and does nothing."""
 
+# ruff: noqa: RUF001  (the table of signs is about signs that look alike)
 from __future__ import annotations
 
 import re
@@ -168,7 +169,7 @@ def _latex_character(character: str) -> str:
         return _LATEX[character]
     if character.isascii():
         return character
-    base, *marks = unicodedata.normalize("NFD", character)
+    base, *marks = list(unicodedata.normalize("NFD", character))
     if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in _ACCENTS:
         return f"{{\\{_ACCENTS[marks[0]]}{{{base}}}}}"
     return f"{{\\ttfamily U+{ord(character):04X}}}"
