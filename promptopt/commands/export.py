@@ -149,3 +149,37 @@ def _gi2025_alone(*, images: Path | None, test_prompts: Path | None, partial: bo
         )
     if partial:
         raise typer.BadParameter("--partial is of --edition gi-2024; gi-2025 has no categories")
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A submission, or what `synthesize` made.")],
+    edition: Annotated[
+        Literal["auto", "gi-2024", "gi-2025"], typer.Option(help="Default: by what is in the folder.")
+    ] = "auto",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of real images, none of which may be in there.")
+    ] = None,
+    template: Annotated[
+        Path | None, typer.Option(help="gi-2025: the organisers' script. Default: the installed medvqa's.")
+    ] = None,
+    write_checksums: Annotated[
+        bool, typer.Option("--write-checksums", help="Write SHA256SUMS anew first.")
+    ] = False,
+) -> None:
+    """Look through a submission before it goes out. Nothing is sent.
+
+    Prints a line for each fault, with the file and the remedy. Exit code 1 means errors, 0 at most warnings.
+    """
+    from promptopt.export.check import check_submission
+
+    found = check_submission(
+        folder, edition=edition, data=data, template=template, rewrite_checksums=write_checksums
+    )
+    for finding in found:
+        color = typer.colors.RED if finding.level == "error" else typer.colors.YELLOW
+        level, rest = str(finding).split(":", 1)
+        typer.echo(typer.style(f"{level}:", fg=color, bold=True) + rest)
+    typer.echo(f"{folder}: {found.errors} errors, {found.warnings} warnings")
+    if found.errors:
+        raise typer.Exit(1)

@@ -16,10 +16,11 @@ SYNTHETIC = (
     "All images here are synthetic: they were made by a model, show no patient, say so in their PNG metadata "
     "(`synthetic`: `true`), and nothing may be diagnosed from them."
 )
-PUBLIC = (
-    "Submitting makes the repository public: look through every file first. A model trained on patients' "
-    "images may repeat parts of them, and the licence of its training data may not allow sharing it."
+LOOK = (
+    "Look through every file first: a model trained on patients' images may repeat parts of them, and the "
+    "licence of its training data may not allow sharing it"
 )
+PUBLIC = f"Submitting makes the repository public. {LOOK}."
 
 
 def readme_2024(submission: Submission, runs: Mapping[str, FinishedRun], team: Mapping[str, object]) -> str:

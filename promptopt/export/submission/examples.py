@@ -34,8 +34,9 @@ def write_examples(
 ) -> int:
     """Images of the submitted prompts into folder/images, and folder/images.csv about them.
 
-    The first seeds of the confirmation are taken, so the images are among those that the estimates are of.
-    What the store has is taken from there; what it lacks is made.
+    Their seeds are the confirmation's, so the images are among those that the estimates are of; each prompt
+    has others, since similar prompts make nearly one image of one seed. What the store has is taken from
+    there; what it lacks is made.
 
     Args:
         run: its submitted prompts are numbered from 1.
@@ -60,7 +61,11 @@ def write_examples(
         )
     if each == 0:
         return 0
-    jobs = [(number, entry, seed) for number, entry in enumerate(run.submitted, 1) for seed in seeds[:each]]
+    jobs = [
+        (number, entry, seeds[((number - 1) * each + index) % len(seeds)])
+        for number, entry in enumerate(run.submitted, start=1)
+        for index in range(each)
+    ]
     images = ImageStore(store / "images")
     found = [images.get(_request(run, entry, seed)) for _, entry, seed in jobs]
     if any(image is None for image in found):
