@@ -16,7 +16,7 @@ from promptopt.export.check.files import check_card
 from promptopt.export.check.findings import Findings
 from promptopt.export.errors import ExportError
 from promptopt.export.submission.details import ModelEntry, Submission
-from promptopt.export.submission.gi2025 import check_info, same_around
+from promptopt.export.submission.gi2025 import SAMPLE, check_info, same_around
 from promptopt.export.submission.models import model_fingerprint, split_uri
 from promptopt.export.submission.script import REQUIREMENTS, REWRITTEN, SCRIPT
 from promptopt.export.submission.template import Template, installed, read_template, split
@@ -122,7 +122,7 @@ def _check_script(folder: Path, findings: Findings, template: Path | None) -> No
             "`pip install medvqa`, or give your copy by --template",
         )
     try:
-        sample = original.info() if original is not None else dict.fromkeys(script.info())
+        sample = SAMPLE if original is None else original.info()
         check_info(script.info(), sample)
     except ExportError as error:
         problem = str(error).removeprefix("--info: ").split(". Write a YAML")[0]

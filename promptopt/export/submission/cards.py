@@ -84,7 +84,7 @@ def facts(study: PromptList, model: ModelEntry) -> list[str]:
     folder = model.uri.split("+lora:")[0]
     card = f"{folder}/README.md" if folder != "." else "MODEL_README.md"
     lines = [
-        f"- Generator: `{model.uri}`, {where}; fingerprint `{model.fingerprint}`",
+        f"- Generator: `{'this repository' if model.uri == '.' else model.uri}`, {where}; fingerprint `{model.fingerprint}`",
         f"- What it was trained on: see `{card}`"
         if copied
         else "- What it was trained on: see its card there",

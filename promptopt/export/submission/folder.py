@@ -35,10 +35,10 @@ def new_folder(out: str | Path, *, force: bool = False) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / f".{target.name}.lock", timeout=0) as lock:
-            _clear_up(target)
-            _check_target(target, force=force)
             staged = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
             try:
+                _clear_up(target)
+                _check_target(target, force=force)
                 staged.mkdir()
                 yield staged
                 _take_place(staged, target)

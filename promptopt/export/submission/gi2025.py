@@ -31,6 +31,12 @@ from promptopt.export.submission.template import Template, read_template
 MODEL_CARD = "MODEL_README.md"
 OPTIONAL = "Notes_to_organizers"
 EMAILS = "Contact_emails"
+SAMPLE: Mapping[str, object] = {
+    **dict.fromkeys(("Participant_Names", "Affiliations", "Team_Name", "Country", OPTIONAL), ""),
+    EMAILS: [],
+}
+"""The keys of SUBMISSION_INFO, where no template says them."""
+_PERSONAL = ("Participant_Names", EMAILS, "Team_Name")  # a country may be the example's by chance
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _HUB = re.compile(
     r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:/(?P<file>[\w./-]+\.safetensors))?(?:@(?P<revision>[\w./-]+))?"
@@ -120,7 +126,7 @@ def check_info(team: Mapping[str, object], sample: Mapping[str, object]) -> dict
             continue
         if not value or (isinstance(value, str) and not value.strip()):
             faults.append(f"{key} is missing or empty")
-        elif value == example:
+        elif value == example and key in _PERSONAL:
             faults.append(f"{key} is still the organisers' example")
         elif isinstance(example, list) != isinstance(value, list):
             faults.append(f"{key} must be {'a list' if isinstance(example, list) else 'text'}")
@@ -145,8 +151,8 @@ def _settings(runs: Sequence[FinishedRun]) -> dict[str, Any]:
         if found[-1] != found[0]:
             differing = [key for key, value in found[0].items() if found[-1][key] != value]
             raise ExportError(
-                f"{runs[0].folder} and {run.folder}: differ in {', '.join(differing)}, and the script has one "
-                "model with one set of settings; give runs that agree, or one"
+                f"{runs[0].folder} and {run.folder}: differ in {', '.join(differing)}, and the script has "
+                "one model with one set of settings; give runs that agree, or one"
             )
     return found[0]
 
@@ -228,7 +234,7 @@ def _readme(submission: Submission, runs: Sequence[FinishedRun], model: ModelEnt
         "",
         f"`{SCRIPT}` is the organisers' own with its two sections filled. To submit:",
         "",
-        f"    hf upload {name} . --exclude SHA256SUMS submission.json",
+        f"    hf upload {name} . --exclude SHA256SUMS --exclude submission.json",
         f"    medvqa validate --competition=gi-2025 --task=2 --repo_id={name}",
         f"    medvqa validate_and_submit --competition=gi-2025 --task=2 --repo_id={name}",
         "",

@@ -16,7 +16,7 @@ from promptopt.export.errors import ExportError
 NAMES = ("test_prompts", "num_per_prompt", "output_folder", "device")
 """What the sections are given by the text around them."""
 _BEGIN = re.compile(rb"^#[^\n]*EDIT SECTION (?P<number>\d+)\b[^\n]*$", re.MULTILINE)
-_END = re.compile("^#[^\\w\n]*\N{CHEQUERED FLAG}[^\\w\n]*END\\b[^\n]*$".encode(), re.MULTILINE)
+_END = re.compile("^#[^A-Za-z\n]*\N{CHEQUERED FLAG}[^A-Za-z\n]*END\\b[^\n]*$".encode(), re.MULTILINE)
 _SAMPLE = ("medvqa", "submission_samples/gi-2025/submission_task2.py")
 
 
