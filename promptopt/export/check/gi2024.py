@@ -15,6 +15,7 @@ from promptopt.export.errors import ExportError
 from promptopt.export.prompts import PromptList, read_prompts
 from promptopt.export.submission.details import CategoryEntry, ModelEntry, Submission
 from promptopt.export.submission.examples import LIST
+from promptopt.export.submission.folder import sha256
 from promptopt.export.submission.gi2024 import CARD, PROMPTS_CSV, PROMPTS_JSON, PROMPTS_TXT
 from promptopt.export.submission.models import MODEL, model_fingerprint
 from promptopt.export.submission.synthesis import SYNTHESIS, inside, read_manifest
@@ -193,6 +194,12 @@ def check_listed(folder: Path, place: Path, name: str, findings: Findings) -> li
     present = {own.as_posix() for own in _images(folder, place)}
     for own in sorted(listed - present):
         findings.error(own, f"is listed in {name} and missing", "Make it again")
+    for row in rows:
+        own = (place / row["file"]).as_posix()
+        if own in present and sha256(folder / own) != row["sha256"]:
+            findings.error(
+                own, f"is not the image that {name} lists: it was changed or damaged", "Make it again"
+            )
     for own in sorted(present - listed):
         findings.error(own, f"is not listed in {name}, so nothing says how it was made", "Remove it")
     return rows

@@ -82,9 +82,10 @@ def facts(study: PromptList, model: ModelEntry) -> list[str]:
     copied = model.weights == "copy"
     where = "comes along" if copied else "is fetched from the hub"
     folder = model.uri.split("+lora:")[0]
+    name = "this repository" if model.uri == "." else model.uri
     card = f"{folder}/README.md" if folder != "." else "MODEL_README.md"
     lines = [
-        f"- Generator: `{'this repository' if model.uri == '.' else model.uri}`, {where}; fingerprint `{model.fingerprint}`",
+        f"- Generator: `{name}`, {where}; fingerprint `{model.fingerprint}`",
         f"- What it was trained on: see `{card}`"
         if copied
         else "- What it was trained on: see its card there",

@@ -82,7 +82,8 @@ def sha256(path: Path) -> str:
 
 def write_checksums(folder: Path) -> Path:
     """SHA256SUMS of all other files, as `sha256sum -c` reads it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    listed = (path for path in folder.rglob("*") if path.is_file() and path != folder / CHECKSUMS)
+    files = sorted(listed)
     lines = [f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     path = folder / CHECKSUMS
     path.write_text("".join(lines), encoding="utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from typer.testing import CliRunner
 
 from promptopt.cli import main
@@ -94,7 +94,7 @@ def test_fields_of_later_versions_show_up_by_themselves() -> None:
     class Later(PromptEntry):
         holm_p: float | None = None
         optimism: EstimateEntry | None = None
-        second_encoder: dict[str, EstimateEntry] = {}
+        second_encoder: dict[str, EstimateEntry] = Field(default_factory=dict)
 
     old = prompt_list().prompts[0]
     confirmation = {**old.confirmation, "new metric": estimate(0.25)}
