@@ -32,8 +32,12 @@ MODEL_CARD = "MODEL_README.md"
 OPTIONAL = "Notes_to_organizers"
 EMAILS = "Contact_emails"
 SAMPLE: Mapping[str, object] = {
-    **dict.fromkeys(("Participant_Names", "Affiliations", "Team_Name", "Country", OPTIONAL), ""),
+    "Participant_Names": "",
+    "Affiliations": "",
     EMAILS: [],
+    "Team_Name": "",
+    "Country": "",
+    OPTIONAL: "",
 }
 """The keys of SUBMISSION_INFO, where no template says them."""
 _PERSONAL = ("Participant_Names", EMAILS, "Team_Name")  # a country may be the example's by chance

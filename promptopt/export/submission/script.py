@@ -66,7 +66,8 @@ def first_section(info: Mapping[str, object], drawing: Drawing) -> str:
         lines.append(f"from diffusers import {chosen[0]}")
     lines += ["from PIL.PngImagePlugin import PngInfo", ""]
     where = _arguments(drawing.repository, revision=drawing.revision, use_safetensors=True)
-    lines.append(f"hf_pipe = DiffusionPipeline.from_pretrained({where})")
+    lines.append('precision = torch.float16 if device == "cuda" else torch.float32')
+    lines.append(f"hf_pipe = DiffusionPipeline.from_pretrained({where}, torch_dtype=precision).to(device)")
     for number, lora in enumerate(drawing.adapters, start=1):
         where = _arguments(
             lora.repository,
@@ -80,7 +81,6 @@ def first_section(info: Mapping[str, object], drawing: Drawing) -> str:
         names = [f"lora_{number}" for number in range(1, len(drawing.adapters) + 1)]
         scales = [lora.scale for lora in drawing.adapters]
         lines += [f"hf_pipe.set_adapters({names!r}, {scales!r})"]
-    lines.append('hf_pipe = hf_pipe.to(device, torch.float16 if device == "cuda" else torch.float32)')
     if chosen is not None:
         given = "".join(f", {key}={value!r}" for key, value in chosen[1].items())
         lines.append(f"hf_pipe.scheduler = {chosen[0]}.from_config(hf_pipe.scheduler.config{given})")
