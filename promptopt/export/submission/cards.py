@@ -76,9 +76,9 @@ def model_card(run: FinishedRun, entry: CategoryEntry) -> str:
     )
 
 
-def facts(study: PromptList, model: ModelEntry) -> list[str]:
-    """Generator, its own card and its settings, as a list."""
-    settings: Mapping[str, object] = study.settings.get("generator", {})
+def facts(study: PromptList, model: ModelEntry, *, chosen: Mapping[str, object] | None = None) -> list[str]:
+    """Generator, its own card and the study's settings, with those chosen over them, as a list."""
+    settings: Mapping[str, object] = {**study.settings.get("generator", {}), **(chosen or {})}
     copied = model.weights == "copy"
     where = "comes along" if copied else "is fetched from the hub"
     folder = model.uri.split("+lora:")[0]

@@ -51,7 +51,8 @@ def new_folder(out: str | Path, *, force: bool = False) -> Iterator[Path]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free some space" if full else "choose another folder"
-        place = f"{error.filename}: " if error.filename else ""
+        # of a full disk, the system names the file that was being copied from
+        place = f"{error.filename}: " if error.filename and not full else ""
         raise ExportError(
             f"{target}: cannot be written ({place}{error.strerror or type(error).__name__}); {remedy}. "
             "What was there before is as it was."

@@ -196,9 +196,7 @@ def public(prompts: PromptList, model_uri: str) -> PromptList:
         local = "/" in network.uri and not network.uri.startswith(("hf:", "open_clip:"))
         return network.model_copy(update={"uri": Path(network.uri).name}) if local else network
 
-    changes = {
-        "generator": prompts.generator.model_copy(update={"uri": model_uri}),
-        "encoder": named(prompts.encoder),
-        "judge": None if prompts.judge is None else named(prompts.judge),
-    }
+    networks = {name: getattr(prompts, name) for name in type(prompts).model_fields}
+    changes = {name: named(value) for name, value in networks.items() if isinstance(value, Network)}
+    changes["generator"] = prompts.generator.model_copy(update={"uri": model_uri})
     return prompts.model_copy(update=changes)

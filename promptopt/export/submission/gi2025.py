@@ -112,7 +112,7 @@ def write_gi2025(
             repository=repository,
             promptopt=promptopt.__version__,
         )
-        (folder / "README.md").write_text(_readme(submission, runs, model), encoding="utf-8")
+        (folder / "README.md").write_text(_readme(submission, runs, model, settings), encoding="utf-8")
         write_details(folder, submission)
         write_checksums(folder)
     return submission
@@ -142,7 +142,7 @@ def check_info(team: Mapping[str, object], sample: Mapping[str, object]) -> dict
 
 
 def _settings(runs: Sequence[FinishedRun]) -> dict[str, Any]:
-    """The settings that all runs drew with."""
+    """The settings that all runs drew with: where a study varied them, those of its prompt of most weight."""
     found: list[dict[str, Any]] = []
     for run in runs:
         own = run.prompts.settings.get("generator", {})
@@ -151,7 +151,12 @@ def _settings(runs: Sequence[FinishedRun]) -> dict[str, Any]:
             raise ExportError(
                 f"{run.folder}: prompts.json does not say {', '.join(missing)}; run the study again"
             )
-        found.append({"fingerprint": run.prompts.generator.fingerprint, **{key: own[key] for key in _NEEDED}})
+        first = max(run.submitted, key=lambda entry: entry.weight)
+        varied = dict(first.settings or {})
+        if first.negative_prompt is not None:
+            varied["negative_prompt"] = first.negative_prompt
+        chosen = {key: varied.get(key, own[key]) for key in _NEEDED}
+        found.append({"fingerprint": run.prompts.generator.fingerprint, **chosen})
         if found[-1] != found[0]:
             differing = [key for key, value in found[0].items() if found[-1][key] != value]
             raise ExportError(
@@ -222,7 +227,12 @@ def _on_hub(address: LoraAddress) -> Lora:
     )
 
 
-def _readme(submission: Submission, runs: Sequence[FinishedRun], model: ModelEntry) -> str:
+def _readme(
+    submission: Submission,
+    runs: Sequence[FinishedRun],
+    model: ModelEntry,
+    settings: Mapping[str, object],
+) -> str:
     name = submission.repository or "OWNER/NAME"
     studies = ", ".join(markdown(run.prompts.study) for run in runs)
     lines = [
@@ -234,7 +244,7 @@ def _readme(submission: Submission, runs: Sequence[FinishedRun], model: ModelEnt
         "",
         f"Sampling settings and model are those of the studies {studies}.",
         "",
-        *facts(runs[0].prompts, model),
+        *facts(runs[0].prompts, model, chosen=settings),
         "",
         f"`{SCRIPT}` is the organisers' own with its two sections filled. To submit:",
         "",

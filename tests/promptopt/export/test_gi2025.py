@@ -22,7 +22,7 @@ from promptopt.export.submission.details import read_details
 from promptopt.export.submission.script import REWRITTEN, literal
 from promptopt.export.submission.template import split
 from tests.promptopt.export.organisers import INFO, PROMPTS, TEMPLATE, Machine, pixels, read_json
-from tests.promptopt.export.runs import SETTINGS, write_run
+from tests.promptopt.export.runs import SETTINGS, prompt_list, write_run
 
 
 def call(command: str, *words: object) -> tuple[int, str]:
@@ -147,6 +147,19 @@ def test_a_reference_needs_no_repository_of_its_own(place: Path) -> None:
     assert "load_lora_weights('me/lora', subfolder='sub', weight_name='w.safetensors'" in script
     assert "set_adapters(['lora_1'], [2.0])" in script
     assert check(place)[0] == 0
+
+
+def test_settings_that_the_study_varied_are_those_of_its_main_prompt(place: Path) -> None:
+    entries = prompt_list().prompts
+    entries[0] = entries[0].model_copy(update={"settings": {"guidance": 5.5}, "negative_prompt": "a 'blur'"})
+    entries[1] = entries[1].model_copy(update={"settings": {"guidance": 2.0}})
+    shutil.rmtree(place / "runs")
+    write_run(place, stored=False, prompts=entries)
+    assert submit(place, "--repo", "me/model")[0] == 0
+    script = (place / "out" / "submission_task2.py").read_text()
+    assert "guidance_scale=5.5" in script
+    assert "- Guidance: 5.5\n" in (place / "out" / "README.md").read_text()
+    assert "negative_prompt=[\"a 'blur'\"]" in script
 
 
 def test_what_does_not_fit_is_refused_and_nothing_is_left(place: Path) -> None:
