@@ -45,6 +45,18 @@ def check_name(name: str) -> None:
         raise GeneratorError(f"unknown scheduler {name!r}; known: {', '.join(NAMES)}")
 
 
+def recipe(name: str) -> tuple[str, dict[str, Any]] | None:
+    """diffusers' class and the settings laid over a model's own schedule; None for "native".
+
+    Raises GeneratorError when `name` is no sampler's name.
+    """
+    check_name(name)
+    if name == "native":
+        return None
+    class_name, settings = _SCHEDULERS[name]
+    return class_name, dict(settings)
+
+
 def make_scheduler(name: str, native: Any) -> Any:
     """A fresh sampler with the noise schedule, prediction type and zero-SNR setting of `native`.
 

@@ -15,6 +15,7 @@ from promptopt.commands import (
     data,
     doctor,
     evaluate,
+    export,
     generate,
     push,
     review,
@@ -119,6 +120,7 @@ main.command("compare-generators")(compare_generators.compare_generators)
 main.command("transfer")(transfer.transfer)
 main.command("classify")(classify.classify)
 main.command("evaluate")(evaluate.evaluate)
+main.add_typer(export.app, name="export")
 main.add_typer(template.app, name="template")
 main.add_typer(review.app, name="review")
 main.command("tables")(tables.tables)

@@ -1,0 +1,136 @@
+"""The best-prompt list: what several studies found, by category."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from promptopt.export.errors import ExportError
+from promptopt.export.prompts import EstimateEntry, PromptEntry, PromptList
+from promptopt.export.runs import FinishedRun
+from studies.category import CATEGORIES
+
+_OWN = ("rank", "prompt", "negative_prompt", "settings", "slots", "weight", "tied_with_first", "search")
+Scalar = str | int | float | bool
+
+
+class BestList(BaseModel):
+    """best-prompts.json. Each category has its studies, each of them whole: prompts with weights, estimates
+    and intervals, the tied set, the baseline, settings, generator fingerprint and seeds (see `PromptList`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["promptopt-best-prompts"] = "promptopt-best-prompts"
+    version: Literal[1] = 1
+    categories: dict[str, list[PromptList]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One prompt of a study as the tables show it.
+
+    Attributes:
+        rank: None for a baseline that was not confirmed beside the others.
+        estimates: confirmed metrics, then whatever else of the entry has an interval, by name.
+        scalars: further single values of the entry, by name.
+    """
+
+    rank: int | None
+    prompt: str
+    negative_prompt: str | None
+    settings: Mapping[str, Any]
+    weight: float
+    tied: bool
+    is_baseline: bool
+    estimates: Mapping[str, EstimateEntry]
+    scalars: Mapping[str, Scalar]
+
+
+def best_list(runs: Sequence[FinishedRun]) -> BestList:
+    """The runs' lists by category: the challenge's own categories first, in its order."""
+    found: dict[str, list[PromptList]] = {}
+    for run in runs:
+        found.setdefault(run.prompts.category, []).append(run.prompts)
+    order = sorted(found, key=lambda c: (CATEGORIES.index(c) if c in CATEGORIES else len(CATEGORIES), c))
+    return BestList(categories={category: found[category] for category in order})
+
+
+def to_json(best: BestList) -> str:
+    """The file's text."""
+    return json.dumps(best.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_best_list(path: str | Path) -> BestList:
+    """Read and check a best-prompts.json.
+
+    Raises ExportError: missing, not JSON, or not in this format.
+    """
+    path = Path(path)
+    try:
+        return BestList.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ExportError(f"{path}: cannot be read ({reason}); check the path") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise ExportError(
+            f"{path}: {key}: {first['msg']}; write it anew with `promptopt export list`"
+        ) from error
+
+
+def rows(study: PromptList) -> list[Row]:
+    """The prompts in order of rank, and the baseline at the end where it is not among them."""
+    found = [_row(entry, is_baseline=entry.label == study.baseline.prompt) for entry in study.prompts]
+    if not any(row.is_baseline for row in found):
+        found.append(
+            Row(
+                rank=None,
+                prompt=study.baseline.prompt,
+                negative_prompt=None,
+                settings={},
+                weight=0.0,
+                tied=study.baseline.prompt in study.tied,
+                is_baseline=True,
+                estimates=study.baseline.confirmation,
+                scalars={},
+            )
+        )
+    return found
+
+
+def _row(entry: PromptEntry, *, is_baseline: bool) -> Row:
+    """All that the entry has; fields of later versions show up by their kind."""
+    estimates = dict(entry.confirmation)
+    scalars: dict[str, Scalar] = {}
+    for name in type(entry).model_fields:
+        value = getattr(entry, name)
+        if name in _OWN or name == "confirmation":
+            continue
+        if isinstance(value, EstimateEntry):
+            estimates[name] = value
+        elif isinstance(value, Mapping):
+            for key, inner in value.items():
+                if isinstance(inner, EstimateEntry):
+                    estimates[f"{name}/{key}"] = inner
+                elif isinstance(inner, Scalar):
+                    scalars[f"{name}/{key}"] = inner
+        elif isinstance(value, Scalar):
+            scalars[name] = value
+    return Row(
+        rank=entry.rank,
+        prompt=entry.prompt,
+        negative_prompt=entry.negative_prompt,
+        settings=entry.settings or {},
+        weight=entry.weight,
+        tied=entry.tied_with_first,
+        is_baseline=is_baseline,
+        estimates=estimates,
+        scalars=scalars,
+    )

@@ -1,0 +1,243 @@
+"""The best-prompt list as CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Sequence
+
+from promptopt.export.best import BestList, Row, Scalar, rows
+from promptopt.export.escapes import csv_text, latex, markdown
+from promptopt.export.prompts import EstimateEntry, PromptList
+
+_PARTS = tuple(EstimateEntry.model_fields)
+_COLUMNS = 4  # prompts side by side in a LaTeX table of metrics
+_NOTE = (
+    "Estimates on fresh seeds and held-out real images, 95 % intervals in brackets. Score: difference from "
+    "the baseline prompt on the same seeds, in standard deviations of its images. =: cannot be told apart "
+    "from the first; *: unreliable at this number of images."
+)
+
+
+def to_csv(best: BestList) -> str:
+    """One line a prompt: every estimate with all its parts, settings, generator and seeds.
+
+    Text that a spreadsheet would compute has an apostrophe before it (`promptopt.export.escapes.csv_text`).
+    """
+    studies = [(study, row) for lists in best.categories.values() for study in lists for row in rows(study)]
+    estimates = list(dict.fromkeys(name for _, row in studies for name in row.estimates))
+    scalars = list(dict.fromkeys(name for _, row in studies for name in row.scalars))
+    head = ["category", "study", "rank", "baseline", "prompt", "negative_prompt", "settings", "weight"]
+    tail = [
+        "generator",
+        "generator_fingerprint",
+        "data",
+        "study_seed",
+        "confirmation_seeds",
+        "study_settings",
+    ]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    names = [f"{name}:{part}" for name in estimates for part in _PARTS]
+    writer.writerow([*head, "tied_with_first", *map(csv_text, [*scalars, *names]), *tail])
+    for study, row in studies:
+        cells: list[object] = [
+            study.category,
+            study.study,
+            row.rank,
+            row.is_baseline,
+            row.prompt,
+            row.negative_prompt,
+            _json(row.settings) if row.settings else None,
+            row.weight,
+            row.tied,
+            *(row.scalars.get(name) for name in scalars),
+        ]
+        for name in estimates:
+            estimate = row.estimates.get(name)
+            cells += [None if estimate is None else getattr(estimate, part) for part in _PARTS]
+        cells += [
+            study.generator.uri,
+            study.generator.fingerprint,
+            study.data,
+            study.seeds.study,
+            " ".join(map(str, study.seeds.confirmation)),
+            _json(study.settings),
+        ]
+        writer.writerow([_cell(cell) for cell in cells])
+    return stream.getvalue()
+
+
+def to_markdown(best: BestList) -> str:
+    """One table a study."""
+    lines = ["# Best prompts", "", markdown(_NOTE), ""]
+    for category, lists in best.categories.items():
+        lines += [f"## {markdown(category)}", ""]
+        for study in lists:
+            shown = rows(study)
+            metrics, scalars = _names(shown)
+            heads = ["rank", "prompt", "weight", *metrics, *scalars]
+            lines += [f"### {markdown(study.study)}", ""]
+            lines.append("| " + " | ".join(markdown(_words(head)) for head in heads) + " |")
+            lines.append("| " + " | ".join("---" if h == "prompt" else "---:" for h in heads) + " |")
+            for row in shown:
+                cells = [
+                    _rank(row),
+                    _prompt(row),
+                    _weight(row),
+                    *(_shown(row.estimates.get(name)) for name in metrics),
+                    *(_plain(row.scalars.get(name)) for name in scalars),
+                ]
+                lines.append("| " + " | ".join(markdown(cell) for cell in cells) + " |")
+            lines += ["", *(f"- {markdown(line)}" for line in _facts(study)), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def to_latex(best: BestList) -> str:
+    """Two tables a study, the prompts and their metrics; needs ``\\usepackage{booktabs}``."""
+    lines = ["% Needs \\usepackage{booktabs}"]
+    for category, lists in best.categories.items():
+        for study in lists:
+            label = "".join(c if c.isascii() and c.isalnum() else "-" for c in f"{category}-{study.study}")
+            lines += _prompt_table(study, label)
+            lines += _metric_tables(study, label)
+    return "\n".join(lines) + "\n"
+
+
+def _prompt_table(study: PromptList, label: str) -> list[str]:
+    facts = " ".join(f"{fact}." for fact in _facts(study))
+    body = []
+    for row in rows(study):
+        cells = [_rank(row), _prompt(row), _weight(row), _minus(_shown(row.estimates.get("score")))]
+        body.append(" & ".join(latex(cell) for cell in cells) + r" \\")
+    return _table(
+        f"Best prompts for {study.category} (study {study.study}). {_NOTE} {facts}",
+        f"prompts-{label}",
+        r"rp{0.55\linewidth}rr",
+        ["Rank", "Prompt", "Weight", "Score"],
+        body,
+    )
+
+
+def _metric_tables(study: PromptList, label: str) -> list[str]:
+    """Metrics as lines, prompts as columns, so that any number of metrics fits on a page."""
+    shown = rows(study)
+    metrics, scalars = _names(shown)
+    lines: list[str] = []
+    for start in range(0, len(shown), _COLUMNS):
+        part = shown[start : start + _COLUMNS]
+        body = []
+        for name in metrics:
+            cells = [_words(name), *(_minus(_shown(row.estimates.get(name))) for row in part)]
+            body.append(" & ".join(latex(cell) for cell in cells) + r" \\")
+        for name in scalars:
+            cells = [_words(name), *(_plain(row.scalars.get(name)) for row in part)]
+            body.append(" & ".join(latex(cell) for cell in cells) + r" \\")
+        lines += _table(
+            f"Estimates of the prompts for {study.category} by rank (study {study.study}).",
+            f"metrics-{label}-{start // _COLUMNS + 1}",
+            "l" + "r" * len(part),
+            ["Metric", *(_rank(row) for row in part)],
+            body,
+        )
+    return lines
+
+
+def _table(caption: str, label: str, columns: str, heads: Sequence[str], body: Sequence[str]) -> list[str]:
+    return [
+        "",
+        r"\begin{table}",
+        r"\centering",
+        r"\footnotesize",
+        rf"\caption{{{latex(caption)}}}",
+        rf"\label{{tab:{label}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(latex(head) for head in heads) + r" \\",
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+
+
+def _facts(study: PromptList) -> list[str]:
+    """What stands below a study's table."""
+    generator = f"Generator {study.generator.fingerprint[:12]}"
+    settings = study.settings.get("generator", {})
+    used = [f"{key} {settings[key]}" for key in ("steps", "guidance", "scheduler") if key in settings]
+    return [
+        f"{study.prompts_scored} of {study.prompts_in_space} prompts scored",
+        f"Weights: {study.weights_note}",
+        f"{len(study.tied)} prompts may be the best" if len(study.tied) != 1 else "One prompt is the best",
+        ", ".join([generator, *used]),
+        f"Study seed {study.seeds.study}, {len(study.seeds.confirmation)} confirmation seeds",
+    ]
+
+
+def _names(shown: Sequence[Row]) -> tuple[list[str], list[str]]:
+    metrics = dict.fromkeys(name for row in shown for name in row.estimates)
+    return list(metrics), list(dict.fromkeys(name for row in shown for name in row.scalars))
+
+
+def _rank(row: Row) -> str:
+    if row.rank is None:
+        return "baseline"
+    return f"{row.rank}{' =' if row.tied and row.rank > 1 else ''}"
+
+
+def _prompt(row: Row) -> str:
+    parts = [row.prompt]
+    if row.is_baseline and row.rank is not None:
+        parts.append("(baseline)")
+    if row.negative_prompt:
+        parts.append(f"[negative: {row.negative_prompt}]")
+    if row.settings:
+        parts.append("[" + ", ".join(f"{key} {value}" for key, value in row.settings.items()) + "]")
+    return " ".join(parts)
+
+
+def _weight(row: Row) -> str:
+    return f"{row.weight:.2f}" if row.weight else "-"
+
+
+def _shown(estimate: EstimateEntry | None) -> str:
+    """Value and interval with the digits that three significant ones of the largest number leave."""
+    if estimate is None or estimate.value is None:
+        return "-"
+    numbers = [number for number in (estimate.value, estimate.low, estimate.high) if number is not None]
+    largest = max(abs(number) for number in numbers)
+    digits = min(4, max(0, 2 - math.floor(math.log10(largest)))) if largest > 0 else 1
+    value = f"{estimate.value:.{digits}f}" + ("*" if estimate.status == "unreliable" else "")
+    if estimate.low is None or estimate.high is None:
+        return value
+    return f"{value} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
+
+
+def _minus(number: str) -> str:
+    """With a minus sign where a hyphen stands before a digit."""
+    return re.sub(r"-(?=\d)", "\u2212", number)
+
+
+def _plain(value: Scalar | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").replace("/", ": ")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    return csv_text(value) if isinstance(value, str) else value

@@ -1,0 +1,1 @@
+"""Submission folders for the challenge."""
