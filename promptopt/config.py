@@ -61,12 +61,11 @@ class SearchSettings(_Model):
 
     trials: int = Field(default=40, ge=1, le=100_000, description="distinct prompts to score")
     images: int = Field(
-        default=16,
-        ge=4,
-        le=100_000,
-        description="images per prompt on average; with racing from half of it to four times as many",
+        default=8, ge=4, le=100_000, description="images of every prompt; with racing some get more"
     )
-    racing: bool = Field(default=True, description="give promising prompts more images, others fewer")
+    racing: bool = Field(
+        default=True, description="up to 64 images for promising prompts, a quarter more in all"
+    )
     sampler: SamplerName = Field(
         default="auto", description="auto: slots, a model of their effects; few prompts are all tried"
     )

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from evaluation.estimate import Estimate, check_level
-from promptopt.anova_model import AnovaModel, FloatArray, IntArray, Posterior, Target, means_with_noise
-from promptopt.search import TrialRow, latest
+from promptopt.anova_model import AnovaModel, FloatArray, IntArray, Posterior, Target
+from promptopt.search import TrialRow, latest, means_with_noise
 from promptopt.template import PromptSpace
 
 FEWEST_PROMPTS = 8

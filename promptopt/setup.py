@@ -16,8 +16,9 @@ from filelock import FileLock
 import promptopt
 from promptopt.config import PhantomSettings, StudyConfig, StudyError
 from promptopt.panel import SeedPanel, seed_panel
-from promptopt.runfolder import BUDGETS, DATABASE
-from promptopt.search import ENUMERABLE, Candidates, Sampling, TrialRow, latest, read_log, resolve, stages
+from promptopt.runfolder import BUDGETS
+from promptopt.search import ENUMERABLE, Candidates, Sampling, TrialRow, latest, resolve, stages
+from promptopt.snapshot import read_rows
 from promptopt.spaces import category_space
 from promptopt.template import PromptSpace, TemplateError, Variation
 from promptopt.tokens import describe, too_long
@@ -219,10 +220,11 @@ def _earlier_winners(config: StudyConfig, space: PromptSpace) -> tuple[Mapping[s
     """The best prompts of the earlier studies that this space holds too, the best of each first."""
     found: dict[str, Mapping[str, str]] = {}
     for text in config.search.warm_start:
-        path = Path(config.resolve(text)) / DATABASE
-        if not path.is_file():
-            raise StudyError(f"{config.source}: search.warm_start: {path} is missing; give a run folder.")
-        rows: list[TrialRow] = sorted(latest(read_log(path)), key=lambda row: (-row.value, row.number))
+        try:
+            trials = latest(read_rows(config.resolve(text)))
+        except StudyError as error:
+            raise StudyError(f"{config.source}: search.warm_start: {error}") from error
+        rows: list[TrialRow] = sorted(trials, key=lambda row: (-row.value, row.number))
         own = 0
         for row in rows:
             choice = {slot.name: row.choice.get(slot.name) for slot in space.slots}

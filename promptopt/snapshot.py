@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from promptopt import runfolder
 from promptopt.config import StudyError
+from promptopt.search import TrialRow, row_of
 
 _WAIT = 60.0  # seconds for a writer to finish
 
@@ -48,6 +49,11 @@ def read_trials(run: str | Path) -> RunTrials:
         copy = Path(folder) / runfolder.DATABASE
         copy_database(path, copy)
         return _read(copy, path)
+
+
+def read_rows(run: str | Path) -> list[TrialRow]:
+    """The rows of a run's search, in order. Raises what `read_trials` does."""
+    return [row_of(number, trial) for number, trial in enumerate(read_trials(run).trials)]
 
 
 def copy_database(path: Path, copy: Path) -> Path:

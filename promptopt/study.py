@@ -18,8 +18,9 @@ from promptopt.measuring import Measuring, Scoring
 from promptopt.objective import ImageMetric, Measurement
 from promptopt.observer import Observer, StudyStart
 from promptopt.results import Finished, prompt_list, resolved_study
-from promptopt.search import Search, TrialLog, TrialRow, images_made, ranked, read_log
+from promptopt.search import Search, TrialLog, TrialRow, images_made, ranked
 from promptopt.setup import prepare
+from promptopt.snapshot import read_rows
 from promptopt.weights import weigh
 from promptopt.workers import check_workers
 
@@ -178,13 +179,11 @@ def show(run_folder: str | Path) -> StudyRows:
         StudyError: not a run folder.
     """
     folder = Path(run_folder)
-    database = folder / runfolder.DATABASE
-    if not database.is_file():
-        raise StudyError(f"{folder}: not a run folder, {runfolder.DATABASE} is missing. Run the study first.")
+    rows = read_rows(folder)
     path = folder / runfolder.PROMPTS
     from promptopt.export import read_prompts
 
-    return StudyRows(folder, tuple(read_log(database)), read_prompts(path) if path.exists() else None)
+    return StudyRows(folder, tuple(rows), read_prompts(path) if path.exists() else None)
 
 
 class _Run:

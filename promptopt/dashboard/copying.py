@@ -24,6 +24,7 @@ from promptopt.config import StudyError
 from promptopt.dashboard.notes import study_note, trial_note
 from promptopt.picture_grid import image_grid, png_bytes
 from promptopt.run_images import RunImages, Stage, image_count
+from promptopt.search import row_of
 from promptopt.snapshot import read_trials
 
 if TYPE_CHECKING:
@@ -267,7 +268,7 @@ class DashboardCopy:
 def _of_trial(trial: Any, images: int) -> Shown:
     import optuna
 
-    attributes = trial.user_attrs
+    row = row_of(trial.number, trial)
     names = {name: _readable(kind) for name, kind in trial.distributions.items()}
     distributions = {
         name: optuna.distributions.CategoricalDistribution(list(names[name].values()))
@@ -275,17 +276,21 @@ def _of_trial(trial: Any, images: int) -> Shown:
         else kind
         for name, kind in trial.distributions.items()
     }
-    named = {"score": attributes["score"], **attributes["estimates"]}
-    known = attributes.get("duplicate_of")
+    facts = {
+        "scored before as trial": row.duplicate_of,
+        "more images than trial": row.continues,
+        "shown to be worse than": row.lost_to,
+        "breaks": "; ".join(row.violations) or None,
+    }
     return Shown(
-        label=attributes["prompt"],
+        label=row.prompt,
         values=tuple(trial.values),
         params={name: names[name].get(value, value) for name, value in trial.params.items()},
         distributions=distributions,
-        estimates={name: Estimate.from_json(estimate) for name, estimate in named.items()},
+        estimates={"score": row.score, **row.estimates},
         stage="search",
-        images=image_count(attributes.get("per_image", {}), images),
-        facts={} if known is None else {"scored before as trial": known},
+        images=image_count(row.per_image, images),
+        facts={name: fact for name, fact in facts.items() if fact is not None},
         started=trial.datetime_start,
         ended=trial.datetime_complete,
     )

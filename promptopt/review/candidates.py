@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evaluation.estimate import Estimate
 from promptopt import runfolder
 from promptopt.review.preference_model import Slots
 from promptopt.review.records import ReviewError
 from promptopt.run_images import RunImages, Stage
-from promptopt.snapshot import read_trials
+from promptopt.search import latest
+from promptopt.snapshot import read_rows
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,6 @@ def _confirmed(images: RunImages) -> list[KnownPrompt]:
 
 
 def _searched(images: RunImages) -> list[KnownPrompt]:
-    rows: dict[str, KnownPrompt] = {}
-    for trial in read_trials(images.folder).trials:
-        label = trial.user_attrs["prompt"]
-        score = Estimate.from_json(trial.user_attrs["score"]).value
-        slots = {name: str(value) for name, value in trial.params.items()}
-        rows.setdefault(label, KnownPrompt(label, slots, score))
-    return sorted(rows.values(), key=lambda row: -(row.score if row.score is not None else float("-inf")))
+    rows = latest(read_rows(images.folder))
+    found = [KnownPrompt(row.prompt, dict(row.choice), row.score.value) for row in rows]
+    return sorted(found, key=lambda row: -(row.score if row.score is not None else float("-inf")))

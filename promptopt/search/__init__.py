@@ -2,10 +2,11 @@
 
 from promptopt.search.candidates import ENUMERABLE, Candidates
 from promptopt.search.engine import MemoryLog, Pull, Scored, Scorer, Search, complete, images_made, ranked
+from promptopt.search.noise import means_with_noise
 from promptopt.search.racing import beaten, stages
 from promptopt.search.samplers import SAMPLERS, Models, Sampling, propose, resolve
-from promptopt.search.surrogate import Noise, SlotModel
-from promptopt.search.trials import GAIN, TrialLog, TrialRow, latest, read_log
+from promptopt.search.surrogate import SlotModel
+from promptopt.search.trials import GAIN, TrialLog, TrialRow, latest, row_of
 
 __all__ = [
     "ENUMERABLE",
@@ -14,7 +15,6 @@ __all__ = [
     "Candidates",
     "MemoryLog",
     "Models",
-    "Noise",
     "Pull",
     "Sampling",
     "Scored",
@@ -27,9 +27,10 @@ __all__ = [
     "complete",
     "images_made",
     "latest",
+    "means_with_noise",
     "propose",
     "ranked",
-    "read_log",
     "resolve",
+    "row_of",
     "stages",
 ]

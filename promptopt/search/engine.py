@@ -7,6 +7,7 @@ matter how many workers measure its prompts, nor whether the process was killed 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,8 +22,8 @@ from promptopt.search.racing import beaten, extensions, stages
 from promptopt.search.samplers import STARTUP, Models, Sampling, propose
 from promptopt.search.trials import GAIN, TrialRow, latest
 
-EXTENDED = 0.2
-"""Share of the images that go to second and later looks; the rest is for new prompts. Chosen on planted worlds
+EXTENDED = 0.25
+"""Images for second and later looks, as a share of those for first ones. Chosen on planted worlds
 (scripts/bench/regret.py): with a confirmation to come, breadth is worth more than certainty."""
 
 
@@ -100,10 +101,9 @@ class Search:
 
     @property
     def target(self) -> int:
-        """Most distinct prompts to score: with racing, as many as the budget of images has first looks."""
+        """Distinct prompts to score."""
         listed = self.sampling.candidates.listed
-        most = self.settings.trials * self.settings.images // self.looks[0]
-        return most if listed is None else min(most, len(listed))
+        return self.settings.trials if listed is None else min(self.settings.trials, len(listed))
 
     def run(
         self,
@@ -155,12 +155,9 @@ class Search:
         return [self._new(choice) for choice in choices], ""
 
     def _left(self, rows: Sequence[TrialRow]) -> int:
-        """Images that may still be made."""
-        settings = self.settings
-        whole = settings.trials * settings.images
-        if settings.max_images is not None:
-            whole = min(whole, settings.max_images)
-        return whole - images_made(rows)
+        """Images that may still be made for first looks, or for others."""
+        most = self.settings.max_images
+        return (sys.maxsize if most is None else most) - images_made(rows)
 
     def _new(self, choice: Choice) -> Pull:
         return Pull(self.sampling.candidates.space.label(choice), choice, self.looks[0])
@@ -175,11 +172,8 @@ class Search:
     def _extensions(
         self, rows: Sequence[TrialRow], models: Models, rng: np.random.Generator, left: int
     ) -> list[Pull]:
-        made = images_made(rows)
-        further = made - self.looks[0] * len(latest(rows))
-        allowance = min(int(EXTENDED * made) - further, left)
-        if len(latest(rows)) >= self.target or left < self.looks[0]:
-            allowance = left  # no new prompt will come
+        first = self.looks[0] * len(models.arms)
+        allowance = min(int(EXTENDED * first) - (images_made(rows) - first), left)
         if allowance <= 0:
             return []
         chosen = extensions(models.arms, models.leading(rng), self.looks, allowance=allowance)

@@ -11,20 +11,26 @@ from evaluation.comparison import compare
 from promptopt.search.surrogate import FloatArray
 from promptopt.search.trials import TrialRow
 
-LEAST = 4  # images without which nothing can be said
+_MOST = 64  # images that a prompt gets in a search
 _RISK = 0.05  # of losing to a rival that is no better
 _CHANCE = 0.02  # less probable leaders get no further images
 
 
 def stages(images: int, *, racing: bool) -> tuple[int, ...]:
-    """Numbers of images at which a prompt is looked at: half, one, two and four times `images`.
+    """Numbers of images at which a prompt is looked at: `images`, then twice as many, up to 64.
 
-    A prompt begins with half; what that saves goes to the ones that may be best, up to four times as many.
-    Without racing there is one look.
+    Every prompt gets the first, those that may be best get more. Without racing there is one look.
+
+    Example:
+        >>> stages(8, racing=True), stages(64, racing=True), stages(8, racing=False)
+        ((8, 16, 32, 64), (64, 128), (8,))
     """
     if not racing:
         return (images,)
-    return tuple(dict.fromkeys(max(LEAST, part) for part in (images // 2, images, 2 * images, 4 * images)))
+    found = [images, 2 * images]
+    while 2 * found[-1] <= _MOST:
+        found.append(2 * found[-1])
+    return tuple(found)
 
 
 def beaten(

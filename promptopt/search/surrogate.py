@@ -11,51 +11,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
+from promptopt.search.noise import FloatArray, IntArray, means_with_noise
 
 _PRIOR = np.log([0.6, 0.4, 0.2])  # expected shares of options, pairs and the prompt's own; one unit wide
 _LIMITS = (-6.0, 4.0)  # of the logarithms of the three
 _CONSTANT = 10.0  # variance of the constant, in those of the values: hardly any shrinkage
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Variance of one image's score about its prompt's value; `shared` is what two prompts have in common.
-
-    Prompts are drawn from the same seeds, and all are compared with the same baseline images.
-    """
-
-    own: float
-    shared: float
-
-    @classmethod
-    def of(cls, scores: Sequence[FloatArray]) -> Noise:
-        """Estimated from per-image scores of several prompts, each a prefix of one panel of seeds."""
-        rows = [row for row in scores if len(row) > 1]
-        if not rows:
-            return cls(0.0, 0.0)
-        squares = sum(float(((row - row.mean()) ** 2).sum()) for row in rows)
-        own = squares / sum(len(row) - 1 for row in rows)
-        least, count = min(len(row) for row in rows), len(rows)
-        if count < 2:
-            return cls(own, 0.0)
-        first = np.stack([row[:least] - row[:least].mean() for row in rows])
-        across = float((first.sum(axis=0) ** 2).sum() - (first**2).sum()) / (least - 1)
-        return cls(own, min(max(0.0, across / (count * (count - 1))), own))
-
-    def covariance(self, images: IntArray) -> FloatArray:
-        """Of the errors of prompts' mean scores, each over the first `images[i]` seeds, (n, n)."""
-        found = self.shared / np.maximum(images[:, None], images[None, :])
-        np.fill_diagonal(found, self.own / images)
-        return np.asarray(found, dtype=np.float64)
 
 
 class SlotModel:
@@ -76,10 +41,7 @@ class SlotModel:
 
     def __init__(self, codes: IntArray, scores: Sequence[FloatArray]) -> None:
         self._codes = codes
-        self._images = np.array([len(row) for row in scores])
-        self._values = np.array([row.mean() for row in scores])
-        self.noise = Noise.of(scores)
-        self._error = self.noise.covariance(self._images)
+        self._values, self._error = means_with_noise(scores, codes)
         spread = float(np.var(self._values))
         # Variance of the values themselves; noise alone must not be taken for it, nor may it vanish.
         scale = max(spread - float(np.mean(np.diag(self._error))), 0.1 * spread, 1e-8)
@@ -137,7 +99,8 @@ class SlotModel:
             effects = pairs / math.sqrt(len(both)) * rng.standard_normal((levels[i] * levels[j], count))
             found += effects[codes[:, i] * levels[j] + codes[:, j]]
         measured = len(self._values)
-        root = np.linalg.cholesky(self._error + 1e-9 * np.eye(measured) * max(self.noise.own, 1e-9))
+        jitter = 1e-9 * max(float(np.trace(self._error)) / measured, 1e-9)
+        root = np.linalg.cholesky(self._error + jitter * np.eye(measured))
         seen = found[:measured] + root @ rng.standard_normal((measured, count))
         gap = cho_solve(self._factor, self._values[:, None] - seen)
         return np.asarray((found + self._covariance(codes) @ gap).T, dtype=np.float64)

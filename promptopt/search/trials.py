@@ -103,7 +103,7 @@ class TrialLog:
             )
             if self._terms:
                 self._study.set_metric_names(list(self._terms))
-        self.rows: list[TrialRow] = [_from_trial(i, t) for i, t in enumerate(self._complete())]
+        self.rows: list[TrialRow] = [row_of(i, t) for i, t in enumerate(self._complete())]
 
     def _complete(self) -> list[Any]:
         states = (optuna.trial.TrialState.COMPLETE,)
@@ -136,14 +136,6 @@ class TrialLog:
         self.rows.append(row)
 
 
-def read_log(path: Path) -> list[TrialRow]:
-    """The rows of a database, whichever kind of study wrote it."""
-    with quiet():
-        study = optuna.load_study(study_name="search", storage=f"sqlite:///{path}")
-        trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    return [_from_trial(i, trial) for i, trial in enumerate(trials)]
-
-
 def values_of(row: TrialRow, terms: Sequence[str]) -> list[float]:
     """What Optuna is told: the score, or the mean gain in each term."""
     if not terms:
@@ -169,7 +161,8 @@ def distributions(space: PromptSpace) -> dict[str, Any]:
     return {s.name: optuna.distributions.CategoricalDistribution(s.options) for s in space.slots}
 
 
-def _from_trial(number: int, trial: Any) -> TrialRow:
+def row_of(number: int, trial: Any) -> TrialRow:
+    """The row that a completed Optuna trial of a study holds."""
     content = trial.user_attrs["row"]
     step, step_size = content["step"]
     return TrialRow(

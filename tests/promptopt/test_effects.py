@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.estimate import Estimate
-from promptopt.anova_model import AnovaModel, Target, means_with_noise
+from promptopt.anova_model import AnovaModel, Target
 from promptopt.effects import slot_effects
-from promptopt.search import TrialRow
+from promptopt.search import TrialRow, means_with_noise
 from promptopt.template import PromptSpace, compile_template
 
 SPACE = compile_template("{a0|a1|a2} {b0|b1|b2|b3} {c0|c1} end", {})

@@ -1,0 +1,88 @@
+"""What images say of prompts that share seeds: means, and how their errors go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+
+_PRIOR_FREEDOM = 8.0  # degrees of freedom with which a prompt's noise is drawn to that of all
+_LEAST_OWN = 0.05  # share of an image's noise that is no other image's
+
+
+def means_with_noise(values: Sequence[FloatArray], codes: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Means of the prompts, shape (prompts,), and the covariance of their noise, (prompts, prompts).
+
+    Two prompts drawn with the same seeds err together, the more so the more words they share, and all of them
+    carry the noise of the baseline's images. How much is estimated by moments over all pairs of prompts: an
+    image's noise is split into what its seed does to every prompt, to every prompt with an option of its own
+    (one share a slot), and to this prompt alone.
+
+    Where prompts have different numbers of images, the means are those of generalised least squares: what the
+    further seeds do to all prompts is known from those that were drawn with them. Plain means would be biased
+    by the race, which goes on with a prompt or not for what the first seeds gave.
+
+    Args:
+        values: per-image differences of each prompt; each is a beginning of the same row of seeds.
+        codes: option of each prompt and slot, shape (prompts, slots).
+    """
+    plain = np.array([v.mean() for v in values])
+    image = _image_noise(values, codes)
+    if image is None:
+        return plain, np.zeros((len(values), len(values)))
+    counts = np.array([len(v) for v in values])
+    precision = np.zeros_like(image)
+    weighted = np.zeros(len(values))
+    begin = 0
+    for end in np.unique(counts):  # seeds that the same prompts were drawn with
+        rows = np.flatnonzero(counts >= end)
+        own = np.linalg.inv(image[np.ix_(rows, rows)]) * (end - begin)
+        precision[np.ix_(rows, rows)] += own
+        weighted[rows] += own @ np.array([v[begin:end].mean() for v in values if len(v) >= end])
+        begin = int(end)
+    covariance = np.linalg.inv(precision)
+    return covariance @ weighted, (covariance + covariance.T) / 2
+
+
+def _image_noise(values: Sequence[FloatArray], codes: IntArray) -> FloatArray | None:
+    """Covariance of the noise of the prompts' images with the same seed; None when they show no noise."""
+    from scipy.optimize import nnls
+
+    free = np.array([len(v) - 1.0 for v in values])
+    own = np.array([v.var(ddof=1) if len(v) > 1 else 0.0 for v in values])
+    if not own.any():
+        return None
+    pooled = float((free * own).sum() / free.sum())
+    scale = np.sqrt((_PRIOR_FREEDOM * pooled + free * own) / (_PRIOR_FREEDOM + free))
+    products, degrees = _covariances(values)
+    i, j = np.triu_indices(len(values), 1)
+    same = (codes[i] == codes[j]).astype(np.float64)
+    root = np.sqrt(degrees[i, j])
+    design = np.column_stack([np.ones(len(i)), same]) * root[:, None]
+    parts, _ = nnls(design, products[i, j] / (scale[i] * scale[j]) * root)
+    parts /= max(1.0, parts.sum() / (1 - _LEAST_OWN))
+    correlation = np.full((len(values), len(values)), parts[0])
+    for slot, part in enumerate(parts[1:]):
+        correlation += part * (codes[:, None, slot] == codes[None, :, slot])
+    correlation += (1 - parts.sum()) * np.eye(len(values))
+    return np.asarray(correlation * scale[:, None] * scale)
+
+
+def _covariances(values: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """Sample covariance per image of each two prompts over their common seeds, and its degrees of freedom."""
+    counts = np.array([len(v) for v in values])
+    found = np.zeros((len(values), len(values)))
+    shorter = np.minimum(counts[:, None], counts)
+    for length in np.unique(counts):
+        if length < 2:
+            continue
+        rows = np.flatnonzero(counts >= length)
+        block = np.stack([v[:length] for v in values if len(v) >= length])
+        block = block - block.mean(axis=1, keepdims=True)
+        inside = np.ix_(rows, rows)
+        found[inside] = np.where(shorter[inside] == length, block @ block.T / (length - 1), found[inside])
+    return found, np.maximum(shorter - 1, 0).astype(np.float64)
