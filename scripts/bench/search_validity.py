@@ -7,9 +7,9 @@ false elimination is the prompt losing. With two rivals, as in a study (baseline
 equal to it. Laws of the differences: normal, skewed (log-normal minus its mean), and, with a table, those of
 pairs of real prompts, moved to mean 0 and drawn with replacement.
 
-Studies: 48 prompts of 8 images and more on planted worlds (see regret.py) and on the table; the best 5 are confirmed
-on 32 fresh images. Printed: how often the 95 % intervals of score minus baseline hold the truth, over all
-confirmed prompts and for the first alone; and optimism, estimate minus truth, of the search score, of the
+Studies: 48 prompts of 8 images and more on planted worlds (see regret.py) and on the table; the best 5 are
+confirmed on 32 fresh images. Printed: how often the 95 % intervals of score minus baseline hold the truth,
+over all confirmed prompts and for the first alone; and optimism, estimate minus truth, of the search score, of
 model's prediction, of the fresh score, and of the shrunken score.
 """
 
