@@ -1,7 +1,8 @@
 """Augmentation sets from studies' portfolios, and whether they help a classifier of real images."""
 
 from promptopt.augmentation.filters import FILTERS, Reference
-from promptopt.augmentation.run import ATTEMPTS, AugmentationSet, ClassResult, augment
+from promptopt.augmentation.results import AugmentationSet, ClassResult
+from promptopt.augmentation.run import ATTEMPTS, augment
 from promptopt.augmentation.sources import (
     AugmentationError,
     ClassSource,

@@ -8,11 +8,10 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -26,7 +25,10 @@ from promptopt.augmentation.filters import (
     class_filters,
     label_of,
 )
-from promptopt.augmentation.journal import SUMMARY, WORK, Journal, refuse_other
+from promptopt.augmentation.journal import SUMMARY, Journal
+from promptopt.augmentation.results import AugmentationSet, ClassResult, Format, drawn, image_row
+from promptopt.augmentation.setfolder import finished as finished_set
+from promptopt.augmentation.setfolder import write_lines
 from promptopt.augmentation.sources import (
     AugmentationError,
     ClassSource,
@@ -34,7 +36,6 @@ from promptopt.augmentation.sources import (
     check_generator,
 )
 from promptopt.augmentation.writers import (
-    SHARDS,
     Entry,
     FolderWriter,
     ShardWriter,
@@ -59,44 +60,6 @@ CHUNK = 64
 """Images drawn and looked at together: what a kill costs at most."""
 
 SHARD = 1000
-Format = Literal["imagefolder", "webdataset"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassResult:
-    """One class of a finished set; `removed` counts by the first filter that refused an image."""
-
-    name: str
-    label: str
-    wanted: int
-    kept: int
-    tried: int
-    removed: Mapping[str, int]
-
-    @property
-    def short(self) -> int:
-        """Images that are missing."""
-        return self.wanted - self.kept
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentationSet:
-    """What was made. `generated` counts the images made by this call, refused ones included."""
-
-    folder: Path
-    format: Format
-    classes: tuple[ClassResult, ...]
-    generated: int
-
-    @property
-    def images(self) -> int:
-        """In the set."""
-        return sum(one.kept for one in self.classes)
-
-    @property
-    def short(self) -> int:
-        """Missing in all classes."""
-        return sum(one.short for one in self.classes)
 
 
 def augment(
@@ -200,9 +163,9 @@ class _Run:
     def make(self, *, force: bool) -> AugmentationSet:
         settings = self._settings()
         try:
-            finished = self._finished(settings, force=force)
-            if finished is not None:
-                return finished
+            done = finished_set(self._folder, settings, force=force)
+            if done is not None:
+                return done
             self._journal.open(settings)
             if self._journal.state is not None:
                 self._writer.resume(self._journal.state)
@@ -244,53 +207,12 @@ class _Run:
                     "images": self._counts[source.name],
                     "study": source.study,
                     "generator": source.generator_name,
-                    "request": _drawn(source.request(generator, source.prompts[0], 0)),
+                    "request": drawn(source.request(generator, source.prompts[0], 0)),
                     "prompts": [[p.variation.label, p.weight] for p in source.prompts],
                 }
                 for source, generator in zip(self._sources, self._generators, strict=True)
             },
         }
-
-    def _finished(self, settings: Mapping[str, Any], *, force: bool) -> AugmentationSet | None:
-        """The set, where it is finished; with `force` a set of other settings is removed."""
-        path = self._folder / SUMMARY
-        begun = self._journal.work / "settings.json"
-        foreign = [p.name for p in self._folder.iterdir() if p.name not in (".lock", WORK)]
-        if not path.exists() and not begun.exists():
-            if foreign:
-                raise AugmentationError(
-                    f"{self._folder}: holds files of another origin ({sorted(foreign)[0]}); choose another "
-                    "folder"
-                )
-            return None
-        try:
-            old = json.loads((path if path.exists() else begun).read_text(encoding="utf-8"))
-            old = old["settings"] if path.exists() else old
-        except (OSError, ValueError, KeyError) as error:
-            raise AugmentationError(
-                f"{path}: cannot be read ({error}); remove the folder, or choose another"
-            ) from error
-        try:
-            refuse_other(self._folder, old, settings)
-        except AugmentationError:
-            if not force:
-                raise
-            self._remove(old)
-            return None
-        if not path.exists():
-            return None
-        shutil.rmtree(self._journal.work, ignore_errors=True)
-        document = json.loads(path.read_text(encoding="utf-8"))
-        classes = tuple(ClassResult(**one) for one in document["classes"])
-        return AugmentationSet(folder=self._folder, format=self._format, classes=classes, generated=0)
-
-    def _remove(self, old: Mapping[str, Any]) -> None:
-        """What a set wrote, and nothing else."""
-        for name in (SUMMARY, METADATA):
-            (self._folder / name).unlink(missing_ok=True)
-        for folder in (*(slug(name) for name in old["classes"]), SHARDS, WORK):
-            if (self._folder / folder).is_dir():
-                shutil.rmtree(self._folder / folder)
 
     def _make_class(self, number: int, source: ClassSource) -> None:
         wanted = shares([prompt.weight for prompt in source.prompts], self._counts[source.name])
@@ -325,9 +247,9 @@ class _Run:
         filters: Sequence[Filter],
         requests: Sequence[ImageRequest],
     ) -> None:
-        drawn = draw(generator, requests)
+        images = draw(generator, requests)
         self._made += len(requests)
-        kept = [(request, image) for request, image in drawn if image is not None]
+        kept = [(request, image) for request, image in images if image is not None]
         removed = Counter({BLACK: len(requests) - len(kept)})
         scores: list[dict[str, float | None]] = [dict.fromkeys(FILTERS) for _ in kept]
         for one in filters:
@@ -361,8 +283,9 @@ class _Run:
         before: int,
     ) -> list[dict[str, Any]]:
         group = slug(source.name)
+        category, label = self._labels[source.name]
         rows = [
-            self._row(source, request, own, number)
+            image_row(source, request, own, number, category=category, label=label)
             for number, ((request, _), own) in enumerate(zip(kept, scores, strict=True), start=before + 1)
         ]
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
@@ -373,40 +296,6 @@ class _Run:
             for number, (row, content) in enumerate(zip(rows, contents, strict=True), start=before + 1):
                 row["file_name"] = self._writer.add(Entry(group, number, content, row))
         return rows
-
-    def _row(
-        self,
-        source: ClassSource,
-        request: ImageRequest,
-        scores: Mapping[str, float | None],
-        number: int,
-    ) -> dict[str, Any]:
-        """A line of metadata.jsonl, in the keys of a prepared data set."""
-        category, label = self._labels[source.name]
-        return {
-            "file_name": "",
-            "text": request.prompt,
-            "category": category,
-            "label": label,
-            "center": "synthetic",
-            "group": f"synthetic:{slug(source.name)}:{number}",
-            "pool": "reference",
-            "attributes": {
-                "synthetic": True,
-                "study": source.study or "",
-                "negative_prompt": request.negative_prompt,
-                "seed": request.seed,
-                "steps": request.steps,
-                "guidance": request.guidance,
-                "scheduler": request.scheduler,
-                "width": request.width,
-                "height": request.height,
-                "dtype": request.dtype,
-                "generator": source.generator_name,
-                "fingerprint": request.generator,
-                "scores": dict(scores),
-            },
-        }
 
     def _finish(self, settings: Mapping[str, Any]) -> AugmentationSet:
         classes = tuple(
@@ -421,7 +310,7 @@ class _Run:
             for number, source in enumerate(self._sources)
         )
         if self._format == "imagefolder":
-            _stream(self._folder / METADATA, (json.dumps(row) + "\n" for row in self._journal.rows()))
+            write_lines(self._folder / METADATA, (json.dumps(row) + "\n" for row in self._journal.rows()))
         document = {
             "format": "promptopt-augmentation",
             "version": 1,
@@ -435,18 +324,3 @@ class _Run:
         return AugmentationSet(
             folder=self._folder, format=self._format, classes=classes, generated=self._made
         )
-
-
-def _drawn(request: ImageRequest) -> dict[str, Any]:
-    """How images are drawn: generator, settings, device and versions."""
-    drawn: dict[str, Any] = json.loads(request.to_json())
-    return {key: value for key, value in drawn.items() if key not in ("prompt", "seed")}
-
-
-def _stream(path: Path, lines: Iterator[str]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.writelines(lines)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)

@@ -1,12 +1,15 @@
 """`promptopt augment`: an augmentation set from studies' portfolios, and the proof whether it helps."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from promptopt.augmentation import AugmentationSet, ClassSource
+    from collections.abc import Callable
+
+    from evaluation.encoders.backend import Encoder
+    from promptopt.augmentation import AugmentationSet, ClassSource, Reference
 
 _SHEET = 24  # images of a class
 
@@ -40,6 +43,25 @@ def augment(
         bool, typer.Option("--allow-other-generator", help="Other weights than the prompts were found with.")
     ] = False,
     shard_size: Annotated[int, typer.Option(min=1, help="webdataset: images a shard.")] = 1000,
+    prove: Annotated[
+        bool,
+        typer.Option(
+            "--prove", help="Train classifiers with and without such sets; OUT/proof.json and .png."
+        ),
+    ] = False,
+    real_per_class: Annotated[
+        str, typer.Option(help="--prove: real training images of a class, as 20,50,100; or all.")
+    ] = "all",
+    ratios: Annotated[str, typer.Option(help="--prove: synthetic images for each real one.")] = "0.5,1,2",
+    compare: Annotated[
+        str, typer.Option(help="--prove: the portfolio with baseline, random (prompts), or none.")
+    ] = "baseline,random",
+    classifiers: Annotated[
+        str, typer.Option(help="--prove: network (small, on pixels) and probe (linear, on features).")
+    ] = "network,probe",
+    seeds: Annotated[int, typer.Option(min=1, help="--prove: trainings of each kind.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="--prove: steps of the network, the same in all.")] = 150,
+    image_size: Annotated[int, typer.Option(min=16, help="--prove: side of its images in pixels.")] = 64,
     force: Annotated[bool, typer.Option("--force", help="Replace a set with other settings.")] = False,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images a forward pass; default: the study's.")
@@ -53,9 +75,12 @@ def augment(
 
     Stop it any time; the same command goes on and ends with the same bytes. Images that a filter refuses are
     replaced by further seeds; where these run out, what is missing is said and the exit code is 1.
+
+    With --prove: makes OUT/sets/portfolio and those it is compared with, trains classifiers on real images
+    alone, with classical augmentation and with these images, tests them on the pool test, and says whether it
+    helps. Class folders, filters and generator are as without it.
     """
-    from promptopt.augmentation import augment as make
-    from promptopt.augmentation.opening import generator_opener, image_counts, open_reference
+    from promptopt.augmentation.opening import generator_opener, open_reference
     from promptopt.commands._progress import GenerationBar
     from promptopt.runfolder import writable_folder
 
@@ -63,26 +88,145 @@ def augment(
     chosen = _names(filters)
     writable_folder(store, "the store")
     reference = open_reference(sources, data=data, store=store, filters=chosen, device=device)
+    how: dict[str, Any] = {
+        "reference": reference,
+        "filters": chosen,
+        "open_generator": generator_opener(device=device, batch_size=batch_size),
+        "seed": seed,
+        "attempts": attempts,
+        "allow_other_generator": allow_other_generator,
+        "force": force,
+    }
+    if prove:
+        if per_class is not None or ratio is not None or format != "imagefolder":
+            raise typer.BadParameter(
+                "--prove makes as many images as --ratios and --real-per-class ask for, in an imagefolder; "
+                "leave --per-class, --ratio and --format out"
+            )
+        _prove(
+            sources,
+            out,
+            how,
+            counts=_counts(real_per_class),
+            ratios=_numbers(ratios),
+            compare=_names(compare),
+            classifiers=_names(classifiers),
+            seeds=seeds,
+            steps=steps,
+            size=image_size,
+            encoder=lambda: _encoder(sources, reference, device),
+        )
+        return
+    from promptopt.augmentation import augment as make
+    from promptopt.augmentation.opening import image_counts
+
     with GenerationBar() as bar:
         made = make(
             sources,
             out,
             counts=image_counts(sources, per_class=per_class, ratio=ratio, data=reference.data),
-            reference=reference,
-            filters=chosen,
-            open_generator=generator_opener(device=device, batch_size=batch_size),
-            seed=seed,
             format=format,
-            attempts=attempts,
             shard_size=shard_size,
-            allow_other_generator=allow_other_generator,
-            force=force,
             on_image=bar,
             on_warning=lambda text: bar.say(f"warning: {text}"),
+            **how,
         )
     _summary(made)
     if made.short:
         raise typer.Exit(1)
+
+
+def _prove(
+    sources: "list[ClassSource]",
+    out: Path,
+    how: dict[str, Any],
+    *,
+    counts: list[int | None],
+    ratios: list[float],
+    compare: list[str],
+    classifiers: list[str],
+    seeds: int,
+    steps: int,
+    size: int,
+    encoder: "Callable[[], Encoder]",
+) -> None:
+    import math
+
+    from promptopt.augmentation.filters import members
+    from promptopt.augmentation.proof import prove
+    from promptopt.augmentation.sets import make_sets, variants
+    from promptopt.augmentation.verdict import verdict, write_proof
+    from promptopt.augmentation.views import PROBE, check_learners, proof_notes, proof_views
+    from promptopt.commands._progress import GenerationBar, progress_bar
+    from promptopt.runfolder import writable_folder
+
+    writable_folder(out, "the proof")
+    check_learners(classifiers)
+    reference = how["reference"]
+    parts = [members(reference.data, s.positives)[0].where(pool="reference") for s in sources]
+    most = max(max(len(part) for part in parts) if n is None else n for n in counts)
+    chosen, left_out = variants(sources, compare, seed=how["seed"])
+    with GenerationBar() as bar:
+        folders = make_sets(
+            chosen,
+            out / "sets",
+            count=math.ceil(max(ratios) * most),
+            tell=lambda _, done, total, new: bar(done, total, new),
+            on_warning=lambda text: bar.say(f"warning: {text}"),
+            **how,
+        )
+    with progress_bar("trainings") as bars:
+        task = bars.add_task("training", total=None, note="")
+
+        def on_progress(done: int, total: int, note: str) -> None:
+            bars.update(task, completed=done, total=total, note=note)
+
+        views = proof_views(
+            sources,
+            reference.data,
+            folders,
+            learners=classifiers,
+            size=size,
+            steps=steps,
+            encoder=encoder() if PROBE in classifiers else None,
+            features=reference.features,
+        )
+        proof = prove(
+            views,
+            out,
+            real_per_class=counts,
+            ratios=ratios,
+            seeds=range(seeds),
+            notes=proof_notes(reference.data, left_out),
+            on_progress=on_progress,
+        )
+    for line in verdict(proof):
+        typer.echo(line)
+    for path in write_proof(proof, out):
+        typer.echo(path)
+
+
+def _encoder(sources: "list[ClassSource]", reference: "Reference", device: str) -> "Encoder":
+    from evaluation.encoders import load_encoder
+
+    if reference.encoder is not None:
+        return reference.encoder
+    config = sources[0].config
+    return load_encoder(config.resolve(config.encoder), device=device)
+
+
+def _counts(text: str) -> list[int | None]:
+    try:
+        return [None if part.strip() == "all" else int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"--real-per-class {text!r}: write numbers with commas, or all") from None
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"--ratios {text!r}: write numbers with commas, such as 0.5,1,2") from None
 
 
 def _sources(runs: list[Path], by_hand: list[str], generator: str | None) -> "list[ClassSource]":
