@@ -116,14 +116,16 @@ def markdown(proof: Proof) -> str:
 
 
 def write_proof(proof: Proof, folder: Path) -> list[Path]:
-    """proof.json, proof.csv and proof.png, each whole or not at all."""
+    """proof.json, proof.csv, proof.md (tables and verdict) and proof.png, each whole or not at all."""
     document = {**to_dict(proof), "verdict": verdict(proof)}
     picture = folder / "proof.png"
     partial = picture.with_name(".proof.png.partial")
     chart(proof).savefig(partial, format="png", dpi=150)
+    said = "\n".join(f"- {line.strip()}" for line in document["verdict"])
     return [
         write_text(folder / "proof.json", json.dumps(document, indent=1, allow_nan=False) + "\n"),
         write_text(folder / "proof.csv", _table(proof)),
+        write_text(folder / "proof.md", f"{markdown(proof)}\n{said}\n"),
         partial.replace(picture),
     ]
 
