@@ -57,8 +57,8 @@ def _answer(what: str, family: Sequence[Comparison], over: str) -> str:
     better = [c for c in family if c.verdict == "better"]
     worse = [c for c in family if c.verdict == "worse"]
     shown = max(better or family, key=lambda c: c.estimate.value or 0.0)
-    verb = {"the portfolio": ("is better", "is worse", "shows no difference")}.get(
-        what, ("help", "hurt", "show no effect")
+    verb = {"the portfolio": ("is better", "is worse", "shows no clear difference")}.get(
+        what, ("help", "hurt", "show no clear effect")
     )
     if better and worse:
         worst = min(worse, key=lambda c: c.estimate.value or 0.0)
@@ -121,7 +121,7 @@ def write_proof(proof: Proof, folder: Path) -> list[Path]:
     picture = folder / "proof.png"
     partial = picture.with_name(".proof.png.partial")
     chart(proof).savefig(partial, format="png", dpi=150)
-    said = "\n".join(f"- {line.strip()}" for line in document["verdict"])
+    said = "\n".join(f"{'  ' * line.startswith(' ')}- {line.strip()}" for line in document["verdict"])
     return [
         write_text(folder / "proof.json", json.dumps(document, indent=1, allow_nan=False) + "\n"),
         write_text(folder / "proof.csv", _table(proof)),

@@ -1,7 +1,7 @@
 """Do synthetic images help a classifier that has few real ones? Portfolio, baseline prompt, random prompts.
 
     python scripts/bench/augment_prove.py [--runs runs] [--store store] [--work work/prove]
-        [--real-per-class 10 50] [--ratios 1 2] [--seeds 5] [--steps 100]
+        [--real-per-class 10 50] [--ratios 1 2] [--seeds 5] [--steps 100] [--image-size 32]
         [--kvasir runs/kvasir-polyps] [--allow-other-generator]
 
 The phantom: the three quickstart studies (scripts/quickstart makes them). Real patches, where --kvasir names
@@ -26,7 +26,8 @@ def prove(title: str, runs: list[Path], options: argparse.Namespace, *extra: str
         "--store", str(options.store),
         "--real-per-class", ",".join(map(str, options.real_per_class)),
         "--ratios", ",".join(f"{ratio:g}" for ratio in options.ratios),
-        "--seeds", str(options.seeds), "--steps", str(options.steps), *extra,
+        "--seeds", str(options.seeds), "--steps", str(options.steps),
+        "--image-size", str(options.image_size), *extra,
     ]  # fmt: skip
     if options.allow_other_generator:
         command.append("--allow-other-generator")
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--ratios", type=float, nargs="+", default=[1.0, 2.0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--kvasir", type=Path)
     parser.add_argument("--allow-other-generator", action="store_true")
     options = parser.parse_args()
