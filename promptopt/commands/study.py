@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from promptopt.export.prompts import EstimateEntry, PromptEntry
     from promptopt.study import StudyRows
 
-_WIDE = 140  # columns of a terminal that every metric fits in
+_WIDE = 200  # columns of a terminal that every metric fits in
 
 app = group("Search for the best prompts, and look at what was found.")
 
@@ -133,7 +133,7 @@ def _print_prompts(found: "PromptList") -> None:
     table.add_column("prompt", overflow="fold", min_width=20)
     table.add_column("weight", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("better than the baseline")
+    table.add_column("better?", min_width=12)
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
     for entry in found.prompts:
@@ -151,7 +151,8 @@ def _print_prompts(found: "PromptList") -> None:
     if found.stopped:
         notes.append(f"The search ended: {found.stopped}.")
     if found.optimism is not None and found.optimism.value is not None:
-        notes.append(f"Search scores were {found.optimism.value:+.2f} too high on average.")
+        side = "high" if found.optimism.value >= 0 else "low"
+        notes.append(f"Search scores were {abs(found.optimism.value):.2f} too {side} on average.")
     console.print(" ".join(notes), style="dim", markup=False, highlight=False)
 
 
