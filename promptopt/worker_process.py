@@ -40,7 +40,7 @@ def main() -> None:
         return
     try:
         generator = _load(settings)
-    except Exception as error:
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
         _say(answers, failed=f"{type(error).__name__}: {error}")
         return
     from generators.store import ImageStore
@@ -84,7 +84,7 @@ def _make(generator: Generator, texts: Sequence[str], store: ImageStore, answers
     except BadImageError as error:
         bad = [[image.request.to_json(), image.fault] for image in error.images]
         _say(answers, bad=bad, made=error.made)
-    except Exception as error:
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
         _say(answers, failed=f"{type(error).__name__}: {error}")
         return False
     else:

@@ -20,6 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptopt.config import StudyError
@@ -163,7 +164,7 @@ class _Process:
         # Threads that wait must not spin: together the processes may have more of them than there are cores.
         environment = os.environ | {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
         self._child = subprocess.Popen(
-            [sys.executable, "-c", _START, json.dumps([path or os.getcwd() for path in sys.path])],
+            [sys.executable, "-c", _START, json.dumps([path or str(Path.cwd()) for path in sys.path])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
