@@ -3,9 +3,9 @@
     python scripts/bench/kill_study.py [--kills 20] [--seed 0] [--squares] [--workers 1]
 
 A small study runs without interruption. Then it runs in fresh folders, its whole process group is killed
-(SIGKILL) and it is started again, as often as asked. The moments are random and spread over
-the whole run: a tenth before the search begins, most before the confirmation ends, a quarter while the results
-are written. At last it is left to end, and the files are compared byte for byte. With --squares the
+(SIGKILL) and it is started again, as often as asked. The moments are random and spread over the whole run: a
+tenth before the search begins, most before the confirmation ends, a quarter while the results are written. At
+last it is left to end, and the files are compared byte for byte. With --squares the
 images are drawn in no time, so that nearly all kills fall into proposals and database writes.
 """
 
@@ -207,10 +207,7 @@ def main() -> None:
         print(f"kill {number + 1}: {phase}, {pause:.2f} s in", file=sys.stderr, flush=True)
     until_the_end(cut, options)
     one, other = results(whole), results(cut)
-    print(
-        "| kills before the search | in search or confirmation | while results were written | after the end |",
-        end="",
-    )
+    print("| kills before the search | in search or confirmation | while writing | after the end |", end="")
     print("".join(f" {name} |" for name in FILES))
     print("| --- " * (4 + len(FILES)) + "|")
     cells = [str(counts[key]) for key in ("start", "search or confirmation", "writing", "after its end")]
