@@ -3,9 +3,10 @@
     python scripts/bench/engine_overhead.py [--trials 100] [--images 8] [--painted] [--profile 25]
 
 A study with the embedded networks runs once, its generator, encoder and judge under a clock; whatever else
-it does is the engine: proposals, the model, metrics, databases, files. Then the finished study runs again. With
---painted the images are painted in no time, and the generator's own time, of 16 real images, is put in their
-place: so 100 trials take a minute. Processor seconds, as other programs may run beside; wall time besides.
+it does is the engine: proposals, the model, metrics, databases, files. Then the finished study runs again.
+With --painted the images are painted in no time, and the generator's own time, of 16 real images, is put in
+their place, so that 100 trials take a minute. Processor seconds, as other programs may run beside; wall time
+besides.
 """
 
 import argparse

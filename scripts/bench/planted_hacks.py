@@ -3,10 +3,11 @@
     python scripts/bench/planted_hacks.py [--category polyps] [--images 24] [--trials 6]
 
 Three cheats are given by hand to the confirmation of a small study with the embedded networks: keywords
-stuffed into the prompt, one word repeated, and a word that fools the search's encoder alone. For the last one,
-the generator paints a small magenta corner wherever the prompt holds the word, and the encoder, where it sees
-that corner, moves the image half of the way to the category's texts. Witnesses that the search never asks are
-the second encoder (thumbnails) and the judge. An honest prompt and the search's own best stand beside them.
+stuffed into the prompt, one word repeated, and a word that fools the search's encoder alone. For the last
+one, the generator paints a small magenta corner wherever the prompt holds the word, and the encoder, where it
+sees that corner, moves the image half of the way to the category's texts. Witnesses that the search never
+asks are the second encoder (thumbnails) and the judge. An honest prompt and the search's own best stand
+beside them.
 """
 
 import argparse
