@@ -13,7 +13,9 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -29,6 +31,17 @@ _PATIENCE = 5.0  # seconds to finish writing what was made, once the line is clo
 
 def main() -> None:
     """Read settings, load the generator, and make what is asked for until the line is closed."""
+    try:
+        _work()
+    finally:
+        # An orderly end would wait for the thread that listens, which holds the line.
+        if sys.exc_info()[0] not in (None, SystemExit):
+            traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(0 if sys.exc_info()[0] is None else 1)
+
+
+def _work() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the line
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
@@ -114,5 +127,6 @@ class _OneBatchSize:
 
 
 def _say(answers: TextIO, **message: Any) -> None:
-    answers.write(json.dumps(message) + "\n")
-    answers.flush()
+    with suppress(BrokenPipeError):  # the parent is gone, and the line is about to close
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()

@@ -99,6 +99,7 @@ def main() -> None:
     )
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--real", type=int, default=1500, help="images of the phantom data set")
     parser.add_argument("--painted", action="store_true")
     parser.add_argument("--profile", type=int, default=0, metavar="N", help="print the N costliest functions")
     parser.add_argument("--work", type=Path, default=Path("work/engine-overhead"))
@@ -109,7 +110,7 @@ def main() -> None:
         {
             "name": "overhead",
             "category": "polyps",
-            "data": {"phantom": {"images": 1500}},
+            "data": {"phantom": {"images": options.real}},
             "search": {"trials": options.trials, "images": options.images, "stop": None},
             "confirm": {"top": 4, "images": 32},
         },
