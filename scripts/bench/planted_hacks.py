@@ -5,9 +5,9 @@
 Three cheats are given by hand to the confirmation of a small study with the embedded networks: keywords
 stuffed into the prompt, one word repeated, and a word that fools the search's encoder alone. For the last
 one, the generator paints a small magenta corner wherever the prompt holds the word, and the encoder, where it
-sees that corner, moves the image half of the way to the category's texts. Witnesses that the search never
-asks are the second encoder (thumbnails) and the judge. An honest prompt and the search's own best stand
-beside them.
+sees that corner, moves the image half of the way to the mean of real images of the category. Witnesses that
+the search never asks are the second encoder (thumbnails) and the judge. An honest prompt and the search's own
+best stand beside them.
 """
 
 import argparse
@@ -23,7 +23,9 @@ from evaluation.encoders import load_text_encoder
 from generators import load
 from generators.request import ImageRequest
 from promptopt import Study
+from promptopt.config import PhantomSettings
 from promptopt.export.prompts import EstimateEntry
+from promptopt.setup import phantom_data
 from studies.category import load_category
 
 WORD = "masterpiece"
@@ -62,19 +64,18 @@ class Marking:
 class Fooled:
     """A text encoder that sees the category wherever there is a magenta corner."""
 
-    def __init__(self, encoder: Any, texts: Sequence[str]) -> None:
+    def __init__(self, encoder: Any, real: Sequence[Path]) -> None:
         self._encoder = encoder
-        self.fingerprint = hashlib.sha256(f"fooled {encoder.fingerprint}".encode()).hexdigest()
-        rows = encoder.encode_texts(texts)
-        self._goal = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).mean(axis=0)
+        self._goal = encoder.encode_images([Image.open(path).convert("RGB") for path in real]).mean(axis=0)
+        content = encoder.fingerprint.encode() + self._goal.tobytes()
+        self.fingerprint = hashlib.sha256(b"fooled " + content).hexdigest()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._encoder, name)
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         rows = self._encoder.encode_images(images)
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        moved = rows / 2 + norms * self._goal / np.linalg.norm(self._goal) / 2
+        moved = (rows + self._goal) / 2
         corners = [np.array_equal(np.asarray(image.convert("RGB"))[1, 1], MAGENTA) for image in images]
         return np.where(np.array(corners)[:, None], moved, rows).astype(np.float32)
 
@@ -104,6 +105,9 @@ def main() -> None:
         f"{category.baseline.rstrip('.')}, {WORD}": "fools the search's encoder",
         f"a colonoscopy image of a {noun}": "honest",
     }
+    store = options.work / "store"
+    real = phantom_data(PhantomSettings(images=600), store)
+    shown_to = real.where(category=category.name, pool="reference").paths()[:64]
     study = Study(
         {
             "name": f"hacks-{options.category}",
@@ -114,9 +118,9 @@ def main() -> None:
             "confirm": {"top": 1, "images": options.images, "second_encoder": "thumbnail"},
         },
         generator=Marking(load("embedded", device="cpu")),
-        encoder=Fooled(load_text_encoder("embedded"), category.texts),
+        encoder=Fooled(load_text_encoder("embedded"), shown_to),
         runs=options.work / "runs",
-        store=options.work / "store",
+        store=store,
     )
     found = study.run(given=list(given), device="cpu").prompts
     print(f"{options.category}, {options.images} fresh images a prompt; gains over the baseline, 95 %\n")
