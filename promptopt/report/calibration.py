@@ -89,11 +89,14 @@ def calibration_sentence(rows: Sequence[CalibrationRow]) -> str:
     worst = min(known, key=lambda row: row.estimate.value or 0.0)
     value, low = worst.estimate.value or 0.0, worst.estimate.low
     term = worst.measure.split(":")[0].lower()
-    said = f"Its weaker term, {term}, tells real images of the category from others with an AUROC of {value:.2f}"
+    said = "The term of the score" if len(own) == 1 else "The weaker term of the score"
+    said += f", {term}, tells real images of the category from others with an AUROC of {value:.2f}"
     said += f" ({low:.2f} to {worst.estimate.high:.2f})" if low is not None else ""
     said += "; 0.5 is guessing, 1 perfect."
     if value < FLOOR:
-        return said + f" That is below {FLOOR:g}: this encoder hardly knows the category, so distrust the score."
+        return (
+            said + f" That is below {FLOOR:g}: this encoder hardly knows the category, so distrust the score."
+        )
     if low is not None and low < FLOOR:
         return said + f" It may be as low as {low:.2f}: lean on the judge and on your own eyes."
     return said + " The score therefore means something, as far as the real images resemble yours."

@@ -17,8 +17,23 @@ MOST = 40
 _WORD = re.compile(r"[^\W\d_]+(?:[-'][^\W\d_]+)*")
 # Words that say nothing about a picture. Lists for search engines also hold "top", "left" or "no", which do.
 _PLAIN = frozenset(
-    "a an the of in on at to from with and or as is are was were be been by for it its this that these those "
-    "there which".split()
+    ("a", "an", "the", "of", "in", "on", "at", "to", "from", "with", "and", "or", "as", "by", "for")
+    + (
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "it",
+        "its",
+        "this",
+        "that",
+        "these",
+        "those",
+        "there",
+        "which",
+    )
 )
 
 

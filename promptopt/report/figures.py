@@ -25,6 +25,7 @@ _STATES = (
     ("lost to another prompt", "circle-open", GREY),
     ("breaks a constraint", "x", "#b4232c"),
 )
+_REAL = ("real", "phantom")  # how the names of such sets begin
 _OPTION_HEIGHT, _PANEL_GAP = 22, 34  # pixels
 
 
@@ -36,13 +37,17 @@ def plotly_script() -> str:
 def history(trials: Sequence[TrialRow]) -> str:
     """Search score of each prompt with its interval, the best so far as a line, and its number of images.
 
-    Prompts that lost to another one, and those that break a constraint, have their own marks.
+    Prompts that lost to another one, and those that break a constraint, have their own marks; the latter are
+    never the best.
     """
     rows = latest(trials)
     x = list(range(1, len(rows) + 1))
-    best: list[float] = []
+    best: list[float | None] = []
     for row in rows:
-        best.append(max([row.value, *best[-1:]]))
+        known = [
+            b for b in (best[-1] if best else None, None if row.violations else row.value) if b is not None
+        ]
+        best.append(max(known, default=None))
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.75, 0.25], vertical_spacing=0.06)
     for name, symbol, color in _STATES:
         own = [i for i, row in enumerate(rows) if _state(row) == name]
@@ -112,7 +117,7 @@ def optimism(confirmed: Sequence[Confirmed]) -> str | None:
         mode="markers+text",
         name="prompt",
         text=[f"No. {one.rank}" for one, _ in pairs],
-        textposition="top right",
+        textposition=corners(len(pairs)),
         marker={"color": BLUE, "size": 9},
         error_x={**bars(searched), "color": faint(BLUE), "width": 0},
         error_y={**bars(fresh), "color": faint(BLUE), "width": 0},
@@ -127,10 +132,11 @@ def optimism(confirmed: Sequence[Confirmed]) -> str | None:
 def closeness(values: Mapping[str, Sequence[float]], title: str, name: str) -> str:
     """One box a set of images, of one number an image."""
     figure = go.Figure()
-    for (label_, own), color in zip(values.items(), (GREY, GREY, BLUE, ORANGE), strict=False):
+    for title_, own in values.items():
+        color = GREY if title_.startswith(_REAL) else BLUE
         figure.add_box(
             x=list(map(float, own)),
-            name=html.escape(label_),
+            name=html.escape(title_),
             marker={"color": color},
             boxpoints=False,
             showlegend=False,
@@ -200,9 +206,7 @@ def slot_effects(found: SlotEffects) -> str:
             col=1,
         )
     figure.add_vline(x=0, line={"color": GREY, "dash": "dot"})
-    figure.update_xaxes(
-        title="effect on the score, in baseline SDs (average option of the slot = 0)", row=len(panels), col=1
-    )
+    figure.update_xaxes(title="effect on the score, in baseline SDs", row=len(panels), col=1)
     return fragment(figure, "slot-effects", round(pixels) + 110, top=40)
 
 
@@ -225,6 +229,8 @@ def label(option: str) -> str:
 
 
 def bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
+    """Error bars from the intervals."""
+
     def reach(estimate: Estimate, bound: float | None) -> float:
         return 0.0 if bound is None or estimate.value is None else abs(bound - estimate.value)
 
@@ -236,24 +242,33 @@ def bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
     }
 
 
+def corners(count: int) -> list[str]:
+    """Where labels stand, so that those of neighbours seldom cover each other."""
+    places = ("top right", "bottom left", "bottom right", "top left")
+    return [places[i % len(places)] for i in range(count)]
+
+
 def faint(color: str) -> str:
+    """A colour as pale as an error bar."""
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.35)"
 
 
 def hover(text: str) -> str:
+    """A text for plotly's hover boxes, escaped and wrapped."""
     # plotly reads a subset of HTML in hover texts, and a prompt is not HTML.
     return "<br>".join(html.escape(line) for line in textwrap.wrap(text, 70))
 
 
 def fragment(figure: go.Figure, name: str, height: int, *, top: int = 20) -> str:
+    """The figure as an HTML element with the id `name`; `height` in pixels."""
     figure.update_layout(
         height=height,
         margin={"l": 60, "r": 20, "t": top, "b": 50},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": GREY, "family": "system-ui, sans-serif"},
-        legend={"orientation": "h", "y": 1.08},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
         template="none",
     )
     figure.update_xaxes(gridcolor="rgba(128,128,128,0.25)", zeroline=False)

@@ -74,8 +74,8 @@ def _sentence(threshold: float | None, share: object, null: np.ndarray, count: i
     low, middle = np.quantile(null, [0.01, 0.5])
     said = (
         f"Each of the {count} confirmation images was compared with all real images of the reference pool "
-        "(which the generator may have been trained on), also cropped and mirrored. The ratio is its distance "
-        "to the nearest of them over that to the nearest real image that nobody trained on; a copy has a "
+        "(which the generator may have been trained on), also cropped and mirrored. The ratio is its "
+        "distance to the nearest of them over that to the nearest real image that nobody trained on; a copy has a "
         f"ratio near 0. Real images that are certainly no copies have a ratio of {number(float(middle))} in "
         f"the middle, and 1 in 100 is below {number(float(low))}."
     )

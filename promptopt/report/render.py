@@ -130,7 +130,9 @@ def _confirmed(content: ReportInput) -> dict[str, Any]:
     plot = figures.optimism(content.confirmed)
     return {
         "metrics": [m for m in METRICS if m.name in prompts.prompts[0].confirmation],
-        "claims": [(e, words.claim_word(prompts, e), words.witness_sentence(prompts, e)) for e in prompts.prompts],
+        "claims": [
+            (e, words.claim_word(prompts, e), words.witness_sentence(prompts, e)) for e in prompts.prompts
+        ],
         "has_witnesses": any(e.witnesses for e in prompts.prompts),
         "optimism_sentence": words.optimism_sentence(prompts),
         "optimism_plot": None if plot is None else Markup(plot),
@@ -183,9 +185,10 @@ def _trust(content: ReportInput) -> dict[str, Any]:
         labels = confirming.held_out.labels
         first = next(c for c in content.confirmed if c.prompt != content.baseline.prompt)
         for term in ("alignment", "utility"):
+            kind = "real" if isinstance(setup.config.data, str) else "phantom"
             sets = {
-                "real, of the category": real[term][labels],
-                "real, others": real[term][~labels],
+                f"{kind}, of the category": real[term][labels],
+                f"{kind}, others": real[term][~labels],
                 "best prompt found": first.measurement.per_image[term],
                 "baseline prompt": content.baseline.per_image[term],
             }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 
 from evaluation.estimate import Estimate
-from promptopt.report.figures import BLUE, GREY, ORANGE, bars, faint, fragment, hover
+from promptopt.report.figures import BLUE, GREY, ORANGE, bars, corners, faint, fragment, hover
 from promptopt.search import TrialRow, latest
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ def tradeoffs(trials: Sequence[TrialRow], confirmed: Sequence[Confirmed]) -> str
     }
     views = []
     for x, y in pairs:
-        edge = front(list(zip(searched[x], searched[y], strict=True)))
+        allowed = [not row.violations for row in rows]
+        edge = front(
+            [pair for pair, ok in zip(zip(searched[x], searched[y], strict=True), allowed, strict=True) if ok]
+        )
         views.append(
             {
                 "x": [searched[x], [p[0] for p in edge], [e.value for e in fresh[x]]],
@@ -58,13 +61,17 @@ def _figure(
     figure.add_scatter(
         mode="markers",
         name="in the search",
-        marker={"color": GREY, "size": 6},
+        marker={
+            "color": GREY,
+            "size": 7,
+            "symbol": ["x-thin-open" if row.violations else "circle" for row in rows],
+        },
         customdata=[hover(row.prompt) for row in rows],
         hovertemplate="search: %{x:+.2f}, %{y:+.2f}<br>%{customdata}<extra></extra>",
     )
     figure.add_scatter(
         mode="lines",
-        name="nothing in the search beats these in both",
+        name="front of the search",
         line={"color": GREY, "dash": "dot"},
         hoverinfo="skip",
     )
@@ -72,7 +79,7 @@ def _figure(
         mode="markers+text",
         name="on fresh seeds",
         text=[f"No. {one.rank}" for one in confirmed],
-        textposition="top right",
+        textposition=corners(len(confirmed)),
         marker={
             "color": [ORANGE if one.contradicted_by is not None else BLUE for one in confirmed],
             "size": 10,
@@ -125,4 +132,4 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _axis(name: str) -> str:
-    return f"{'closeness' if name == 'distance' else name} (gain over the baseline, in its SDs)"
+    return f"{'closeness' if name == 'distance' else name}: gain in baseline SDs"

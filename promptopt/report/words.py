@@ -48,8 +48,8 @@ def _claim(prompts: PromptList, best: PromptEntry) -> str:
     )
     if best.contradicted_by is not None:
         return (
-            f"No prompt found can be called better than the plain baseline prompt: the search's encoder gives "
-            f"the best one {amount}, but {_WITNESSES[best.contradicted_by]}, contradicts it."
+            "No prompt found can be called better than the plain baseline prompt: the search's encoder "
+            f"gives the best one {amount}, but {_WITNESSES[best.contradicted_by]}, contradicts it."
         )
     if best.better_than_baseline:
         return (
@@ -137,8 +137,8 @@ def search_sentences(prompts: PromptList, trials: Sequence[TrialRow]) -> list[st
     if len(counts) > 1:
         steps = "; ".join(f"{n} prompts got {images} images" for images, n in sorted(counts.items()))
         said.append(
-            f"Every prompt was tried on the same {min(counts)} seeds first, and those that might still be the "
-            f"best on more of them: {steps}.".replace(" 1 prompts got", " 1 prompt got")
+            f"Every prompt was tried on the same {min(counts)} seeds first, and those that might still be "
+            f"the best on more of them: {steps}.".replace(" 1 prompts got", " 1 prompt got")
         )
     elif counts:
         said.append(f"Every prompt was tried on the same {min(counts)} seeds.")
@@ -151,7 +151,10 @@ def search_sentences(prompts: PromptList, trials: Sequence[TrialRow]) -> list[st
             "seeds (bounds that hold however often one looks)."
         )
     if broken:
-        said.append(f"{_count(broken, 'prompt')} broke a constraint of the study.")
+        said.append(
+            f"{_count(broken, 'prompt')} broke a constraint of the study, so that others went before "
+            "them; the table below says which."
+        )
     if prompts.stopped:
         said.append(f"Why it ended: {prompts.stopped}.")
     return said
@@ -162,16 +165,18 @@ def optimism_sentence(prompts: PromptList) -> str | None:
     gap = prompts.optimism
     if gap is None or gap.value is None:
         return None
-    span = "" if gap.low is None else f", 95 % interval {signed(gap.low)} to {signed(gap.high)}"
+    span = (
+        ""
+        if gap.low is None
+        else f", 95 % interval over these prompts {signed(gap.low)} to {signed(gap.high)}"
+    )
     start = f"Over the {gap.n} prompts that were tested again, search score minus fresh score is on average "
     if gap.n == 1:
         start = "For the one prompt that was tested again, search score minus fresh score is "
     said = start + f"{signed(gap.value)} baseline SDs{span}."
-    if gap.low is not None and gap.low > 0:
-        return said + " The search's own numbers were too good to be true, as the best of many are."
-    if gap.high is not None and gap.high < 0:
-        return said + " Here the search's numbers were not too good; they were too low."
-    return said + " No flattery by the search can be told from chance."
+    if gap.value > 0:
+        return said + " The search's own numbers were too good by that much, as the best of many are."
+    return said + " Here the search's numbers were not too good."
 
 
 def effects_sentence(effects: SlotEffects) -> str:
@@ -224,4 +229,3 @@ def p_text(p: float | None) -> str:
 
 def _count(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
