@@ -17,22 +17,10 @@ MOST = 40
 _WORD = re.compile(r"[^\W\d_]+(?:[-'][^\W\d_]+)*")
 # Words that say nothing about a picture. Lists for search engines also hold "top", "left" or "no", which do.
 _PLAIN = frozenset(
-    ("a", "an", "the", "of", "in", "on", "at", "to", "from", "with", "and", "or", "as", "by", "for")
-    + (
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "it",
-        "its",
-        "this",
-        "that",
-        "these",
-        "those",
-        "there",
-        "which",
+    re.findall(
+        r"\w+",
+        "a an the of in on at to from with and or as by for is are was were be been it its this that these "
+        "those there which",
     )
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
@@ -36,7 +36,7 @@ def tradeoffs(trials: Sequence[TrialRow], confirmed: Sequence[Confirmed]) -> str
     fresh = {
         name: [Estimate.of_mean(one.score.gains[name]) for one in confirmed] for name in _terms(confirmed)
     }
-    views = []
+    views: list[dict[str, Any]] = []
     for x, y in pairs:
         allowed = [not row.violations for row in rows]
         edge = front(
@@ -55,7 +55,7 @@ def tradeoffs(trials: Sequence[TrialRow], confirmed: Sequence[Confirmed]) -> str
 
 
 def _figure(
-    rows: Sequence[TrialRow], confirmed: Sequence[Confirmed], views: list[dict[str, object]]
+    rows: Sequence[TrialRow], confirmed: Sequence[Confirmed], views: list[dict[str, Any]]
 ) -> go.Figure:
     figure = go.Figure(layout={"meta": {"views": views}})
     figure.add_scatter(
@@ -91,11 +91,11 @@ def _figure(
         hovertemplate="fresh: %{x:+.2f}, %{y:+.2f}<br>%{customdata}<extra></extra>",
     )
     first = views[0]
-    for trace, x, y in zip(figure.data, first["x"], first["y"], strict=True):  # type: ignore[call-overload]
+    for trace, x, y in zip(figure.data, first["x"], first["y"], strict=True):
         trace.update(x=x, y=y)
     figure.data[2].update(error_x=first["bars_x"], error_y=first["bars_y"])
-    figure.update_xaxes(title=first["titles"][0])  # type: ignore[index]
-    figure.update_yaxes(title=first["titles"][1])  # type: ignore[index]
+    figure.update_xaxes(title=first["titles"][0])
+    figure.update_yaxes(title=first["titles"][1])
     return figure
 
 
