@@ -80,17 +80,17 @@ def _of_judge(judge: Judge, setup: Setup) -> CalibrationRow:
     )
 
 
-def calibration_sentence(rows: Sequence[CalibrationRow]) -> str:
+def calibration_sentence(rows: Sequence[CalibrationRow], *, images: str = "real images") -> str:
     """Whether the search's encoder may judge the category, by its lowest AUROC."""
     own = [row for row in rows if row.instrument == "Search encoder" and "AUROC" in row.measure]
     known = [row for row in own if row.estimate.value is not None]
     if len(known) < len(own) or not known:
-        return "How well the search's encoder knows the category on real images could not be measured."
+        return f"How well the search's encoder knows the category on {images} could not be measured."
     worst = min(known, key=lambda row: row.estimate.value or 0.0)
     value, low = worst.estimate.value or 0.0, worst.estimate.low
     term = worst.measure.split(":")[0].lower()
     said = "The term of the score" if len(own) == 1 else "The weaker term of the score"
-    said += f", {term}, tells real images of the category from others with an AUROC of {value:.2f}"
+    said += f", {term}, tells {images} of the category from others with an AUROC of {value:.2f}"
     said += f" ({low:.2f} to {worst.estimate.high:.2f})" if low is not None else ""
     said += "; 0.5 is guessing, 1 perfect."
     if value < FLOOR:
@@ -99,4 +99,4 @@ def calibration_sentence(rows: Sequence[CalibrationRow]) -> str:
         )
     if low is not None and low < FLOOR:
         return said + f" It may be as low as {low:.2f}: lean on the judge and on your own eyes."
-    return said + " The score therefore means something, as far as the real images resemble yours."
+    return said + f" The score therefore means something, as far as these {images} resemble yours."

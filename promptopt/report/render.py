@@ -185,7 +185,7 @@ def _trust(content: ReportInput) -> dict[str, Any]:
         labels = confirming.held_out.labels
         first = next(c for c in content.confirmed if c.prompt != content.baseline.prompt)
         for term in ("alignment", "utility"):
-            kind = "real" if isinstance(setup.config.data, str) else "phantom"
+            kind = _kind(setup).split()[0]
             sets = {
                 f"{kind}, of the category": real[term][labels],
                 f"{kind}, others": real[term][~labels],
@@ -198,9 +198,13 @@ def _trust(content: ReportInput) -> dict[str, Any]:
         if content.features is None
         else nearest_pairs(setup.data, content.features, content.confirmed),
         "calibration": rows,
-        "calibration_sentence": calibration_sentence(rows) if rows else None,
+        "calibration_sentence": calibration_sentence(rows, images=_kind(setup)) if rows else None,
         "scale_plots": plots,
     }
+
+
+def _kind(setup: Setup) -> str:
+    return "real images" if isinstance(setup.config.data, str) else "phantom pictures"
 
 
 def _settings(setup: Setup, prompts: PromptList) -> dict[str, Any]:
