@@ -290,10 +290,15 @@ def _apart(first: Estimate, other: Estimate) -> Estimate:
 
 
 def mean_optimism(confirmed: Sequence[Confirmed]) -> Estimate:
-    """By how much search scores were too good, over the prompts that the search proposed."""
+    """By how much search scores were too good, over the prompts that the search proposed.
+
+    Without an interval: the prompts share their seeds, so they are not independent.
+    """
     values = [c.optimism.value for c in confirmed if c.optimism is not None and c.optimism.value is not None]
     method = "mean over prompts of search score minus fresh score"
-    return Estimate.of_mean(values, method=method) if values else Estimate.undefined(0, method)
+    if not values:
+        return Estimate.undefined(0, method)
+    return Estimate(float(np.mean(values)), None, None, len(values), method, "unreliable")
 
 
 def _value(estimate: Estimate) -> float:

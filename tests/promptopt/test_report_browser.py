@@ -53,7 +53,7 @@ def test_nothing_is_wider_than_the_screen(opened: Browser) -> None:
 
 
 def test_axe_finds_no_fault(opened: Browser) -> None:
-    package = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    package = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
     opened.call(
         "Runtime.evaluate",
         expression=(resources.files(package) / "axe.min.js").read_text(encoding="utf-8"),
