@@ -36,7 +36,7 @@ class LiveStudy(Observer):
         self._generated = 0
         self._stored = 0
         self._best = ""
-        self._best_number: int | None = None
+        self._best_prompt: str | None = None
 
     def __enter__(self) -> "LiveStudy":
         self._bars.start()
@@ -70,12 +70,11 @@ class LiveStudy(Observer):
 
     def on_trial(self, row: "TrialRow", best: "TrialRow") -> None:
         """A prompt has been scored."""
-        if best.number != self._best_number:
-            self._best_number = best.number
-            self._best = f"best {best.value:+.2f} {best.prompt}"
-            self._say(
-                f"new best after {row.number + 1}: {best.value:+.2f} on {best.images} images  {best.prompt}"
-            )
+        self._best = f"best {best.value:+.2f} {best.prompt}"
+        if best.prompt != self._best_prompt:  # more images may lower its score: no news
+            self._best_prompt = best.prompt
+            score = f"{best.value:+.2f} on {best.images} images"
+            self._say(f"best so far after {row.number + 1}: {score}  {best.prompt}")
         if row.continues is None:
             self._bars.advance(self._task)
         self._refresh()
