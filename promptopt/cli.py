@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from promptopt.commands import (
+    augment,
     classify,
     compare_generators,
     dashboard,
@@ -116,6 +117,7 @@ main.add_typer(train.app, name="train")
 main.command("generate")(generate.generate)
 main.command("push")(push.push)
 main.command("synthesize")(synthesize.synthesize)
+main.command("augment")(augment.augment)
 main.command("compare-generators")(compare_generators.compare_generators)
 main.command("transfer")(transfer.transfer)
 main.command("classify")(classify.classify)

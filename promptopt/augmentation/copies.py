@@ -1,0 +1,132 @@
+"""Copies in a stream of images, chunk by chunk, in the space of thumbnails.
+
+Calibration is that of `evaluation.metrics.memorisation` and `duplicates`, done once; memory is that of the
+real images, whatever the number of images looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.metrics.duplicates import duplicates
+from evaluation.metrics.memorisation import memorisation, pair_distances
+
+Features = NDArray[np.float32]
+
+_ROWS = 8192  # of kept features read at a time
+_EQUAL = 1e-6  # cosine distance of images with the same thumbnail, rounding included
+_DIGITS = 4
+
+
+class TrainingCopies:
+    """Flags what `memorisation` flags, for one chunk of images after another.
+
+    Args:
+        training, held_out: thumbnails under several views, shape (views, n, d).
+        groups: of the held-out images.
+        quantile: chance to flag an image that copies nothing.
+
+    Raises:
+        ValueError: too few real images to calibrate on (see `memorisation`).
+    """
+
+    def __init__(
+        self, training: Features, held_out: Features, *, groups: Sequence[Hashable], quantile: float = 0.01
+    ) -> None:
+        found = memorisation(held_out[0][:0], training, held_out, groups=groups, quantile=quantile)
+        if found.threshold is None:
+            raise ValueError(
+                f"{held_out.shape[1]} held-out real images, {round(1 / quantile)} are the least that copies "
+                "can be told by"
+            )
+        self.threshold = found.threshold
+        self._training, self._held_out = _unit(training), _unit(held_out)
+
+    def ratios(self, features: Features) -> NDArray[np.float64]:
+        """Distance to the nearest training image over that to the nearest held-out one, shape (n,)."""
+        made = _unit(features)
+        near, far = (_nearest(made, views) for views in (self._training, self._held_out))
+        least = float(np.finfo(np.float32).eps)
+        return np.asarray(np.maximum(near, least) / np.maximum(far, least), dtype=np.float64)
+
+
+def radius_of(real: Features, groups: Sequence[Hashable], *, images: int, quantile: float = 0.01) -> float:
+    """How near two of `images` images must be to count as one: as near as real ones of one class hardly are.
+
+    A pair may come as near by chance as a share ``quantile / (images - 1)`` of the real pairs of different
+    groups does (`duplicates`); where these are too few for so small a share, as near as the nearest of them.
+    0 below two groups: then equal thumbnails alone count.
+    """
+    numbers = np.unique([str(group) for group in groups], return_inverse=True)[1]
+    sizes = np.bincount(numbers) if len(numbers) else np.zeros(0)
+    pairs = int((len(numbers) ** 2 - (sizes**2).sum()) // 2)
+    if pairs < 1:
+        return 0.0
+    share = max(quantile / max(images - 1, 1), 1.0 / (pairs + 1))
+    if share >= 1:
+        return 0.0
+    # of two images, so that the quantile is the share itself
+    found = duplicates(real[:2], real, groups=groups, quantile=share)
+    return 0.0 if found.radius is None else float(found.radius)
+
+
+class OwnCopies:
+    """Near-duplicates among the images kept of one class; their features lie in a file, not in memory.
+
+    Args:
+        path: the file, float16, made when absent.
+        dim: features of an image.
+        radius: cosine distance below which an image repeats another one.
+    """
+
+    def __init__(self, path: Path, *, dim: int, radius: float) -> None:
+        self._path, self._dim = path, dim
+        self.radius = max(radius, _EQUAL)
+        path.touch()
+
+    def resume(self, kept: int) -> None:
+        """Cut the file off at the first `kept` images."""
+        with self._path.open("r+b") as stream:
+            stream.truncate(kept * self._dim * 2)
+
+    def distances(self, features: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Cosine distances to the nearest kept image, shape (n,), and among the images, shape (n, n)."""
+        made = self._rounded(features)
+        nearest = np.full(len(made), np.inf)
+        with self._path.open("rb") as stream:
+            while chunk := stream.read(_ROWS * self._dim * 2):
+                kept = _unit(np.frombuffer(chunk, dtype=np.float16).reshape(-1, self._dim))
+                nearest = np.minimum(nearest, pair_distances(made, kept, "cosine").min(axis=1))  # type: ignore[arg-type]
+        return nearest, np.asarray(pair_distances(made, made, "cosine"), dtype=np.float64)  # type: ignore[arg-type]
+
+    def keep(self, features: Features) -> None:
+        """Add images to those that later ones are compared with."""
+        with self._path.open("ab") as stream:
+            stream.write(_unit(features).astype(np.float16).tobytes())
+
+    def _rounded(self, features: Features) -> Features:
+        return _unit(_unit(features).astype(np.float16))
+
+
+def rounded(value: float) -> float:
+    """A score as it is written."""
+    return round(float(value), _DIGITS)
+
+
+def _unit(features: NDArray[np.floating]) -> Features:
+    x = np.asarray(features, dtype=np.float32)
+    lengths = np.linalg.norm(x, axis=-1, keepdims=True)
+    return np.asarray(x / np.maximum(lengths, np.finfo(np.float32).tiny), dtype=np.float32)
+
+
+def _nearest(made: Features, views: Features) -> NDArray[np.float64]:
+    best = np.full(len(made), np.inf)
+    for view in views:
+        for start in range(0, len(view), _ROWS):
+            gaps = pair_distances(made, view[start : start + _ROWS], "cosine")  # type: ignore[arg-type]
+            best = np.minimum(best, gaps.min(axis=1))
+    return best

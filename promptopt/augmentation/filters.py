@@ -1,0 +1,271 @@
+"""What keeps an image out of an augmentation set: black, of another class, a copy, a repetition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.encoders.thumbnail import ThumbnailEncoder, ThumbnailViewsEncoder
+from promptopt.augmentation.copies import OwnCopies, TrainingCopies, radius_of, rounded
+from promptopt.augmentation.sources import AugmentationError, ClassSource
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from evaluation.encoders.backend import Encoder
+    from evaluation.feature_store import FeatureStore
+    from evaluation.judge import Judge
+    from evaluation.probe import Probe
+    from studies.dataset import Dataset
+
+BLACK, JUDGE, MEMORISATION, DUPLICATES = "black", "judge", "memorisation", "duplicates"
+FILTERS = (BLACK, JUDGE, MEMORISATION, DUPLICATES)
+"""In the order in which they look: an image counts for the first one that refuses it."""
+
+QUANTILE = 0.01
+"""Chance that an image which copies and repeats nothing is taken for a copy, and for a repetition."""
+
+_MOST_REAL = 5000  # that calibrate the radius of repetitions; of more, a seeded sample
+_DARK, _SAME = 3, 2  # levels of 255, as generators.pixels has them
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a filter says of n images: which may stay, and a score each (None: it has none)."""
+
+    stays: list[bool]
+    scores: list[float | None]
+
+
+class Filter(Protocol):
+    """Looks at images in their order. What it says of an image depends on those before it at most."""
+
+    name: str
+
+    def look(self, images: Sequence[Image.Image]) -> Look: ...
+
+
+class BlackFilter:
+    """Refuses images without a picture: no value over 3 of 255, or no channel that spans more than 2.
+
+    The score is the widest span of a channel, in levels.
+    """
+
+    name = BLACK
+
+    def look(self, images: Sequence[Image.Image]) -> Look:
+        spans, stays = [], []
+        for image in images:
+            levels = np.asarray(image.convert("RGB"), dtype=np.int64).reshape(-1, 3)
+            span = int(np.ptp(levels, axis=0).max())
+            stays.append(int(levels.max()) > _DARK and span > _SAME)
+            spans.append(float(span))
+        return Look(stays, list(spans))
+
+
+class NetworkFilter:
+    """Refuses what the judge network reads as another category; the score is the class's probability."""
+
+    name = JUDGE
+
+    def __init__(self, judge: Judge, target: str) -> None:
+        self._judge = judge
+        self._target = list(judge.names["category"]).index(target)
+
+    def look(self, images: Sequence[Image.Image]) -> Look:
+        if not images:
+            return Look([], [])
+        chances = np.asarray(self._judge.read(images).category_probabilities)
+        stays = chances.argmax(axis=1) == self._target
+        return Look(stays.tolist(), [rounded(value) for value in chances[:, self._target]])
+
+
+class ProbeFilter:
+    """Refuses what a probe trained on real reference images takes for another class; score: log-odds."""
+
+    name = JUDGE
+
+    def __init__(self, encoder: Encoder, probe: Probe) -> None:
+        self._encoder, self._probe = encoder, probe
+
+    def look(self, images: Sequence[Image.Image]) -> Look:
+        if not images:
+            return Look([], [])
+        odds = self._probe.log_odds(self._encoder.encode_images(images))
+        return Look((odds > 0).tolist(), [rounded(value) for value in odds])
+
+
+class MemorisationFilter:
+    """Refuses copies of training images; the score is the ratio of distances that `memorisation` has."""
+
+    name = MEMORISATION
+
+    def __init__(self, copies: TrainingCopies) -> None:
+        self._copies = copies
+
+    def look(self, images: Sequence[Image.Image]) -> Look:
+        ratios = self._copies.ratios(_thumbnails(images))
+        return Look((ratios >= self._copies.threshold).tolist(), [rounded(ratio) for ratio in ratios])
+
+
+class DuplicatesFilter:
+    """Refuses repetitions of an image that is kept; the score is the cosine distance to the nearest.
+
+    An image that it lets pass counts as kept, so it must be the last filter.
+    """
+
+    name = DUPLICATES
+
+    def __init__(self, copies: OwnCopies) -> None:
+        self._copies = copies
+
+    def resume(self, kept: int) -> None:
+        """Forget all images but the first `kept`."""
+        self._copies.resume(kept)
+
+    def look(self, images: Sequence[Image.Image]) -> Look:
+        if not images:
+            return Look([], [])
+        features = _thumbnails(images)
+        nearest, among = self._copies.distances(features)
+        stays: list[bool] = []
+        scores: list[float | None] = []
+        for row in range(len(images)):
+            earlier = [other for other, stayed in enumerate(stays) if stayed]
+            distance = min([float(nearest[row]), *(float(among[row, other]) for other in earlier)])
+            stays.append(distance >= self._copies.radius)
+            scores.append(rounded(distance) if np.isfinite(distance) else None)
+        self._copies.keep(features[np.array(stays, dtype=bool)])
+        return Look(stays, scores)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The real images that filters are calibrated on, and the networks that look.
+
+    Attributes:
+        data: a prepared data set; pool `reference` is what the generator was trained on.
+        features: a store for the features of real images.
+        encoder: of the probe; needed where `judge` is None or does not know a class.
+        judge: the judge network, where the study names one.
+    """
+
+    data: Dataset
+    features: FeatureStore
+    encoder: Encoder | None = None
+    judge: Judge | None = None
+
+
+def members(data: Dataset, name: str) -> tuple[Dataset, Dataset]:
+    """The records of a class, by category or else by label, and all others.
+
+    Raises:
+        AugmentationError: no record is of the class.
+    """
+    from studies.dataset import Dataset as Records
+
+    key = "category" if any(record.category == name for record in data) else "label"
+    own, others = (
+        Records(data.root, tuple(r for r in data if (getattr(r, key) == name) is side), data.fingerprint)
+        for side in (True, False)
+    )
+    if not len(own):
+        known = sorted({record.category for record in data} | {record.label for record in data})
+        raise AugmentationError(
+            f"{data.root}: no image has the category or label {name!r}; there are {', '.join(known)}"
+        )
+    return own, others
+
+
+def label_of(data: Dataset, name: str) -> tuple[str, str]:
+    """(category, label) of the real images of a class; the class's own name where they have several."""
+    own, _ = members(data, name)
+    categories, labels = {record.category for record in own}, {record.label for record in own}
+    return (
+        categories.pop() if len(categories) == 1 else name,
+        labels.pop() if len(labels) == 1 else name,
+    )
+
+
+def class_filters(
+    source: ClassSource, wanted: Sequence[str], *, images: int, reference: Reference, work: Path
+) -> list[Filter]:
+    """The filters of one class, in the order of `FILTERS`.
+
+    Args:
+        wanted: names of `FILTERS`.
+        images: that the class shall have; decides how near is too near.
+        work: file for the features of kept images.
+
+    Raises:
+        AugmentationError: an unknown name, or real images that a filter lacks.
+    """
+    if unknown := sorted(set(wanted) - set(FILTERS)):
+        raise AugmentationError(f"--filters: {unknown[0]!r} does not exist; use {', '.join(FILTERS)}")
+    found: list[Filter] = []
+    if BLACK in wanted:
+        found.append(BlackFilter())
+    if JUDGE in wanted:
+        found.append(_judge(source, reference))
+    if MEMORISATION in wanted:
+        found.append(_memorisation(source, reference))
+    if DUPLICATES in wanted:
+        own = members(reference.data, source.positives)[0].where(pool="reference")
+        own = _sample(own, _MOST_REAL)
+        encoder = ThumbnailEncoder()
+        real = reference.features.features(encoder, own.paths())
+        radius = radius_of(real, [record.group for record in own], images=images, quantile=QUANTILE)
+        found.append(DuplicatesFilter(OwnCopies(work, dim=encoder.dim, radius=radius)))
+    return found
+
+
+def _judge(source: ClassSource, reference: Reference) -> Filter:
+    if reference.judge is not None and source.name in reference.judge.names["category"]:
+        return NetworkFilter(reference.judge, source.name)
+    if reference.encoder is None:
+        raise AugmentationError(
+            f"class {source.name}: no judge knows it, and no encoder is given for a probe"
+        )
+    from evaluation.probe import fit_probe
+
+    own, others = (part.where(pool="reference") for part in members(reference.data, source.positives))
+    if min(len(own), len(others)) < 2:
+        raise AugmentationError(
+            f"class {source.name}: {len(own)} real images of it and {len(others)} others in the pool "
+            "'reference', two of each are the least for the judge's probe; leave it out of --filters"
+        )
+    features = reference.features.features(reference.encoder, [*own.paths(), *others.paths()])
+    labels = np.repeat([True, False], [len(own), len(others)])
+    return ProbeFilter(reference.encoder, fit_probe(features, labels, seed=0))
+
+
+def _memorisation(source: ClassSource, reference: Reference) -> Filter:
+    known = ThumbnailViewsEncoder()
+    training = reference.data.where(pool="reference")
+    held_out = reference.data.where(pool=("validation", "test"))
+    views = [known.unfold(reference.features.features(known, part.paths())) for part in (training, held_out)]
+    try:
+        groups = [record.group for record in held_out]
+        return MemorisationFilter(TrainingCopies(*views, groups=groups, quantile=QUANTILE))
+    except ValueError as error:
+        raise AugmentationError(
+            f"class {source.name}: memorisation: {error}; leave it out of --filters"
+        ) from error
+
+
+def _sample(data: Dataset, most: int) -> Dataset:
+    from studies.dataset import Dataset as Records
+
+    if len(data) <= most:
+        return data
+    rows = np.sort(np.random.default_rng(0).choice(len(data), size=most, replace=False))
+    return Records(data.root, tuple(data.records[i] for i in rows), data.fingerprint)
+
+
+def _thumbnails(images: Sequence[Image.Image]) -> NDArray[np.float32]:
+    return ThumbnailEncoder().encode_images(images)

@@ -1,0 +1,138 @@
+"""Opens what an augmentation set needs: real images, encoder and judge of a study, generators by address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from promptopt.augmentation.filters import JUDGE, Reference, members
+from promptopt.augmentation.sources import AugmentationError, ClassSource
+from studies.dataset import Dataset, DatasetError, read_dataset
+
+if TYPE_CHECKING:
+    from generators.backend import Generator
+
+
+def open_reference(
+    sources: Sequence[ClassSource],
+    *,
+    data: str | Path | None,
+    store: Path,
+    filters: Sequence[str],
+    device: str = "auto",
+) -> Reference:
+    """Real images, and the networks of the filter `judge`, as the first study names them.
+
+    Args:
+        data: folder of a prepared data set; None: the studies' own, which must then be one and the same.
+
+    Raises:
+        AugmentationError: studies of different data or judges, or a network that cannot be loaded.
+    """
+    from evaluation.encoders import EncoderError, load_encoder
+    from evaluation.feature_store import FeatureStore
+    from evaluation.judge import JudgeError, load_judge
+
+    configs = [source.config for source in sources]
+    first = configs[0]
+    for what, values in (
+        ("data", [] if data is not None else [config.data for config in configs]),
+        ("judge", [config.judge for config in configs]),
+        ("encoder", [config.encoder for config in configs]),
+    ):
+        for source, value in zip(sources, values, strict=False):
+            if value != values[0]:
+                raise AugmentationError(
+                    f"the studies {sources[0].study} and {source.study} have different {what} "
+                    f"({values[0]} and {value}); "
+                    + ("say --data" if what == "data" else "make a set of each, or leave out --filters judge")
+                )
+    try:
+        judge = encoder = None
+        if JUDGE in filters:
+            encoder = load_encoder(first.resolve(first.encoder), device=device)
+            if first.judge is not None:
+                judge = load_judge(first.resolve(first.judge), device=device)
+    except (EncoderError, JudgeError, OSError) as error:
+        raise AugmentationError(f"{first.source}: {error}; or leave 'judge' out of --filters") from error
+    return Reference(
+        data=open_data(sources[0], data=data, store=store),
+        features=FeatureStore(store / "features.sqlite"),
+        encoder=encoder,
+        judge=judge,
+    )
+
+
+def open_data(source: ClassSource, *, data: str | Path | None, store: Path) -> Dataset:
+    """The prepared data set given, or the study's own.
+
+    Raises:
+        AugmentationError: it cannot be read.
+    """
+    from promptopt.setup import phantom_data
+
+    own = source.config.data
+    try:
+        if data is not None:
+            return read_dataset(data)
+        if isinstance(own, str):
+            return read_dataset(source.config.resolve(own))
+        return phantom_data(own.phantom, store)
+    except DatasetError as error:
+        raise AugmentationError(f"{error}\n(--data names another folder of real images)") from error
+
+
+def image_counts(
+    sources: Sequence[ClassSource], *, per_class: int | None, ratio: float | None, data: Dataset
+) -> dict[str, int]:
+    """Images of each class: a number, or a ratio to its real images in the pool `reference`.
+
+    Raises:
+        AugmentationError: both or neither given, or a ratio that leaves a class without an image.
+    """
+    if (per_class is None) == (ratio is None):
+        raise AugmentationError("give --per-class N or --ratio R, one of them")
+    if per_class is not None:
+        return {source.name: per_class for source in sources}
+    counts = {}
+    for source in sources:
+        real = len(members(data, source.positives)[0].where(pool="reference"))
+        assert ratio is not None  # for the type checker
+        counts[source.name] = round(ratio * real)
+        if counts[source.name] < 1:
+            raise AugmentationError(
+                f"class {source.name}: {ratio} times {real} real images in the pool 'reference' of "
+                f"{data.root} is none; give a larger ratio, or --per-class"
+            )
+    return counts
+
+
+def generator_opener(*, device: str, batch_size: int | None) -> Callable[[ClassSource], Generator]:
+    """Loads each address once."""
+    loaded: dict[str, Generator] = {}
+
+    def open_generator(source: ClassSource) -> Generator:
+        from generators.backend import load
+
+        if source.generator not in loaded:
+            size = source.config.generator.batch_size if batch_size is None else batch_size
+            loaded[source.generator] = load(source.generator, device=device, batch_size=size)
+        return loaded[source.generator]
+
+    return open_generator
+
+
+def hand_classes(texts: Sequence[str]) -> Mapping[str, list[str]]:
+    """`NAME=PROMPT` texts, prompts of one name together.
+
+    Raises:
+        AugmentationError: a text without '='.
+    """
+    classes: dict[str, list[str]] = {}
+    for text in texts:
+        name, sign, prompt = text.partition("=")
+        if not sign or not name.strip() or not prompt.strip():
+            raise AugmentationError(f'--class {text!r}: write NAME=PROMPT, say normal="a colonoscopy image"')
+        classes.setdefault(name.strip(), []).append(prompt.strip())
+    return classes

@@ -1,0 +1,227 @@
+"""What an augmentation set is drawn from: the portfolio of a study, or prompts given by hand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from promptopt import runfolder
+from promptopt.config import StudyConfig, load_study
+from promptopt.export.prompts import PromptEntry, PromptList, read_prompts
+from promptopt.synthesis import PromptLine, Sampling
+from promptopt.synthesis.plan import describe_too_long, split_too_long
+from promptopt.template import Variation
+
+if TYPE_CHECKING:
+    from generators.backend import Generator
+    from generators.request import ImageRequest
+
+RANDOM_PROMPTS = 32
+"""Different prompts that stand for "random prompts of the template"."""
+
+
+class AugmentationError(ValueError):
+    """An augmentation set cannot be made as asked; the message says why, what is kept and the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourcePrompt:
+    """A prompt with what stands beside it, and its share of the images (relative to the others')."""
+
+    variation: Variation
+    weight: float
+
+    @property
+    def key(self) -> int:
+        """A number that its image seeds follow from: equal prompts have equal ones in every set."""
+        digest = hashlib.sha256(self.variation.label.encode()).digest()
+        return int.from_bytes(digest[:8], "big")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSource:
+    """One class of images.
+
+    Attributes:
+        name: of the class: the study's category, or as given by hand. Real images are of the class by it.
+        prompts: those with a share, 1 or more.
+        generator: address to load.
+        generator_name: the address as the study's prompts.json has it.
+        fingerprint: of the weights that the prompts were found with; None for prompts given by hand.
+        config: of the study; of the first study, for prompts given by hand.
+        study: its name; None for prompts given by hand.
+        baseline: the study's; None for prompts given by hand.
+    """
+
+    name: str
+    prompts: tuple[SourcePrompt, ...]
+    generator: str
+    generator_name: str
+    fingerprint: str | None
+    sampling: Sampling
+    config: StudyConfig
+    positives: str
+    study: str | None = None
+    baseline: str | None = None
+
+    def request(self, generator: Generator, prompt: SourcePrompt, seed: int) -> ImageRequest:
+        """One image; a prompt's own negative prompt and settings go before the study's."""
+        own = self.sampling
+        variation = prompt.variation
+        settings: dict[str, Any] = {
+            "steps": own.steps,
+            "guidance": own.guidance,
+            "scheduler": own.scheduler,
+            **variation.settings,
+        }
+        negative = variation.negative_prompt
+        return generator.request(
+            variation.prompt,
+            seed,
+            negative_prompt=own.negative_prompt if negative is None else negative,
+            **settings,
+        )
+
+    def with_baseline(self) -> ClassSource:
+        """The same class from the study's plain prompt alone; itself, where it is given by hand."""
+        if self.baseline is None:
+            return self
+        return replace(self, prompts=(SourcePrompt(variation=Variation(self.baseline), weight=1.0),))
+
+    def with_random(self, seed: int) -> ClassSource:
+        """The same class from random prompts of the study's template, equally; itself, by hand."""
+        if self.study is None:
+            return self
+        from promptopt.setup import compile_space, open_category
+
+        category = open_category(self.config)
+        space = compile_space(category, self.config.source)
+        rng = np.random.default_rng([seed, 32])
+        drawn: dict[str, None] = {}
+        for _ in range(50 * RANDOM_PROMPTS):  # a small space has fewer
+            drawn.setdefault(space.label(space.sample(rng)))
+            if len(drawn) == RANDOM_PROMPTS:
+                break
+        return replace(
+            self, prompts=tuple(SourcePrompt(variation=Variation.of(one), weight=1.0) for one in drawn)
+        )
+
+
+def read_run(run: str | Path, *, generator: str | None = None) -> ClassSource:
+    """The portfolio of a finished study.
+
+    Args:
+        run: its run folder.
+        generator: address that replaces the study's own.
+
+    Raises:
+        AugmentationError: no run folder, one that was cut short, or a study that confirmed no prompt.
+        StudyError: a damaged prompts.json or study.yaml.
+    """
+    folder = Path(run)
+    prompts, settings = folder / runfolder.PROMPTS, folder / runfolder.STUDY
+    if not folder.is_dir():
+        raise AugmentationError(f"{folder}: no such run folder; give runs/<name> of a finished study")
+    for path in (prompts, settings):
+        if not path.is_file():
+            began = (folder / runfolder.DATABASE).exists() or (folder / runfolder.SETTINGS).exists()
+            raise AugmentationError(
+                f"{folder}: {path.name} is missing: "
+                + (
+                    "the study is not finished, so no prompt is confirmed; run it again to its end"
+                    if began
+                    else "not the run folder of a study; give runs/<name>"
+                )
+            )
+    listed = read_prompts(prompts)
+    config = load_study(settings)
+    confirmed = [entry for entry in listed.prompts if entry.confirmation]
+    chosen = [_prompt(entry) for entry in confirmed if entry.weight > 0]
+    if not chosen:
+        raise AugmentationError(
+            f"{prompts}: {len(confirmed)} confirmed prompts, none with a weight above 0: the study has no "
+            "confirmed portfolio; run it again to its end"
+        )
+    return ClassSource(
+        name=listed.category,
+        prompts=tuple(chosen),
+        generator=config.resolve(config.generator.uri) if generator is None else generator,
+        generator_name=listed.generator.uri if generator is None else generator,
+        fingerprint=listed.generator.fingerprint,
+        sampling=_sampling(listed),
+        config=config,
+        positives=str(listed.settings.get("positives", listed.category)),
+        study=listed.study,
+        baseline=listed.baseline.prompt,
+    )
+
+
+def by_hand(name: str, prompts: Sequence[str], *, like: ClassSource) -> ClassSource:
+    """A class without a study: its prompts share the images equally; all else is as in `like`.
+
+    Raises:
+        AugmentationError: an empty name or prompt.
+    """
+    if not name.strip() or not prompts or not all(prompt.strip() for prompt in prompts):
+        raise AugmentationError(f"class {name!r}: write NAME=PROMPT, both not empty")
+    plain = tuple(SourcePrompt(variation=Variation(p.strip()), weight=1.0) for p in dict.fromkeys(prompts))
+    return replace(like, name=name.strip(), positives=name.strip(), prompts=plain, study=None, baseline=None)
+
+
+def check_generator(source: ClassSource, generator: Generator, *, allow_other: bool) -> str | None:
+    """Refuse other weights than the study's, and prompts that would be cut; returns a warning, or None.
+
+    Raises:
+        AugmentationError: names both fingerprints, or lists the prompts.
+    """
+    lines = [
+        PromptLine(text=p.variation.prompt, number=n, line=n, negative=p.variation.negative_prompt)
+        for n, p in enumerate(source.prompts, start=1)
+    ]
+    _, long = split_too_long(lines, generator, negative_prompt=source.sampling.negative_prompt)
+    if long:
+        listed = describe_too_long(long, len(lines), generator.max_tokens)
+        raise AugmentationError(f"class {source.name}: {listed.rsplit(chr(10), 1)[0]}\nShorten them.")
+    if source.fingerprint in (None, generator.fingerprint):
+        return None
+    both = (
+        f"class {source.name}: its prompts were found with the generator {source.fingerprint[:16]} "
+        f"({source.study or 'as the other classes'}), {source.generator} is {generator.fingerprint[:16]}"
+    )
+    if allow_other:
+        return both
+    raise AugmentationError(
+        f"{both}; weights found with one say nothing of the other. Give the study's own generator, or say "
+        "--allow-other-generator"
+    )
+
+
+def check_classes(sources: Sequence[ClassSource]) -> None:
+    """Refuse two sources of one class, and classes whose folders would have one name."""
+    from promptopt.augmentation.writers import slug
+
+    seen: dict[str, ClassSource] = {}
+    for source in sources:
+        other = seen.get(slug(source.name))
+        seen[slug(source.name)] = source
+        if other is not None:
+            raise AugmentationError(
+                f"the classes {other.name!r} ({other.study or 'by hand'}) and {source.name!r} "
+                f"({source.study or 'by hand'}) are the same; give one study a class"
+            )
+
+
+def _prompt(entry: PromptEntry) -> SourcePrompt:
+    variation = Variation(entry.prompt, entry.negative_prompt, entry.settings or {})
+    return SourcePrompt(variation=variation, weight=entry.weight)
+
+
+def _sampling(listed: PromptList) -> Sampling:
+    used = listed.settings.get("generator", {})
+    keys = ("negative_prompt", "steps", "guidance", "scheduler")
+    return Sampling(**{key: used[key] for key in keys if key in used})
