@@ -134,6 +134,18 @@ class ScoreWeights(_Model):
         return self
 
 
+class PreferenceSettings(_Model):
+    """Experts' choices between prompts' images, from `promptopt review`, as a further term of the score."""
+
+    source: str = Field(min_length=1, description="run folder with a review, or its preferences.json")
+    weight: float = Field(
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="of the log-odds of being preferred to the baseline",
+    )
+
+
 class ConfirmSettings(_Model):
     """How many of the best prompts are tested again, on how many fresh images, and by whom besides."""
 
@@ -192,6 +204,7 @@ class StudyConfig(_Model):
     search: SearchSettings = SearchSettings()
     constraints: ConstraintSettings = ConstraintSettings()
     score: ScoreWeights = ScoreWeights()
+    preference: PreferenceSettings | None = None
     confirm: ConfirmSettings = ConfirmSettings()
     portfolio: PortfolioSettings = PortfolioSettings()
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="of everything that is drawn")

@@ -102,7 +102,7 @@ class Measuring:
         return Yardsticks(
             searching,
             confirming,
-            replace(second, distance_to=test.positives, held_out=test, judge=None, metrics=()),
+            replace(second, distance_to=test.positives, held_out=test, judge=None, metrics=(), opinion=None),
         )
 
     def _objective(self, encoder: Encoder, baseline: Sequence[StoredImage]) -> Objective:
@@ -126,6 +126,8 @@ class Measuring:
             judge=setup.judge,
             judge_target=setup.category.name,
             metrics=self.metrics,
+            opinion=setup.opinion,
+            opinion_weight=setup.config.preference.weight if setup.config.preference else 0.0,
         )
 
     def copies(self, images: Sequence[StoredImage]) -> Estimate:
@@ -158,7 +160,7 @@ class Scoring:
         fetched = self._measuring.fetch([(pull.prompt, panel[: pull.images]) for pull in wanted])
         found = []
         for pull, images in zip(wanted, fetched, strict=True):
-            measurement = self._objective.measure(pull.prompt, images)
+            measurement = self._objective.measure(pull.prompt, images, choice=pull.choice)
             score = self._objective.score(measurement, self._baseline)
             constraints = self._measuring.setup.config.constraints
             estimates = dict(measurement.estimates)

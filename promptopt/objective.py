@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from evaluation.feature_store import FeatureStore
     from evaluation.judge import Judge
     from generators.store import StoredImage
+    from promptopt.review import PreferenceMetric
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -38,7 +39,18 @@ SIGNS = {"alignment": 1.0, "utility": 1.0, "distance": -1.0}  # distance: less i
 # so that such noise cannot send the search another way.
 _DECIMALS = 4
 _MOST_REAL = 1000  # real images that calibrate the radius of near-duplicates
-RESERVED = (*SIGNS, "score", "judge", "mmd", "kid", "frechet", "diversity", "duplicates", "copies")
+RESERVED = (
+    *SIGNS,
+    "score",
+    "judge",
+    "mmd",
+    "kid",
+    "frechet",
+    "diversity",
+    "duplicates",
+    "copies",
+    "preference",
+)
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,7 @@ class Objective:
     """Measures prompts in one encoder against one set of real images.
 
     Attributes:
+        opinion: what experts think of a prompt; one number for all its images, added to the score.
         class_weights: text classifier over fixed texts (never the candidate prompt); None for an encoder
             without texts, which then has no alignment.
         target: the class that the images should show.
@@ -154,6 +167,8 @@ class Objective:
     judge: Judge | None = None
     judge_target: str | None = None
     metrics: tuple[ImageMetric, ...] = ()
+    opinion: PreferenceMetric | None = None
+    opinion_weight: float = 0.0
 
     def terms(self) -> dict[str, tuple[float, float]]:
         """Sign and weight of each term that counts, by name."""
@@ -173,8 +188,14 @@ class Objective:
             return found
         return {"alignment": alignment.margins(features, self.class_weights, target=self.target), **found}
 
-    def measure(self, prompt: str, images: Sequence[StoredImage]) -> Measurement:
-        """Features, per-image contributions and metrics of one prompt's images."""
+    def measure(
+        self, prompt: str, images: Sequence[StoredImage], *, choice: Mapping[str, str] | None = None
+    ) -> Measurement:
+        """Features, per-image contributions and metrics of one prompt's images.
+
+        Args:
+            choice: the prompt's slots, where known; experts' opinion of a prompt they never saw needs them.
+        """
         own = self.features.features(self.encoder, [image.path for image in images])
         per_image = self.contributions(own)
         if self.metrics:
@@ -196,6 +217,8 @@ class Objective:
                 seed=self.seed,
             ),
         }
+        if self.opinion is not None:
+            estimates["preference"] = self.opinion(prompt, choice)
         if self.judge is not None:
             reading = self.judge.read([image.load() for image in images])
             names = list(self.judge.names["category"])
@@ -233,6 +256,9 @@ class Objective:
             gain = sign * (candidate.per_image[name] - reference[:count]) / unit
             gains[name] = np.round(gain, _DECIMALS)
             total += weight * gain
+        opinion = candidate.estimates.get("preference")
+        if opinion is not None and opinion.value is not None:
+            total += self.opinion_weight * opinion.value
         total = np.round(total, _DECIMALS)
         return Score(Estimate.of_mean(total), total, gains)
 

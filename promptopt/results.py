@@ -175,6 +175,8 @@ def resolved_study(setup: Setup) -> str:
     second = config.confirm.second_encoder
     if second is not None:
         content["confirm"]["second_encoder"] = config.resolve(second)
+    if config.preference is not None:
+        content["preference"]["source"] = config.resolve(config.preference.source)
     content["search"]["warm_start"] = [config.resolve(text) for text in config.search.warm_start]
     if config.judge is not None:
         content["judge"] = config.resolve(config.judge)

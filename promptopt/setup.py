@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-import promptopt
-from promptopt.config import PhantomSettings, StudyConfig, StudyError
+from promptopt.config import StudyConfig, StudyError
+from promptopt.opening import (
+    open_data,
+    open_encoder,
+    open_generator,
+    open_judge,
+    open_opinion,
+    open_second,
+)
 from promptopt.panel import SeedPanel, seed_panel
 from promptopt.runfolder import BUDGETS
 from promptopt.search import ENUMERABLE, Candidates, Sampling, TrialRow, latest, resolve, stages
@@ -24,7 +27,7 @@ from promptopt.template import PromptSpace, TemplateError, Variation
 from promptopt.tokens import describe, too_long
 from promptopt.weights import check_sentence_model
 from studies.category import CATEGORIES, Category, CategoryError, load_category
-from studies.dataset import POOLS, Dataset, DatasetError, read_dataset
+from studies.dataset import POOLS, Dataset
 
 if TYPE_CHECKING:
     from evaluation.encoders import Encoder, TextEncoder
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from generators.backend import Generator
     from generators.request import ImageRequest
     from promptopt.objective import ImageMetric
+    from promptopt.review import PreferenceMetric
 
 _WARM = 4  # prompts taken over from an earlier study
 _FEWEST = 4  # positives and negatives a pool needs for any estimate at all
@@ -46,6 +50,7 @@ class Setup:
         texts: class name -> fixed texts for the alignment; the category's own is `category.name`.
         sampling: how the search proposes prompts.
         positives, negatives: the real images, all pools.
+        opinion: what experts think of prompts.
         second: an encoder that the search never sees, for the confirmation.
         device: where networks run, as the caller said.
         identity: all that decides the results; a run that is resumed must have the same.
@@ -65,6 +70,7 @@ class Setup:
     encoder: TextEncoder
     second: Encoder | None
     judge: Judge | None
+    opinion: PreferenceMetric | None
     device: str
     panel: SeedPanel
     identity: Mapping[str, Any]
@@ -114,15 +120,15 @@ def prepare(
     candidates = space.distinct(ENUMERABLE + 1) if space.size <= ENUMERABLE else None
     _check_sampler(config, candidates)
     check_sentence_model(config)
-    data = _open_data(config, store)
+    data = open_data(config, store)
     name, positives, negatives = _split(config, category, data)
-    generator = generator or _open_generator(config, device)
+    generator = generator or open_generator(config, device)
     _check_tokens(config, category, space, candidates, generator)
-    encoder = encoder or _open_encoder(config, device)
+    encoder = encoder or open_encoder(config, device)
     texts = fixed_texts(category, shipped=config.category in CATEGORIES)
     _check_texts(texts, encoder, where)
-    second = _open_second(config, encoder, device)
-    judge = judge or _open_judge(config, device)
+    second = open_second(config, encoder, device)
+    judge = judge or open_judge(config, device)
     if judge is not None and category.name not in judge.names["category"]:
         raise StudyError(
             f"{where}: judge: it does not know the category {category.name!r}, only "
@@ -159,6 +165,7 @@ def prepare(
         encoder=encoder,
         second=second,
         judge=judge,
+        opinion=open_opinion(config, category),
         device=device,
         panel=panel,
         identity={},
@@ -249,35 +256,6 @@ def _check_sampler(config: StudyConfig, candidates: Mapping[str, Any] | None) ->
             f"{config.source}: search.sampler: 'enumerate' tries every prompt, and there are {count} for "
             f"{config.search.trials} trials. Raise search.trials, or choose 'gp'."
         )
-
-
-def _open_data(config: StudyConfig, store: Path) -> Dataset:
-    try:
-        if isinstance(config.data, str):
-            return read_dataset(config.resolve(config.data))
-        return phantom_data(config.data.phantom, store)
-    except DatasetError as error:
-        raise StudyError(f"{config.source}: data: {error}") from error
-
-
-def phantom_data(settings: PhantomSettings, store: Path) -> Dataset:
-    """The phantom data set in the store, written on first use; whole or not at all."""
-    version = promptopt.__version__
-    name = f"phantom-{settings.images}-{settings.seed}-{settings.size}-{version}"
-    parent = store / "data"
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = parent / name
-    with FileLock(parent / f".{name}.lock"):
-        if not folder.exists():
-            from studies.phantom import write_phantom
-
-            for leftover in parent.glob(f".{name}.partial-*"):  # of a killed process; we hold the lock
-                shutil.rmtree(leftover)
-            partial = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}.partial-"))
-            write_phantom(partial, images=settings.images, seed=settings.seed, size=settings.size)
-            partial.chmod(0o755)
-            partial.rename(folder)
-    return read_dataset(folder)
 
 
 def _split(config: StudyConfig, category: Category, data: Dataset) -> tuple[str, Dataset, Dataset]:
@@ -375,57 +353,6 @@ def _check_texts(texts: Mapping[str, list[str]], encoder: TextEncoder, where: st
                 )
 
 
-def _open_generator(config: StudyConfig, device: str) -> Generator:
-    from generators.backend import load
-    from generators.errors import GeneratorError
-
-    own = config.generator
-    try:
-        return load(config.resolve(own.uri), device=device, batch_size=own.batch_size)
-    except (GeneratorError, OSError) as error:
-        raise StudyError(f"{config.source}: generator.uri: {own.uri!r} cannot be loaded: {error}") from error
-
-
-def _open_encoder(config: StudyConfig, device: str) -> TextEncoder:
-    from evaluation.encoders import EncoderError, load_text_encoder
-
-    try:
-        return load_text_encoder(config.resolve(config.encoder), device=device)
-    except (EncoderError, OSError) as error:
-        raise StudyError(f"{config.source}: encoder: {config.encoder!r} cannot be loaded: {error}") from error
-
-
-def _open_second(config: StudyConfig, first: Encoder, device: str) -> Encoder | None:
-    from evaluation.encoders import EncoderError, load_encoder
-
-    uri = config.confirm.second_encoder
-    if uri is None:
-        return None
-    try:
-        found = load_encoder(config.resolve(uri), device=device)
-    except (EncoderError, OSError) as error:
-        raise StudyError(
-            f"{config.source}: confirm.second_encoder: {uri!r} cannot be loaded: {error}"
-        ) from error
-    if found.fingerprint == first.fingerprint:
-        raise StudyError(
-            f"{config.source}: confirm.second_encoder: {uri!r} is the encoder of the search, so it can "
-            "confirm nothing. Name another one, or remove the key."
-        )
-    return found
-
-
-def _open_judge(config: StudyConfig, device: str) -> Judge | None:
-    if config.judge is None:
-        return None
-    from evaluation.judge import JudgeError, load_judge
-
-    try:
-        return load_judge(config.resolve(config.judge), device=device)
-    except (JudgeError, OSError) as error:
-        raise StudyError(f"{config.source}: judge: {config.judge!r} cannot be loaded: {error}") from error
-
-
 def _identity(setup: Setup, sample: dict[str, Any], metrics: Sequence[ImageMetric]) -> dict[str, Any]:
     """Settings and fingerprints that decide the results; no paths, as the same content elsewhere is equal."""
     config = setup.config
@@ -448,6 +375,11 @@ def _identity(setup: Setup, sample: dict[str, Any], metrics: Sequence[ImageMetri
         "constraints": config.constraints.model_dump(mode="json"),
         "score": config.score.model_dump(mode="json"),
         "metrics": {m.name: [m.weight, m.greater_is_better, m.version] for m in metrics},
+        **(
+            {"preference": [setup.opinion.fingerprint, config.preference.weight]}
+            if setup.opinion is not None and config.preference is not None
+            else {}
+        ),
         "confirm": confirm,
         "seed": config.seed,
     }

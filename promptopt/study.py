@@ -248,9 +248,11 @@ class _Run:
         # All at once, so that several processes have work; what follows takes them from the store.
         self.measuring.fetch([(p, setup.panel.confirmation) for p in (plain, *(f.prompt for f in finalists))])
 
+        choices = {f.prompt: f.search.choice for f in finalists if f.search is not None}
+
         def fresh(prompt: str) -> Measurement:
             (images,) = self.measuring.fetch([(prompt, setup.panel.confirmation)])
-            found = sticks.confirming.measure(prompt, images)
+            found = sticks.confirming.measure(prompt, images, choice=choices.get(prompt))
             return replace(found, estimates={**found.estimates, "copies": self.measuring.copies(images)})
 
         baseline = fresh(plain)

@@ -104,10 +104,9 @@ def _changes(texts: list[str]) -> dict[str, Any]:
 def _print_trials(found: "StudyRows") -> None:
     from promptopt.search import latest
 
-    typer.echo(
-        f"{found.folder}: not finished, {len(found.trials)} trials so far; the study's command goes on."
-    )
-    best = sorted(latest(found.trials), key=lambda row: (-row.value, row.number))[:10]
+    scored = latest(found.trials)
+    typer.echo(f"{found.folder}: not finished, {len(scored)} prompts so far; the study's command goes on.")
+    best = sorted(scored, key=lambda row: (-row.value, row.number))[:10]
     if best:
         typer.echo("Best by search score (optimistic: nothing is confirmed yet):")
     for row in best:

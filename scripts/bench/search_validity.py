@@ -7,9 +7,9 @@ false elimination is the prompt losing. With two rivals, as in a study (baseline
 equal to it. Laws of the differences: normal, skewed (log-normal minus its mean), and, with a table, those of
 pairs of real prompts, moved to mean 0 and drawn with replacement.
 
-Studies: 30 trials of 16 images on planted worlds (see regret.py) and on the table; the best 5 are confirmed
-on 32 fresh images. Printed: how often the 95 % intervals of score minus baseline hold the truth, over all
-confirmed prompts and for the first alone; and optimism, estimate minus truth, of the search score, of the
+Studies: 48 prompts of 8 images and more on planted worlds (see regret.py) and on the table; the best 5 are
+confirmed on 32 fresh images. Printed: how often the 95 % intervals of score minus baseline hold the truth,
+over all confirmed prompts and for the first alone; and optimism, estimate minus truth, of the search score, of
 model's prediction, of the fresh score, and of the shrunken score.
 """
 
@@ -27,7 +27,7 @@ from promptopt.confirm import shrink
 from promptopt.search import Candidates, MemoryLog, Pull, Sampling, Scored, Search, beaten, ranked, stages
 
 Law = Callable[[np.random.Generator, int], np.ndarray]
-LOOKS = stages(16, racing=True)
+LOOKS = stages(8, racing=True)
 
 
 def laws(table: Path | None) -> dict[str, Law]:
@@ -67,7 +67,7 @@ def eliminated(law: Law, rng: np.random.Generator, rivals: int) -> bool:
 def study(world: World, seed: int) -> list[Mapping[str, float]]:
     """One row a confirmed prompt, the first of the fresh ranking first."""
     baseline = world.labels[world.space.label(world.space.likeliest())]
-    settings = SearchSettings(trials=30, images=16, stop=None)
+    settings = SearchSettings(trials=48, images=8, stop=None)
     sampling = Sampling(candidates=Candidates(world.space, world.listed), name="slots", seed=seed)
     log = MemoryLog()
 

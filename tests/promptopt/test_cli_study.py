@@ -56,7 +56,7 @@ def test_live_display_then_show(tmp_path, capsys):
     result.prompts_path.unlink()
     unfinished = show(result.folder)
     assert unfinished.exit_code == 0, unfinished.output
-    assert "not finished, 4 trials so far" in unfinished.stdout
+    assert "not finished, 4 prompts so far" in unfinished.stdout
 
     broken = result.prompts_path
     broken.write_text("{}")

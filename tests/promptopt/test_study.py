@@ -62,7 +62,10 @@ FAST = {"search": {"trials": 6, "images": 6, "sampler": "random"}}
 
 def test_the_planted_best_prompt_is_found_and_confirmed(tmp_path: Path, data: Path) -> None:
     found = run(
-        tmp_path, data, judge=RednessJudge(), search={"trials": 24, "images": 8, "sampler": "gp"}
+        tmp_path,
+        data,
+        judge=RednessJudge(),
+        search={"trials": 24, "images": 8, "sampler": "gp", "stop": None},
     ).prompts
     tied = set(found.tied)
     assert BEST in tied

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from promptopt import Study, StudyError
 from promptopt.cli import main
 from promptopt.local_server import LocalServer
 from promptopt.review import (
@@ -28,6 +29,7 @@ from promptopt.review import (
     write_preferences,
 )
 from promptopt.run_images import RunImages
+from tests.promptopt.fakes import ColorEncoder, SquareGenerator, study
 from tests.promptopt.small_run import SmallRun, small_run
 
 
@@ -176,6 +178,32 @@ def test_values_reach_a_study_as_a_metric(run):
     (run.folder / "review" / "preferences.json").write_text("{}")
     with pytest.raises(ReviewError, match="not a list of preferences"):
         PreferenceMetric.read(run.folder)
+
+
+def test_a_study_goes_where_the_experts_point(run, tmp_path):
+    """A weight that drowns all else: the prompt they liked heads the list, with their value in the tables."""
+    own = session(run, rater="anna", rounds=6)
+    liked = candidates(run.images, most=4)[0][-1].label
+    while (found := own.current()) is not None:
+        number, pair = found
+        own.choose(number, "left" if pair.left == liked else "right" if pair.right == liked else "same")
+    write_preferences(run.images)
+    content = study(tmp_path, data=str(run.data), name="guided", search={"trials": 30, "images": 6})
+    content["preference"] = {"source": str(run.folder), "weight": 50.0}
+    objects = {"generator": SquareGenerator(), "encoder": ColorEncoder()}
+    result = Study(content, runs=tmp_path / "runs", store=tmp_path / "store", **objects).run()
+    first = result.prompts.prompts[0]
+    assert first.confirmation["preference"].value > 0
+    slots = {
+        name: entry.slots for name, entry in ((e.label, e) for e in result.prompts.prompts) if entry.slots
+    }
+    shared = PreferenceMetric.read(run.folder)
+    assert shared(first.label, slots.get(first.label)).value == pytest.approx(
+        first.confirmation["preference"].value, rel=1e-5
+    )
+    content["category"] = {**content["category"], "baseline": "a green square"}
+    with pytest.raises(StudyError, match=r"preference\.source.*baseline"):
+        Study(content, runs=tmp_path / "other", store=tmp_path / "store", **objects).run()
 
 
 def test_a_study_that_is_not_finished_shows_its_best_prompts(made, tmp_path):
