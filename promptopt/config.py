@@ -44,7 +44,7 @@ class GeneratorSettings(_Model):
     uri: str = Field(
         default="embedded",
         min_length=1,
-        description="embedded, a diffusers folder or hf:owner/name[@revision]; adapters behind: +lora:PATH@SCALE",
+        description="embedded, a diffusers folder or hf:owner/name[@revision]; then +lora:PATH@SCALE",
     )
     steps: int | None = Field(default=None, ge=1, le=1000, description="denoising steps")
     guidance: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False, description="its scale")

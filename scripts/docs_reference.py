@@ -21,8 +21,8 @@ _HEAD = """# The study file
 
 One YAML file says what is searched, on which data, with which networks. Unknown keys are refused, with the
 line and the nearest known key; so are wrong values. Relative paths start from the file's folder. `promptopt
-study schema` prints the JSON schema for editors, and `--set KEY=VALUE` of `promptopt study run` changes a key,
-such as `--set search.trials=80`.
+study schema` prints the JSON schema for editors, and `--set KEY=VALUE` of `promptopt study run` changes a
+key, such as `--set search.trials=80`.
 
 A smallest file:
 
@@ -81,7 +81,8 @@ def keys() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _section(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any] | None:
-    reference = field.get("$ref")
+    optional = next((one["$ref"] for one in field.get("anyOf", ()) if "$ref" in one), None)
+    reference = field.get("$ref", optional)
     return None if reference is None else schema["$defs"][reference.rpartition("/")[2]]
 
 
