@@ -40,7 +40,7 @@ class Study:
         ...     {
         ...         "name": "snares",
         ...         "category": "instruments",
-        ...         "data": {"phantom": {"images": 300}},
+        ...         "data": {"phantom": {"images": 200}},
         ...         "search": {"trials": 2, "images": 4, "racing": False},
         ...         "confirm": {"top": 1, "images": 4},
         ...     },

@@ -70,7 +70,7 @@ def open_data(source: ClassSource, *, data: str | Path | None, store: Path) -> D
     Raises:
         AugmentationError: it cannot be read.
     """
-    from promptopt.setup import phantom_data
+    from promptopt.opening import phantom_data
 
     own = source.config.data
     try:

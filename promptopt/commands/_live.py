@@ -54,7 +54,7 @@ class LiveStudy(Observer):
         done = f", {start.trials_done} of them done" if start.trials_done else ""
         self._say(
             f"{start.name} ({start.category}): {start.prompts_in_space:,} prompts, "
-            f"{start.trials} trials{done}, {start.images_per_trial} images each on average"
+            f"{start.trials} trials{done}, {start.images_per_trial} images each at first"
         )
         # Both stages measure the baseline prompt besides their own.
         self._images = (start.trials - start.trials_done + 1) * start.images_per_trial

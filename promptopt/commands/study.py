@@ -9,10 +9,10 @@ from promptopt.commands import group
 
 if TYPE_CHECKING:
     from promptopt.export import PromptList
-    from promptopt.export.prompts import EstimateEntry
+    from promptopt.export.prompts import EstimateEntry, PromptEntry
     from promptopt.study import StudyRows
 
-_WIDE = 140  # columns of a terminal that every metric fits in
+_WIDE = 200  # columns of a terminal that every metric fits in
 
 app = group("Search for the best prompts, and look at what was found.")
 
@@ -122,7 +122,7 @@ def _print_prompts(found: "PromptList") -> None:
         title=f"{found.study}: {found.category}, {found.prompts_scored} of {found.prompts_in_space:,} scored",
         title_justify="left",
         caption="Score: difference from the baseline prompt on fresh seeds, in SDs of its images, "
-        "with its interval. = means: tied with the first.",
+        "with its interval; p-values for all prompts together (Holm). = means: tied with the first.",
         caption_justify="left",
     )
     console = Console()
@@ -133,6 +133,7 @@ def _print_prompts(found: "PromptList") -> None:
     table.add_column("prompt", overflow="fold", min_width=20)
     table.add_column("weight", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("better?", min_width=12)
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
     for entry in found.prompts:
@@ -142,10 +143,25 @@ def _print_prompts(found: "PromptList") -> None:
             Text(entry.label + (" (baseline)" if entry.label == found.baseline.prompt else "")),
             f"{entry.weight:.2f}" if entry.weight else "-",
             _interval(measured.get("score")),
+            _claim(entry),
             *(_number(measured.get(name)) for name in names),
         )
     console.print(table)
-    console.print(f"Weights: {found.weights_note}.", style="dim", markup=False, highlight=False)
+    notes = [f"Weights: {found.weights_note}."]
+    if found.stopped:
+        notes.append(f"The search ended: {found.stopped}.")
+    if found.optimism is not None and found.optimism.value is not None:
+        side = "high" if found.optimism.value >= 0 else "low"
+        notes.append(f"Search scores were {abs(found.optimism.value):.2f} too {side} on average.")
+    console.print(" ".join(notes), style="dim", markup=False, highlight=False)
+
+
+def _claim(entry: "PromptEntry") -> str:
+    if entry.contradicted_by is not None:
+        return f"no: {entry.contradicted_by.replace('_', ' ')} contradicts"
+    if entry.p_value is None:
+        return ""
+    return f"{'yes' if entry.better_than_baseline else 'not shown'}, p = {entry.p_value:.2g}"
 
 
 def _number(estimate: "EstimateEntry | None") -> str:

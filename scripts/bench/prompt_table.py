@@ -1,10 +1,13 @@
 """Every prompt of a small space on the same seeds, scored image by image: a table to replay searches on.
 
     python scripts/bench/prompt_table.py --work work/table [--seeds 32] [--out work/table/table.npz]
+    python scripts/bench/prompt_table.py --work work/table-kvasir --study studies/files/kvasir-polyps.yaml \
+        --prompts 24 --seeds 16
 
-216 prompts of the category instruments (5 slots), embedded generator, phantom. The table holds, for each
-prompt and seed, the terms of the score and whether the judge sees the category; scripts/bench/regret.py
-replays it. Images are kept in the store: a run that was stopped goes on.
+216 prompts of the category instruments (5 slots), embedded generator, phantom; or random prompts of a study
+of one's own. The table holds, for each prompt and seed, the terms of the score and, where the study has a
+judge, whether it sees the category; scripts/bench/regret.py replays it, scripts/bench/pairing.py reads it.
+Images are kept in the store: a run that was stopped goes on.
 """
 
 import argparse
@@ -20,7 +23,7 @@ from evaluation.feature_store import FeatureStore
 from evaluation.metrics import alignment
 from evaluation.probe import fit_probe
 from generators.store import ImageStore
-from promptopt.config import study_from_mapping
+from promptopt.config import StudyConfig, load_study, study_from_mapping
 from promptopt.objective import Objective, RealPool, study_bandwidth
 from promptopt.setup import prepare
 from studies.category import load_category
@@ -40,25 +43,24 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=Path("work/table"))
     parser.add_argument("--seeds", type=int, default=32)
+    parser.add_argument("--study", type=Path, help="a study file, instead of the instruments")
+    parser.add_argument("--prompts", type=int, default=24, help="random prompts of the study")
     parser.add_argument("--out", type=Path, help="default: WORK/table.npz")
     options = parser.parse_args()
     work: Path = options.work
-    category = load_category("instruments").model_dump(mode="json")
-    config = study_from_mapping(
-        {
-            "name": "table",
-            "category": {**category, "template": TEMPLATE, "wildcards": {}},
-            "data": {"phantom": {"images": 1500, "seed": 1}},
-            "judge": "embedded",
-            "search": {"images": options.seeds},
-        }
-    )
+    config = _instruments() if options.study is None else load_study(options.study)
+    config = config.override({"search.images": options.seeds, "search.racing": False})
     setup = prepare(config, store=work / "store")
     images = ImageStore(work / "store" / "images")
     features = FeatureStore(work / "store" / "features.sqlite")
-    candidates = setup.candidates
-    assert candidates is not None
-    prompts = list(dict.fromkeys([setup.category.baseline, *candidates]))
+    if options.study is None:
+        assert setup.candidates is not None
+        chosen = list(setup.candidates)
+    else:
+        rng = np.random.default_rng(0)
+        drawn = (setup.space.label(setup.space.sample(rng)) for _ in range(100 * options.prompts))
+        chosen = list(dict.fromkeys(drawn))[: options.prompts]
+    prompts = list(dict.fromkeys([setup.category.baseline, *chosen]))
     made: dict[str, list[Any]] = {prompt: [] for prompt in prompts}
     for seed in track(setup.panel.search, "seeds"):
         requests = [setup.request(prompt, seed) for prompt in prompts]
@@ -87,23 +89,36 @@ def main() -> None:
         seed=0,
     )
     judge = setup.judge
-    assert judge is not None
-    target = list(judge.names["category"]).index(setup.category.name)
-    rows: dict[str, list[np.ndarray]] = {"alignment": [], "utility": [], "distance": [], "judge": []}
+    rows: dict[str, list[np.ndarray]] = {"alignment": [], "utility": [], "distance": []}
     for prompt in track(prompts, "measuring"):
         for name, values in objective.contributions(own(prompt)).items():
             rows[name].append(values)
-        read = judge.read([image.load() for image in made[prompt]]).category_probabilities
-        rows["judge"].append((read.argmax(axis=1) == target).astype(np.float64))
+        if judge is not None:
+            target = list(judge.names["category"]).index(setup.category.name)
+            read = judge.read([image.load() for image in made[prompt]]).category_probabilities
+            rows.setdefault("judge", []).append((read.argmax(axis=1) == target).astype(np.float64))
     out = options.out or work / "table.npz"
     arrays = {name: np.stack(values) for name, values in rows.items()}
     handle, partial = tempfile.mkstemp(dir=out.parent, suffix=".npz")
     os.close(handle)
     np.savez_compressed(partial, prompts=np.array(prompts), seeds=np.array(setup.panel.search), **arrays)
     Path(partial).replace(out)
-    spread = arrays["judge"].mean(axis=1)
     print(f"{len(prompts)} prompts x {options.seeds} seeds -> {out}")
-    print(f"judge sees the category: {spread.mean():.1%}, by prompt {spread.min():.0%} to {spread.max():.0%}")
+    if "judge" in arrays:
+        seen = arrays["judge"].mean(axis=1)
+        print(f"judge sees the category: {seen.mean():.1%}, by prompt {seen.min():.0%} to {seen.max():.0%}")
+
+
+def _instruments() -> StudyConfig:
+    category = load_category("instruments").model_dump(mode="json")
+    return study_from_mapping(
+        {
+            "name": "table",
+            "category": {**category, "template": TEMPLATE, "wildcards": {}},
+            "data": {"phantom": {"images": 1500, "seed": 1}},
+            "judge": "embedded",
+        }
+    )
 
 
 if __name__ == "__main__":

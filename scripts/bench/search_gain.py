@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--confirmed", type=int, default=64, help="fresh images per prompt in a study")
     parser.add_argument("--judged", type=int, default=48, help="fresh images per prompt in the comparison")
     parser.add_argument("--random", type=int, default=8, help="random prompts to compare with")
-    parser.add_argument("--sampler", default="gp")
+    parser.add_argument("--sampler", default="auto")
     options = parser.parse_args()
     rows = []
     for category in options.categories:

@@ -9,8 +9,8 @@ pairs of real prompts, moved to mean 0 and drawn with replacement.
 
 Studies: 48 prompts of 8 images and more on planted worlds (see regret.py) and on the table; the best 5 are
 confirmed on 32 fresh images. Printed: how often the 95 % intervals of score minus baseline hold the truth,
-over all confirmed prompts and for the first alone; and optimism, estimate minus truth, of the search score, of
-model's prediction, of the fresh score, and of the shrunken score.
+over all confirmed prompts and for the first alone; and optimism, estimate minus truth, of the search score,
+of the model's prediction, of the fresh score, and of the shrunken score.
 """
 
 import argparse
