@@ -53,7 +53,7 @@ def challenge(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, record in enumerate(data):
         name = f"{number:04d}{Path(record.file_name).suffix}"
         shutil.copy(data.path(record), images / name)
-        lines += [f"{record.text[0]};{name}"]
+        lines += [f"{text};{name}" for text in record.text]
     (images.parent / "prompt-gt.csv").write_text("\n".join(lines) + "\n")
     shutil.rmtree(folder / "phantom")
     return folder
