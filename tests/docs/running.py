@@ -63,9 +63,12 @@ def run_command(command: str, options: Mapping[str, Sequence[str]], folder: Path
     if len(words) > 2 and words[-2] == ">":
         target, words = folder / words[-1], words[:-2]
     if words[0] == "promptopt" and not _SHELL & set("".join(words)) - set("*?"):
-        further = next(
-            (list(o) for name, o in options.items() if words[1:][: len(name.split())] == name.split()), []
-        )
+        further = [
+            word
+            for name in sorted(options, key=len)  # the more exactly named command has the last word
+            if words[1:][: len(name.split())] == name.split()
+            for word in options[name]
+        ]
         done = _fork(["promptopt", *words[1:], *further], folder, environment)
     elif words[0] == "python" and len(words) > 1 and words[1].endswith(".py"):
         done = _fork(words, folder, environment)
