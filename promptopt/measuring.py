@@ -64,16 +64,20 @@ class Measuring:
         """The images of each prompt for its seeds, from the store where they exist."""
         requests = [[self.setup.request(prompt, seed) for seed in seeds] for prompt, seeds in wanted]
         flat = [request for row in requests for request in row]
-        made = self._workers.make(flat, self.images) if self._workers is not None else set()
-        found = iter(
-            self.images.fetch(
-                self.setup.generator, flat, on_image=lambda image, new: self._count(image, new, made)
-            )
-        )
+        told: set[str] = set()  # images that others made, and that were counted when they came
+        if self._workers is not None:
+            told = self._workers.make(flat, self.images, on_image=self._count)
+
+        def arrived(image: StoredImage, new: bool) -> None:
+            if image.request.key in told and not new:
+                told.remove(image.request.key)  # further wishes for it count
+            else:
+                self._count(new)
+
+        found = iter(self.images.fetch(self.setup.generator, flat, on_image=arrived))
         return [[next(found) for _ in row] for row in requests]
 
-    def _count(self, image: StoredImage, new: bool, made: set[str]) -> None:
-        new = new or image.request.key in made
+    def _count(self, new: bool) -> None:
         self.generated += new
         self.reused += not new
         if self._on_image is not None:

@@ -147,6 +147,8 @@ def run_study(
                 confirmed=finished.confirmed,
                 baseline=finished.fresh_baseline,
                 effects=effects,
+                yardsticks=run.yardsticks,
+                features=measuring.features,
             ),
         )
         # Last, so that its presence means that the study is finished.

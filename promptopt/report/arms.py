@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from plotly.subplots import make_subplots
 
-from promptopt.report.figures import _BLUE, _GREY, _ORANGE, _bars, _fragment, plotly_script
+from promptopt.report.figures import BLUE, GREY, ORANGE, bars, fragment, plotly_script
 
 if TYPE_CHECKING:
     from evaluation.classifier import ArmRow, ArmsResult
@@ -55,11 +55,11 @@ def _scores(rows: list[ArmRow], name: str) -> str:
             y=[row.title for row in known],
             mode="markers",
             marker={
-                "color": [_ORANGE if row.arm == "R->R" else _BLUE for row in known],
+                "color": [ORANGE if row.arm == "R->R" else BLUE for row in known],
                 "symbol": ["circle" if e.status == "ok" else "circle-open" for e in estimates],
                 "size": 9,
             },
-            error_x={**_bars(estimates), "color": _GREY, "width": 3},
+            error_x={**bars(estimates), "color": GREY, "width": 3},
             customdata=[f"{row.train_real} real + {row.train_synthetic} synthetic" for row in known],
             hovertemplate="%{y}: %{x:.3f}<br>trained on %{customdata}<extra></extra>",
             showlegend=False,
@@ -67,9 +67,9 @@ def _scores(rows: list[ArmRow], name: str) -> str:
             col=column,
         )
         if known[0].arm == "R->R":
-            figure.add_vline(x=estimates[0].value, line={"color": _ORANGE, "dash": "dot"}, row=1, col=column)
+            figure.add_vline(x=estimates[0].value, line={"color": ORANGE, "dash": "dot"}, row=1, col=column)
     figure.update_yaxes(autorange="reversed", automargin=True)
-    return _fragment(figure, name, 160 + 34 * len(rows))
+    return fragment(figure, name, 160 + 34 * len(rows))
 
 
 def _confusions(rows: list[ArmRow], classes: tuple[str, ...], name: str) -> str:
@@ -91,4 +91,4 @@ def _confusions(rows: list[ArmRow], classes: tuple[str, ...], name: str) -> str:
         )
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_xaxes(automargin=True)
-    return _fragment(figure, name, 240 + 14 * len(classes))
+    return fragment(figure, name, 240 + 14 * len(classes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
@@ -17,8 +17,15 @@ from promptopt.search import TrialRow, latest
 
 if TYPE_CHECKING:
     from evaluation.estimate import Estimate
+    from promptopt.confirm import Confirmed
 
-_BLUE, _ORANGE, _GREY = "#3b82c4", "#d97706", "#888888"
+BLUE, ORANGE, GREY = "#3b82c4", "#d97706", "#888888"
+_STATES = (
+    ("prompt", "circle", BLUE),
+    ("lost to another prompt", "circle-open", GREY),
+    ("breaks a constraint", "x", "#b4232c"),
+)
+_REAL = ("real", "phantom")  # how the names of such sets begin
 _OPTION_HEIGHT, _PANEL_GAP = 22, 34  # pixels
 
 
@@ -27,35 +34,127 @@ def plotly_script() -> str:
     return str(get_plotlyjs())
 
 
-def score_per_trial(trials: Sequence[TrialRow]) -> str:
-    """Search score of each prompt with its interval, the best so far as a line, the prompt on hover."""
+def history(trials: Sequence[TrialRow]) -> str:
+    """Search score of each prompt with its interval, the best so far as a line, and its number of images.
+
+    Prompts that lost to another one, and those that break a constraint, have their own marks; the latter are
+    never the best.
+    """
     rows = latest(trials)
     x = list(range(1, len(rows) + 1))
-    values = [row.value for row in rows]
-    best = [max(values[: i + 1]) for i in range(len(values))]
-    figure = go.Figure()
-    figure.add_scatter(
-        x=x,
-        y=values,
-        mode="markers",
-        name="prompt",
-        marker={"color": _BLUE, "size": 8},
-        error_y={**_bars([row.score for row in rows]), "color": "rgba(59,130,196,0.35)", "width": 0},
-        customdata=[_hover(row.prompt) for row in rows],
-        hovertemplate="<b>trial %{x}: %{y:.2f}</b><br>%{customdata}<extra></extra>",
-    )
+    best: list[float | None] = []
+    for row in rows:
+        known = [
+            b for b in (best[-1] if best else None, None if row.violations else row.value) if b is not None
+        ]
+        best.append(max(known, default=None))
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.75, 0.25], vertical_spacing=0.06)
+    for name, symbol, color in _STATES:
+        own = [i for i, row in enumerate(rows) if _state(row) == name]
+        if not own:
+            continue
+        figure.add_scatter(
+            x=[x[i] for i in own],
+            y=[rows[i].value for i in own],
+            mode="markers",
+            name=name,
+            marker={"color": color, "size": 8, "symbol": symbol},
+            error_y={**bars([rows[i].score for i in own]), "color": faint(color), "width": 0},
+            customdata=[[hover(rows[i].prompt), rows[i].images, _fate(rows[i])] for i in own],
+            hovertemplate="<b>prompt %{x}: %{y:.2f}</b>, %{customdata[1]} images<br>%{customdata[0]}"
+            "%{customdata[2]}<extra></extra>",
+            row=1,
+            col=1,
+        )
     figure.add_scatter(
         x=x,
         y=best,
         mode="lines",
         name="best so far (optimistic)",
-        line={"color": _ORANGE, "shape": "hv"},
+        line={"color": ORANGE, "shape": "hv"},
+        hoverinfo="skip",
+        row=1,
+        col=1,
+    )
+    figure.add_bar(
+        x=x,
+        y=[row.images for row in rows],
+        marker={"color": BLUE},
+        showlegend=False,
+        hovertemplate="prompt %{x}: %{y} images<extra></extra>",
+        row=2,
+        col=1,
+    )
+    figure.add_hline(y=0, line={"color": GREY, "dash": "dot"}, row=1, col=1)
+    figure.update_xaxes(title="prompt, in the order tried", row=2, col=1)
+    figure.update_yaxes(title="score (baseline = 0)", row=1, col=1)
+    figure.update_yaxes(title="images", rangemode="tozero", row=2, col=1)
+    return fragment(figure, "history", 500)
+
+
+def optimism(confirmed: Sequence[Confirmed]) -> str | None:
+    """Search score against fresh score of each prompt that the search proposed; None without any."""
+    pairs = [(one, one.search) for one in confirmed if one.search is not None]
+    pairs = [(one, row) for one, row in pairs if one.score.estimate.value is not None]
+    if not pairs:
+        return None
+    searched = [row.score for _, row in pairs]
+    fresh = [one.score.estimate for one, _ in pairs]
+    bounds = [b for e in (*searched, *fresh) for b in (e.value, e.low, e.high) if b is not None]
+    span = [min(0.0, *bounds), max(0.0, *bounds)]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=span,
+        y=span,
+        mode="lines",
+        name="search and fresh score equal",
+        line={"color": GREY, "dash": "dot"},
         hoverinfo="skip",
     )
-    figure.add_hline(y=0, line={"color": _GREY, "dash": "dot"})
-    figure.update_xaxes(title="prompt, in the order tried")
-    figure.update_yaxes(title="score (baseline prompt = 0)")
-    return _fragment(figure, "score-per-trial", 420)
+    figure.add_scatter(
+        x=[e.value for e in searched],
+        y=[e.value for e in fresh],
+        mode="markers+text",
+        name="prompt",
+        text=[f"No. {one.rank}" for one, _ in pairs],
+        textposition=corners(len(pairs)),
+        marker={"color": BLUE, "size": 9},
+        error_x={**bars(searched), "color": faint(BLUE), "width": 0},
+        error_y={**bars(fresh), "color": faint(BLUE), "width": 0},
+        customdata=[hover(one.prompt) for one, _ in pairs],
+        hovertemplate="search %{x:.2f}, fresh %{y:.2f}<br>%{customdata}<extra></extra>",
+    )
+    figure.update_xaxes(title="score in the search")
+    figure.update_yaxes(title="score on fresh seeds")
+    return fragment(figure, "optimism", 420)
+
+
+def closeness(values: Mapping[str, Sequence[float]], title: str, name: str) -> str:
+    """One box a set of images, of one number an image."""
+    figure = go.Figure()
+    for title_, own in values.items():
+        color = GREY if title_.startswith(_REAL) else BLUE
+        figure.add_box(
+            x=list(map(float, own)),
+            name=html.escape(title_),
+            marker={"color": color},
+            boxpoints=False,
+            showlegend=False,
+        )
+    figure.update_xaxes(title=title)
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return fragment(figure, name, 80 + 46 * len(values))
+
+
+def _state(row: TrialRow) -> str:
+    if row.violations:
+        return "breaks a constraint"
+    return "lost to another prompt" if row.lost_to is not None else "prompt"
+
+
+def _fate(row: TrialRow) -> str:
+    said = [f"lost to: {row.lost_to}"] if row.lost_to is not None else []
+    return "".join("<br>" + hover(text) for text in (*said, *row.violations))
 
 
 def slot_effects(found: SlotEffects) -> str:
@@ -90,8 +189,8 @@ def slot_effects(found: SlotEffects) -> str:
                     "size": 9,
                     "line": {"color": color, "width": 2},
                 },
-                error_x={**_bars([e]), "color": color, "width": 0, "thickness": 2 if sure else 1},
-                customdata=[[effect.prompts, _hover(label(effect.option)), _span(e)]],
+                error_x={**bars([e]), "color": color, "width": 0, "thickness": 2 if sure else 1},
+                customdata=[[effect.prompts, hover(label(effect.option)), _span(e)]],
                 hovertemplate="%{customdata[1]}<br>%{x:+.2f}%{customdata[2]}, %{customdata[0]} prompts"
                 "<extra></extra>",
                 showlegend=False,
@@ -106,17 +205,15 @@ def slot_effects(found: SlotEffects) -> str:
             row=row,
             col=1,
         )
-    figure.add_vline(x=0, line={"color": _GREY, "dash": "dot"})
-    figure.update_xaxes(
-        title="effect on the score, in baseline SDs (average option of the slot = 0)", row=len(panels), col=1
-    )
-    return _fragment(figure, "slot-effects", round(pixels) + 110, top=40)
+    figure.add_vline(x=0, line={"color": GREY, "dash": "dot"})
+    figure.update_xaxes(title="effect on the score, in baseline SDs", row=len(panels), col=1)
+    return fragment(figure, "slot-effects", round(pixels) + 110, top=40)
 
 
 def _color(estimate: Estimate) -> str:
     if estimate.low is not None and estimate.low > 0:
-        return _BLUE
-    return _ORANGE if estimate.high is not None and estimate.high < 0 else _GREY
+        return BLUE
+    return ORANGE if estimate.high is not None and estimate.high < 0 else GREY
 
 
 def _span(estimate: Estimate) -> str:
@@ -131,7 +228,9 @@ def label(option: str) -> str:
     return option if len(option) <= 40 else option[:37] + "..."
 
 
-def _bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
+def bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
+    """Error bars from the intervals."""
+
     def reach(estimate: Estimate, bound: float | None) -> float:
         return 0.0 if bound is None or estimate.value is None else abs(bound - estimate.value)
 
@@ -143,19 +242,33 @@ def _bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
     }
 
 
-def _hover(text: str) -> str:
+def corners(count: int) -> list[str]:
+    """Where labels stand, so that those of neighbours seldom cover each other."""
+    places = ("top right", "bottom left", "bottom right", "top left")
+    return [places[i % len(places)] for i in range(count)]
+
+
+def faint(color: str) -> str:
+    """A colour as pale as an error bar."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.35)"
+
+
+def hover(text: str) -> str:
+    """A text for plotly's hover boxes, escaped and wrapped."""
     # plotly reads a subset of HTML in hover texts, and a prompt is not HTML.
     return "<br>".join(html.escape(line) for line in textwrap.wrap(text, 70))
 
 
-def _fragment(figure: go.Figure, name: str, height: int, *, top: int = 20) -> str:
+def fragment(figure: go.Figure, name: str, height: int, *, top: int = 20) -> str:
+    """The figure as an HTML element with the id `name`; `height` in pixels."""
     figure.update_layout(
         height=height,
         margin={"l": 60, "r": 20, "t": top, "b": 50},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": _GREY, "family": "system-ui, sans-serif"},
-        legend={"orientation": "h", "y": 1.08},
+        font={"color": GREY, "family": "system-ui, sans-serif"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
         template="none",
     )
     figure.update_xaxes(gridcolor="rgba(128,128,128,0.25)", zeroline=False)

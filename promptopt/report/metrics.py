@@ -82,4 +82,17 @@ METRICS = (
         "higher",
         "How different the images of one prompt are from each other.",
     ),
+    Metric(
+        "duplicates",
+        "Near-duplicates",
+        "lower",
+        "Share of the prompt's images that repeat another one of them.",
+    ),
+    Metric(
+        "copies",
+        "Copies of real images",
+        "lower",
+        "Share of images that copy one of the reference pool's, cropped and mirrored ones included. Real "
+        "images that are no copies would be flagged in 1 of 100 cases.",
+    ),
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,32 +9,41 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup
-from PIL import Image
 
 from promptopt.confirm import Confirmed
 from promptopt.effects import SlotEffects, slot_effects
 from promptopt.objective import Measurement
-from promptopt.report import figures
+from promptopt.report import figures, words
+from promptopt.report.calibration import calibration_rows, calibration_sentence
+from promptopt.report.clouds import cloud, mark_common
+from promptopt.report.likeness import nearest_pairs
 from promptopt.report.metrics import METRICS
 from promptopt.report.mixtures import METRICS as MIXTURE_METRICS
 from promptopt.report.mixtures import mixture_rows, mixture_sentence
+from promptopt.report.pictures import SMALL, embed_all, embed_file
+from promptopt.report.tradeoffs import MEANINGS, gains, term_pairs, tradeoffs
+from promptopt.report.words import format_estimate, verdict
 from promptopt.runfolder import write_text
-from promptopt.search import TrialRow
+from promptopt.search import TrialRow, latest
 
 if TYPE_CHECKING:
+    from evaluation.feature_store import FeatureStore
     from promptopt.export import PromptList
-    from promptopt.export.prompts import PromptEntry
+    from promptopt.measuring import Yardsticks
     from promptopt.setup import Setup
 
-_COLUMNS = 8  # images beside each other
-_PIXELS = 160  # longer side of a shown image; more would only make the file larger
+_SHOWN = 8  # images of a prompt
+_MOST_LISTED = 100  # prompts of the search in the table; trials.csv has all
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInput:
     """All that the page shows. `baseline` and `confirmed` hold the images made on the fresh seeds.
 
-    `effects` are those of `trials`; None computes them.
+    Attributes:
+        effects: those of `trials`; None computes them.
+        yardsticks: None leaves out what is known about the encoders on real images.
+        features: the store of the study; None leaves out the pairs of generated and real images.
     """
 
     setup: Setup
@@ -45,6 +52,8 @@ class ReportInput:
     confirmed: tuple[Confirmed, ...]
     baseline: Measurement
     effects: SlotEffects | None = None
+    yardsticks: Yardsticks | None = None
+    features: FeatureStore | None = None
 
 
 def write_report(path: Path, content: ReportInput) -> Path:
@@ -57,153 +66,157 @@ def write_report(path: Path, content: ReportInput) -> Path:
         lstrip_blocks=True,
     )
     environment.filters["estimate"] = format_estimate
+    environment.filters["p"] = words.p_text
     return write_text(path, environment.get_template("page.html.jinja").render(**_context(content)))
-
-
-def verdict(prompts: PromptList) -> str:
-    """The result in one or two sentences, no stronger than the intervals allow."""
-    best = _best_found(prompts)
-    score = best.confirmation["score"]
-    n = score.n
-    span = f"95 % interval {_signed(score.low)} to {_signed(score.high)}, {n} fresh seeds"
-    amount = f"{_signed(score.value)} baseline standard deviations per image ({span})"
-    if score.low is not None and score.low > 0:
-        first = f"The best prompt found makes better images than the plain baseline prompt: {amount}."
-    elif score.high is not None and score.high < 0:
-        first = f"No prompt found is better than the plain baseline prompt; the best one is worse: {amount}."
-    elif best.rank > 1:
-        first = (
-            "No prompt found is better than the plain baseline prompt, which heads the list; "
-            f"the best other one: {amount}."
-        )
-    else:
-        first = (
-            f"No prompt found could be told apart from the plain baseline prompt on fresh seeds: {amount}."
-        )
-    others = len(prompts.tied) - 1
-    if others:
-        first += f" {others} other confirmed prompt{'s are' if others > 1 else ' is'} tied with it."
-    return first
-
-
-def _best_found(prompts: PromptList) -> PromptEntry:
-    return next(entry for entry in prompts.prompts if entry.label != prompts.baseline.prompt)
-
-
-def format_estimate(estimate: Any) -> str:
-    """`0.81 (0.72 to 0.88)`, with a word when it is unreliable or undefined."""
-    if estimate is None:
-        return "—"
-    if estimate.value is None:
-        return f"undefined (n = {estimate.n})"
-    text = _number(estimate.value)
-    if estimate.low is not None and estimate.high is not None:
-        text += f" ({_number(estimate.low)} to {_number(estimate.high)})"
-    return text + (" unreliable" if estimate.status == "unreliable" else "")
 
 
 def _context(content: ReportInput) -> dict[str, Any]:
     setup, prompts = content.setup, content.prompts
-    shown = [m for m in METRICS if m.name in prompts.prompts[0].confirmation]
-    effects = content.effects or slot_effects(setup.space, content.trials)
-    tried = any(e.prompts for e in effects.effects)
-    real = setup.positives.where(pool="test").paths()
-    stride = max(1, len(real) // _COLUMNS)
     fresh = len(setup.panel.confirmation)
     return {
         "title": setup.category.title,
         "category": setup.category.name,
         "prompts": prompts,
+        "phantom": not isinstance(setup.config.data, str),
+        "fresh": fresh,
+        "columns": min(_SHOWN, fresh),
+        "plotly": Markup(figures.plotly_script()),
+        **_summary(prompts),
+        **_pictures(content),
+        **_confirmed(content),
+        **_search(content),
+        **_effects(content),
+        **_words(content),
+        **_trust(content),
+        **_settings(setup, prompts),
+    }
+
+
+def _summary(prompts: PromptList) -> dict[str, Any]:
+    return {
         "verdict": verdict(prompts),
+        "judge_sentence": words.judge_sentence(prompts),
         "mixtures": mixture_rows(prompts),
         "mixture_metrics": list(MIXTURE_METRICS.values()),
         "mixture_sentence": mixture_sentence(prompts),
-        "judge_sentence": _judge_sentence(prompts),
-        "metrics": shown,
-        "rows": _image_rows(content),
-        "real": [_embed_file(path) for path in real[::stride][:_COLUMNS]],
-        "fresh": fresh,
-        "columns": min(_COLUMNS, fresh),
-        "pixelated": max(content.baseline.images[0].load().size) <= 96,
-        "plotly": Markup(figures.plotly_script()),
-        "score_plot": Markup(figures.score_per_trial(content.trials)),
+    }
+
+
+def _pictures(content: ReportInput) -> dict[str, Any]:
+    setup, prompts = content.setup, content.prompts
+    real = setup.positives.where(pool="test").paths()
+    stride = max(1, len(real) // _SHOWN)
+    cards = []
+    for confirmed, entry in zip(content.confirmed, prompts.prompts, strict=True):
+        plain = ", the plain baseline" if confirmed.prompt == content.baseline.prompt else ""
+        tie = ", tied with the first" if confirmed.tied and confirmed.rank > 1 else ""
+        cards.append(
+            {
+                "name": f"No. {confirmed.rank}{plain}{tie}",
+                "claim": "" if plain else words.claim_word(prompts, entry),
+                "prompt": confirmed.prompt,
+                "images": embed_all(confirmed.measurement.images, _SHOWN),
+            }
+        )
+    return {
+        "cards": cards,
+        "real": [embed_file(path) for path in real[::stride][:_SHOWN]],
+        "pixelated": max(content.baseline.images[0].load().size) <= SMALL,
+    }
+
+
+def _confirmed(content: ReportInput) -> dict[str, Any]:
+    prompts = content.prompts
+    plot = figures.optimism(content.confirmed)
+    return {
+        "metrics": [m for m in METRICS if m.name in prompts.prompts[0].confirmation],
+        "claims": [
+            (e, words.claim_word(prompts, e), words.witness_sentence(prompts, e)) for e in prompts.prompts
+        ],
+        "has_witnesses": any(e.witnesses for e in prompts.prompts),
+        "optimism_sentence": words.optimism_sentence(prompts),
+        "optimism_plot": None if plot is None else Markup(plot),
+    }
+
+
+def _search(content: ReportInput) -> dict[str, Any]:
+    plot = tradeoffs(content.trials, content.confirmed)
+    return {
+        "search_sentences": words.search_sentences(content.prompts, content.trials),
+        "history_plot": Markup(figures.history(content.trials)),
+        "searched": sorted(latest(content.trials), key=lambda row: -row.value)[:_MOST_LISTED],
+        "tradeoff_plot": None if plot is None else Markup(plot),
+        "term_pairs": term_pairs(content.confirmed),
+        "terms": {name: MEANINGS.get(name, name) for name in content.confirmed[0].score.gains},
+        "term_rows": [(one, gains(one)) for one in content.confirmed],
+        "pareto": content.setup.config.mode == "pareto",
+    }
+
+
+def _effects(content: ReportInput) -> dict[str, Any]:
+    effects = content.effects or slot_effects(content.setup.space, content.trials)
+    tried = any(e.prompts for e in effects.effects)
+    return {
         "effect_plot": Markup(figures.slot_effects(effects)) if tried else None,
         "effects": [
             (e, figures.label(e.option))
             for slot in dict.fromkeys(e.slot for e in effects.effects)
             for e in effects.of(slot)
         ],
-        "effects_sentence": _effects_sentence(effects),
+        "effects_sentence": words.effects_sentence(effects),
         "interactions": [pair.sentence for pair in effects.interactions],
+    }
+
+
+def _words(content: ReportInput) -> dict[str, Any]:
+    captions = cloud((text, 1.0) for record in content.setup.positives for text in record.text)
+    winners = cloud((entry.prompt, entry.weight) for entry in content.prompts.prompts)
+    first, other = mark_common(captions, winners)
+    return {"caption_words": first, "winner_words": other}
+
+
+def _trust(content: ReportInput) -> dict[str, Any]:
+    setup, sticks = content.setup, content.yardsticks
+    rows = [] if sticks is None else calibration_rows(setup, sticks)
+    plots: list[Markup] = []
+    if sticks is not None:
+        confirming = sticks.confirming
+        real = confirming.contributions(confirming.held_out.features)
+        labels = confirming.held_out.labels
+        first = next(c for c in content.confirmed if c.prompt != content.baseline.prompt)
+        for term in ("alignment", "utility"):
+            kind = _kind(setup).split()[0]
+            sets = {
+                f"{kind}, of the category": real[term][labels],
+                f"{kind}, others": real[term][~labels],
+                "best prompt found": first.measurement.per_image[term],
+                "baseline prompt": content.baseline.per_image[term],
+            }
+            plots.append(Markup(figures.closeness(sets, f"{term} (log-odds)", f"scale-{term}")))
+    return {
+        "likeness": None
+        if content.features is None
+        else nearest_pairs(setup.data, content.features, content.confirmed),
+        "calibration": rows,
+        "calibration_sentence": calibration_sentence(rows, images=_kind(setup)) if rows else None,
+        "scale_plots": plots,
+    }
+
+
+def _kind(setup: Setup) -> str:
+    return "real images" if isinstance(setup.config.data, str) else "phantom pictures"
+
+
+def _settings(setup: Setup, prompts: PromptList) -> dict[str, Any]:
+    return {
         "settings": list(_flatten(prompts.settings)),
         "template": setup.space.text,
+        "texts": setup.texts,
         "counts": [
             (pool, len(setup.positives.where(pool=pool)), len(setup.negatives.where(pool=pool)))
             for pool in ("reference", "validation", "test")
         ],
-        "texts": setup.texts,
-        "phantom": not isinstance(setup.config.data, str),
     }
-
-
-def _judge_sentence(prompts: PromptList) -> str | None:
-    best = _best_found(prompts).confirmation.get("judge_accuracy")
-    base = prompts.baseline.confirmation.get("judge_accuracy")
-    if best is None or base is None or best.value is None or base.value is None:
-        return None
-    return (
-        f"An independent network that took no part in the search sees the right category in {best.value:.0%} "
-        f"of the best found prompt's images, and in {base.value:.0%} of the baseline's."
-    )
-
-
-def _effects_sentence(effects: SlotEffects) -> str:
-    additive, pairs = effects.additive_share, effects.pairs_tested
-    said = f"This rests on {effects.prompts} prompts."
-    if additive.value is not None and additive.low is not None and additive.high is not None:
-        said += (
-            f" Words one by one explain {additive.value:.0%} ({additive.low:.0%} to {additive.high:.0%}) of "
-            "the differences between prompts; the rest are combinations."
-        )
-    if not pairs:
-        return said + " No two words were tried together, and without each other, often enough to say more."
-    if effects.interactions:
-        return said + f" Of {pairs} pairs of words, these do more or less than their sum:"
-    return said + (
-        f" Of {pairs} pairs of words that were tried together often enough, none could be told from the sum "
-        "of its words."
-    )
-
-
-def _image_rows(content: ReportInput) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for confirmed in content.confirmed:
-        plain = ", the plain baseline" if confirmed.prompt == content.baseline.prompt else ""
-        tie = ", tied with the first" if confirmed.tied and confirmed.rank > 1 else ""
-        rows.append(
-            {
-                "name": f"No. {confirmed.rank}{plain}{tie}",
-                "prompt": confirmed.prompt,
-                "images": _embed_all(confirmed.measurement),
-            }
-        )
-    return rows
-
-
-def _embed_all(measurement: Measurement) -> list[str]:
-    return [_embed(image.load()) for image in measurement.images[:_COLUMNS]]
-
-
-def _embed_file(path: Path) -> str:
-    with Image.open(path) as image:
-        return _embed(image.convert("RGB"))
-
-
-def _embed(image: Image.Image) -> str:
-    image.thumbnail((_PIXELS, _PIXELS))
-    stream = io.BytesIO()
-    image.save(stream, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Sequence[tuple[str, str]]:
@@ -214,13 +227,3 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Sequence[tuple[st
         else:
             rows.append((f"{prefix}{key}", "default" if value is None else str(value)))
     return rows
-
-
-def _number(value: float) -> str:
-    if value == 0 or 0.01 <= abs(value) < 1000:
-        return f"{value:.2f}"
-    return f"{value:.3g}"
-
-
-def _signed(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:+.2f}"

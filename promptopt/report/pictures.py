@@ -1,0 +1,41 @@
+"""Pictures inside the page, as data addresses."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from generators.store import StoredImage
+
+PIXELS = 256  # longer side of a shown picture; more would only make the file larger
+SMALL = 96  # up to this side a picture is shown pixel by pixel
+
+
+def embed_all(images: Sequence[StoredImage], count: int) -> list[str]:
+    """The first images."""
+    return [embed(image.load()) for image in images[:count]]
+
+
+def embed_file(path: Path) -> str:
+    """A real picture."""
+    with Image.open(path) as image:
+        return embed(image.convert("RGB"))
+
+
+def embed(image: Image.Image) -> str:
+    """Small pictures without loss, others as JPEG."""
+    small = max(image.size) <= SMALL
+    image.thumbnail((PIXELS, PIXELS))
+    stream = io.BytesIO()
+    if small:
+        image.save(stream, format="PNG", optimize=True)
+    else:
+        image.convert("RGB").save(stream, format="JPEG", quality=85, optimize=True)
+    kind = "png" if small else "jpeg"
+    return f"data:image/{kind};base64," + base64.b64encode(stream.getvalue()).decode("ascii")

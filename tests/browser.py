@@ -1,0 +1,131 @@
+"""Headless Chromium over its DevTools protocol, for tests of pages; skips with the reason where it cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_PROBLEMS = ("Runtime.exceptionThrown", "Log.entryAdded")
+
+
+class Browser:
+    """One tab. `problems` collects uncaught errors and what the console would show in red."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._number = 0
+        self.problems: list[str] = []
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """One command of the protocol, and its answer."""
+        self._number += 1
+        self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
+        while True:
+            said = json.loads(self._socket.recv())
+            if said.get("method") in _PROBLEMS or _is_console_error(said):
+                self.problems.append(json.dumps(said["params"])[:2000])
+            if said.get("id") == self._number:
+                if "error" in said:
+                    raise AssertionError(f"{method}: {said['error']}")
+                found: dict[str, Any] = said["result"]
+                return found
+
+    def run(self, script: str) -> Any:
+        """The value of a JavaScript expression, awaited."""
+        found = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in found:
+            raise AssertionError(found["exceptionDetails"])
+        return found["result"].get("value")
+
+    def open(self, page: Path, *, width: int = 1400, height: int = 900) -> None:
+        """Load a file and wait until its scripts have run."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        self.call("Page.navigate", url=page.resolve().as_uri())
+        self.wait(
+            f"location.href == {json.dumps(page.resolve().as_uri())} && document.readyState == 'complete'"
+        )
+
+    def wait(self, condition: str, *, seconds: float = 30) -> None:
+        """Until a JavaScript expression is true."""
+        end = time.monotonic() + seconds
+        while not self.run(f"Boolean({condition})"):
+            assert time.monotonic() < end, f"not within {seconds:g} s: {condition}"
+            time.sleep(0.05)
+
+    def press(self, key: str, *, code: int, text: str = "") -> None:
+        """One key, down and up; `code` is its Windows virtual key code."""
+        common = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **common, **({"text": text} if text else {}))
+        self.call("Input.dispatchKeyEvent", type="keyUp", **common)
+
+
+def _is_console_error(said: dict[str, Any]) -> bool:
+    return said.get("method") == "Runtime.consoleAPICalled" and said["params"]["type"] in ("error", "assert")
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Browser]:
+    """A Chromium of one's own, with an empty profile; pytest.skip where there is none."""
+    websocket = pytest.importorskip("websocket", reason="websocket-client is not installed: pip install it")
+    program = next((found for name in _NAMES if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip(f"no Chromium on the PATH (looked for {', '.join(_NAMES)})")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        process = subprocess.Popen(
+            [
+                program,
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                "--remote-debugging-port=0",
+                "--remote-allow-origins=*",
+                f"--user-data-dir={profile}",
+                "about:blank",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            port = _port(Path(profile), process)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=30) as answer:
+                tab = next(one for one in json.load(answer) if one["type"] == "page")
+            socket = websocket.create_connection(tab["webSocketDebuggerUrl"], timeout=60)
+            try:
+                yield Browser(socket)
+            finally:
+                socket.close()
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def _port(profile: Path, process: subprocess.Popen[bytes]) -> str:
+    end = time.monotonic() + 60
+    file = profile / "DevToolsActivePort"
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            pytest.skip(f"Chromium ends at once here (status {process.returncode})")
+        if file.exists() and (lines := file.read_text().splitlines()):
+            return lines[0]
+        time.sleep(0.05)
+    raise AssertionError("Chromium opened no port within 60 s")
