@@ -82,6 +82,7 @@ def folder_of(
 _failed: set[str] = set()
 
 
+@pytest.mark.slow  # all pages together: some minutes
 @pytest.mark.parametrize(("page", "block"), RUNNABLE)
 def test_block(page: Page, block: Block, folder_of: Callable[[Page], Path]):
     if block.skip:
