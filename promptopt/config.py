@@ -28,7 +28,7 @@ class PhantomSettings(_Model):
     """The procedural data set that ships with the project."""
 
     images: int = Field(default=3000, ge=60, description="images over all categories and pools")
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, description="same seed, same pictures")
     size: int = Field(default=64, ge=16, le=1024, description="width and height in pixels")
 
 
@@ -41,10 +41,14 @@ class PhantomSource(_Model):
 class GeneratorSettings(_Model):
     """Which generator, and how it samples; None leaves the generator's own default."""
 
-    uri: str = Field(default="embedded", min_length=1)
-    steps: int | None = Field(default=None, ge=1, le=1000)
-    guidance: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
-    scheduler: str | None = None
+    uri: str = Field(
+        default="embedded",
+        min_length=1,
+        description="embedded, a diffusers folder or hf:owner/name[@revision]; then +lora:PATH@SCALE",
+    )
+    steps: int | None = Field(default=None, ge=1, le=1000, description="denoising steps")
+    guidance: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False, description="its scale")
+    scheduler: str | None = Field(default=None, description="the sampler of the diffusion, e.g. ddim")
     negative_prompt: str | None = Field(default=None, description="default: the category's own")
     batch_size: int | None = Field(
         default=None,
@@ -113,9 +117,15 @@ class ConstraintSettings(_Model):
 class ScoreWeights(_Model):
     """Weights of the three per-image terms; each term is in SDs of the baseline's images."""
 
-    alignment: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    utility: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    distance: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    alignment: float = Field(
+        default=1.0, ge=0, allow_inf_nan=False, description="log-odds of the category's texts in the encoder"
+    )
+    utility: float = Field(
+        default=1.0, ge=0, allow_inf_nan=False, description="log-odds by a probe trained on real images"
+    )
+    distance: float = Field(
+        default=1.0, ge=0, allow_inf_nan=False, description="an image's share of the MMD to real images"
+    )
 
     @_model_validator(mode="after")
     def _some_weight(self) -> ScoreWeights:
@@ -139,8 +149,8 @@ class PreferenceSettings(_Model):
 class ConfirmSettings(_Model):
     """How many of the best prompts are tested again, on how many fresh images, and by whom besides."""
 
-    top: int = Field(default=5, ge=1, le=1000)
-    images: int = Field(default=32, ge=4, le=100_000)
+    top: int = Field(default=5, ge=1, le=1000, description="prompts drawn again, the baseline besides")
+    images: int = Field(default=32, ge=4, le=100_000, description="fresh images of each")
     level: float = Field(
         default=0.05, gt=0, lt=1, description="risk of any false claim over all confirmed prompts (Holm)"
     )
@@ -180,8 +190,14 @@ class StudyConfig(_Model):
     ] = Field(description="folder of a prepared data set, or {phantom: {images, seed}}")
     positives: str | None = Field(default=None, description="category or label that counts as positive")
     generator: GeneratorSettings = GeneratorSettings()
-    encoder: str = Field(default="embedded", min_length=1)
-    judge: str | None = Field(default=None, min_length=1)
+    encoder: str = Field(
+        default="embedded",
+        min_length=1,
+        description="of images and texts: embedded, a folder, open_clip:MODEL/TAG or hf:owner/name",
+    )
+    judge: str | None = Field(
+        default=None, min_length=1, description="embedded or a folder; reads the confirmed images; null: none"
+    )
     mode: Literal["score", "pareto"] = Field(
         default="score", description="pareto keeps the terms of the score apart"
     )
@@ -191,7 +207,7 @@ class StudyConfig(_Model):
     preference: PreferenceSettings | None = None
     confirm: ConfirmSettings = ConfirmSettings()
     portfolio: PortfolioSettings = PortfolioSettings()
-    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="of everything that is drawn")
 
     _base: Path = PrivateAttr(default_factory=Path.cwd)
     _source: str = PrivateAttr(default="study")
