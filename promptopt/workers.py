@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 _CHUNK = 8  # requests handed to a process at a time, where the generator has no batch of its own
 _FEW_BAD = 8
-_PATIENCE = 15.0  # seconds until a process that does not end is killed
+_PATIENCE = 5.0  # seconds until a process that does not end is killed
 _START = (
     "import json, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "sys.path[:] = json.loads(sys.argv[1]); from promptopt.worker_process import main; main()"

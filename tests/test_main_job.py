@@ -62,7 +62,13 @@ def test_real_patches_from_files_to_a_list_of_prompts(shared_data: Path, tmp_pat
             "encoder": tmp_path / "clip",
             "generator.uri": tmp_path / "sd/pipeline",
         },
-        **{"generator.steps": 3, "search.images": 4, "confirm.top": 1, "confirm.images": 4},
+        **{
+            "generator.steps": 3,
+            "search.images": 4,
+            "search.racing": "false",
+            "confirm.top": 1,
+            "confirm.images": 4,
+        },
     }
     sets = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
     promptopt("study", "run", STUDY_FILES / "kvasir-polyps.yaml", "--trials", 2, *sets, cwd=tmp_path)

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 
 from evaluation.estimate import Estimate
+from promptopt.config import StudyError
 from promptopt.template import PromptSpace
 
 
@@ -162,7 +163,16 @@ def distributions(space: PromptSpace) -> dict[str, Any]:
 
 
 def row_of(number: int, trial: Any) -> TrialRow:
-    """The row that a completed Optuna trial of a study holds."""
+    """The row that a completed Optuna trial of a study holds.
+
+    Raises:
+        StudyError: an earlier version wrote it.
+    """
+    if "row" not in trial.user_attrs:
+        raise StudyError(
+            f"trial {number} was written by an earlier version of promptopt, which this one cannot read. Run "
+            "the study again under another name."
+        )
     content = trial.user_attrs["row"]
     step, step_size = content["step"]
     return TrialRow(

@@ -191,7 +191,7 @@ def test_no_worker_outlives_the_study(tmp_path: Path, number: int) -> None:
         os.killpg(study.pid, number)  # as a terminal does
     else:
         study.kill()  # the study alone: its workers have to notice
-    _, complaints = study.communicate(timeout=60)
+    _, complaints = study.communicate(timeout=180)
     wait_until(lambda: not any(map(alive, own)), 30)
     assert study.returncode == (130 if number == signal.SIGINT else -9)
     assert "Traceback" not in complaints

@@ -93,7 +93,7 @@ def test_every_line_of_a_latex_table_has_all_its_columns() -> None:
 def test_fields_of_later_versions_show_up_by_themselves() -> None:
     class Later(PromptEntry):
         holm_p: float | None = None
-        optimism: EstimateEntry | None = None
+        regret: EstimateEntry | None = None
         second_encoder: dict[str, EstimateEntry] = Field(default_factory=dict)
 
     old = prompt_list().prompts[0]
@@ -101,13 +101,13 @@ def test_fields_of_later_versions_show_up_by_themselves() -> None:
     later = Later(
         **{**dict(old), "confirmation": confirmation},
         holm_p=0.0321,
-        optimism=estimate(0.5),
+        regret=estimate(0.5),
         second_encoder={"mmd": estimate(2.0)},
     )
     study = prompt_list().model_copy(update={"prompts": [later]})
     row = rows(study)[0]
-    assert {"new metric", "optimism", "second_encoder/mmd"} <= set(row.estimates)
-    assert row.scalars == {"holm_p": 0.0321}
+    assert {"new metric", "regret", "second_encoder/mmd"} <= set(row.estimates)
+    assert row.scalars == {"better_than_baseline": False, "holm_p": 0.0321}
     best = BestList.model_construct(categories={"polyps": [study]})
     table = next(csv.DictReader(to_csv(best).splitlines()))
     assert (table["holm_p"], table["second_encoder/mmd:low"]) == ("0.0321", "1.5")
