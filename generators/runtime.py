@@ -20,6 +20,12 @@ _LIBRARIES = ("diffusers", "torch", "transformers")
 _COMPILE = ("auto", "on", "off")
 
 
+@cache
+def _version(library: str) -> str:
+    # importlib parses the package's metadata each time, which took longer than the rest of a request
+    return version(library)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
     """Where and how forward passes run.
@@ -47,7 +53,7 @@ class Runtime:
     @property
     def versions(self) -> str:
         """`ImageRequest.versions`: the libraries and everything else here that changes rounding."""
-        parts = [f"{name}={version(name)}" for name in _LIBRARIES]
+        parts = [f"{name}={_version(name)}" for name in _LIBRARIES]
         parts.append(f"batch={self.batch_size}")
         if self.on_gpu:
             parts.append("layout=channels_last")
