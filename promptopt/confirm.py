@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from evaluation.comparison import compare, holm, p_value
+from evaluation.classifier.bootstrap import holm
+from evaluation.comparison import compare, p_value
 from evaluation.estimate import Estimate
 from promptopt.objective import Measurement, Objective, Score
 from promptopt.search import TrialRow

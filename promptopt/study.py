@@ -247,13 +247,14 @@ class _Run:
             )
         known = {one.prompt for one in finalists}
         finalists += [Finalist(prompt=prompt) for prompt in dict.fromkeys(given) if prompt not in known]
-        # All at once, so that several processes have work; what follows takes them from the store.
-        self.measuring.fetch([(p, setup.panel.confirmation) for p in (plain, *(f.prompt for f in finalists))])
-
+        prompts = list(dict.fromkeys([plain, *(one.prompt for one in finalists)]))
+        # all at once, so that several processes have work
+        fetched = self.measuring.fetch([(prompt, setup.panel.confirmation) for prompt in prompts])
+        images_of = dict(zip(prompts, fetched, strict=True))
         choices = {f.prompt: f.search.choice for f in finalists if f.search is not None}
 
         def fresh(prompt: str) -> Measurement:
-            (images,) = self.measuring.fetch([(prompt, setup.panel.confirmation)])
+            images = images_of[prompt]
             found = sticks.confirming.measure(prompt, images, choice=choices.get(prompt))
             return replace(found, estimates={**found.estimates, "copies": self.measuring.copies(images)})
 

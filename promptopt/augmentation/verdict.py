@@ -20,6 +20,7 @@ from promptopt.augmentation.proof import (
     Proof,
     to_dict,
 )
+from promptopt.points import points
 from promptopt.runfolder import write_text
 
 if TYPE_CHECKING:
@@ -77,17 +78,6 @@ def _answer(what: str, family: Sequence[Comparison], over: str) -> str:
 def _change(one: Comparison) -> str:
     at = "" if one.first.ratio is None else f" at 1:{one.first.ratio:g}"
     return f"{points(one.estimate)} points{at}, p {_p(one.p_holm)}"
-
-
-def points(estimate: Estimate, *, sign: str = "+") -> str:
-    """A difference or an accuracy in points, with its interval."""
-    if estimate.value is None:
-        return "-"
-    mark = "" if estimate.status == "ok" else "*"
-    text = f"{100 * estimate.value:{sign}.1f}{mark}"
-    if estimate.low is None or estimate.high is None:
-        return text
-    return f"{text} ({100 * estimate.low:{sign}.1f} to {100 * estimate.high:{sign}.1f})"
 
 
 def _p(value: float | None) -> str:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from promptopt.points import points
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from evaluation.classifier import ArmRow, ArmsResult, LabelledImages, Learner
     from evaluation.classifier.folders import ImageFiles
-    from evaluation.estimate import Estimate
 
 _WIDE = 150  # columns of a terminal that every metric fits in
 _MAIN = "balanced_accuracy"
@@ -292,19 +293,9 @@ def _print(result: ArmsResult) -> None:
         table.add_column("difference", justify="right")
         table.add_column("p", justify="right", no_wrap=True)
         for row in rows:
-            cells = [_interval(row.estimates[name]) for name in (_MAIN, *more)]
+            cells = [points(row.estimates[name], sign="") for name in (_MAIN, *more)]
             table.add_row(row.title, f"{row.train_real}+{row.train_synthetic}", *cells, *_difference(row))
         console.print(table)
-
-
-def _interval(estimate: Estimate, *, sign: str = "") -> str:
-    if estimate.value is None:
-        return "-"
-    mark = "" if estimate.status == "ok" else "*"
-    text = f"{100 * estimate.value:{sign}.1f}{mark}"
-    if estimate.low is None or estimate.high is None:
-        return text
-    return f"{text} ({100 * estimate.low:{sign}.1f} to {100 * estimate.high:{sign}.1f})"
 
 
 def _difference(row: ArmRow) -> tuple[str, str]:
@@ -312,4 +303,4 @@ def _difference(row: ArmRow) -> tuple[str, str]:
     if change is None:
         return "", ""
     p = "-" if change.p_holm is None else f"{change.p_holm:.3f}" if change.p_holm >= 0.001 else "<.001"
-    return _interval(change.estimate, sign="+"), p
+    return points(change.estimate), p

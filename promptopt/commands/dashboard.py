@@ -5,19 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptopt.commands._server import AllowRemote, Host, Port
+
 if TYPE_CHECKING:
     from promptopt.dashboard import Copied
 
 
 def dashboard(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/polyps.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
-    host: Annotated[
-        str, typer.Option(help="Where to listen; other machines need --allow-remote.")
-    ] = "127.0.0.1",
-    allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Let other machines in, without a password.")
-    ] = False,
+    port: Port = 8080,
+    host: Host = "127.0.0.1",
+    allow_remote: AllowRemote = False,
     store: Annotated[Path, typer.Option(help="The store that the study was run with.")] = Path("store"),
     refresh: Annotated[
         float, typer.Option(min=0, help="Seconds between looks at a running study; 0: no further look.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.commands import group
+from promptopt.commands._server import AllowRemote, Host, Port
 
 if TYPE_CHECKING:
     from evaluation.estimate import Estimate
@@ -21,13 +22,9 @@ _Store = Annotated[Path, typer.Option(help="The store that the study was run wit
 def prefer(
     run: _Run,
     rater: Annotated[str, typer.Option(help="Who chooses; a name of one's own for each rater.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8081,
-    host: Annotated[
-        str, typer.Option(help="Where to listen; other machines need --allow-remote.")
-    ] = "127.0.0.1",
-    allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Let other machines in, without a password.")
-    ] = False,
+    port: Port = 8081,
+    host: Host = "127.0.0.1",
+    allow_remote: AllowRemote = False,
     store: _Store = Path("store"),
     prompts: Annotated[int, typer.Option(min=2, max=50, help="Most prompts, the baseline among them.")] = 6,
     images: Annotated[int, typer.Option(min=1, max=36, help="Images in each set.")] = 9,

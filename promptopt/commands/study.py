@@ -1,11 +1,12 @@
 """`promptopt study`: run a study, look at one, write the study file's schema."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promptopt.commands import group
+from promptopt.commands._changes import parse_changes
 
 if TYPE_CHECKING:
     from promptopt.export import PromptList
@@ -42,7 +43,7 @@ def run(
     from promptopt.config import load_study
 
     config = load_study(file)
-    changes = _changes(set_ or [])
+    changes = parse_changes(set_ or [])
     if trials is not None:
         changes["search.trials"] = trials
     if name is not None:
@@ -83,22 +84,6 @@ def schema() -> None:
     from promptopt.config import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))
-
-
-def _changes(texts: list[str]) -> dict[str, Any]:
-    """The given KEY=VALUE pairs; values are YAML, as in the study file."""
-    import yaml
-
-    changes: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise typer.BadParameter(f"{text!r}: write KEY=VALUE, such as generator.steps=20")
-        try:
-            changes[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise typer.BadParameter(f"{text!r}: the value is not YAML ({error})") from error
-    return changes
 
 
 def _print_trials(found: "StudyRows") -> None:

@@ -44,13 +44,13 @@ def transfer(
     Same seeds, encoder and test pool as in the run's confirmation. Stop it any time; the same command goes on
     and makes no image twice.
     """
+    from promptopt.commands._changes import parse_changes
     from promptopt.commands._progress import GenerationBar
-    from promptopt.commands.study import _changes
     from promptopt.transfer import transfer as measure
     from promptopt.transfer_output import write_transfers
 
     named = _named(generator)
-    changes = _changes(set_ or [])
+    changes = parse_changes(set_ or [])
     found: dict[str, list[Transfer]] = {name: [] for name in named}
     for name, uri in named.items():
         for run in runs:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.comparison import compare, holm, p_value
+from evaluation import holm
+from evaluation.comparison import compare, p_value
 from generators.request import ImageRequest
 from promptopt import ImageMetric, Study, StudyError
 from promptopt.search import latest
