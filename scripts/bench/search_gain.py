@@ -1,7 +1,7 @@
 """Is the prompt that a study confirms better than the plain one and than random ones, on unseen seeds?
 
     python scripts/bench/search_gain.py [--seeds 3] [--trials 40] [--images 8] [--confirmed 64] [--judged 48]
-        [--random 8]
+        [--random 8] [--diversity 0.5]
 
 For each category and study seed: a study finds and confirms its best prompt. Then that prompt, the
 category's baseline and random prompts of the same template are drawn again on a third set of seeds and scored
@@ -34,6 +34,7 @@ def study(category: str, seed: int, options: argparse.Namespace, **changes: Any)
         "data": {"phantom": {"images": 1500, "seed": 1}},
         "judge": "embedded",
         "search": {"trials": options.trials, "images": options.images, "sampler": options.sampler},
+        "constraints": {"diversity": options.diversity},
         "confirm": {"top": 4, "images": options.confirmed},
         "seed": seed,
     }
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--judged", type=int, default=48, help="fresh images per prompt in the comparison")
     parser.add_argument("--random", type=int, default=8, help="random prompts to compare with")
     parser.add_argument("--sampler", default="auto")
+    parser.add_argument("--diversity", type=float, default=0.5, help="floor, as a share of the real images'")
     options = parser.parse_args()
     rows = []
     for category in options.categories:
