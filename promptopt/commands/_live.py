@@ -70,11 +70,11 @@ class LiveStudy(Observer):
 
     def on_trial(self, row: "TrialRow", best: "TrialRow") -> None:
         """A prompt has been scored."""
-        self._best = f"best {best.value:+.2f} {best.prompt}"
+        self._best = f"best {best.value:+.2f} {_shown(best.prompt)}"
         if best.prompt != self._best_prompt:  # more images may lower its score: no news
             self._best_prompt = best.prompt
             score = f"{best.value:+.2f} on {best.images} images"
-            self._say(f"best so far after {row.number + 1}: {score}  {best.prompt}")
+            self._say(f"best so far after {row.number + 1}: {score}  {_shown(best.prompt)}")
         if row.continues is None:
             self._bars.advance(self._task)
         self._refresh()
@@ -89,7 +89,7 @@ class LiveStudy(Observer):
     def on_confirmed(self, confirmed: "tuple[Confirmed, ...]") -> None:
         """The final ranking."""
         if confirmed:
-            self._say(f"confirmed: {confirmed[0].prompt}")
+            self._say(f"confirmed: {_shown(confirmed[0].prompt)}")
 
     def on_finish(self, result: object) -> None:
         """Everything is written."""
@@ -112,3 +112,9 @@ class LiveStudy(Observer):
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False)
+
+
+def _shown(label: str) -> str:
+    from promptopt.template import Variation
+
+    return Variation.of(label).shown

@@ -88,6 +88,7 @@ def schema() -> None:
 
 def _print_trials(found: "StudyRows") -> None:
     from promptopt.search import latest
+    from promptopt.template import Variation
 
     scored = latest(found.trials)
     typer.echo(f"{found.folder}: not finished, {len(scored)} prompts so far; the study's command goes on.")
@@ -95,7 +96,7 @@ def _print_trials(found: "StudyRows") -> None:
     if best:
         typer.echo("Best by search score (optimistic: nothing is confirmed yet):")
     for row in best:
-        typer.echo(f"{row.value:+.2f}  ({row.images} images)  {row.prompt}")
+        typer.echo(f"{row.value:+.2f}  ({row.images} images)  {Variation.of(row.prompt).shown}")
 
 
 def _print_prompts(found: "PromptList") -> None:
@@ -125,7 +126,7 @@ def _print_prompts(found: "PromptList") -> None:
         measured = entry.confirmation
         table.add_row(
             f"{entry.rank}{' =' if entry.tied_with_first and entry.rank > 1 else ''}",
-            Text(entry.label + (" (baseline)" if entry.label == found.baseline.prompt else "")),
+            Text(entry.shown + (" (baseline)" if entry.label == found.baseline.prompt else "")),
             f"{entry.weight:.2f}" if entry.weight else "-",
             _interval(measured.get("score")),
             _claim(entry),

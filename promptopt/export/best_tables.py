@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from promptopt.export.best import BestList, Row, Scalar, rows
 from promptopt.export.escapes import csv_text, latex, markdown
 from promptopt.export.prompts import EstimateEntry, PromptList
+from promptopt.template import Variation
 
 _PARTS = tuple(EstimateEntry.model_fields)
 _COLUMNS = 4  # prompts side by side in a LaTeX table of metrics
@@ -56,12 +57,13 @@ def to_csv(best: BestList) -> str:
             row.tied,
             *(row.scalars.get(name) for name in scalars),
         ]
+        network = study.drawn_with(row.settings)
         for name in estimates:
             estimate = row.estimates.get(name)
             cells += [None if estimate is None else getattr(estimate, part) for part in _PARTS]
         cells += [
-            study.generator.uri,
-            study.generator.fingerprint,
+            network.uri,
+            network.fingerprint,
             study.data,
             study.seeds.study,
             " ".join(map(str, study.seeds.confirmation)),
@@ -168,6 +170,9 @@ def _table(caption: str, label: str, columns: str, heads: Sequence[str], body: S
 def _facts(study: PromptList) -> list[str]:
     """What stands below a study's table."""
     generator = f"Generator {study.generator.fingerprint[:12]}"
+    if study.generators:
+        named = (f"{name} {one.fingerprint[:12]}" for name, one in study.generators.items())
+        generator = f"Generators {', '.join(named)}"
     settings = study.settings.get("generator", {})
     used = [f"{key} {settings[key]}" for key in ("steps", "guidance", "scheduler") if key in settings]
     return [
@@ -191,14 +196,8 @@ def _rank(row: Row) -> str:
 
 
 def _prompt(row: Row) -> str:
-    parts = [row.prompt]
-    if row.is_baseline and row.rank is not None:
-        parts.append("(baseline)")
-    if row.negative_prompt:
-        parts.append(f"[negative: {row.negative_prompt}]")
-    if row.settings:
-        parts.append("[" + ", ".join(f"{key} {value}" for key, value in row.settings.items()) + "]")
-    return " ".join(parts)
+    shown = Variation(row.prompt, row.negative_prompt, row.settings).shown
+    return f"{shown} (baseline)" if row.is_baseline and row.rank is not None else shown
 
 
 def _weight(row: Row) -> str:
