@@ -84,7 +84,9 @@ def open_generator(config: StudyConfig, knobs: Mapping[str, Sequence[Any]], devi
         try:
             return load(uri, device=device, batch_size=config.generator.batch_size)
         except (GeneratorError, OSError) as error:
-            raise StudyError(f"{config.source}: generator: {uri!r} cannot be loaded: {error}") from error
+            own = config.generator.uri
+            what = f"generator.uri: {own!r}" if uri == config.resolve(own) else f"generator.named: {uri!r}"
+            raise StudyError(f"{config.source}: {what} cannot be loaded: {error}") from error
 
     if len(uris) == 1:
         return open_one(*uris.values())
