@@ -68,7 +68,7 @@ class PromptEntry(_Model):
 
     `negative_prompt` and `settings` are its own, where the study varied them, and `on_front` is there where
     the terms of the score were kept apart; the file leaves them out where they were not. `p_value` is
-    adjusted over the prompts (Holm); `shrunken` joins the fresh score and the search's model; `optimism` is
+    adjusted over the prompts (Holm); `shrunken` joins the fresh scores and the search's model; `optimism` is
     the search score minus the fresh one.
     """
 
