@@ -98,14 +98,19 @@ class Models:
         codes = self.candidates.codes([arm.choice for arm in arms])
         names = sampling.terms or ("score",)
         self._models = [SlotModel(codes, _scores(arms, name, bool(sampling.terms))) for name in names]
-        means = [model.predict(codes) for model in self._models]
-        self.means: FloatArray = np.mean([mean for mean, _ in means], axis=0)
-        self.sds: FloatArray = np.sqrt(np.sum([sd**2 for _, sd in means], axis=0)) / len(names)
+        self.means: FloatArray = np.mean([model.predict(codes)[0] for model in self._models], axis=0)
 
     @property
     def order(self) -> list[int]:
         """The measured prompts, the most promising first (in Pareto mode by the mean of the terms)."""
         return [int(i) for i in np.argsort(-self.means, kind="stable")]
+
+    def lead_sds(self) -> FloatArray:
+        """SD of each measured prompt's value about the mean of all: what is unsure of all alike is left out."""
+        codes = self.candidates.codes([arm.choice for arm in self.arms])
+        joint = np.sum([model.covariance(codes) for model in self._models], axis=0) / len(self._models) ** 2
+        means = joint.mean(axis=0)
+        return np.asarray(np.sqrt(np.maximum(np.diag(joint) - 2 * means + means.mean(), 0.0)))
 
     def draws(self, others: Any, rng: np.random.Generator, count: int = _DRAWS) -> FloatArray:
         """Shape (terms or 1, count, measured + others)."""
