@@ -106,7 +106,7 @@ class Models:
         return [int(i) for i in np.argsort(-self.means, kind="stable")]
 
     def lead_sds(self) -> FloatArray:
-        """SD of each measured prompt's value about the mean of all: what is unsure of all alike is left out."""
+        """SD of each measured prompt's value about the mean of all; what is unsure of all alike is out."""
         codes = self.candidates.codes([arm.choice for arm in self.arms])
         joint = np.sum([model.covariance(codes) for model in self._models], axis=0) / len(self._models) ** 2
         means = joint.mean(axis=0)
