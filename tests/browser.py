@@ -64,6 +64,10 @@ class Browser:
             f"location.href == {json.dumps(page.resolve().as_uri())} && document.readyState == 'complete'"
         )
 
+    def prefer(self, scheme: str) -> None:
+        """Ask pages for "light" or "dark" colours, from the next one on."""
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
     def wait(self, condition: str, *, seconds: float = 30) -> None:
         """Until a JavaScript expression is true."""
         end = time.monotonic() + seconds
