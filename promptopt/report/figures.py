@@ -235,7 +235,7 @@ def slot_effects(found: SlotEffects) -> str:
             col=1,
         )
     figure.add_vline(x=0, line={"color": GREY, "dash": "dot"})
-    figure.update_xaxes(title="effect on the score, in baseline SDs", row=len(panels), col=1)
+    figure.update_xaxes(title="effect in baseline SDs", row=len(panels), col=1)
     return fragment(figure, "slot-effects", round(pixels) + 110, top=40)
 
 

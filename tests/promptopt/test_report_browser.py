@@ -160,7 +160,8 @@ def test_enter_opens_a_table(opened: Browser) -> None:
 def test_it_prints_with_its_tables_open_and_ends_as_it_was(opened: Browser) -> None:
     opened.run("document.querySelector('#terms details').open = false")
     plots = (
-        "Array.from(document.querySelectorAll('.plotly-graph-div'), p => [p.offsetHeight, p.layout.height])"
+        "Array.from(document.querySelectorAll('.plotly-graph-div'),"
+        " p => [p.parentElement.offsetHeight, p.layout.height])"
     )
     before = opened.run(plots)
     opened.run(
