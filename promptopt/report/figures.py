@@ -112,7 +112,8 @@ def inner_range(
     ends = [*always, *(value for value, _ in near)]
     ends += [end for _, e in near if e is not None for end in (e.low, e.high) if end is not None]
     spare = (max(ends) - min(ends)) / 20
-    return [min(ends) - spare, max(ends) + spare]
+    first, last = min(ends) - spare, max(ends) + spare
+    return None if first <= min(values) <= max(values) <= last else [first, last]
 
 
 def history_range(trials: Sequence[TrialRow]) -> list[float] | None:
