@@ -252,6 +252,12 @@ def _readme(
         f"    medvqa validate --competition=gi-2025 --task=2 --repo_id={name}",
         f"    medvqa validate_and_submit --competition=gi-2025 --task=2 --repo_id={name}",
         "",
+        "Should the last one end with `'HfApi' object has no attribute 'update_repo_visibility'` "
+        "(huggingface_hub 1 dropped it), nothing has been sent; this runs the organisers' file with the "
+        "method put back:",
+        "",
+        f"    python -m promptopt.export.submission.organisers_command --repo_id={name}",
+        "",
         PUBLIC,
         "",
         "What it draws is synthetic, and nothing may be diagnosed from it. Not a medical device.",
