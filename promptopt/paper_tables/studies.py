@@ -73,7 +73,7 @@ def prompts_latex(runs: Sequence[FinishedRun], *, top: int) -> str:
             first = _category(run, runs) if place == 0 else ""
             mark = r"\textsuperscript{=}" if entry.tied_with_first and entry.rank > 1 else ""
             plain = " (baseline)" if entry.label == run.prompts.baseline.prompt else ""
-            prompt = latex(" / ".join(entry.label.split("\n")) + plain)
+            prompt = latex(entry.shown + plain)
             cells = [_cell(entry.confirmation.get(name), name) for name in names]
             weight = f"{entry.weight:.2f}" if entry.weight else "--"
             body.append(" & ".join([latex(first), prompt + mark, weight, *cells]) + r" \\")
@@ -111,7 +111,7 @@ def prompts_chart(runs: Sequence[FinishedRun], *, top: int) -> Figure:
         for place, entry in enumerate(entries):
             plain = entry.label == run.prompts.baseline.prompt
             _bar(axes, place, entry, _GREY if plain else _BLUE)
-            text = entry.label.replace("\n", " / ") + (" (baseline)" if plain else "")
+            text = entry.shown + (" (baseline)" if plain else "")
             labels.append("\n".join(textwrap.wrap(text, 58, max_lines=2, placeholder=" ...")))
         axes.set_yticks(range(len(entries)), labels, fontsize=8.5)
         axes.set_ylim(len(entries) - 0.4, -0.6)
@@ -144,7 +144,7 @@ def prompts_samples(runs: Sequence[FinishedRun], store: Path, path: Path, *, top
             stored = images.present(entry.label, stage="confirmation", count=number)
             found += len(stored)
             wanted += number
-            title = f"{_category(run, runs)}, {entry.rank}: " + entry.label.replace("\n", " / ")
+            title = f"{_category(run, runs)}, {entry.rank}: " + entry.shown
             if stored:
                 rows.append((title, [Tile(image.load(), "") for image in stored]))
     if rows:
