@@ -11,14 +11,16 @@ def progress_bar(unit: str) -> "Progress":
     """A bar whose tasks have a `note` field; `unit` names what is counted."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
+    # Where the terminal is narrow the note is broken into lines; a count cut short would say something else.
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TextColumn(unit),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=False)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
         console=Console(stderr=True),
     )
 
