@@ -4,8 +4,8 @@
 
 SOURCE is kvasir-seg-patches (images/, prompt-gt.csv, images.jsonl). Any Python will do: the first step makes
 .venv as scripts/quickstart does, every other one is a `promptopt` command of the tutorials, run in DIR (by
-default the clone itself). What is made lies in DIR/work/kvasir, DIR/runs and DIR/store, which git ignores; what
-a step says, in work/kvasir/walkthrough. A second call goes on where the first ended.
+default the clone itself). What is made lies in DIR/work/kvasir, DIR/runs and DIR/store, which git ignores,
+and what a step says in work/kvasir/walkthrough. A second call goes on where the first ended.
 """
 
 import argparse
