@@ -226,6 +226,8 @@ def _minus(number: str) -> str:
 def _plain(value: Scalar | None) -> str:
     if value is None:
         return "-"
+    if isinstance(value, bool):  # a test that finds nothing has not shown the contrary
+        return "yes" if value else "not shown"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

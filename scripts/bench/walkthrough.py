@@ -53,7 +53,7 @@ promptopt augment runs/kvasir-polyps --class "normal=a colonoscopy image of norm
   --prove --real-per-class 20,50,100 --ratios 0.5,1,2 --out work/kvasir/proof
 # test prompts
 promptopt synthesize --prompts work/kvasir/test-prompts.txt --generator work/kvasir/sd/pipeline \
-  --out work/kvasir/synthesis
+  --guidance 2.0 --out work/kvasir/synthesis
 # tables
 promptopt tables runs/kvasir-polyps --out work/kvasir/paper
 # submission

@@ -49,8 +49,18 @@ def readme_2024(submission: Submission, runs: Mapping[str, FinishedRun], team: M
             "listed in `synthesis/manifest.csv`."
         )
     example = next(iter(submission.categories))
-    prompt = runs[example].submitted[0].prompt
-    command = shlex.join(["promptopt", "generate", submission.categories[example].model.uri, prompt])
+    first = runs[example].submitted[0]
+    used = {**runs[example].prompts.settings.get("generator", {}), **(first.settings or {})}
+    used["negative_prompt"] = first.negative_prompt or used.get("negative_prompt")
+    words = ["promptopt", "generate", submission.categories[example].model.uri, first.prompt]
+    for key in (
+        "negative_prompt",
+        "steps",
+        "guidance",
+    ):  # as the study drew it; the model has its own defaults
+        if used.get(key):
+            words += [f"--{key.replace('_', '-')}", str(used[key])]
+    command = shlex.join(words)
     lines += ["", f"An image: `{command} --out out`. Files are whole if `sha256sum -c SHA256SUMS` says so."]
     lines += ["", SYNTHETIC, "", PUBLIC, ""]
     return "\n".join(lines)
