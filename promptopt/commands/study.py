@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from promptopt.study import StudyRows
 
 _WIDE = 200  # columns of a terminal that every metric fits in
+_NARROW = 100  # below: rank, prompt, weight, score and claim alone, the last in two lines
 
 app = group("Search for the best prompts, and look at what was found.")
 
@@ -113,12 +114,12 @@ def _print_prompts(found: "PromptList") -> None:
     console = Console()
     names = [name for name in found.baseline.confirmation if name != "score"]
     if console.width < _WIDE:  # the rest is in confirmation.csv and the report
-        names = [name for name in names if name == "judge_accuracy"]
+        names = [name for name in names if name == "judge_accuracy" and console.width >= _NARROW]
     table.add_column("rank", justify="right")
     table.add_column("prompt", overflow="fold", min_width=20)
     table.add_column("weight", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("better?", min_width=12)
+    table.add_column("better?", min_width=12, max_width=12 if console.width < _NARROW else None)
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
     for entry in found.prompts:
@@ -133,6 +134,10 @@ def _print_prompts(found: "PromptList") -> None:
         )
     console.print(table)
     notes = [f"Weights: {found.weights_note}."]
+    if found.prompts and not found.prompts[0].weight:
+        notes.append(
+            "They are those of the mixture nearest to the real images, which need not hold the best score."
+        )
     if found.stopped:
         notes.append(f"The search ended: {found.stopped}.")
     if found.optimism is not None and found.optimism.value is not None:

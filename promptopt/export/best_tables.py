@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from promptopt.export.best import BestList, Row, Scalar, rows
+from promptopt.export.best import BestList, Row, rows
 from promptopt.export.escapes import csv_text, latex, markdown
 from promptopt.export.prompts import EstimateEntry, PromptList
 
@@ -89,7 +89,7 @@ def to_markdown(best: BestList) -> str:
                     _prompt(row),
                     _weight(row),
                     *(_shown(row.estimates.get(name)) for name in metrics),
-                    *(_plain(row.scalars.get(name)) for name in scalars),
+                    *(_claimed(row, name) for name in scalars),
                 ]
                 lines.append("| " + " | ".join(markdown(cell) for cell in cells) + " |")
             lines += ["", *(f"- {markdown(line)}" for line in _facts(study)), ""]
@@ -134,7 +134,7 @@ def _metric_tables(study: PromptList, label: str) -> list[str]:
             cells = [_words(name), *(_minus(_shown(row.estimates.get(name))) for row in part)]
             body.append(" & ".join(latex(cell) for cell in cells) + r" \\")
         for name in scalars:
-            cells = [_words(name), *(_plain(row.scalars.get(name)) for row in part)]
+            cells = [_words(name), *(_claimed(row, name) for row in part)]
             body.append(" & ".join(latex(cell) for cell in cells) + r" \\")
         lines += _table(
             f"Estimates of the prompts for {study.category} by rank (study {study.study}).",
@@ -223,8 +223,9 @@ def _minus(number: str) -> str:
     return re.sub(r"-(?=\d)", "\u2212", number)
 
 
-def _plain(value: Scalar | None) -> str:
-    if value is None:
+def _claimed(row: Row, name: str) -> str:
+    value = row.scalars.get(name)
+    if value is None or (row.is_baseline and isinstance(value, bool)):
         return "-"
     if isinstance(value, bool):  # a test that finds nothing has not shown the contrary
         return "yes" if value else "not shown"

@@ -67,7 +67,7 @@ ENDED = {"augmentation set": (0, 1), "its check again": (0, 1)}  # 1: something 
 
 def steps() -> dict[str, str]:
     """Name -> command, on one line."""
-    lines = COMMANDS.strip().replace("\\\n ", "").splitlines()
+    lines = COMMANDS.strip().replace("\\\n  ", "").splitlines()
     return {name.removeprefix("# "): command for name, command in zip(lines[::2], lines[1::2], strict=True)}
 
 
@@ -105,12 +105,12 @@ def study(here: Path, run: Path) -> str:
     first = (found := document(run / "prompts.json"))["prompts"][0]
     claim = "better" if first["better_than_baseline"] else "not shown to be better"
     score = shown(first["confirmation"]["score"])
-    return f"best of {found['prompts_scored']}: “{first['label']}” {score}, {claim} than the baseline"
+    return f"best of {found['prompts_scored']}: “{first['prompt']}” {score}, {claim} than the baseline"
 
 
 def portfolio(here: Path, run: Path) -> str:
     listed = document(run / "prompts.json")["prompts"]
-    shares = ", ".join(f"“{p['label']}” {p['weight']:.2f}" for p in listed if p["weight"])
+    shares = ", ".join(f"“{p['prompt']}” {p['weight']:.2f}" for p in listed if p["weight"])
     return f"{shares}; report.html {megabytes(run / 'report.html')}"
 
 
