@@ -46,8 +46,8 @@ promptopt export list runs/kvasir-polyps --out work/kvasir/best
 promptopt augment runs/kvasir-polyps --class "normal=a colonoscopy image of normal mucosa" \
   --per-class 500 --out work/kvasir/augmented
 # its distance
-promptopt evaluate work/kvasir/data work/kvasir/augmented --pool test --encoder work/kvasir/clip \
-  --out work/kvasir/evaluation
+promptopt evaluate work/kvasir/data work/kvasir/augmented --pool test --by category \
+  --encoder work/kvasir/clip --out work/kvasir/evaluation
 # proof
 promptopt augment runs/kvasir-polyps --class "normal=a colonoscopy image of normal mucosa" \
   --prove --real-per-class 20,50,100 --ratios 0.5,1,2 --out work/kvasir/proof
@@ -125,8 +125,8 @@ def augmented(here: Path, run: Path) -> str:
 
 def evaluated(here: Path, run: Path) -> str:
     rows = [r for r in document(here / "evaluation/evaluation.json")["rows"] if r["part"] == "all"]
-    wanted = ("fd", "mmd", "memorisation", "duplicates")
-    return "; ".join(f"{r['name']} {shown(r['estimate'], 3)}" for r in rows if r["metric"] in wanted)
+    wanted = ("RBF-MMD", "R->R", "S->R", "copies")
+    return "; ".join(f"{r['name']} {shown(r['estimate'], 3)}" for r in rows if r["name"].startswith(wanted))
 
 
 def proof(here: Path, run: Path) -> str:
