@@ -3,6 +3,7 @@
 import importlib.util
 import shlex
 from collections import defaultdict
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -65,3 +66,25 @@ def test_the_commands_of_study_kvasir_are_among_its_own(walkthrough: ModuleType)
     own = _of_study_kvasir()
     assert len(own) == 4
     assert set(own) <= {shlex.join(shlex.split(command)) for command in walkthrough.steps().values()}
+
+
+def test_a_step_that_is_done_is_not_run_again(
+    walkthrough: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    marks = tmp_path / "marks"
+    commands = (
+        f'# first\nbash -c "echo made | tee -a {marks}"\n# second\nbash -c "test -e {tmp_path}/ready"\n'
+    )
+    monkeypatch.setattr(walkthrough, "COMMANDS", commands)
+    monkeypatch.setattr("sys.argv", ["walkthrough.py", "source", "--work", str(tmp_path)])
+    with pytest.raises(SystemExit, match="second: exit code 1"):
+        walkthrough.main()
+    (tmp_path / "ready").touch()
+    walkthrough.main()
+    assert marks.read_text() == "made\n"
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in said[-2:]] == ["| first", "| second"]
+    assert said[-2].endswith("| made |")
