@@ -74,7 +74,7 @@ def _found(run: FinishedRun) -> str:
     others = sum(entry.label != study.baseline.prompt for entry in study.prompts)
     said = f"{better or 'none'} of {others} confirmed prompts {'are' if better > 1 else 'is'} shown to be "
     said += f'better than the plain "{study.baseline.prompt}"'
-    return f"{study.category}: {said}. Weights: {study.weights_note}"
+    return f"{study.category}: {said}; weights: {study.weights_note}"
 
 
 def model_card(run: FinishedRun, entry: CategoryEntry) -> str:
