@@ -204,7 +204,10 @@ def _no_alignment(m: Measured, s: Sample) -> str | None:
         return "no texts were given"
     without = sorted(set(s.targets) - set(s.judge.weights))
     if without:
-        return f"no texts for the category {without[0]!r}"
+        return (
+            f"no texts for the category {without[0]!r}; look at the others one by one (--by category), or "
+            "give a category file of it (--texts)"
+        )
     if s.judge.calibration is None or s.allow_uncalibrated:
         return None
     for target in sorted(set(s.targets)):

@@ -64,6 +64,7 @@ def train_sd(
     data: Dataset,
     out: Path,
     init: Path | None = None,
+    base: str | None = None,
     vae: Path | None = None,
     clip: Path | None = None,
     device: str = "auto",
@@ -72,9 +73,10 @@ def train_sd(
 ) -> Path:
     """Train on the pool ``reference`` of a data set; returns the folder of the pipeline or adapter.
 
-    ``init`` is a pipeline folder (SD 1.x, 2.x or XL) to start from; ``vae`` the folder of an autoencoder
-    that is already trained, which skips that stage; ``clip`` a CLIP folder in open_clip's format whose text
-    tower and tokenizer the text encoder starts from. ``judge`` scores the recipe's validation images.
+    ``init`` is a pipeline folder (SD 1.x, 2.x or XL) to start from, ``base`` its name on the card (default:
+    the folder's); ``vae`` the folder of an autoencoder that is already trained, which skips that stage;
+    ``clip`` a CLIP folder in open_clip's format whose text tower and tokenizer the text encoder starts from.
+    ``judge`` scores the recipe's validation images.
     ``on_progress`` is called after every step. On the CPU a run that was killed and resumed ends with the
     same bits as one that was not. Raises TrainingDataError, TrainingError, ValueError.
     """
@@ -107,7 +109,10 @@ def train_sd(
         pictures=Pictures(tuple(data.path(record) for record in records), spec.size),
         captions=tuple(record.text for record in records),
         source=data.fingerprint,
-        notes=(("Data (sha256 of metadata.jsonl)", f"`{data.fingerprint}`"),),
+        notes=(
+            ("Data (sha256 of metadata.jsonl)", f"`{data.fingerprint}`"),
+            ("Base model", "none" if init is None else f"`{base or init.name}`"),
+        ),
     )
     parts = _parts(spec, records, trained, source=source, clip=clip, out=out)
     return train_parts(

@@ -72,6 +72,9 @@ def _answer(what: str, family: Sequence[Comparison], over: str) -> str:
         said = f"{what} {verb[1]}: {_change(min(worse, key=lambda c: c.estimate.value or 0.0))}"
     else:
         said = f"{what} {verb[2]}, at best {_change(shown)}"
+        worst = min(family, key=lambda c: c.estimate.value or 0.0)
+        if worst is not shown and worst.estimate.high is not None and worst.estimate.high < 0:
+            said += f", at worst {_change(worst)}"
     return f"{said} {over}"
 
 

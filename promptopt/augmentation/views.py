@@ -141,5 +141,6 @@ def proof_notes(data: Dataset, left_out: Sequence[str]) -> list[str]:
         f"prompts, filters and, where it was fine-tuned on them, generator have seen all {used} real images "
         "of the pool 'reference'; few real images here are few for the classifier alone",
         "trained alike in all arms: the same steps, nothing stopped early or chosen by its score",
+        "p is corrected for the ratios of a question (Holm); an interval is not and holds by itself",
         *left_out,
     ]

@@ -39,6 +39,7 @@ class LiveStudy(Observer):
         self._task: Any = None
         self._generated = 0
         self._stored = 0
+        self._tried = 0
         self._best = ""
         self._best_prompt: str | None = None
 
@@ -64,6 +65,7 @@ class LiveStudy(Observer):
         self._images = (start.trials - start.trials_done + 1) * start.images_per_trial
         self._images += (start.prompts_to_confirm + 1) * start.images_per_confirmation
         self._running = time.monotonic()
+        self._tried = start.trials_done
         self._task = self._bars.add_task("search", total=start.trials, completed=start.trials_done, note="")
 
     def on_image(self, generated: bool) -> None:
@@ -73,12 +75,13 @@ class LiveStudy(Observer):
         self._refresh()
 
     def on_trial(self, row: "TrialRow", best: "TrialRow") -> None:
-        """A prompt has been scored."""
+        """A prompt has been scored, or looked at again."""
+        self._tried += row.continues is None
         self._best = f"best {best.value:+.2f} {_shown(best.prompt)}"
         if best.prompt != self._best_prompt:  # more images may lower its score: no news
             self._best_prompt = best.prompt
             score = f"{best.value:+.2f} on {best.images} images"
-            self._say(f"best so far after {row.number + 1}: {score}  {_shown(best.prompt)}")
+            self._say(f"best so far after prompt {self._tried}: {score}  {_shown(best.prompt)}")
         if row.continues is None:
             self._bars.advance(self._task)
         self._refresh()

@@ -11,14 +11,16 @@ def progress_bar(unit: str) -> "Progress":
     """A bar whose tasks have a `note` field; `unit` names what is counted."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
+    # Where the terminal is narrow the note is broken into lines; a count cut short would say something else.
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TextColumn(unit),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=False)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
         console=Console(stderr=True),
     )
 
@@ -75,10 +77,11 @@ class GenerationBar:
         self._title = title
         self._task: Any = None
         self._made = 0
-        self._begun = 0.0
+        self._begun = time.monotonic()
 
     def __enter__(self) -> "GenerationBar":
         self._bars.start()
+        self._begun = time.monotonic()  # the first batch takes its time too
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -91,7 +94,6 @@ class GenerationBar:
     def __call__(self, done: int, total: int, generated: bool) -> None:
         if self._task is None:
             self._task = self._bars.add_task(self._title, total=total, note="")
-            self._made, self._begun = 0, time.monotonic()
         if generated:
             self._made += 1
         elapsed = time.monotonic() - self._begun

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from promptopt.augmentation import AugmentationSet, ClassSource, Reference
 
 _SHEET = 24  # images of a class
+_SHEET_SAYS = (
+    "All synthetic. judge: how sure the filter is of the class (a probe's log-odds, a judge's probability).",
+    "memorisation: distance to the nearest training image over that to the nearest held-out one; low: copy.",
+    "duplicates: distance to the nearest image kept before it.",
+)
 
 
 def augment(
@@ -272,7 +277,7 @@ def _sheet(made: "AugmentationSet") -> Path:
     from promptopt.commands._sheet import Tile, contact_sheet
     from studies.dataset import METADATA
 
-    rows = []
+    rows: list[tuple[str, list[Tile]]] = []
     for one in made.classes:
         tiles = []
         with (made.folder / METADATA).open(encoding="utf-8") as stream:
@@ -289,5 +294,6 @@ def _sheet(made: "AugmentationSet") -> Path:
                     )
                     tiles.append(Tile(image.convert("RGB"), said))
         rows.append((f"{one.name}: {len(tiles)} of {one.kept}", tiles))
-    path = made.folder.resolve()
+    rows += [(line, []) for line in _SHEET_SAYS]
+    path = made.folder if made.folder.name not in ("", "..") else made.folder.resolve()
     return contact_sheet(rows, path.with_name(f"{path.name}-sheet.png"), columns=12, tile=112, label_lines=3)

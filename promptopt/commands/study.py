@@ -148,6 +148,10 @@ def _print_prompts(found: "PromptList") -> None:
         highlight=False,
     )
     notes = [f"Weights: {found.weights_note}."]
+    if found.prompts and not found.prompts[0].weight:
+        notes.append(
+            "They are those of the mixture nearest to the real images, which need not hold the best score."
+        )
     if found.stopped:
         notes.append(f"The search ended: {found.stopped}.")
     if found.optimism is not None and found.optimism.value is not None:

@@ -88,6 +88,7 @@ def sd(
             data=dataset,
             out=out,
             init=start,
+            base=Path(init).name if init is not None and Path(init).exists() else init,
             vae=vae,
             clip=clip,
             device=device,

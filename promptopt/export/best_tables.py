@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Sequence
 
-from promptopt.export.best import BestList, Row, Scalar, rows
+from promptopt.export.best import BestList, Row, rows
 from promptopt.export.escapes import csv_text, latex, markdown
 from promptopt.export.latex_tables import NEEDS, PROSE, latex_table, stacked
 from promptopt.export.prompts import EstimateEntry, PromptList
@@ -91,7 +91,7 @@ def to_markdown(best: BestList) -> str:
                     _prompt(row),
                     _weight(row),
                     *(_shown(row.estimates.get(name)) for name in metrics),
-                    *(_plain(row.scalars.get(name)) for name in scalars),
+                    *(_claimed(row, name) for name in scalars),
                 ]
                 lines.append("| " + " | ".join(markdown(cell) for cell in cells) + " |")
             lines += ["", *(f"- {markdown(line)}" for line in _facts(study)), ""]
@@ -140,7 +140,7 @@ def _metric_tables(study: PromptList, label: str) -> list[str]:
         for name in metrics:
             body.append(_line([latex(_words(name)), *(_stacked(row.estimates.get(name)) for row in part)]))
         for name in scalars:
-            cells = [_words(name), *(_plain(row.scalars.get(name)) for row in part)]
+            cells = [_words(name), *(_claimed(row, name) for row in part)]
             body.append(_line([latex(cell) for cell in cells]))
         tables.append(
             latex_table(
@@ -218,11 +218,12 @@ def _value_and_interval(estimate: EstimateEntry | None) -> tuple[str, str]:
     return value, f"{estimate.low:.{digits}f} to {estimate.high:.{digits}f}"
 
 
-def _plain(value: Scalar | None) -> str:
-    if value is None:
+def _claimed(row: Row, name: str) -> str:
+    value = row.scalars.get(name)
+    if value is None or (row.is_baseline and isinstance(value, bool)):
         return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
+    if isinstance(value, bool):  # a test that finds nothing has not shown the contrary
+        return "yes" if value else "not shown"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

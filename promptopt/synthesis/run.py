@@ -287,6 +287,8 @@ def _rows(manifest: Path) -> int:
 
 def megabytes(size: float) -> str:
     """Bytes for people."""
+    if size < 1e5:
+        return f"{size / 1e3:.0f} kB"
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 

@@ -39,7 +39,7 @@ def test_live_display_then_show(tmp_path, capsys):
     result = run(tmp_path, data)
     said = capsys.readouterr().err
     assert "4 trials, 4 images each" in said
-    assert "best so far after 1: " in said
+    assert "best so far after prompt 1: " in said
     assert f"confirmed: {result.prompts.prompts[0].prompt}" in said
     assert f"{result.generated} images generated" in said
 

@@ -34,6 +34,7 @@ def readme_2024(submission: Submission, runs: Mapping[str, FinishedRun], team: M
     for category, entry in submission.categories.items():
         cells = [category, entry.study, str(entry.prompts), str(entry.images), entry.model.uri]
         lines.append("| " + " | ".join(markdown(cell) for cell in cells) + " |")
+    lines += ["", *(f"- {markdown(_found(run))}" for run in runs.values())]
     if submission.partial:
         lines += ["", "This submission leaves out categories on purpose."]
     lines += [
@@ -49,11 +50,31 @@ def readme_2024(submission: Submission, runs: Mapping[str, FinishedRun], team: M
             "listed in `synthesis/manifest.csv`."
         )
     example = next(iter(submission.categories))
-    prompt = runs[example].submitted[0].prompt
-    command = shlex.join(["promptopt", "generate", submission.categories[example].model.uri, prompt])
+    first = runs[example].submitted[0]
+    used = {**runs[example].prompts.settings.get("generator", {}), **(first.settings or {})}
+    used["negative_prompt"] = first.negative_prompt or used.get("negative_prompt")
+    words = ["promptopt", "generate", submission.categories[example].model.uri, first.prompt]
+    for key in (
+        "negative_prompt",
+        "steps",
+        "guidance",
+    ):  # as the study drew it; the model has its own defaults
+        if used.get(key):
+            words += [f"--{key.replace('_', '-')}", str(used[key])]
+    command = shlex.join(words)
     lines += ["", f"An image: `{command} --out out`. Files are whole if `sha256sum -c SHA256SUMS` says so."]
     lines += ["", SYNTHETIC, "", PUBLIC, ""]
     return "\n".join(lines)
+
+
+def _found(run: FinishedRun) -> str:
+    """What was shown of the prompts, in a sentence."""
+    study = run.prompts
+    better = sum(entry.better_than_baseline for entry in study.prompts)
+    others = sum(entry.label != study.baseline.prompt for entry in study.prompts)
+    said = f"{better or 'none'} of {others} confirmed prompts {'are' if better > 1 else 'is'} shown to be "
+    said += f'better than the plain "{study.baseline.prompt}"'
+    return f"{study.category}: {said}; weights: {study.weights_note}"
 
 
 def model_card(run: FinishedRun, entry: CategoryEntry) -> str:

@@ -17,10 +17,11 @@ from typer.testing import CliRunner
 
 from evaluation.classifier.images import ClassifierError, LabelledImages
 from evaluation.classifier.learners import ProbeLearner
+from evaluation.estimate import Estimate
 from promptopt.augmentation import AugmentationError
 from promptopt.augmentation.differences import Resampling
 from promptopt.augmentation.learner import SmallNetwork
-from promptopt.augmentation.proof import Arm, Proof, View, prove
+from promptopt.augmentation.proof import Arm, Comparison, Proof, View, prove
 from promptopt.augmentation.sets import variants
 from promptopt.augmentation.verdict import verdict, write_proof
 from promptopt.cli import main
@@ -232,6 +233,30 @@ def test_a_portfolio_that_is_the_baseline_is_not_compared_with_it(tmp_path: Path
     assert "nothing to compare" in left_out[0]
     with pytest.raises(AugmentationError, match="--compare: 'best'"):
         variants([red], ["best"], seed=0)
+
+
+def test_a_ratio_that_may_harm_is_not_hidden_behind_the_best_one() -> None:
+    def compared(ratio: float, low: float, value: float, high: float) -> Comparison:
+        estimate = Estimate(value=value, low=low, high=high, n=9, method="m", status="ok")
+        first = Arm(variant="portfolio", ratio=ratio)
+        return Comparison(
+            question="synthetic", learner="network", real_per_class=9, first=first, second=Arm(),
+            estimate=estimate, p=0.05, p_holm=0.1,
+        )  # fmt: skip
+
+    def said(*comparisons: Comparison) -> str:
+        settings = {"learners": {"network": {}}, "real_per_class": [9], "ratios": [1.0, 2.0]}
+        shown = Proof(
+            classes=("a", "b"), test_images=9, test_groups=9, arms=(), comparisons=comparisons,
+            settings=settings, notes=(),
+        )  # fmt: skip
+        return verdict(shown)[1]
+
+    good, doubtful = compared(1, -0.02, 0.01, 0.04), compared(2, -0.05, -0.02, 0.01)
+    assert "at worst" not in said(good, doubtful)
+    harmful = compared(2, -0.08, -0.04, -0.01)
+    assert "at best +1.0 (-2.0 to +4.0) points at 1:1, p 0.100, at worst -4.0 (" in said(good, harmful)
+    assert "at worst" not in said(harmful)
 
 
 @pytest.fixture

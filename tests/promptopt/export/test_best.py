@@ -127,6 +127,7 @@ def test_fields_of_later_versions_show_up_by_themselves() -> None:
     table = next(csv.DictReader(to_csv(best).splitlines()))
     assert (table["holm_p"], table["second_encoder/mmd:low"]) == ("0.0321", "1.5")
     assert "| holm p |" in to_markdown(best)
+    assert "| not shown |" in to_markdown(best)
 
 
 def test_a_baseline_that_was_not_ranked_stands_at_the_end() -> None:

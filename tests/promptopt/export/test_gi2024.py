@@ -87,6 +87,8 @@ def test_a_folder_by_category(tmp_path: Path) -> None:
         assert hashlib.sha256((polyps / row["file"]).read_bytes()).hexdigest() == row["sha256"]
     assert "A | B" not in (out / "README.md").read_text()  # it would break the list
     assert "A &#124; B" in (out / "README.md").read_text()
+    assert "- polyps: none of 2 confirmed prompts is shown to be better" in (out / "README.md").read_text()
+    assert "generate polyps/model 'a red polyp' --steps 2 --guidance " in (out / "README.md").read_text()
     card = (polyps / "MODEL_CARD.md").read_text()
     assert "Steps: 2" in card
     assert "a pale polyp, sharp" in card

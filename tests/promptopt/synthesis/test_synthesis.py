@@ -264,7 +264,7 @@ def test_too_small_a_disk_is_said_early(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     synthesize(prompt_lines(["a"]), FakeGenerator(), tmp_path, per_prompt=40, on_warning=warned.append)
     assert len(warned) == 1
-    assert "0.0 MB are free" in warned[0]
+    assert "1 kB are free" in warned[0]
 
 
 def test_two_processes_do_not_write_one_folder(tmp_path: Path) -> None:
