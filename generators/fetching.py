@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from generators.errors import BadImage, BadImageError, BatchHalvedError, GeneratorError
+from generators.family import GeneratorFamily
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,7 +61,7 @@ def make_missing(
     with _Writer(put, arrived) as writer:
         while waiting:
             # Equal settings side by side: a finished image never waits in memory for one of another batch.
-            batch = sorted(waiting, key=lambda r: (r.width, r.height, r.steps, r.guidance, r.scheduler))
+            batch = sorted(waiting, key=sharing)
             try:
                 _make(generator, batch, waiting, writer)
             except BadImageError as error:
@@ -76,6 +77,12 @@ def make_missing(
                 waiting = _renewed(generator, waiting, error, get=get, arrived=arrived)
     if bad:
         raise BadImageError(bad, made=writer.added + len(bad))
+
+
+def sharing(request: ImageRequest) -> tuple[object, ...]:
+    """What requests of one batch have in common; to sort by."""
+    r = request
+    return r.generator, r.width, r.height, r.steps, r.guidance, r.scheduler
 
 
 def _make(
@@ -105,8 +112,10 @@ def _renewed(
 ) -> dict[ImageRequest, ImageRequest]:
     """The same images asked for anew; those that the store has under the new requests arrive at once."""
     left: dict[ImageRequest, ImageRequest] = {}
+    changed = False
     for old, asked in waiting.items():
-        new = generator.request(
+        maker = generator.maker(old) if isinstance(generator, GeneratorFamily) else generator
+        new = maker.request(
             old.prompt,
             old.seed,
             negative_prompt=old.negative_prompt,
@@ -116,13 +125,14 @@ def _renewed(
             width=old.width,
             height=old.height,
         )
-        if new == old:
-            raise error  # nothing changed, so it would run out of memory for ever
+        changed = changed or new != old
         found = get(new)
         if found is None:
             left[new] = asked
         else:
             arrived(asked, found, False)
+    if not changed:
+        raise error  # it would run out of memory for ever
     return left
 
 

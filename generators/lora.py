@@ -78,6 +78,14 @@ def join_uri(base: str, addresses: Sequence[LoraAddress]) -> str:
     return base + "".join(f"{SEPARATOR}{address.path}@{address.scale!r}" for address in addresses)
 
 
+def scale_uri(uri: str, factor: float) -> str:
+    """The URI with every adapter's scale multiplied. Raises GeneratorError where there is no adapter."""
+    base, addresses = split_uri(uri)
+    if not addresses:
+        raise GeneratorError(f"{uri}: has no adapter whose scale could be {factor:g}; write {uri}+lora:PATH")
+    return join_uri(base, [LoraAddress(one.path, one.scale * factor + 0.0) for one in addresses])
+
+
 def _address(part: str, uri: str) -> LoraAddress:
     path, at, last = part.rpartition("@")
     if not at:

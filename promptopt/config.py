@@ -38,6 +38,9 @@ class PhantomSource(_Model):
     phantom: PhantomSettings
 
 
+GeneratorName = Annotated[str, Field(pattern=r"^[\w][\w. -]*$")]
+
+
 class GeneratorSettings(_Model):
     """Which generator, and how it samples; None leaves the generator's own default."""
 
@@ -45,6 +48,9 @@ class GeneratorSettings(_Model):
         default="embedded",
         min_length=1,
         description="embedded, a diffusers folder or hf:owner/name[@revision]; then +lora:PATH@SCALE",
+    )
+    named: dict[GeneratorName, Annotated[str, Field(min_length=1)]] = Field(
+        default={}, description="further generators by name, to vary with `knobs: {generator: [main, NAME]}`"
     )
     steps: int | None = Field(default=None, ge=1, le=1000, description="denoising steps")
     guidance: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False, description="its scale")
@@ -190,6 +196,11 @@ class StudyConfig(_Model):
     ] = Field(description="folder of a prepared data set, or {phantom: {images, seed}}")
     positives: str | None = Field(default=None, description="category or label that counts as positive")
     generator: GeneratorSettings = GeneratorSettings()
+    knobs: dict[str, list[int | float | str]] = Field(
+        default={},
+        description="settings to try beside the words, in place of the category's own: guidance, steps, "
+        "scheduler, generator (main or a name in generator.named), lora_scale (times the adapters' own)",
+    )
     encoder: str = Field(
         default="embedded",
         min_length=1,

@@ -20,8 +20,7 @@ from evaluation.comparison import compare, p_value
 from evaluation.estimate import Estimate
 from promptopt.objective import Measurement, Objective, Score
 from promptopt.search import TrialRow
-
-_Z = 1.959964  # of a normal 95 % interval
+from promptopt.shrinkage import shrink
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +125,12 @@ def confirm(
         found.append(_plain(one, measurement, objective.score(measurement, baseline)))
         if on_done is not None:
             on_done(len(found) - 1, len(wanted), one.prompt)
+    worth = shrink(
+        [c.score.estimate for c in found],
+        [c.score.per_image for c in found],
+        [None, *(one.predicted for one in wanted.values())],
+    )
+    found = [replace(c, shrunken=estimate) for c, estimate in zip(found, worth, strict=True)]
     others = found[1:]
     adjusted = holm([p_value(c.score.per_image) for c in others])
     others = [
@@ -152,7 +157,6 @@ def _plain(one: Finalist, measurement: Measurement, score: Score) -> Confirmed:
         score=score,
         behind_first=None,
         tied=True,
-        shrunken=shrink(score.estimate, one.predicted),
         optimism=None if search is None else _apart(search.score, score.estimate),
     )
 
@@ -255,24 +259,6 @@ def _with_front(prompts: Sequence[Confirmed]) -> tuple[Confirmed, ...]:
         replace(c, front=c.contradicted_by is None and not beaten(own))
         for c, own in zip(prompts, means, strict=True)
     )
-
-
-def shrink(fresh: Estimate, predicted: tuple[float, float] | None) -> Estimate:
-    """Fresh score and the model's prediction, each by its precision.
-
-    Args:
-        predicted: mean and SD; None leaves the fresh score as it is.
-    """
-    method = "fresh score and the search's model, by precision"
-    if predicted is None or fresh.value is None or fresh.low is None or fresh.high is None:
-        return replace(fresh, method="fresh score alone")
-    mean, sd = predicted
-    error = (fresh.high - fresh.low) / (2 * _Z)
-    if sd <= 0 or error <= 0:
-        return replace(fresh, method="fresh score alone")
-    share = error**-2 / (error**-2 + sd**-2)
-    value, half = share * fresh.value + (1 - share) * mean, _Z / math.sqrt(error**-2 + sd**-2)
-    return Estimate(value, value - half, value + half, fresh.n, method, fresh.status)
 
 
 def _apart(first: Estimate, other: Estimate) -> Estimate:

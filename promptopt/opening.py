@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from evaluation.encoders import Encoder, TextEncoder
     from evaluation.judge import Judge
     from generators.backend import Generator
+    from generators.family import Member
     from promptopt.review import PreferenceMetric
     from studies.category import Category
 
@@ -51,16 +53,56 @@ def phantom_data(settings: PhantomSettings, store: Path) -> Dataset:
     return read_dataset(folder)
 
 
-def open_generator(config: StudyConfig, device: str) -> Generator:
-    """The generator that the study names."""
-    from generators.backend import load
+def varied_members(config: StudyConfig, knobs: Mapping[str, Sequence[Any]]) -> dict[Member, str]:
+    """Addresses of all generators that a study draws with, the main one first; only that one, as a rule."""
     from generators.errors import GeneratorError
+    from generators.family import MAIN, member_uris
 
     own = config.generator
+    if MAIN in own.named:
+        raise StudyError(
+            f"{config.source}: generator.named: {MAIN!r} is the one of generator.uri; rename it."
+        )
+    uris = {name: config.resolve(uri) for name, uri in {MAIN: own.uri, **own.named}.items()}
     try:
-        return load(config.resolve(own.uri), device=device, batch_size=own.batch_size)
-    except (GeneratorError, OSError) as error:
-        raise StudyError(f"{config.source}: generator.uri: {own.uri!r} cannot be loaded: {error}") from error
+        return member_uris(uris, knobs)
+    except GeneratorError as error:
+        raise StudyError(
+            f"{config.source}: knobs: {error}. The knob generator takes names of generator.named."
+        ) from error
+
+
+def open_generator(config: StudyConfig, knobs: Mapping[str, Sequence[Any]], device: str) -> Generator:
+    """The generator that the study names; all of them where it varies generators or adapters' scales."""
+    from generators.backend import load
+    from generators.errors import GeneratorError
+    from generators.family import GeneratorFamily
+
+    uris = varied_members(config, knobs)
+
+    def open_one(uri: str) -> Generator:
+        try:
+            return load(uri, device=device, batch_size=config.generator.batch_size)
+        except (GeneratorError, OSError) as error:
+            own = config.generator.uri
+            what = f"generator.uri: {own!r}" if uri == config.resolve(own) else f"generator.named: {uri!r}"
+            raise StudyError(f"{config.source}: {what} cannot be loaded: {error}") from error
+
+    if len(uris) == 1:
+        return open_one(*uris.values())
+    return GeneratorFamily.load(uris, open_one)
+
+
+def check_given(config: StudyConfig, knobs: Mapping[str, Sequence[Any]], generator: Generator) -> None:
+    """Refuse an object where generators or scales are varied, which only addresses can say."""
+    from generators.family import GeneratorFamily
+
+    varied = [name for name in ("generator", "lora_scale") if name in knobs]
+    if varied and not isinstance(generator, GeneratorFamily):
+        raise StudyError(
+            f"{config.source}: knobs: {' and '.join(varied)} cannot be varied with a generator given as an "
+            "object. Give addresses in the study (generator.uri, generator.named), or a GeneratorFamily."
+        )
 
 
 def open_encoder(config: StudyConfig, device: str) -> TextEncoder:

@@ -13,6 +13,7 @@ import yaml
 
 import promptopt
 from evaluation.estimate import Estimate
+from generators.family import MAIN, GeneratorFamily, member_name, member_uris
 from promptopt.confirm import Confirmed, mean_optimism
 from promptopt.export.prompts import (
     BaselineEntry,
@@ -75,7 +76,8 @@ def prompt_list(setup: Setup, finished: Finished) -> PromptList:
         prompts_scored=finished.scored,
         images_in_search=finished.images,
         stopped=finished.stopped,
-        generator=Network(uri=config.generator.uri, fingerprint=setup.generator.fingerprint),
+        generator=Network(uri=config.generator.uri, fingerprint=setup.identity["generator"]["fingerprint"]),
+        generators=_members(setup),
         encoder=Network(uri=config.encoder, fingerprint=setup.encoder.fingerprint),
         second_encoder=None
         if setup.second is None
@@ -102,6 +104,19 @@ def prompt_list(setup: Setup, finished: Finished) -> PromptList:
         },
         versions=_versions(),
     )
+
+
+def _members(setup: Setup) -> dict[str, Network]:
+    """The generators that the study varied, by member name, with their addresses as the study has them."""
+    if not isinstance(setup.generator, GeneratorFamily):
+        return {}
+    own = setup.config.generator
+    uris = member_uris({MAIN: own.uri, **own.named}, setup.category.knobs)
+    prints = setup.generator.fingerprints
+    return {
+        member_name(*member): Network(uri=uri, fingerprint=prints[member_name(*member)])
+        for member, uri in uris.items()
+    }
 
 
 def _entry(c: Confirmed, weight: float) -> PromptEntry:
@@ -171,6 +186,8 @@ def resolved_study(setup: Setup) -> str:
     if config.category not in CATEGORIES:
         content["category"] = setup.category.model_dump(mode="json")
     content["generator"]["uri"] = config.resolve(config.generator.uri)
+    named = config.generator.named
+    content["generator"]["named"] = {name: config.resolve(uri) for name, uri in named.items()}
     content["encoder"] = config.resolve(config.encoder)
     second = config.confirm.second_encoder
     if second is not None:

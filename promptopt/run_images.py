@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from generators.errors import GeneratorError
+from generators.family import MAIN, split_settings
 from generators.request import ImageRequest
 from generators.store import ImageStore, StoredImage
 from promptopt import runfolder
@@ -79,9 +80,11 @@ class RunImages:
             panel = seed_panel(int(self.settings["seed"]), search_images=number, confirm_images=number)
             seeds = panel.search if stage == "search" else panel.confirmation
             drawn = dict(self.settings["generator"])
-            drawn["generator"] = drawn.pop("fingerprint")
             variation = Variation.of(label)
-            drawn.update(variation.settings)
+            member, own = split_settings(variation.settings)
+            main = drawn.pop("fingerprint")
+            drawn["generator"] = self.settings.get("generators", {MAIN: main})[member]
+            drawn.update(own)
             if variation.negative_prompt is not None:
                 drawn["negative_prompt"] = variation.negative_prompt
             return [ImageRequest(**drawn, prompt=variation.prompt, seed=seed) for seed in seeds]

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from generators.family import GeneratorFamily
 from promptopt.config import StudyConfig, StudyError
 from promptopt.opening import (
+    check_given,
     open_data,
     open_encoder,
     open_generator,
@@ -122,7 +124,10 @@ def prepare(
     check_sentence_model(config)
     data = open_data(config, store)
     name, positives, negatives = _split(config, category, data)
-    generator = generator or open_generator(config, device)
+    if generator is None:
+        generator = open_generator(config, category.knobs, device)
+    else:
+        check_given(config, category.knobs, generator)
     _check_tokens(config, category, space, candidates, generator)
     encoder = encoder or open_encoder(config, device)
     texts = fixed_texts(category, shipped=config.category in CATEGORIES)
@@ -182,18 +187,23 @@ def prepare(
 
 
 def open_category(config: StudyConfig) -> Category:
-    """The category: shipped by name, a YAML file, or written in the study file itself."""
+    """The category: shipped by name, a YAML file, or written in the study file; with the study's knobs."""
     chosen = config.category
     try:
         if isinstance(chosen, str):
-            return load_category(chosen if chosen in CATEGORIES else config.resolve(chosen))
-        return Category.model_validate(chosen)
+            found = load_category(chosen if chosen in CATEGORIES else config.resolve(chosen))
+        else:
+            found = Category.model_validate(chosen)
     except (CategoryError, ValueError, OSError) as error:
         shown = repr(chosen) if isinstance(chosen, str) else "the mapping"
         raise StudyError(
             f"{config.source}: category: {shown} cannot be used: {error}\n"
             f"Write one of {', '.join(CATEGORIES)}, the path of a category YAML, or its content."
         ) from error
+    try:
+        return found.with_knobs(config.knobs)
+    except CategoryError as error:
+        raise StudyError(f"{config.source}: knobs: {error}") from error
 
 
 def compile_space(category: Category, where: str) -> PromptSpace:
@@ -355,7 +365,7 @@ def _check_texts(texts: Mapping[str, list[str]], encoder: TextEncoder, where: st
 
 def _identity(setup: Setup, sample: dict[str, Any], metrics: Sequence[ImageMetric]) -> dict[str, Any]:
     """Settings and fingerprints that decide the results; no paths, as the same content elsewhere is equal."""
-    config = setup.config
+    config, family = setup.config, setup.generator
     drawn = {key: value for key, value in sample.items() if key not in ("prompt", "seed", "generator")}
     search, confirm = config.search.model_dump(mode="json"), config.confirm.model_dump(mode="json")
     for budget in BUDGETS:
@@ -367,7 +377,8 @@ def _identity(setup: Setup, sample: dict[str, Any], metrics: Sequence[ImageMetri
         "texts": _digest(setup.texts),
         "positives": setup.positive_name,
         "data": setup.data.fingerprint,
-        "generator": {"fingerprint": setup.generator.fingerprint, **drawn},
+        "generator": {"fingerprint": sample["generator"], **drawn},
+        **({"generators": family.fingerprints} if isinstance(family, GeneratorFamily) else {}),
         "encoder": setup.encoder.fingerprint,
         "judge": setup.judge.fingerprint if setup.judge is not None else None,
         "mode": config.mode,

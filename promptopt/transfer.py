@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluation.estimate import Estimate
+from generators.family import GeneratorFamily
 from promptopt import runfolder
 from promptopt.config import StudyError, load_study
 from promptopt.export import PromptList, read_prompts
 from promptopt.measuring import Measuring
 from promptopt.objective import Measurement, Score
-from promptopt.setup import Setup, prepare
+from promptopt.opening import varied_members
+from promptopt.setup import Setup, open_category, prepare
 from promptopt.template import Variation
 from promptopt.tokens import TooLong, describe, too_long
 
@@ -187,7 +189,7 @@ def transfer(
         study=prompts.study,
         category=prompts.category,
         home=(prompts.generator.uri, prompts.generator.fingerprint),
-        generator=(setup.generator.uri, setup.generator.fingerprint),
+        generator=(setup.generator.uri, setup.request(baseline, seeds[0]).generator),
         rows=tuple(rows),
         baseline=(baseline, measured[baseline][0].estimates),
         too_long=tuple(long),
@@ -245,9 +247,14 @@ def _setup(
             generator = load(generator, device=device, batch_size=config.generator.batch_size)
         except (GeneratorError, OSError) as error:
             raise StudyError(f"generator {generator!r} cannot be loaded: {error}") from error
-    setup = prepare(
-        config, store=store, device=device, generator=_Patient(generator), encoder=encoder, judge=judge
-    )
+    # Prompts that were found with several generators are all drawn with this one.
+    members = list(varied_members(config, open_category(config).knobs))
+
+    def everywhere(one: Generator) -> Generator:
+        return one if len(members) == 1 else GeneratorFamily.alike(one, members)
+
+    patient = everywhere(_Patient(generator))
+    setup = prepare(config, store=store, device=device, generator=patient, encoder=encoder, judge=judge)
     for what, now, then in (
         ("data", setup.data.fingerprint, prompts.data),
         ("encoder", setup.encoder.fingerprint, prompts.encoder.fingerprint),
@@ -257,7 +264,7 @@ def _setup(
                 f"{folder / runfolder.STUDY}: {what}: has changed since the run ({then[:12]} then, "
                 f"{now[:12]} now), so its scores cannot be compared. Put it back, or run the study again."
             )
-    return replace(setup, generator=generator)
+    return replace(setup, generator=everywhere(generator))
 
 
 def _cut(labels: Sequence[str], setup: Setup) -> list[TooLong]:

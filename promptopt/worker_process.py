@@ -77,9 +77,15 @@ def _load(settings: dict[str, Any]) -> Generator:
     import torch
 
     from generators.backend import load
+    from generators.family import MAIN, GeneratorFamily
 
     torch.set_num_threads(settings["threads"])
-    return load(settings["uri"], device=settings["device"], batch_size=settings["batch_size"])
+    own = {"device": settings["device"], "batch_size": settings["batch_size"]}
+    found = [load(uri, **own) for uri in settings["uris"]]
+    if len(found) == 1:
+        return found[0]
+    # Requests say by fingerprint whom they were made for, so names do not matter here.
+    return GeneratorFamily({(MAIN, None): found[0], **{(one.uri, None): one for one in found}})
 
 
 def _make(generator: Generator, texts: Sequence[str], store: ImageStore, answers: TextIO) -> bool:

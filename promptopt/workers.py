@@ -23,6 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from generators.family import GeneratorFamily
+from generators.fetching import sharing
 from promptopt.config import StudyError
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ class Workers:
         size = self._batch_size
         if len(missing) <= size:
             return set()
-        missing.sort(key=lambda r: (r.steps, r.guidance, r.scheduler, r.width, r.height))  # share a batch
+        missing.sort(key=sharing)
         chunks = deque(missing[i : i + size] for i in range(0, len(missing), size))
         if self._processes is None:
             self._processes = self._start(store)
@@ -134,11 +136,17 @@ class Workers:
     def _batch_size(self) -> int:
         return int(getattr(self._setup.generator, "batch_size", _CHUNK))
 
+    def _uris(self) -> list[str]:
+        generator, config = self._setup.generator, self._setup.config
+        if isinstance(generator, GeneratorFamily):
+            return list(generator.uris)
+        return [config.resolve(config.generator.uri)]
+
     def _start(self, store: ImageStore) -> list[_Process]:
         import torch
 
         settings = {
-            "uri": str(self._setup.config.resolve(self._setup.config.generator.uri)),
+            "uris": self._uris(),
             "batch_size": getattr(self._setup.generator, "batch_size", None),
             "threads": torch.get_num_threads(),
             "root": str(store.root.absolute()),

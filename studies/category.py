@@ -1,5 +1,6 @@
 """A category: what is searched for, in words. One YAML file each, in ``categories`` or anywhere else."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from pydantic import (
 )
 
 CATEGORIES = ("polyps", "landmarks", "instruments")
-KNOBS = ("guidance", "steps", "scheduler")
+KNOBS = ("guidance", "steps", "scheduler", "generator", "lora_scale")
 FOLDER = Path(__file__).resolve().parent / "categories"
 
 Words = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1)]
@@ -65,6 +66,13 @@ class Category(BaseModel):
             raise ValueError("negative_prompt and negative_template are both given; leave one out")
         return self
 
+    def with_knobs(self, knobs: Mapping[str, Any]) -> "Category":
+        """The same category with these knobs in place of its own ones. May raise CategoryError."""
+        try:
+            return self.model_copy(update={"knobs": {**self.knobs, **self._known_knobs(dict(knobs))}})
+        except ValueError as error:
+            raise CategoryError(str(error)) from error
+
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the keys that the category does not use: what it was written as before they existed."""
@@ -94,23 +102,24 @@ class Category(BaseModel):
 def _knob(name: object, values: object) -> list[float | int | str]:
     """The checked values of a knob, of the type that a generator takes."""
     if name not in KNOBS:
-        raise ValueError(
-            f"{name!r} is nothing that a category can vary; use {', '.join(KNOBS)} (for other generators, "
-            "adapters or their scales run one study each)"
-        )
+        raise ValueError(f"{name!r} is nothing that a category can vary; use {', '.join(KNOBS)}")
     if not isinstance(values, list) or not values:
         raise ValueError(f"{name!r} is {values!r}; give a list of values")
-    wanted = {"guidance": "a number from 0 to 100", "steps": "a whole number from 1 to 1000"}
+    wanted = {
+        "guidance": "a number from 0 to 100",
+        "steps": "a whole number from 1 to 1000",
+        "lora_scale": "a number from 0 to 10",
+    }
     for value in values:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         fits = {
             "guidance": number and 0 <= value <= 100,
             "steps": number and isinstance(value, int) and 1 <= value <= 1000,
-            "scheduler": isinstance(value, str) and bool(value.strip()),
-        }[name]
+            "lora_scale": number and 0 <= value <= 10,
+        }.get(str(name), isinstance(value, str) and bool(value.strip()))
         if not fits:
             raise ValueError(f"{name!r} has {value!r}; give {wanted.get(name, 'a name')}")
-    typed = [float(value) for value in values] if name == "guidance" else list(values)
+    typed = [float(value) for value in values] if name in ("guidance", "lora_scale") else list(values)
     if len(set(typed)) < len(typed):
         raise ValueError(f"{name!r} has a value twice: {values}; keep one")
     return typed

@@ -50,8 +50,9 @@ class Browser:
             raise AssertionError(found["exceptionDetails"])
         return found["result"].get("value")
 
-    def open(self, page: Path, *, width: int = 1400, height: int = 900) -> None:
-        """Load a file and wait until its scripts have run."""
+    def open(self, page: Path | str, *, width: int = 1400, height: int = 900) -> None:
+        """Load a file, or the page at an address (which may lead on below it), until its scripts have run."""
+        url = page if isinstance(page, str) else page.resolve().as_uri()
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -59,10 +60,12 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
-        self.call("Page.navigate", url=page.resolve().as_uri())
-        self.wait(
-            f"location.href == {json.dumps(page.resolve().as_uri())} && document.readyState == 'complete'"
-        )
+        self.call("Page.navigate", url=url)
+        self.wait(f"location.href.startsWith({json.dumps(url)}) && document.readyState == 'complete'")
+
+    def prefer(self, scheme: str) -> None:
+        """Ask pages for "light" or "dark" colours, from the next one on."""
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def wait(self, condition: str, *, seconds: float = 30) -> None:
         """Until a JavaScript expression is true."""

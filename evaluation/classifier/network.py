@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from evaluation.classifier.fitting import fit_one_cycle
 from evaluation.classifier.images import ClassifierError
 from evaluation.classifier.learners import OnStep, Predict
 
@@ -91,31 +92,23 @@ class NetworkLearner:
             ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
         )
         network = self._network(classes, seed).to(device).train()
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
-        )
-        # one step has no cycle to run through
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=self.learning_rate, total_steps=max(self.steps, 2)
-        )
         rng = np.random.default_rng([seed, 2])
         members = [np.flatnonzero(truth == c) for c in range(classes)]
+
+        def loss() -> Tensor:
+            rows = _balanced(members, self.batch_size, rng)
+            pixels = augment(_unit(inputs[rows], device), rng, self.augmentation)
+            return F.cross_entropy(network(_normal(pixels)), torch.from_numpy(truth[rows]).to(device))
+
         with _reproducible():
-            for step in range(self.steps):
-                rows = _balanced(members, self.batch_size, rng)
-                pixels = augment(_unit(inputs[rows], device), rng, self.augmentation)
-                loss = F.cross_entropy(network(_normal(pixels)), torch.from_numpy(truth[rows]).to(device))
-                if not math.isfinite(float(loss.detach())):
-                    raise ClassifierError(
-                        f"the loss is not finite at step {step + 1}; lower learning_rate "
-                        f"({self.learning_rate})"
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                on_step()
-        network.eval().requires_grad_(False)
+            fit_one_cycle(
+                network,
+                loss,
+                steps=self.steps,
+                learning_rate=self.learning_rate,
+                weight_decay=self.weight_decay,
+                on_step=on_step,
+            )
 
         def predict(images: NDArray[Any]) -> NDArray[np.float64]:
             _check_pixels(images)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from evaluation.classifier.fitting import fit_one_cycle
 from evaluation.classifier.images import ClassifierError
 from evaluation.classifier.learners import OnStep, Predict
 
@@ -66,30 +66,23 @@ class SmallNetwork:
             torch.manual_seed(seed)
             network = _network(classes)
             change = _classical() if self.classical else None
-            optimizer = torch.optim.AdamW(
-                network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
-            )
-            schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, max_lr=self.learning_rate, total_steps=max(self.steps, 2)
-            )
-            for step in range(self.steps):
+
+            def loss() -> Tensor:
                 drawn = rng.integers(classes, size=self.batch_size)
                 rows = np.array([members[c][rng.integers(len(members[c]))] for c in drawn])
                 pixels = _tensor(inputs[rows])
                 if change is not None:
                     pixels = torch.stack([change(picture) for picture in pixels])
-                loss = F.cross_entropy(network(pixels * 4 - 2), torch.from_numpy(drawn))
-                if not math.isfinite(float(loss.detach())):
-                    raise ClassifierError(
-                        f"the loss is not finite at step {step + 1}; lower learning_rate "
-                        f"({self.learning_rate})"
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                on_step()
-        network.eval().requires_grad_(False)
+                return F.cross_entropy(network(pixels * 4 - 2), torch.from_numpy(drawn))
+
+            fit_one_cycle(
+                network,
+                loss,
+                steps=self.steps,
+                learning_rate=self.learning_rate,
+                weight_decay=self.weight_decay,
+                on_step=on_step,
+            )
 
         def predict(images: NDArray[Any]) -> NDArray[np.float64]:
             parts = [np.zeros((0, classes))]

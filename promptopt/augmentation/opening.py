@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from generators.family import GeneratorFamily
 from promptopt.augmentation.filters import JUDGE, Reference, members
 from promptopt.augmentation.sources import AugmentationError, ClassSource
 from studies.dataset import Dataset, DatasetError, read_dataset
@@ -115,10 +116,13 @@ def generator_opener(*, device: str, batch_size: int | None) -> Callable[[ClassS
     def open_generator(source: ClassSource) -> Generator:
         from generators.backend import load
 
-        if source.generator not in loaded:
-            size = source.config.generator.batch_size if batch_size is None else batch_size
-            loaded[source.generator] = load(source.generator, device=device, batch_size=size)
-        return loaded[source.generator]
+        for uri in source.generators.values():
+            if uri not in loaded:
+                size = source.config.generator.batch_size if batch_size is None else batch_size
+                loaded[uri] = load(uri, device=device, batch_size=size)
+        if len(source.generators) == 1:
+            return loaded[source.generator]
+        return GeneratorFamily({member: loaded[uri] for member, uri in source.generators.items()})
 
     return open_generator
 

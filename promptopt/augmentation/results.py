@@ -83,7 +83,7 @@ def image_row(
             "width": request.width,
             "height": request.height,
             "dtype": request.dtype,
-            "generator": source.generator_name,
+            "generator": source.address_of(request),
             "fingerprint": request.generator,
             "scores": dict(scores),
         },

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from generators.family import MAIN
 from promptopt.augmentation.drawing import draw
 from promptopt.augmentation.filters import (
     BLACK,
@@ -206,7 +207,7 @@ class _Run:
                 source.name: {
                     "images": self._counts[source.name],
                     "study": source.study,
-                    "generator": source.generator_name,
+                    "generator": source.networks[MAIN].uri,
                     "request": drawn(source.request(generator, source.prompts[0], 0)),
                     "prompts": [[p.variation.label, p.weight] for p in source.prompts],
                 }

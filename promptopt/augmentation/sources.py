@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from generators.family import MAIN, GeneratorFamily, Member
 from promptopt import runfolder
 from promptopt.config import StudyConfig, load_study
-from promptopt.export.prompts import PromptEntry, PromptList, read_prompts
+from promptopt.export.prompts import Network, PromptEntry, PromptList, read_prompts
+from promptopt.opening import varied_members
+from promptopt.setup import open_category
 from promptopt.synthesis import PromptLine, Sampling
 from promptopt.synthesis.plan import describe_too_long, split_too_long
 from promptopt.template import Variation
@@ -50,9 +53,9 @@ class ClassSource:
     Attributes:
         name: of the class: the study's category, or as given by hand. Real images are of the class by it.
         prompts: those with a share, 1 or more.
-        generator: address to load.
-        generator_name: the address as the study's prompts.json has it.
-        fingerprint: of the weights that the prompts were found with; None for prompts given by hand.
+        generators: addresses to load, the main one first; as a rule it is the only one.
+        networks: what the prompts were found with, by member name (`generators.family`), with the addresses
+            as the study's prompts.json has them; given by hand, as they were given.
         config: of the study; of the first study, for prompts given by hand.
         study: its name; None for prompts given by hand.
         baseline: the study's; None for prompts given by hand.
@@ -60,14 +63,23 @@ class ClassSource:
 
     name: str
     prompts: tuple[SourcePrompt, ...]
-    generator: str
-    generator_name: str
-    fingerprint: str | None
+    generators: Mapping[Member, str]
+    networks: Mapping[str, Network]
     sampling: Sampling
     config: StudyConfig
     positives: str
     study: str | None = None
     baseline: str | None = None
+
+    @property
+    def generator(self) -> str:
+        """Address of the main generator."""
+        return self.generators[MAIN, None]
+
+    def address_of(self, request: ImageRequest) -> str:
+        """What files call the generator of an image."""
+        names = {one.fingerprint: one.uri for one in self.networks.values()}
+        return names.get(request.generator, self.networks[MAIN].uri)
 
     def request(self, generator: Generator, prompt: SourcePrompt, seed: int) -> ImageRequest:
         """One image; a prompt's own negative prompt and settings go before the study's."""
@@ -97,7 +109,7 @@ class ClassSource:
         """The same class from random prompts of the study's template, equally; itself, by hand."""
         if self.study is None:
             return self
-        from promptopt.setup import compile_space, open_category
+        from promptopt.setup import compile_space
 
         category = open_category(self.config)
         space = compile_space(category, self.config.source)
@@ -147,12 +159,21 @@ def read_run(run: str | Path, *, generator: str | None = None) -> ClassSource:
             f"{prompts}: {len(confirmed)} confirmed prompts, none with a weight above 0: the study has no "
             "confirmed portfolio; run it again to its end"
         )
+    networks = {MAIN: listed.generator, **listed.generators}
+    members = varied_members(config, open_category(config).knobs)
+    if generator is not None:
+        if len(members) > 1:
+            raise AugmentationError(
+                f"{folder}: its prompts name generators of their own ({', '.join(listed.generators)}), which "
+                f"--generator {generator} cannot stand for; leave it out"
+            )
+        members = {(MAIN, None): generator}
+        networks = {MAIN: listed.generator.model_copy(update={"uri": generator})}
     return ClassSource(
         name=listed.category,
         prompts=tuple(chosen),
-        generator=config.resolve(config.generator.uri) if generator is None else generator,
-        generator_name=listed.generator.uri if generator is None else generator,
-        fingerprint=listed.generator.fingerprint,
+        generators=members,
+        networks=networks,
         sampling=_sampling(listed),
         config=config,
         positives=str(listed.settings.get("positives", listed.category)),
@@ -187,11 +208,16 @@ def check_generator(source: ClassSource, generator: Generator, *, allow_other: b
     if long:
         listed = describe_too_long(long, len(lines), generator.max_tokens)
         raise AugmentationError(f"class {source.name}: {listed.rsplit(chr(10), 1)[0]}\nShorten them.")
-    if source.fingerprint in (None, generator.fingerprint):
+    now = {MAIN: generator.fingerprint}
+    if isinstance(generator, GeneratorFamily):
+        now = generator.fingerprints
+    other = [name for name, then in source.networks.items() if now.get(name) != then.fingerprint]
+    if not other:
         return None
+    then, found = source.networks[other[0]], now.get(other[0], "none")
     both = (
-        f"class {source.name}: its prompts were found with the generator {source.fingerprint[:16]} "
-        f"({source.study or 'as the other classes'}), {source.generator} is {generator.fingerprint[:16]}"
+        f"class {source.name}: its prompts were found with the generator {then.fingerprint[:16]} "
+        f"({source.study or 'as the other classes'}), {then.uri} is {found[:16]}"
     )
     if allow_other:
         return both
@@ -217,8 +243,7 @@ def check_classes(sources: Sequence[ClassSource]) -> None:
 
 
 def _prompt(entry: PromptEntry) -> SourcePrompt:
-    variation = Variation(entry.prompt, entry.negative_prompt, entry.settings or {})
-    return SourcePrompt(variation=variation, weight=entry.weight)
+    return SourcePrompt(variation=entry.variation, weight=entry.weight)
 
 
 def _sampling(listed: PromptList) -> Sampling:

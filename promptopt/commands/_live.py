@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from promptopt.confirm import Confirmed
     from promptopt.search import TrialRow
 
-_SHOWN = 70  # characters of a prompt beside a bar
+_SHOWN = 76  # characters of the best prompt, with its score, beside a bar
+_LEAST = 24  # fewer are not worth showing
 
 
 class LiveStudy(Observer):
@@ -21,9 +22,12 @@ class LiveStudy(Observer):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        bar = 30 if self._console.width >= 110 else 12
+        # columns beside name, bar and count
+        self._room = self._console.width - 12 - bar - len("9999/9999") - 4
         self._bars = Progress(
             TextColumn("{task.description:<12}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=bar),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
@@ -73,11 +77,11 @@ class LiveStudy(Observer):
     def on_trial(self, row: "TrialRow", best: "TrialRow") -> None:
         """A prompt has been scored, or looked at again."""
         self._tried += row.continues is None
-        self._best = f"best {best.value:+.2f} {best.prompt}"
+        self._best = f"best {best.value:+.2f} {_shown(best.prompt)}"
         if best.prompt != self._best_prompt:  # more images may lower its score: no news
             self._best_prompt = best.prompt
             score = f"{best.value:+.2f} on {best.images} images"
-            self._say(f"best so far after prompt {self._tried}: {score}  {best.prompt}")
+            self._say(f"best so far after prompt {self._tried}: {score}  {_shown(best.prompt)}")
         if row.continues is None:
             self._bars.advance(self._task)
         self._refresh()
@@ -85,6 +89,9 @@ class LiveStudy(Observer):
     def on_confirmation(self, done: int, total: int, prompt: str) -> None:
         """A prompt has been measured on fresh seeds."""
         if done == 1:
+            if self._task is not None:
+                self._bars.update(self._task, note="")
+            self._best = ""
             self._task = self._bars.add_task("confirmation", total=total, note="")
         self._bars.update(self._task, completed=done)
         self._refresh()
@@ -92,7 +99,7 @@ class LiveStudy(Observer):
     def on_confirmed(self, confirmed: "tuple[Confirmed, ...]") -> None:
         """The final ranking."""
         if confirmed:
-            self._say(f"confirmed: {confirmed[0].prompt}")
+            self._say(f"confirmed: {_shown(confirmed[0].prompt)}")
 
     def on_finish(self, result: object) -> None:
         """Everything is written."""
@@ -106,12 +113,19 @@ class LiveStudy(Observer):
             return
         elapsed = max(time.monotonic() - self._running, 1e-6)
         seen = self._generated + self._stored
-        parts = [f"{self._generated / elapsed:.1f} images/s"]
-        if seen < self._images:
+        parts = [f"{self._generated / elapsed:.1f} images/s" if self._generated else "from the store"]
+        if self._generated and seen < self._images:
             parts.append(f"{duration(elapsed / max(seen, 1) * (self._images - seen))} left")
-        if self._best:
-            parts.append(self._best if len(self._best) <= _SHOWN else self._best[: _SHOWN - 1] + "…")
+        room = min(_SHOWN, self._room - len(" · ".join(parts)) - 3)
+        if self._best and room >= _LEAST:
+            parts.append(self._best if len(self._best) <= room else self._best[: room - 1] + "…")
         self._bars.update(self._task, note=" · ".join(parts))
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False)
+
+
+def _shown(label: str) -> str:
+    from promptopt.template import Variation
+
+    return Variation.of(label).shown

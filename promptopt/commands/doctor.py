@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptopt.commands._wrapped import wrapped
+
 if TYPE_CHECKING:
     from promptopt.doctor import Report
 
+_NAME = 26  # columns of a name
 _MARKS = {"ok": ("ok", "green"), "note": ("--", "yellow"), "broken": ("BAD", "red")}
 
 
@@ -38,14 +41,20 @@ def _print(report: "Report") -> None:
 
     console = Console(highlight=False, soft_wrap=True)
 
-    names = [check.name for check in report.checks] + [verdict.task for verdict in report.verdicts]
-    width = min(max(map(len, names)), 48)
-
     def line(mark: str, name: str, text: str, remedy: str) -> None:
         shown, style = _MARKS[mark]
-        console.print(Text.assemble((f"{shown:<4}", style), f"{name:<{width}} {text}"))
-        if remedy:
-            console.print(Text(f"{'':4}{'':{width}} -> {remedy}", style="cyan"))
+        gap = " " * (_NAME + 5)
+        width = console.width - len(gap) if console.is_terminal else 0
+        first, *more = wrapped(text, width=width) or [""]
+        if len(name) > _NAME:  # its text stands below it
+            console.print(Text.assemble((f"{shown:<4}", style), name))
+            console.print(Text(gap + first))
+        else:
+            console.print(Text.assemble((f"{shown:<4}", style), f"{name:<{_NAME}} {first}"))
+        for part in more:
+            console.print(Text(gap + part))
+        for part in wrapped(remedy and f"-> {remedy}", indent=3, width=width):
+            console.print(Text(gap + part, style="cyan"))
 
     group = ""
     for check in report.checks:

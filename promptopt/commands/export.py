@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from promptopt.commands import group
+from promptopt.commands._wrapped import wrapped
 
 app = group("Hand over what studies found: lists, challenge submissions, and a check of them.")
 
@@ -178,8 +179,12 @@ def check(
     )
     for finding in found:
         color = typer.colors.RED if finding.level == "error" else typer.colors.YELLOW
-        level, rest = str(finding).split(":", 1)
+        level, rest = "\n".join(wrapped(str(finding), indent=2)).split(":", 1)
         typer.echo(typer.style(f"{level}:", fg=color, bold=True) + rest)
-    typer.echo(f"{folder}: {found.errors} errors, {found.warnings} warnings")
+    typer.echo(f"{folder}: {_count(found.errors, 'error')}, {_count(found.warnings, 'warning')}")
     if found.errors:
         raise typer.Exit(1)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

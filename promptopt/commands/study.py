@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from promptopt.study import StudyRows
 
 _WIDE = 200  # columns of a terminal that every metric fits in
-_NARROW = 100  # below: rank, prompt, weight, score and claim alone, the last in two lines
+_MIDDLE = 100  # and the judge's
 
 app = group("Search for the best prompts, and look at what was found.")
 
@@ -89,6 +89,7 @@ def schema() -> None:
 
 def _print_trials(found: "StudyRows") -> None:
     from promptopt.search import latest
+    from promptopt.template import Variation
 
     scored = latest(found.trials)
     typer.echo(f"{found.folder}: not finished, {len(scored)} prompts so far; the study's command goes on.")
@@ -96,43 +97,56 @@ def _print_trials(found: "StudyRows") -> None:
     if best:
         typer.echo("Best by search score (optimistic: nothing is confirmed yet):")
     for row in best:
-        typer.echo(f"{row.value:+.2f}  ({row.images} images)  {row.prompt}")
+        typer.echo(f"{row.value:+.2f}  ({row.images} images)  {Variation.of(row.prompt).shown}")
 
 
 def _print_prompts(found: "PromptList") -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    scored = f"{found.prompts_scored} of {found.prompts_in_space:,} prompts scored"
     table = Table(
-        title=f"{found.study}: {found.category}, {found.prompts_scored} of {found.prompts_in_space:,} scored",
+        title=f"{found.study}: {found.category}, {scored}",
         title_justify="left",
-        caption="Score: difference from the baseline prompt on fresh seeds, in SDs of its images, "
-        "with its interval; p-values for all prompts together (Holm). = means: tied with the first.",
-        caption_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
     console = Console()
     names = [name for name in found.baseline.confirmation if name != "score"]
     if console.width < _WIDE:  # the rest is in confirmation.csv and the report
-        names = [name for name in names if name == "judge_accuracy" and console.width >= _NARROW]
+        names = [name for name in names if name == "judge_accuracy" and console.width >= _MIDDLE]
     table.add_column("rank", justify="right")
     table.add_column("prompt", overflow="fold", min_width=20)
     table.add_column("weight", justify="right", no_wrap=True)
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("better?", min_width=12, max_width=12 if console.width < _NARROW else None)
+    table.add_column("score (95 %)", justify="right", no_wrap=True)
+    table.add_column("better?", min_width=9)
+    table.add_column("p", justify="right", no_wrap=True)
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
     for entry in found.prompts:
         measured = entry.confirmation
+        plain = entry.label == found.baseline.prompt
         table.add_row(
             f"{entry.rank}{' =' if entry.tied_with_first and entry.rank > 1 else ''}",
-            Text(entry.label + (" (baseline)" if entry.label == found.baseline.prompt else "")),
+            Text(entry.shown + (" (baseline)" if plain else "")),
             f"{entry.weight:.2f}" if entry.weight else "-",
-            _interval(measured.get("score")),
+            "0" if plain else _interval(measured.get("score")),
             _claim(entry),
-            *(_number(measured.get(name)) for name in names),
+            _chance(entry.p_value),
+            *(_number(measured.get(name), percent=name == "judge_accuracy") for name in names),
         )
     console.print(table)
+    console.print(
+        "Score: difference from the baseline prompt on fresh seeds, in SDs of its images, with its 95 % "
+        "interval; p for all prompts together (Holm). = means: tied with the first.",
+        style="dim",
+        markup=False,
+        highlight=False,
+    )
     notes = [f"Weights: {found.weights_note}."]
     if found.prompts and not found.prompts[0].weight:
         notes.append(
@@ -151,11 +165,19 @@ def _claim(entry: "PromptEntry") -> str:
         return f"no: {entry.contradicted_by.replace('_', ' ')} contradicts"
     if entry.p_value is None:
         return ""
-    return f"{'yes' if entry.better_than_baseline else 'not shown'}, p = {entry.p_value:.2g}"
+    return "yes" if entry.better_than_baseline else "not shown"
 
 
-def _number(estimate: "EstimateEntry | None") -> str:
-    return "-" if estimate is None or estimate.value is None else f"{estimate.value:.3g}"
+def _chance(p: float | None) -> str:
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _number(estimate: "EstimateEntry | None", *, percent: bool) -> str:
+    if estimate is None or estimate.value is None:
+        return "-"
+    return f"{100 * estimate.value:.0f} %" if percent else f"{estimate.value:.3g}"
 
 
 def _interval(estimate: "EstimateEntry | None") -> str:

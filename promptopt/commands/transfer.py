@@ -92,6 +92,8 @@ def _print(found: "dict[str, list[Transfer]]") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from promptopt.template import Variation
+
     console = Console(highlight=False)
     for several in zip(*found.values(), strict=True):
         first = several[0]
@@ -104,7 +106,9 @@ def _print(found: "dict[str, list[Transfer]]") -> None:
         table.add_column("generator", overflow="fold")
         table.add_column("score", justify="right", no_wrap=True)
         for place, row in enumerate(first.rows):
-            table.add_row(str(row.home_rank), Text(row.prompt), Text("home"), _interval(row.home))
+            table.add_row(
+                str(row.home_rank), Text(Variation.of(row.prompt).shown), Text("home"), _interval(row.home)
+            )
             for name, one in zip(found, several, strict=True):
                 away = one.rows[place].away
                 table.add_row("", "", Text(name), "too long" if away is None else _interval(away.estimate))

@@ -56,12 +56,18 @@ def study_note(images: RunImages, *, stage: Stage, prompts: PromptList | None) -
 
 def trial_note(shown: _Prompt, found: int, wanted: int, *, picture: str | None) -> str:
     """The prompt, its images (`picture` is their address) and its metrics with intervals."""
+    from promptopt.report.metrics import METRICS
+
+    titles = {metric.name: metric.title for metric in METRICS}
     lines = [f"**{escaped(line)}**  " for line in shown.label.split("\n")]
     if picture is not None:
         lines += ["", f"![images of this prompt]({picture})"]
     if shown.estimates:
         lines += ["", "| metric | value | 95 % interval | images | |", "|---|---|---|---|---|"]
-        lines += [_row(name, estimate) for name, estimate in shown.estimates.items()]
+        lines += [
+            _row(titles.get(name, name.replace("_", " ")), estimate)
+            for name, estimate in shown.estimates.items()
+        ]
     if found < wanted:
         lines += ["", f"{wanted - found} of {wanted} images are not in the store."]
     return "\n".join([*lines, "", _WARNING])
@@ -72,10 +78,10 @@ def escaped(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", text)
 
 
-def _row(name: str, estimate: Estimate) -> str:
+def _row(title: str, estimate: Estimate) -> str:
     value = "undefined" if estimate.value is None else f"{estimate.value:.3g}"
     span = (
         "" if estimate.low is None or estimate.high is None else f"{estimate.low:.3g} to {estimate.high:.3g}"
     )
     note = "" if estimate.status == "ok" else estimate.status
-    return f"| {escaped(name.replace('_', ' '))} | {value} | {span} | {estimate.n} | {note} |"
+    return f"| {escaped(title)} | {value} | {span} | {estimate.n} | {note} |"

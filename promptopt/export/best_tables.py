@@ -6,12 +6,13 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Sequence
 
 from promptopt.export.best import BestList, Row, rows
 from promptopt.export.escapes import csv_text, latex, markdown
+from promptopt.export.latex_tables import NEEDS, PROSE, latex_table, stacked
 from promptopt.export.prompts import EstimateEntry, PromptList
+from promptopt.template import Variation
 
 _PARTS = tuple(EstimateEntry.model_fields)
 _COLUMNS = 4  # prompts side by side in a LaTeX table of metrics
@@ -56,12 +57,13 @@ def to_csv(best: BestList) -> str:
             row.tied,
             *(row.scalars.get(name) for name in scalars),
         ]
+        network = study.drawn_with(row.settings)
         for name in estimates:
             estimate = row.estimates.get(name)
             cells += [None if estimate is None else getattr(estimate, part) for part in _PARTS]
         cells += [
-            study.generator.uri,
-            study.generator.fingerprint,
+            network.uri,
+            network.fingerprint,
             study.data,
             study.seeds.study,
             " ".join(map(str, study.seeds.confirmation)),
@@ -97,28 +99,33 @@ def to_markdown(best: BestList) -> str:
 
 
 def to_latex(best: BestList) -> str:
-    """Two tables a study, the prompts and their metrics; needs ``\\usepackage{booktabs}``."""
-    lines = ["% Needs \\usepackage{booktabs}"]
+    """Two tables a study, the prompts and their metrics; needs ``\\usepackage{array,booktabs,graphicx}``."""
+    tables = [NEEDS + "\n"]
     for category, lists in best.categories.items():
         for study in lists:
             label = "".join(c if c.isascii() and c.isalnum() else "-" for c in f"{category}-{study.study}")
-            lines += _prompt_table(study, label)
-            lines += _metric_tables(study, label)
-    return "\n".join(lines) + "\n"
+            tables.append(_prompt_table(study, label))
+            tables += _metric_tables(study, label)
+    return "\n".join(tables)
 
 
-def _prompt_table(study: PromptList, label: str) -> list[str]:
+def _prompt_table(study: PromptList, label: str) -> str:
     facts = " ".join(f"{fact}." for fact in _facts(study))
     body = []
     for row in rows(study):
-        cells = [_rank(row), _prompt(row), _weight(row), _minus(_shown(row.estimates.get("score")))]
-        body.append(" & ".join(latex(cell) for cell in cells) + r" \\")
-    return _table(
+        cells = [
+            latex(_rank(row)),
+            latex(_prompt(row)),
+            f"{row.weight:.2f}" if row.weight else "--",
+            _stacked(row.estimates.get("score")),
+        ]
+        body.append(_line(cells))
+    return latex_table(
         f"Best prompts for {study.category} (study {study.study}). {_NOTE} {facts}",
-        f"prompts-{label}",
-        r"rp{0.55\linewidth}rr",
-        ["Rank", "Prompt", "Weight", "Score"],
-        body,
+        label=f"prompts-{label}",
+        columns=rf"r{PROSE}{{0.5\linewidth}}rr",
+        heads=[_line(["Rank", "Prompt", "Weight", "Score"])],
+        body=body,
     )
 
 
@@ -126,48 +133,37 @@ def _metric_tables(study: PromptList, label: str) -> list[str]:
     """Metrics as lines, prompts as columns, so that any number of metrics fits on a page."""
     shown = rows(study)
     metrics, scalars = _names(shown)
-    lines: list[str] = []
+    tables: list[str] = []
     for start in range(0, len(shown), _COLUMNS):
         part = shown[start : start + _COLUMNS]
         body = []
         for name in metrics:
-            cells = [_words(name), *(_minus(_shown(row.estimates.get(name))) for row in part)]
-            body.append(" & ".join(latex(cell) for cell in cells) + r" \\")
+            body.append(_line([latex(_words(name)), *(_stacked(row.estimates.get(name)) for row in part)]))
         for name in scalars:
             cells = [_words(name), *(_claimed(row, name) for row in part)]
-            body.append(" & ".join(latex(cell) for cell in cells) + r" \\")
-        lines += _table(
-            f"Estimates of the prompts for {study.category} by rank (study {study.study}).",
-            f"metrics-{label}-{start // _COLUMNS + 1}",
-            "l" + "r" * len(part),
-            ["Metric", *(_rank(row) for row in part)],
-            body,
+            body.append(_line([latex(cell) for cell in cells]))
+        tables.append(
+            latex_table(
+                f"Estimates of the prompts for {study.category} by rank (study {study.study}).",
+                label=f"metrics-{label}-{start // _COLUMNS + 1}",
+                columns="l" + "r" * len(part),
+                heads=[_line(["Metric", *(latex(_rank(row)) for row in part)])],
+                body=body,
+            )
         )
-    return lines
+    return tables
 
 
-def _table(caption: str, label: str, columns: str, heads: Sequence[str], body: Sequence[str]) -> list[str]:
-    return [
-        "",
-        r"\begin{table}",
-        r"\centering",
-        r"\footnotesize",
-        rf"\caption{{{latex(caption)}}}",
-        rf"\label{{tab:{label}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        " & ".join(latex(head) for head in heads) + r" \\",
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
+def _line(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
 
 
 def _facts(study: PromptList) -> list[str]:
     """What stands below a study's table."""
     generator = f"Generator {study.generator.fingerprint[:12]}"
+    if study.generators:
+        named = (f"{name} {one.fingerprint[:12]}" for name, one in study.generators.items())
+        generator = f"Generators {', '.join(named)}"
     settings = study.settings.get("generator", {})
     used = [f"{key} {settings[key]}" for key in ("steps", "guidance", "scheduler") if key in settings]
     return [
@@ -191,14 +187,8 @@ def _rank(row: Row) -> str:
 
 
 def _prompt(row: Row) -> str:
-    parts = [row.prompt]
-    if row.is_baseline and row.rank is not None:
-        parts.append("(baseline)")
-    if row.negative_prompt:
-        parts.append(f"[negative: {row.negative_prompt}]")
-    if row.settings:
-        parts.append("[" + ", ".join(f"{key} {value}" for key, value in row.settings.items()) + "]")
-    return " ".join(parts)
+    shown = Variation(row.prompt, row.negative_prompt, row.settings).shown
+    return f"{shown} (baseline)" if row.is_baseline and row.rank is not None else shown
 
 
 def _weight(row: Row) -> str:
@@ -206,21 +196,26 @@ def _weight(row: Row) -> str:
 
 
 def _shown(estimate: EstimateEntry | None) -> str:
-    """Value and interval with the digits that three significant ones of the largest number leave."""
+    value, interval = _value_and_interval(estimate)
+    return f"{value} ({interval})" if interval else value
+
+
+def _stacked(estimate: EstimateEntry | None) -> str:
+    value, interval = _value_and_interval(estimate)
+    return stacked(value, interval) if value != "-" else "--"
+
+
+def _value_and_interval(estimate: EstimateEntry | None) -> tuple[str, str]:
+    """With the digits that three significant ones of the largest number leave."""
     if estimate is None or estimate.value is None:
-        return "-"
+        return "-", ""
     numbers = [number for number in (estimate.value, estimate.low, estimate.high) if number is not None]
     largest = max(abs(number) for number in numbers)
     digits = min(4, max(0, 2 - math.floor(math.log10(largest)))) if largest > 0 else 1
     value = f"{estimate.value:.{digits}f}" + ("*" if estimate.status == "unreliable" else "")
     if estimate.low is None or estimate.high is None:
-        return value
-    return f"{value} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
-
-
-def _minus(number: str) -> str:
-    """With a minus sign where a hyphen stands before a digit."""
-    return re.sub(r"-(?=\d)", "\u2212", number)
+        return value, ""
+    return value, f"{estimate.low:.{digits}f} to {estimate.high:.{digits}f}"
 
 
 def _claimed(row: Row, name: str) -> str:

@@ -6,12 +6,14 @@ The file holds no time and no machine's path, so two identical runs write identi
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from evaluation.estimate import Estimate
+from generators.family import split_settings
 from promptopt.config import StudyError
 from promptopt.runfolder import write_text
 from promptopt.template import Variation
@@ -66,7 +68,7 @@ class PromptEntry(_Model):
 
     `negative_prompt` and `settings` are its own, where the study varied them, and `on_front` is there where
     the terms of the score were kept apart; the file leaves them out where they were not. `p_value` is
-    adjusted over the prompts (Holm); `shrunken` joins the fresh score and the search's model; `optimism` is
+    adjusted over the prompts (Holm); `shrunken` joins the fresh scores and the search's model; `optimism` is
     the search score minus the fresh one.
     """
 
@@ -91,7 +93,17 @@ class PromptEntry(_Model):
     @property
     def label(self) -> str:
         """What tells it from the others, as in `PromptList.tied`: the prompt, where nothing else varies."""
-        return Variation(self.prompt, self.negative_prompt, self.settings or {}).label
+        return self.variation.label
+
+    @property
+    def shown(self) -> str:
+        """The same for people."""
+        return self.variation.shown
+
+    @property
+    def variation(self) -> Variation:
+        """The prompt with what stands beside it."""
+        return Variation(self.prompt, self.negative_prompt, self.settings or {})
 
     @model_serializer(mode="wrap")
     def _without_unvaried(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -167,6 +179,7 @@ class PromptList(_Model):
     images_in_search: int | None = None
     stopped: str = ""
     generator: Network
+    generators: dict[str, Network] = {}  # by member name, where the study varied generator or lora_scale
     encoder: Network
     second_encoder: Network | None = None
     judge: Network | None
@@ -174,6 +187,22 @@ class PromptList(_Model):
     seeds: Seeds
     settings: dict[str, Any]
     versions: dict[str, str]
+
+    def drawn_with(self, settings: Mapping[str, Any] | None) -> Network:
+        """The generator that a prompt's settings name. Raises StudyError for a file that does not say."""
+        name, _ = split_settings(settings or {})
+        if not self.generators:
+            return self.generator
+        if name not in self.generators:
+            raise StudyError(f"prompts.json: generators: has no {name!r}. Run the study again.")
+        return self.generators[name]
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        if not self.generators:
+            del content["generators"]
+        return content
 
 
 def write_prompts(path: Path, prompts: PromptList) -> Path:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from generators.family import MAIN, member_name, split_settings
 from promptopt.config import StudyError, load_study
 from promptopt.export.errors import ExportError
-from promptopt.export.prompts import PromptEntry, PromptList, read_prompts
+from promptopt.export.prompts import Network, PromptEntry, PromptList, read_prompts
+from promptopt.opening import varied_members
 from promptopt.runfolder import DATABASE, PROMPTS, STUDY
+from promptopt.setup import open_category
 
 
 @dataclass(frozen=True)
@@ -21,17 +24,42 @@ class FinishedRun:
     Attributes:
         folder: the run folder.
         prompts: what its prompts.json says.
-        generator: address of the generator; a path is absolute where the run's study.yaml still says so.
+        addresses: of the generators by member name; a path is absolute where the run's study.yaml still says
+            so. As a rule there is the main one alone.
     """
 
     folder: Path
     prompts: PromptList
-    generator: str
+    addresses: Mapping[str, str]
 
     @property
     def submitted(self) -> tuple[PromptEntry, ...]:
         """The prompts with a share in the portfolio, in order of rank."""
         return tuple(entry for entry in self.prompts.prompts if entry.weight > 0)
+
+    @property
+    def network(self) -> Network:
+        """The generator of the submitted prompts. Raises ExportError where they have several."""
+        return self._network[1]
+
+    @property
+    def address(self) -> str:
+        """Where that one is."""
+        return self.addresses[self._network[0]]
+
+    @property
+    def _network(self) -> tuple[str, Network]:
+        names = {split_settings(entry.settings or {})[0]: entry for entry in self.submitted}
+        if not self.prompts.generators:
+            return MAIN, self.prompts.generator
+        if len(names) > 1:
+            raise ExportError(
+                f"{self.folder}: the prompts of its portfolio have several generators ({', '.join(names)}), "
+                "and a submission has one for each category; run the study again with "
+                "--set portfolio.size=1, which draws nothing anew"
+            )
+        ((name, entry),) = names.items()
+        return name, self.prompts.drawn_with(entry.settings)
 
 
 def read_run(path: str | Path) -> FinishedRun:
@@ -62,7 +90,7 @@ def read_run(path: str | Path) -> FinishedRun:
             f"{where}: the weights {weights} are no shares; they must be 0 or more, one of them above 0. "
             f"{_command(folder)}"
         )
-    return FinishedRun(folder, prompts, _generator(folder, prompts))
+    return FinishedRun(folder, prompts, _addresses(folder, prompts))
 
 
 def read_runs(paths: Sequence[str | Path]) -> list[FinishedRun]:
@@ -86,13 +114,16 @@ def read_runs(paths: Sequence[str | Path]) -> list[FinishedRun]:
     return runs
 
 
-def _generator(folder: Path, prompts: PromptList) -> str:
+def _addresses(folder: Path, prompts: PromptList) -> dict[str, str]:
     """The run's own study file has absolute paths; prompts.json has the user's words."""
+    networks = {MAIN: prompts.generator, **prompts.generators}
     try:
         config = load_study(folder / STUDY)
+        knobs = open_category(config).knobs
+        found = {member_name(*member): uri for member, uri in varied_members(config, knobs).items()}
     except StudyError:
-        return prompts.generator.uri
-    return config.resolve(config.generator.uri)
+        found = {}
+    return {name: found.get(name, network.uri) for name, network in networks.items()}
 
 
 def _unfinished(folder: Path) -> str:

@@ -8,21 +8,13 @@ import math
 from collections.abc import Sequence
 
 from evaluation.estimate import Estimate
+from promptopt.export.escapes import latex
+from promptopt.export.latex_tables import latex_table, stacked, stacked_head
 from promptopt.generator_comparison.run import REAL, GeneratorComparison
 from promptopt.generator_comparison.scopes import Scope
 from promptopt.generator_comparison.scores import Score
 
 PARTS = ("value", "low", "high", "n", "status")
-_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{character: "\\" + character for character in "&%$#_{}"},
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "²": r"\textsuperscript{2}",
-}
 
 
 def long_csv(comparison: GeneratorComparison) -> str:
@@ -51,19 +43,19 @@ def table_csv(comparison: GeneratorComparison, scope: Scope) -> str:
 
 
 def table_latex(comparison: GeneratorComparison, scope: Scope) -> str:
-    """A table for a paper; needs ``\\usepackage{booktabs}``.
+    """A table for a paper; needs ``\\usepackage{array,booktabs,graphicx}``.
 
     The best value of a column is bold where its interval lies apart from those of all other generators.
     """
     names, rows = _grid(comparison, scope)
-    heads = [f"{escape(name)} {_arrow(comparison, name)}" for name in names]
+    heads = [stacked_head(name, _arrow(comparison, name)) for name in names]
     body = []
     for generator, cells in rows:
         shown = [
             latex_cell(score, bold=score is not None and stands_apart(score, _column(rows, position)))
             for position, score in enumerate(cells)
         ]
-        body.append(" & ".join([escape(generator), *shown]) + r" \\")
+        body.append(" & ".join([latex(generator), *shown]) + r" \\")
     sizes = sorted(
         {(score.n_real, score.n_generated) for score in comparison.of(scope=scope.title, metric="fd")}
     )
@@ -71,23 +63,16 @@ def table_latex(comparison: GeneratorComparison, scope: Scope) -> str:
     caption = (
         f"{scope.title[0].upper()}{scope.title[1:]}: {counted} images; 95 % intervals in brackets. "
         "Bold: best, and its interval lies apart from all other generators'. "
-        "*: unreliable at this number of images; --: not defined."
+        "*: unreliable at this number of images; \u2013: not defined."
     )
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escape(caption)}}}",
-        rf"\label{{tab:{scope.slug}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(names)}}}",
-        r"\toprule",
-        " & ".join(["Generator", *heads]) + r" \\",
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+    return latex_table(
+        caption,
+        label=scope.slug,
+        columns="l" + "r" * len(names),
+        heads=[" & ".join(["Generator", *heads]) + r" \\"],
+        body=body,
+        small=False,
+    )
 
 
 def shown(score: Score) -> tuple[str, str]:
@@ -120,11 +105,6 @@ def stands_apart(score: Score, others: Sequence[Score]) -> bool:
     return all(own.low > rival.high for rival in rivals if rival.high is not None)
 
 
-def escape(text: str) -> str:
-    """For LaTeX's text mode."""
-    return "".join(_ESCAPES.get(character, character) for character in text)
-
-
 def _grid(
     comparison: GeneratorComparison, scope: Scope
 ) -> tuple[list[str], list[tuple[str, list[Score | None]]]]:
@@ -152,12 +132,12 @@ def latex_cell(score: Score | None, *, bold: bool) -> str:
     if score is None or score.estimate.value is None:
         return "--"
     value, interval = shown(score)
-    text = escape(value)
+    text = latex(value)
     if bold and score.generator != REAL:
         text = rf"\textbf{{{text}}}"
     if score.estimate.status == "unreliable":
         text += "*"
-    return (f"{text} ({escape(interval)})" if interval else text).replace("-", "$-$")
+    return stacked(text, interval)
 
 
 def _csv(lines: Sequence[Sequence[object]]) -> str:

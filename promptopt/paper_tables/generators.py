@@ -6,8 +6,10 @@ import csv
 import io
 import textwrap
 
+from promptopt.export.escapes import latex
+from promptopt.export.latex_tables import latex_table
 from promptopt.generator_comparison import REAL, GeneratorComparison, Score
-from promptopt.generator_comparison.tables import PARTS, escape, latex_cell, stands_apart
+from promptopt.generator_comparison.tables import PARTS, latex_cell, stands_apart
 
 _METRICS = ("fd", "is")
 
@@ -28,7 +30,7 @@ def summary_csv(comparison: GeneratorComparison) -> str:
 
 
 def summary_latex(comparison: GeneratorComparison, *, label: str, settings: str) -> str:
-    """The same for a paper; needs ``\\usepackage{booktabs}``. Wide tables are turned into one of small type.
+    """The same for a paper; needs ``\\usepackage{array,booktabs,graphicx}``. Wide tables are of small type.
 
     The best value of a column is bold where its interval lies apart from those of all other generators.
     """
@@ -41,38 +43,28 @@ def summary_latex(comparison: GeneratorComparison, *, label: str, settings: str)
             rivals = [row[place] for name, row in rows if name != REAL]
             bold = cell is not None and stands_apart(cell, [rival for rival in rivals if rival is not None])
             shown.append(latex_cell(cell, bold=bold))
-        body.append(" & ".join([escape(generator), *shown]) + r" \\")
+        body.append(" & ".join([latex(generator), *shown]) + r" \\")
     names = list(dict.fromkeys(name for name, _ in columns))
     above, rules, place = [""], [], 2
     for name in names:
         width = sum(own == name for own, _ in columns)
-        above.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(name)} {_arrow(comparison, name)}}}")
+        above.append(rf"\multicolumn{{{width}}}{{c}}{{{latex(name)} {_arrow(comparison, name)}}}")
         rules.append(rf"\cmidrule(lr){{{place}-{place + width - 1}}}")
         place += width
-    heads = ["Generator", *(escape(_short(scope)) for _, scope in columns)]
+    heads = ["Generator", *(latex(_short(scope)) for _, scope in columns)]
     caption = (
         "Distance to the real images and Inception score by generator and centre; 95 % intervals in "
         "brackets. Bold: best, and its interval lies apart from all other generators'. *: unreliable at this "
-        f"number of images; --: not defined. Settings: {settings}."
+        f"number of images; \u2013: not defined. Settings: {settings}."
     )
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        *([r"\footnotesize"] if len(columns) > 4 else []),
-        rf"\caption{{{escape(caption)}}}",
-        rf"\label{{tab:{label}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
-        r"\toprule",
-        " & ".join(above) + r" \\",
-        "".join(rules),
-        " & ".join(heads) + r" \\",
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+    return latex_table(
+        caption,
+        label=label,
+        columns="l" + "r" * len(columns),
+        heads=[" & ".join(above) + r" \\", "".join(rules), " & ".join(heads) + r" \\"],
+        body=body,
+        small=len(columns) > 4,
+    )
 
 
 def _columns(comparison: GeneratorComparison) -> list[tuple[str, str]]:

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptopt.generator_comparison.tables import PARTS, escape
+from promptopt.export.escapes import latex
+from promptopt.export.latex_tables import PROSE, latex_table, stacked, stacked_head
+from promptopt.generator_comparison.tables import PARTS
 from promptopt.paper_tables.sources import FinishedRun
 from promptopt.report.metrics import METRICS
 
@@ -57,13 +59,13 @@ def prompts_csv(runs: Sequence[FinishedRun]) -> str:
 
 
 def prompts_latex(runs: Sequence[FinishedRun], *, top: int) -> str:
-    """The first few prompts by category; needs ``\\usepackage{booktabs}``."""
+    """The first few prompts by category; needs ``\\usepackage{array,booktabs,graphicx}``."""
     names = [name for name in _LATEX if name in _metrics(runs)]
     titles = {metric.name: metric for metric in METRICS}
     heads = ["Category", "Prompt", "Weight"]
     for name in names:
         arrow = r"$\uparrow$" if titles[name].better == "higher" else r"$\downarrow$"
-        heads.append(f"{escape(titles[name].title)} {arrow}")
+        heads.append(stacked_head(titles[name].title, arrow))
     body: list[str] = []
     for number, run in enumerate(runs):
         body += [r"\midrule"] if number else []
@@ -71,10 +73,10 @@ def prompts_latex(runs: Sequence[FinishedRun], *, top: int) -> str:
             first = _category(run, runs) if place == 0 else ""
             mark = r"\textsuperscript{=}" if entry.tied_with_first and entry.rank > 1 else ""
             plain = " (baseline)" if entry.label == run.prompts.baseline.prompt else ""
-            prompt = escape(" / ".join(entry.label.split("\n")) + plain)
+            prompt = latex(entry.shown + plain)
             cells = [_cell(entry.confirmation.get(name), name) for name in names]
             weight = f"{entry.weight:.2f}" if entry.weight else "--"
-            body.append(" & ".join([escape(first), prompt + mark, weight, *cells]) + r" \\")
+            body.append(" & ".join([latex(first), prompt + mark, weight, *cells]) + r" \\")
     fresh = sorted({run.prompts.settings["confirm"]["images"] for run in runs})
     caption = (
         f"Confirmed prompts by category, on {' or '.join(map(str, fresh))} fresh images each and real images "
@@ -82,22 +84,13 @@ def prompts_latex(runs: Sequence[FinishedRun], *, top: int) -> str:
         "prompt in standard deviations of its images. =: tied with the first. *: unreliable at this "
         "number of images."
     )
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        r"\footnotesize",
-        rf"\caption{{{escape(caption)}}}",
-        r"\label{tab:prompts}",
-        rf"\begin{{tabular}}{{lp{{5.5cm}}r{'r' * len(names)}}}",
-        r"\toprule",
-        " & ".join(heads) + r" \\",
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+    return latex_table(
+        caption,
+        label="prompts",
+        columns=rf"l{PROSE}{{4cm}}r" + "r" * len(names),
+        heads=[" & ".join(heads) + r" \\"],
+        body=body,
+    )
 
 
 def prompts_chart(runs: Sequence[FinishedRun], *, top: int) -> Figure:
@@ -118,7 +111,7 @@ def prompts_chart(runs: Sequence[FinishedRun], *, top: int) -> Figure:
         for place, entry in enumerate(entries):
             plain = entry.label == run.prompts.baseline.prompt
             _bar(axes, place, entry, _GREY if plain else _BLUE)
-            text = entry.label.replace("\n", " / ") + (" (baseline)" if plain else "")
+            text = entry.shown + (" (baseline)" if plain else "")
             labels.append("\n".join(textwrap.wrap(text, 58, max_lines=2, placeholder=" ...")))
         axes.set_yticks(range(len(entries)), labels, fontsize=8.5)
         axes.set_ylim(len(entries) - 0.4, -0.6)
@@ -151,7 +144,7 @@ def prompts_samples(runs: Sequence[FinishedRun], store: Path, path: Path, *, top
             stored = images.present(entry.label, stage="confirmation", count=number)
             found += len(stored)
             wanted += number
-            title = f"{_category(run, runs)}, {entry.rank}: " + entry.label.replace("\n", " / ")
+            title = f"{_category(run, runs)}, {entry.rank}: " + entry.shown
             if stored:
                 rows.append((title, [Tile(image.load(), "") for image in stored]))
     if rows:
@@ -179,9 +172,9 @@ def _cell(entry: EstimateEntry | None, name: str) -> str:
         return f"{round(100 * value if percent else value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.00"
 
     text = number(entry.value) + (r" \%" if percent else "") + ("*" if entry.status == "unreliable" else "")
-    if entry.low is not None and entry.high is not None and entry.low < entry.high:
-        text += f" ({number(entry.low)} to {number(entry.high)})"
-    return text.replace("-", "$-$")
+    if entry.low is None or entry.high is None or entry.low == entry.high:
+        return stacked(text, "")
+    return stacked(text, f"{number(entry.low)} to {number(entry.high)}")
 
 
 def _bar(axes: Any, place: int, entry: PromptEntry, color: str) -> None:

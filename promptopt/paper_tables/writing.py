@@ -23,7 +23,7 @@ def write_tables(
     store: str | Path = "store",
     top: int = 5,
 ) -> tuple[list[Path], list[str]]:
-    """Write tables (CSV, LaTeX with booktabs), charts and samples (PNG); same input, same files.
+    """Write tables (CSV, LaTeX), charts and samples (PNG); same input, same files.
 
     Args:
         out: `OUT/generators` for comparisons (numbered where they were measured differently and so cannot

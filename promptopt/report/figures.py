@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
@@ -23,7 +24,7 @@ BLUE, ORANGE, GREY = "#3b82c4", "#d97706", "#888888"
 _STATES = (
     ("prompt", "circle", BLUE),
     ("lost to another prompt", "circle-open", GREY),
-    ("breaks a constraint", "x", "#b4232c"),
+    ("breaks a constraint", "x", "#d9414b"),
 )
 _REAL = ("real", "phantom")  # how the names of such sets begin
 _OPTION_HEIGHT, _PANEL_GAP = 22, 34  # pixels
@@ -87,9 +88,37 @@ def history(trials: Sequence[TrialRow]) -> str:
     )
     figure.add_hline(y=0, line={"color": GREY, "dash": "dot"}, row=1, col=1)
     figure.update_xaxes(title="prompt, in the order tried", row=2, col=1)
-    figure.update_yaxes(title="score (baseline = 0)", row=1, col=1)
+    figure.update_yaxes(title="score (baseline = 0)", range=history_range(rows), row=1, col=1)
     figure.update_yaxes(title="images", rangemode="tozero", row=2, col=1)
     return fragment(figure, "history", 500)
+
+
+def inner_range(
+    points: Sequence[tuple[float, Estimate | None]], *, always: Sequence[float] = ()
+) -> list[float] | None:
+    """Bounds of an axis that leave out far points at first; None shows all.
+
+    Points further from the middle half than three times its width (Tukey's outer fences) would press all
+    others into a line. The others are shown with their intervals, and so is `always`.
+    """
+    values = [value for value, _ in points]
+    if len(values) < 4:
+        return None
+    low, high = np.quantile(values, [0.25, 0.75])
+    reach = 3 * (high - low)
+    near = [(value, e) for value, e in points if low - reach <= value <= high + reach]
+    if reach == 0 or len(near) == len(points):
+        return None
+    ends = [*always, *(value for value, _ in near)]
+    ends += [end for _, e in near if e is not None for end in (e.low, e.high) if end is not None]
+    spare = (max(ends) - min(ends)) / 20
+    first, last = min(ends) - spare, max(ends) + spare
+    return None if first <= min(values) <= max(values) <= last else [first, last]
+
+
+def history_range(trials: Sequence[TrialRow]) -> list[float] | None:
+    """The scores that `history` shows at first; None means all."""
+    return inner_range([(row.value, row.score) for row in latest(trials)], always=[0.0])
 
 
 def optimism(confirmed: Sequence[Confirmed]) -> str | None:
@@ -115,8 +144,9 @@ def optimism(confirmed: Sequence[Confirmed]) -> str | None:
         x=[e.value for e in searched],
         y=[e.value for e in fresh],
         mode="markers+text",
-        name="prompt",
-        text=[f"No. {one.rank}" for one, _ in pairs],
+        name="prompt, by rank",
+        text=[f"<b>{one.rank}</b>" for one, _ in pairs],
+        cliponaxis=False,
         textposition=corners(len(pairs)),
         marker={"color": BLUE, "size": 9},
         error_x={**bars(searched), "color": faint(BLUE), "width": 0},
@@ -206,7 +236,7 @@ def slot_effects(found: SlotEffects) -> str:
             col=1,
         )
     figure.add_vline(x=0, line={"color": GREY, "dash": "dot"})
-    figure.update_xaxes(title="effect on the score, in baseline SDs", row=len(panels), col=1)
+    figure.update_xaxes(title="effect in baseline SDs", row=len(panels), col=1)
     return fragment(figure, "slot-effects", round(pixels) + 110, top=40)
 
 

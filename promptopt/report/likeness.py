@@ -76,8 +76,8 @@ def _sentence(threshold: float | None, share: object, null: np.ndarray, count: i
         f"Each of the {count} confirmation images was compared with all real images of the reference pool "
         "(which the generator may have been trained on), also cropped and mirrored. The ratio is its "
         "distance to the nearest of them over that to the nearest real image that nobody trained on; a copy "
-        "has a ratio near 0. Real images that are certainly no copies have a ratio of "
-        f"{number(float(middle))} in the middle, and 1 in 100 is below {number(float(low))}."
+        "has a ratio near 0. Real images that are certainly no copies have a median ratio of "
+        f"{number(float(middle))}, and 1 in 100 is below {number(float(low))}."
     )
     if threshold is None:
         return said + f" These {len(null)} real images are too few to call anything a copy."

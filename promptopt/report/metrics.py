@@ -20,8 +20,8 @@ METRICS = (
         "score",
         "Score",
         "higher",
-        "Weighted sum of the differences of alignment, utility and distance from the baseline prompt's "
-        "images on the same seeds, each in standard deviations of the baseline's images.",
+        "Weighted sum of the gains over the baseline prompt on the same seeds (alignment, utility, closeness "
+        "to the real images), each in standard deviations of the baseline's images.",
     ),
     Metric(
         "judge_accuracy",
@@ -52,7 +52,7 @@ METRICS = (
     ),
     Metric(
         "mmd",
-        "MMD",
+        "MMD²",
         "lower",
         "Squared maximum mean discrepancy (RBF kernel) to the real images of the category, unbiased: it can "
         "fall below 0.",

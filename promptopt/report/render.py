@@ -22,7 +22,7 @@ from promptopt.report.mixtures import METRICS as MIXTURE_METRICS
 from promptopt.report.mixtures import mixture_rows, mixture_sentence
 from promptopt.report.pictures import SMALL, embed_all, embed_file
 from promptopt.report.tradeoffs import MEANINGS, gains, term_pairs, tradeoffs
-from promptopt.report.words import format_estimate, verdict
+from promptopt.report.words import verdict
 from promptopt.runfolder import write_text
 from promptopt.search import TrialRow, latest
 
@@ -65,9 +65,14 @@ def write_report(path: Path, content: ReportInput) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["estimate"] = format_estimate
+    environment.filters["estimate"] = _estimate
     environment.filters["p"] = words.p_text
     return write_text(path, environment.get_template("page.html.jinja").render(**_context(content)))
+
+
+def _estimate(estimate: Any) -> Markup:
+    parts = [Markup('<span class="whole">{}</span>').format(part) for part in words.estimate_parts(estimate)]
+    return Markup(" ").join(parts)
 
 
 def _context(content: ReportInput) -> dict[str, Any]:
@@ -121,7 +126,8 @@ def _pictures(content: ReportInput) -> dict[str, Any]:
     return {
         "cards": cards,
         "real": [embed_file(path) for path in real[::stride][:_SHOWN]],
-        "pixelated": max(content.baseline.images[0].load().size) <= SMALL,
+        "size": (size := content.baseline.images[0].load().size),
+        "pixelated": max(size) <= SMALL,
     }
 
 
@@ -144,8 +150,10 @@ def _search(content: ReportInput) -> dict[str, Any]:
     return {
         "search_sentences": words.search_sentences(content.prompts, content.trials),
         "history_plot": Markup(figures.history(content.trials)),
+        "history_cut": figures.history_range(content.trials) is not None,
         "searched": sorted(latest(content.trials), key=lambda row: -row.value)[:_MOST_LISTED],
-        "tradeoff_plot": None if plot is None else Markup(plot),
+        "tradeoff_plot": None if plot is None else Markup(plot.html),
+        "tradeoffs_cut": plot is not None and plot.cut,
         "term_pairs": term_pairs(content.confirmed),
         "terms": {name: MEANINGS.get(name, name) for name in content.confirmed[0].score.gains},
         "term_rows": [(one, gains(one)) for one in content.confirmed],
@@ -219,11 +227,15 @@ def _settings(setup: Setup, prompts: PromptList) -> dict[str, Any]:
     }
 
 
+def _setting(value: Any) -> str:
+    return "not set" if value is None else "(empty)" if value in ("", []) else str(value)
+
+
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Sequence[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for key, value in settings.items():
         if isinstance(value, Mapping):
             rows += _flatten(value, f"{prefix}{key}.")
         else:
-            rows.append((f"{prefix}{key}", "default" if value is None else str(value)))
+            rows.append((f"{prefix}{key}", _setting(value)))
     return rows

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
 from evaluation.estimate import Estimate
-from promptopt.report.figures import BLUE, GREY, ORANGE, bars, corners, faint, fragment, hover
+from promptopt.report.figures import BLUE, GREY, ORANGE, bars, corners, faint, fragment, hover, inner_range
 from promptopt.search import TrialRow, latest
 
 if TYPE_CHECKING:
@@ -22,7 +23,15 @@ MEANINGS = {
 }
 
 
-def tradeoffs(trials: Sequence[TrialRow], confirmed: Sequence[Confirmed]) -> str | None:
+@dataclass(frozen=True)
+class Tradeoffs:
+    """The figure as HTML; `cut`: some prompts lie outside the axes at first."""
+
+    html: str
+    cut: bool
+
+
+def tradeoffs(trials: Sequence[TrialRow], confirmed: Sequence[Confirmed]) -> Tradeoffs | None:
     """Mean gain over the baseline in two terms, searched and confirmed; None with fewer than two terms.
 
     The page's list of pairs puts others of `term_pairs` on the axes: their coordinates are in the figure's
@@ -44,6 +53,7 @@ def tradeoffs(trials: Sequence[TrialRow], confirmed: Sequence[Confirmed]) -> str
         )
         views.append(
             {
+                "ranges": [_range(searched[x], fresh[x]), _range(searched[y], fresh[y])],
                 "x": [searched[x], [p[0] for p in edge], [e.value for e in fresh[x]]],
                 "y": [searched[y], [p[1] for p in edge], [e.value for e in fresh[y]]],
                 "bars_x": bars(fresh[x]),
@@ -51,7 +61,13 @@ def tradeoffs(trials: Sequence[TrialRow], confirmed: Sequence[Confirmed]) -> str
                 "titles": [_axis(x), _axis(y)],
             }
         )
-    return fragment(_figure(rows, confirmed, views), "tradeoffs", 480)
+    cut = any(bounds is not None for view in views for bounds in view["ranges"])
+    return Tradeoffs(fragment(_figure(rows, confirmed, views), "tradeoffs", 480), cut)
+
+
+def _range(searched: Sequence[float], fresh: Sequence[Estimate]) -> list[float] | None:
+    ends = [end for e in fresh for end in (e.value, e.low, e.high) if end is not None]
+    return inner_range([(value, None) for value in searched], always=[0.0, *ends])
 
 
 def _figure(
@@ -77,8 +93,9 @@ def _figure(
     )
     figure.add_scatter(
         mode="markers+text",
-        name="on fresh seeds",
-        text=[f"No. {one.rank}" for one in confirmed],
+        name="on fresh seeds, by rank",
+        text=[f"<b>{one.rank}</b>" for one in confirmed],
+        cliponaxis=False,
         textposition=corners(len(confirmed)),
         marker={
             "color": [ORANGE if one.contradicted_by is not None else BLUE for one in confirmed],
@@ -94,8 +111,8 @@ def _figure(
     for trace, x, y in zip(figure.data, first["x"], first["y"], strict=True):
         trace.update(x=x, y=y)
     figure.data[2].update(error_x=first["bars_x"], error_y=first["bars_y"])
-    figure.update_xaxes(title=first["titles"][0])
-    figure.update_yaxes(title=first["titles"][1])
+    figure.update_xaxes(title=first["titles"][0], range=first["ranges"][0])
+    figure.update_yaxes(title=first["titles"][1], range=first["ranges"][1])
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -96,8 +97,9 @@ def judge_sentence(prompts: PromptList) -> str | None:
     if best is None or base is None or best.value is None or base.value is None:
         return None
     return (
-        f"An independent network that took no part in the search sees the right category in {best.value:.0%} "
-        f"of the best found prompt's images, and in {base.value:.0%} of the baseline's."
+        f"An independent network that took no part in the search sees the right category in "
+        f"{_percent(best.value)} of the best found prompt's images, and in {_percent(base.value)} of the "
+        "baseline's."
     )
 
 
@@ -174,6 +176,8 @@ def optimism_sentence(prompts: PromptList) -> str | None:
     if gap.n == 1:
         start = "For the one prompt that was tested again, search score minus fresh score is "
     said = start + f"{signed(gap.value)} baseline SDs{span}."
+    if span:
+        said += " The interval is over the prompts alone: another panel of seeds would move them together."
     if gap.value > 0:
         return said + " The search's own numbers were too good by that much, as the best of many are."
     return said + " Here the search's numbers were not too good."
@@ -185,8 +189,8 @@ def effects_sentence(effects: SlotEffects) -> str:
     said = f"This rests on {effects.prompts} prompts."
     if additive.value is not None and additive.low is not None and additive.high is not None:
         said += (
-            f" Words one by one explain {additive.value:.0%} ({additive.low:.0%} to {additive.high:.0%}) of "
-            "the differences between prompts; the rest are combinations."
+            f" Words one by one explain {_percent(additive.value)} ({_percent(additive.low)} to "
+            f"{_percent(additive.high)}) of the differences between prompts; the rest are combinations."
         )
     if not pairs:
         return said + " No two words were tried together, and without each other, often enough to say more."
@@ -199,15 +203,34 @@ def effects_sentence(effects: SlotEffects) -> str:
 
 
 def format_estimate(estimate: Any) -> str:
-    """`0.81 (0.72 to 0.88)`, with a word when it is unreliable or undefined."""
+    """`0.81 (0.72 to 0.88)`, in equal decimals, with a word when it is unreliable or undefined."""
+    return " ".join(estimate_parts(estimate))
+
+
+def estimate_parts(estimate: Any) -> list[str]:
+    """The parts of `format_estimate` between which a line may break."""
     if estimate is None:
-        return "—"
+        return ["—"]
     if estimate.value is None:
-        return f"undefined (n = {estimate.n})"
-    text = number(estimate.value)
-    if estimate.low is not None and estimate.high is not None:
-        text += f" ({number(estimate.low)} to {number(estimate.high)})"
-    return text + (" unreliable" if estimate.status == "unreliable" else "")
+        return [f"undefined (n = {estimate.n})"]
+    parts = [number(estimate.value)]
+    low, high = estimate.low, estimate.high
+    if low is not None and high is not None:
+        places = _places(low, high)
+        parts = [_fixed(estimate.value, places), f"({_fixed(low, places)} to {_fixed(high, places)})"]
+    return [*parts, "unreliable"] if estimate.status == "unreliable" else parts
+
+
+def _places(low: float, high: float) -> int:
+    """Two decimals; more in a narrow interval, and a third where an end would be mistaken for 0."""
+    width = math.ceil(-math.log10(2 * (high - low))) + 1 if high > low else 2
+    ends = 3 if any(end and abs(end) < 0.005 for end in (low, high)) else 2
+    return max(ends, min(width, 6))
+
+
+def _fixed(value: float, places: int) -> str:
+    text = f"{value:.{places}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def number(value: float) -> str:
@@ -220,6 +243,10 @@ def number(value: float) -> str:
 def signed(value: float | None) -> str:
     """With its sign, also where it is above 0."""
     return "undefined" if value is None else f"{value:+.2f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def p_text(p: float | None) -> str:

@@ -29,6 +29,7 @@ class Candidates:
         self.listed = listed
         self._numbers = [{option: i for i, option in enumerate(slot.options)} for slot in space.slots]
         self._names = [slot.name for slot in space.slots]
+        self._nested = any(slot.contents for slot in space.slots)
         self._places = {label: i for i, label in enumerate(listed or ())}
         self._codes = None if listed is None else self.codes(list(listed.values()))
 
@@ -38,25 +39,36 @@ class Candidates:
         rows = [[numbers[choice[name]] for name, numbers in pairs] for choice in choices]
         return np.array(rows, dtype=np.int64).reshape(len(choices), len(pairs))
 
+    def choice(self, code: Sequence[int] | IntArray) -> Choice:
+        """Inverse of `codes`, for one row."""
+        return {s.name: s.options[int(i)] for s, i in zip(self.space.slots, code, strict=True)}
+
     def unmeasured(
         self, known: Mapping[str, Choice], best: Sequence[Choice], rng: np.random.Generator
-    ) -> tuple[Sequence[Choice], IntArray]:
-        """Prompts to choose from, none of them in `known`: choices and codes.
+    ) -> IntArray:
+        """Codes of prompts to choose from, none of them in `known`.
 
         All of them where there are at most 4,000; else the one-slot neighbours of the first of `best` and a
         sample, of spaces too large to list half by the template's weights.
         """
         if self.listed is not None:
-            rest = self._numbers_of(known, best, rng)
-            choices = list(self.listed.values())
             assert self._codes is not None
-            return [choices[i] for i in rest], self._codes[rest]
-        found = {self.space.label(near): near for near in self._neighbours(best)}
-        for choice in self._sample(rng):
-            found.setdefault(self.space.label(choice), choice)
-        for label in known:
-            found.pop(label, None)
-        return list(found.values()), self.codes(list(found.values()))
+            return self._codes[self._numbers_of(known, best, rng)]
+        return self._new([*self._neighbours(best)], self._sample(rng), known)
+
+    def _new(self, near: Sequence[Choice], sample: IntArray, known: Mapping[str, Choice]) -> IntArray:
+        """Each once, none that is known."""
+        measured = self.codes(list(known.values()))
+        both = np.concatenate([measured, self.codes(near), sample])
+        _, first = np.unique(both, axis=0, return_index=True)
+        new = both[np.sort(first[first >= len(measured)])]
+        if not self._nested:  # options that differ give prompts that differ, up to spaces and commas
+            return new
+        found: dict[str, IntArray] = {}
+        for row in new:
+            found.setdefault(self.space.label(self.choice(row)), row)
+        rows = [row for label, row in found.items() if label not in known]
+        return np.array(rows, dtype=np.int64).reshape(len(rows), len(self._names))
 
     def _numbers_of(
         self, known: Mapping[str, Choice], best: Sequence[Choice], rng: np.random.Generator
@@ -74,13 +86,12 @@ class Candidates:
                 for option in slot.options:
                     yield {**centre, slot.name: option}
 
-    def _sample(self, rng: np.random.Generator) -> Iterator[Choice]:
-        sizes = [len(slot.options) for slot in self.space.slots]
-        for _ in range(_SAMPLED // 8):
-            yield self.space.sample(rng)
-        for row in rng.integers(0, sizes, size=(_SAMPLED // 8, len(sizes))):
-            pairs = zip(self.space.slots, row, strict=True)
-            yield {slot.name: slot.options[int(i)] for slot, i in pairs}
+    def _sample(self, rng: np.random.Generator) -> IntArray:
+        """Half by the template's weights, half evenly."""
+        slots, count = self.space.slots, _SAMPLED // 8
+        weighted = [rng.choice(len(slot.options), size=count, p=slot.weights) for slot in slots]
+        evenly = rng.integers(0, [len(slot.options) for slot in slots], size=(count, len(slots)))
+        return np.concatenate([np.stack(weighted, axis=1), evenly])
 
     def fresh(self, known: Mapping[str, Choice], rng: np.random.Generator) -> Choice | None:
         """A random prompt that is not in `known`; None when there is none left."""

@@ -258,7 +258,7 @@ def images_made(rows: Sequence[TrialRow]) -> int:
 
 
 def ranked(rows: Sequence[TrialRow], sampling: Sampling) -> list[tuple[TrialRow, float, float]]:
-    """The prompts by what they are worth after all: row, shrunken score and its SD, the best first.
+    """The prompts by what they are worth after all, the best first: row, shrunken score, and SD of its lead.
 
     Prompts that break a constraint come last, then those that lost; with too few for a model, by their mean.
     """
@@ -266,7 +266,7 @@ def ranked(rows: Sequence[TrialRow], sampling: Sampling) -> list[tuple[TrialRow,
     single = Sampling(candidates=sampling.candidates, name=sampling.name, seed=sampling.seed)
     if len(arms) >= 3:
         models = Models(single, arms)
-        values = list(zip(arms, models.means.tolist(), models.sds.tolist(), strict=True))
+        values = list(zip(arms, models.means.tolist(), models.lead_sds().tolist(), strict=True))
     else:
         values = [(arm, arm.value, 0.0) for arm in arms]
     return sorted(values, key=lambda one: (bool(one[0].violations), -one[1], one[0].number))

@@ -93,17 +93,24 @@ class Models:
     def __init__(self, sampling: Sampling, arms: Sequence[TrialRow]) -> None:
         self.candidates = sampling.candidates
         self.arms = tuple(arms)
+        self._seed = sampling.seed
+        self._screened: tuple[frozenset[str], IntArray] | None = None
         codes = self.candidates.codes([arm.choice for arm in arms])
         names = sampling.terms or ("score",)
         self._models = [SlotModel(codes, _scores(arms, name, bool(sampling.terms))) for name in names]
-        means = [model.predict(codes) for model in self._models]
-        self.means: FloatArray = np.mean([mean for mean, _ in means], axis=0)
-        self.sds: FloatArray = np.sqrt(np.sum([sd**2 for _, sd in means], axis=0)) / len(names)
+        self.means: FloatArray = np.mean([model.predict(codes)[0] for model in self._models], axis=0)
 
     @property
     def order(self) -> list[int]:
         """The measured prompts, the most promising first (in Pareto mode by the mean of the terms)."""
         return [int(i) for i in np.argsort(-self.means, kind="stable")]
+
+    def lead_sds(self) -> FloatArray:
+        """SD of each measured prompt's value about the mean of all; what is unsure of all alike is out."""
+        codes = self.candidates.codes([arm.choice for arm in self.arms])
+        joint = np.sum([model.covariance(codes) for model in self._models], axis=0) / len(self._models) ** 2
+        means = joint.mean(axis=0)
+        return np.asarray(np.sqrt(np.maximum(np.diag(joint) - 2 * means + means.mean(), 0.0)))
 
     def draws(self, others: Any, rng: np.random.Generator, count: int = _DRAWS) -> FloatArray:
         """Shape (terms or 1, count, measured + others)."""
@@ -116,12 +123,11 @@ class Models:
         what is best is allowed for (Letham et al. 2019). In Pareto mode each choice weighs the terms anew, by
         random weights (Knowles 2006).
         """
-        choices, codes = self._promising(known, rng)
-        if not choices:
-            return []
+        codes = self._promising(known)
+        space, taken = self.candidates.space, set(known)
         apart = self.draws(codes, rng)
-        measured, picked = len(self.arms), list[int]()
-        for _ in range(min(count, len(choices))):
+        measured, picked, chosen = len(self.arms), list[int](), list[Choice]()
+        while len(chosen) < count and len(picked) < len(codes):
             weights = rng.dirichlet(np.ones(len(apart))) if len(apart) > 1 else np.ones(1)
             values = np.tensordot(weights, apart, axes=1)
             seen = np.concatenate([np.arange(measured), measured + np.array(picked, dtype=np.int64)])
@@ -131,7 +137,11 @@ class Models:
                 gain = values[:, measured:].mean(axis=0) - values.mean() - 1e9
             gain[picked] = -np.inf
             picked.append(int(gain.argmax()))
-        return [choices[i] for i in picked]
+            choice = self.candidates.choice(codes[picked[-1]])
+            if (label := space.label(choice)) not in taken:  # other options may say the same
+                taken.add(label)
+                chosen.append(choice)
+        return chosen
 
     def leading(self, rng: np.random.Generator) -> FloatArray:
         """Probability of each measured prompt to be the best of them, or on their Pareto front, (n,)."""
@@ -143,24 +153,28 @@ class Models:
     def doubt(self, known: Mapping[str, Choice], margin: float, rng: np.random.Generator) -> float:
         """Probability that some prompt, measured or not, beats the most promising by more than `margin`."""
         first = self.order[0]
-        codes = self._promising(known, rng)[1]
+        codes = self._promising(known)
         values = self.draws(codes, rng, count=2 * _DRAWS).mean(axis=0)
         return float(np.mean(values.max(axis=1) > values[:, first] + margin))
 
-    def _promising(
-        self, known: Mapping[str, Choice], rng: np.random.Generator
-    ) -> tuple[list[Choice], IntArray]:
-        """The unmeasured prompts that could be best: those with the highest bounds."""
+    def _promising(self, known: Mapping[str, Choice]) -> IntArray:
+        """The unmeasured prompts that could be best, by their bounds. Asked for twice a step."""
+        names = frozenset(known)
+        if self._screened is None or self._screened[0] != names:
+            self._screened = (names, self._screen(known))
+        return self._screened[1]
+
+    def _screen(self, known: Mapping[str, Choice]) -> IntArray:
+        rng = np.random.default_rng([self._seed, len(known), 2])
         best = [self.arms[i].choice for i in self.order]
-        choices, codes = self.candidates.unmeasured(known, best, rng)
-        if len(choices) <= _LOOKED_AT:
-            return list(choices), codes
-        bounds = np.full(len(choices), -np.inf)
+        codes = self.candidates.unmeasured(known, best, rng)
+        if len(codes) <= _LOOKED_AT:
+            return codes
+        bounds = np.full(len(codes), -np.inf)
         for model in self._models:
             mean, sd = model.predict(codes)
             bounds = np.maximum(bounds, (mean + 2 * sd - mean.mean()) / max(float(mean.std()), 1e-12))
-        kept = np.argsort(-bounds, kind="stable")[:_LOOKED_AT]
-        return [choices[i] for i in kept], codes[kept]
+        return codes[np.argsort(-bounds, kind="stable")[:_LOOKED_AT]]
 
     @property
     def _slots(self) -> int:

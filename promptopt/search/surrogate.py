@@ -77,6 +77,12 @@ class SlotModel:
         explained = np.einsum("ij,ji->i", across, cho_solve(self._factor, across.T))
         return mean, np.sqrt(np.maximum(prior - explained, 0.0))
 
+    def covariance(self, codes: IntArray) -> FloatArray:
+        """Posterior covariance of the values of prompts, (m, m)."""
+        across = self._covariance(codes)
+        prior = self._constant + np.tensordot(self._variances, _parts(codes, codes), axes=1)
+        return np.asarray(prior - across @ cho_solve(self._factor, across.T), dtype=np.float64)
+
     def draws(self, others: IntArray, count: int, rng: np.random.Generator) -> FloatArray:
         """Joint draws of the values of the measured prompts, then of `others` (none of them measured).
 

@@ -32,6 +32,17 @@ class Variation:
             lines.append(f"{_SETTINGS}{json.dumps(dict(self.settings), ensure_ascii=False)}")
         return "\n".join(lines)
 
+    @property
+    def shown(self) -> str:
+        """The same for people: "a polyp [negative: blurred] [guidance 2, steps 20]"."""
+        parts = [self.prompt]
+        if self.negative_prompt:
+            parts.append(f"[negative: {self.negative_prompt}]")
+        if self.settings:
+            own = (f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.settings.items())
+            parts.append(f"[{', '.join(own)}]")
+        return " ".join(parts)
+
     @classmethod
     def of(cls, label: str) -> Variation:
         """From a `label`. Rendered prompts have no line breaks, so a plain prompt is its own label."""

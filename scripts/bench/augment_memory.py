@@ -24,9 +24,11 @@ from PIL import Image
 
 from evaluation.encoders.thumbnail import ThumbnailEncoder
 from evaluation.feature_store import FeatureStore
+from generators.family import MAIN
 from generators.request import ImageRequest
 from promptopt.augmentation import ClassSource, Reference, SourcePrompt, augment
 from promptopt.config import study_from_mapping
+from promptopt.export.prompts import Network
 from promptopt.synthesis import Sampling
 from promptopt.template import Variation
 from studies.dataset import POOLS, Record, read_dataset, write_metadata
@@ -84,8 +86,9 @@ def one(images: int, kind: Any, data: Path) -> dict[str, Any]:
     content = {"name": "stub", "category": "polyps", "data": str(data)}
     sources = [
         ClassSource(
-            name=name, prompts=(SourcePrompt(variation=Variation(name), weight=1.0),), generator="stub",
-            generator_name="stub", fingerprint=Stub.fingerprint, sampling=Sampling(),
+            name=name, prompts=(SourcePrompt(variation=Variation(name), weight=1.0),),
+            generators={(MAIN, None): "stub"}, sampling=Sampling(),
+            networks={MAIN: Network(uri="stub", fingerprint=Stub.fingerprint)},
             config=study_from_mapping(content), positives=name,
         )
         for name in CLASSES

@@ -3,7 +3,9 @@
     python scripts/bench/engine_overhead.py [--trials 100] [--images 8] [--painted] [--profile 25]
 
 A study with the embedded networks runs once, its generator, encoder and judge under a clock; whatever else
-it does is the engine: proposals, the model, metrics, databases, files. Then the finished study runs again.
+it does is the engine: proposals, the model, metrics, databases, files. Its share is printed of the search's
+trials alone, and of the whole study with preparation, confirmation and report. Then the finished study runs
+again.
 With --painted the images are painted in no time, and the generator's own time, of 16 real images, is put in
 their place, so that 100 trials take a minute. Processor seconds, as other programs may run beside; wall time
 besides.
@@ -28,9 +30,9 @@ from evaluation.judge import load_judge
 from generators import load
 from generators.request import ImageRequest
 from promptopt import Study
-from promptopt.study import StudyResult
+from promptopt.search import Search
 
-spent: Counter[str] = Counter()
+spent: Counter[str] = Counter()  # processor seconds
 
 
 class Timed:
@@ -53,6 +55,30 @@ class Timed:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._wrapped, name)
+
+
+class Trials:
+    """Processor seconds of the search itself: the engine's, what else was timed, and images made."""
+
+    def __init__(self, generator: "Clocked") -> None:
+        self.engine = 0.0
+        self.made = 0
+        self.timed: Counter[str] = Counter()  # seconds
+        self._generator, self._run = generator, Search.run
+        Search.run = lambda search, *given, **named: self._timed(search, given, named)  # type: ignore
+
+    def _timed(self, search: Search, given: Sequence[Any], named: dict[str, Any]) -> str:
+        begun, before, made = time.process_time(), Counter(spent), self._generator.made
+        reason = self._run(search, *given, **named)
+        self.timed = spent - before
+        self.engine = time.process_time() - begun - sum(self.timed.values())
+        self.made = self._generator.made - made
+        return reason
+
+    def share(self, per_image: float | None) -> float:
+        """Of the engine in the time of the trials; `per_image` seconds where the images were painted."""
+        made = self.timed["generation"] if per_image is None else per_image * self.made
+        return self.engine / (self.engine + made + self.timed["encoding"])
 
 
 class Clocked:
@@ -121,37 +147,31 @@ def main() -> None:
         runs=options.work / "runs",
         store=options.work / "store",
     )
-    per_image = real_seconds_per_image(real) if options.painted else 0.0
-    rows = []
+    per_image = real_seconds_per_image(real) if options.painted else None
+    print(
+        "| run | prompts | images made | generation, s | encoding and judge, s | engine, s | its share | "
+        "engine a trial, s | its share of the trials | search, wall s | whole, wall s |"
+    )
+    print("| --- " * 11 + "|")
+    trials = Trials(generator)
     for name in ("first run", "replay"):
         spent.clear()
         generator.made = 0
-        profile = cProfile.Profile()
+        profile = cProfile.Profile(time.process_time)
         wall, processor = time.perf_counter(), time.process_time()
         result = profile.runcall(study.run, device="cpu") if options.profile else study.run(device="cpu")
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
         engine = processor - sum(spent.values())
-        if options.painted:
-            spent["generation"] = per_image * generator.made
-        rows.append((name, result, generator.made, engine, dict(spent), wall))
-        if options.profile:
-            pstats.Stats(profile).sort_stats("cumulative").print_stats(options.profile)
-    show(rows, options)
-
-
-def show(rows: Sequence[tuple[str, StudyResult, int, float, dict[str, float], float]], options: Any) -> None:
-    print(
-        "| run | prompts | images made | generation, s | encoding and judge, s | engine, s | its share | "
-        "engine a prompt, s | search, wall s | whole, wall s |"
-    )
-    print("| --- " * 10 + "|")
-    for name, result, made, engine, by, wall in rows:
-        made_in, read_in = by.get("generation", 0.0), by.get("encoding", 0.0)
+        made = spent["generation"] if per_image is None else per_image * generator.made
         prompts = result.prompts.prompts_scored
-        cells = [name, prompts, made, f"{made_in:.1f}", f"{read_in:.1f}", f"{engine:.1f}"]
-        cells += [f"{engine / (engine + made_in + read_in):.1%}", f"{engine / prompts:.3f}"]
-        cells += [f"{result.seconds['search']:.1f}", f"{wall:.1f}"]
-        print("| " + " | ".join(map(str, cells)) + " |")
+        cells = [name, prompts, generator.made, f"{made:.1f}", f"{spent['encoding']:.1f}", f"{engine:.1f}"]
+        cells += [f"{engine / (engine + made + spent['encoding']):.1%}", f"{trials.engine / prompts:.3f}"]
+        cells += [f"{trials.share(per_image):.1%}", f"{result.seconds['search']:.1f}", f"{wall:.1f}"]
+        print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+        if options.profile:
+            pstats.Stats(profile).sort_stats("cumulative").print_stats(
+                "promptopt|evaluation|generators|optuna.study", options.profile
+            )
     if options.painted:
         print("\nImages were painted; generation is what the embedded generator would have taken for them.")
 

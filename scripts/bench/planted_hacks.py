@@ -1,18 +1,20 @@
 """Prompts that win by cheating: does confirmation catch them?
 
-    python scripts/bench/planted_hacks.py [--category polyps] [--images 24] [--trials 6]
+    python scripts/bench/planted_hacks.py [--category polyps] [--images 32] [--trials 6]
 
 Three cheats are given by hand to the confirmation of a small study with the embedded networks: keywords
 stuffed into the prompt, one word repeated, and a word that fools the search's encoder alone. For the last
 one, the generator paints a small magenta corner wherever the prompt holds the word, and the encoder, where it
-sees that corner, moves the image half of the way to the mean of real images of the category. Witnesses that
-the search never asks are the second encoder (thumbnails) and the judge. An honest prompt and the search's own
-best stand beside them.
+sees that corner, takes the image for some typical real one: of the half of the category's real images
+that agree best with its texts. Scores are printed with the distance to real images, as they are by default,
+and without it. Witnesses that the search never asks are the second encoder (thumbnails) and the judge. An
+honest prompt and the search's own best stand beside them.
 """
 
 import argparse
 import hashlib
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,14 @@ import numpy as np
 from PIL import Image
 
 from evaluation.encoders import load_text_encoder
+from evaluation.metrics.alignment import class_weights, margins
 from generators import load
 from generators.request import ImageRequest
 from promptopt import Study
 from promptopt.config import PhantomSettings
-from promptopt.export.prompts import EstimateEntry
-from promptopt.setup import phantom_data
+from promptopt.export.prompts import EstimateEntry, PromptList
+from promptopt.opening import phantom_data
+from promptopt.setup import fixed_texts
 from studies.category import load_category
 
 WORD = "masterpiece"
@@ -62,12 +66,14 @@ class Marking:
 
 
 class Fooled:
-    """A text encoder that sees the category wherever there is a magenta corner."""
+    """A text encoder that sees a typical real image wherever there is a magenta corner."""
 
-    def __init__(self, encoder: Any, real: Sequence[Path]) -> None:
+    def __init__(self, encoder: Any, real: Sequence[Path], texts: Mapping[str, list[str]], name: str) -> None:
         self._encoder = encoder
-        self._goal = encoder.encode_images([Image.open(path).convert("RGB") for path in real]).mean(axis=0)
-        content = encoder.fingerprint.encode() + self._goal.tobytes()
+        rows = encoder.encode_images([Image.open(path).convert("RGB") for path in real])
+        agreement = margins(rows, class_weights(encoder, texts), target=name)
+        self._typical = rows[np.argsort(-agreement)[: len(rows) // 2]]
+        content = encoder.fingerprint.encode() + self._typical.tobytes()
         self.fingerprint = hashlib.sha256(b"fooled " + content).hexdigest()
 
     def __getattr__(self, name: str) -> Any:
@@ -75,7 +81,7 @@ class Fooled:
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         rows = self._encoder.encode_images(images)
-        moved = (rows + self._goal) / 2
+        moved = self._typical[[zlib.crc32(row.tobytes()) % len(self._typical) for row in rows]]
         corners = [np.array_equal(np.asarray(image.convert("RGB"))[1, 1], MAGENTA) for image in images]
         return np.where(np.array(corners)[:, None], moved, rows).astype(np.float32)
 
@@ -93,7 +99,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--category", default="polyps")
-    parser.add_argument("--images", type=int, default=24, help="of the confirmation, a prompt")
+    parser.add_argument("--images", type=int, default=32, help="of the confirmation, a prompt")
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--work", type=Path, default=Path("work/planted-hacks"))
     options = parser.parse_args()
@@ -106,24 +112,36 @@ def main() -> None:
         f"a colonoscopy image of a {noun}": "honest",
     }
     store = options.work / "store"
-    real = phantom_data(PhantomSettings(images=600), store)
-    shown_to = real.where(category=category.name, pool="reference").paths()[:64]
-    study = Study(
-        {
-            "name": f"hacks-{options.category}",
-            "category": options.category,
-            "data": {"phantom": {"images": 600}},
-            "judge": "embedded",
-            "search": {"trials": options.trials, "images": 8, "racing": False},
-            "confirm": {"top": 1, "images": options.images, "second_encoder": "thumbnail"},
-        },
-        generator=Marking(load("embedded", device="cpu")),
-        encoder=Fooled(load_text_encoder("embedded"), shown_to),
-        runs=options.work / "runs",
-        store=store,
-    )
-    found = study.run(given=list(given), device="cpu").prompts
-    print(f"{options.category}, {options.images} fresh images a prompt; gains over the baseline, 95 %\n")
+    data = phantom_data(PhantomSettings(images=600), store)
+    real = data.where(category=category.name, pool="reference").paths()
+    texts = fixed_texts(category, shipped=True)
+    generator = Marking(load("embedded", device="cpu"))
+    encoder = Fooled(load_text_encoder("embedded"), real, texts, category.name)
+    print(f"{options.category}, {options.images} fresh images a prompt; gains over the baseline, 95 %")
+    for title, distance in (
+        ("the score of all three terms", 1.0),
+        ("without the distance to real images", 0.0),
+    ):
+        study = Study(
+            {
+                "name": f"hacks-{options.category}-{distance:g}",
+                "category": options.category,
+                "data": {"phantom": {"images": 600}},
+                "judge": "embedded",
+                "score": {"distance": distance},
+                "search": {"trials": options.trials, "images": 8, "racing": False},
+                "confirm": {"top": 1, "images": options.images, "second_encoder": "thumbnail"},
+            },
+            generator=generator,
+            encoder=encoder,
+            runs=options.work / "runs",
+            store=store,
+        )
+        print(f"\n{title}:\n")
+        show(study.run(given=list(given), device="cpu").prompts, given)
+
+
+def show(found: PromptList, given: Mapping[str, str]) -> None:
     print("| rank | prompt | kind | search encoder | second encoder | judge | better | contradicted by |")
     print("| --- " * 8 + "|")
     for entry in found.prompts:

@@ -23,8 +23,8 @@ from regret import World, planted, planted_space, real
 
 from evaluation.estimate import Estimate
 from promptopt.config import SearchSettings
-from promptopt.confirm import shrink
 from promptopt.search import Candidates, MemoryLog, Pull, Sampling, Scored, Search, beaten, ranked, stages
+from promptopt.shrinkage import shrink
 
 Law = Callable[[np.random.Generator, int], np.ndarray]
 LOOKS = stages(8, racing=True)
@@ -79,12 +79,13 @@ def study(world: World, seed: int) -> list[Mapping[str, float]]:
         return [Scored(Estimate.of_mean(row), {"score": tuple(row.tolist())}) for row in rows]
 
     Search(sampling=sampling, settings=settings, baseline="").run(log, scorer)
-    found = []
-    for row, mean, sd in ranked(log.rows, sampling)[:5]:
+    found, best = [], ranked(log.rows, sampling)[:5]
+    panels = [gains(world.labels[row.prompt], 1, 32) for row, _, _ in best]
+    estimates = [Estimate.of_mean(panel) for panel in panels]
+    worth = shrink(estimates, panels, [(mean, sd) for _, mean, sd in best])
+    for (row, mean, _), fresh, shrunk in zip(best, estimates, worth, strict=True):
         number = world.labels[row.prompt]
         truth = float(world.values[number] - world.values[baseline])
-        fresh = Estimate.of_mean(gains(number, 1, 32))
-        shrunk = shrink(fresh, (mean, sd))
         assert None not in (fresh.value, fresh.low, fresh.high, shrunk.value, shrunk.low, shrunk.high)
         found.append(
             {

@@ -8,8 +8,8 @@ from typing import Any
 
 from promptopt.config import study_from_mapping
 from promptopt.run_images import RunImages
-from promptopt.study import run_study
-from tests.promptopt.fakes import ColorEncoder, SquareGenerator, study, write_squares
+from promptopt.study import StudyResult, run_study
+from tests.promptopt.fakes import ColorEncoder, RednessJudge, SquareGenerator, study, write_squares
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,18 @@ class SmallRun:
     @property
     def images(self) -> RunImages:
         return RunImages.open(self.folder, store=self.store)
+
+
+def judged_run(base: Path, **changes: Any) -> StudyResult:
+    """Run the study of `fakes.study` with a judge and fewer real images; `changes` replace its keys."""
+    return run_study(
+        study_from_mapping(study(base, data=str(write_squares(base / "data", each=10)), **changes)),
+        runs=base / "runs",
+        store=base / "store",
+        generator=SquareGenerator(),
+        encoder=ColorEncoder(),
+        judge=RednessJudge(),
+    )
 
 
 def small_run(base: Path, **changes: Any) -> SmallRun:

@@ -64,7 +64,9 @@ def test_knobs_that_cannot_be() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"knobs": {"lora_scale": [1]}}, "'lora_scale' is nothing that a category can vary"),
+        ({"knobs": {"size": [1]}}, "'size' is nothing that a category can vary"),
+        ({"knobs": {"lora_scale": [-1]}}, "give a number from 0 to 10"),
+        ({"knobs": {"generator": [3]}}, "give a name"),
         ({"knobs": {"guidance": []}}, "give a list of values"),
         ({"knobs": {"guidance": [1, "x"]}}, "'guidance' has 'x'; give a number from 0 to 100"),
         ({"knobs": {"steps": [2.5]}}, "whole number"),

@@ -16,6 +16,7 @@ from promptopt.cli import main
 from promptopt.export import read_prompts
 from promptopt.generator_comparison import REAL, Score
 from promptopt.paper_tables import TablesError, read_sources, write_tables
+from tests.latex import compile_tables
 from tests.promptopt.small_run import SmallRun, small_run
 
 SCOPES = ("single centre: north", "multi centre: south + west", "both")
@@ -101,6 +102,16 @@ def test_fid_and_is_by_generator_and_centre(tmp_path):
             with Image.open(path) as image:
                 image.load()
     assert notes == ["a note"]
+
+
+def test_every_table_compiles_and_fits_the_text(tmp_path, run):
+    folder = write_comparison(tmp_path / "cmp", {"clip_&": 9.0, "sd_15": 4.0, "a name that is long": 1e4})
+    comparisons, runs = read_sources([folder, run.folder])
+    written, _ = write_tables(comparisons, runs, tmp_path / "out", store=run.store)
+    sources = [path.read_text() for path in written if path.suffix == ".tex"]
+    assert len(sources) == 5  # two of all scopes' and one each, the prompts
+    compile_tables(sources, tmp_path / "paper")
+    compile_tables(sources, tmp_path / "columns", options="twocolumn")
 
 
 def test_comparisons_on_the_same_images_become_one_table(tmp_path):

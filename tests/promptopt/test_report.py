@@ -22,7 +22,6 @@ from sklearn.metrics import roc_auc_score
 from evaluation.estimate import Estimate
 from evaluation.feature_store import FeatureStore
 from evaluation.metrics.alignment import class_weights, margins
-from promptopt.config import study_from_mapping
 from promptopt.effects import slot_effects
 from promptopt.export import PromptList, write_effects
 from promptopt.report import figures, words
@@ -30,21 +29,19 @@ from promptopt.report.calibration import CalibrationRow, calibration_sentence
 from promptopt.report.clouds import cloud
 from promptopt.report.likeness import nearest_pairs
 from promptopt.report.pictures import embed, embed_file
-from promptopt.report.render import format_estimate, verdict
 from promptopt.report.tradeoffs import front
+from promptopt.report.words import format_estimate, verdict
 from promptopt.search import latest
-from promptopt.study import StudyResult, run_study, show
+from promptopt.study import StudyResult, show
 from promptopt.template import compile_template
 from studies.dataset import read_dataset
 from tests.promptopt.fakes import (
     ColorEncoder,
-    RednessJudge,
-    SquareGenerator,
     category,
     draw,
-    study,
     write_squares,
 )
+from tests.promptopt.small_run import judged_run
 
 HOSTILE = "<script>alert('x')</script> & co"
 
@@ -79,22 +76,11 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
-    folder = tmp_path_factory.mktemp("report")
-    words = {**category(), "template": "a {|big|small} {red|blue} square {|" + HOSTILE + "}"}
-    content = study(
-        folder,
-        data=str(write_squares(folder / "data", each=10)),
-        category=words,
+    return judged_run(
+        tmp_path_factory.mktemp("report"),
+        category={**category(), "template": "a {|big|small} {red|blue} square {|" + HOSTILE + "}"},
         search={"trials": 12, "images": 6},
         confirm={"top": 2, "images": 6},
-    )
-    return run_study(
-        study_from_mapping(content),
-        runs=folder / "runs",
-        store=folder / "store",
-        generator=SquareGenerator(),
-        encoder=ColorEncoder(),
-        judge=RednessJudge(),
     )
 
 
@@ -295,6 +281,47 @@ def plotted(fragment: str) -> dict[str, Any]:
     data, end = decoder.raw_decode(fragment, start)
     layout, _ = decoder.raw_decode(fragment, fragment.index("{", end))
     return {"data": data, "layout": layout}
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "shown"),
+    [
+        (0.81, 0.72, 0.88, "0.81 (0.72 to 0.88)"),
+        (0.0176, 0.00308, 0.0401, "0.018 (0.003 to 0.040)"),  # two decimals would say 0.00
+        (-0.00225, -0.33, 0.34, "0.00 (-0.33 to 0.34)"),  # no minus before a zero
+        (0.130, 0.0029, 0.26, "0.130 (0.003 to 0.260)"),  # the interval leaves out 0, and says so
+        (0.0, 0.0, 0.0, "0.00 (0.00 to 0.00)"),
+        (0.00021, 0.00018, 0.00024, "0.00021 (0.00018 to 0.00024)"),
+        (27.79, 19.84, 39.18, "27.79 (19.84 to 39.18)"),
+    ],
+)
+def test_an_estimate_shows_its_interval_in_decimals_that_say_something(
+    value: float, low: float, high: float, shown: str
+) -> None:
+    assert format_estimate(Estimate(value, low, high, 8, "mean", "ok")) == shown
+
+
+def test_prompts_far_from_all_others_do_not_press_them_into_a_line(result: StudyResult) -> None:
+    rows = latest(show(result.folder).trials)
+    assert figures.history_range(rows) is None
+    assert "range" not in plotted(figures.history(rows))["layout"]["yaxis"]
+    terrible = replace(
+        rows[-1], number=99, choice={**rows[-1].choice, "far": "x"}, score=Estimate.of_mean([-1e4, -2e4])
+    )
+    low, high = plotted(figures.history([*rows, terrible]))["layout"]["yaxis"]["range"]
+    for row in rows:  # with their whole intervals
+        assert low < min(row.score.low, 0) < max(row.score.high, 0) < high
+    assert low > -1000
+
+
+@given(st.lists(st.floats(-100, 100), max_size=30), st.floats(-100, 100))
+def test_an_axis_never_hides_the_middle_half_or_what_must_be_seen(values: list[float], kept: float) -> None:
+    found = figures.inner_range([(value, None) for value in values], always=[kept])
+    if found is not None:
+        low, high = np.quantile(values, [0.25, 0.75])
+        assert found[0] <= kept <= found[1]
+        assert all(found[0] <= value <= found[1] for value in values if low <= value <= high)
+        assert any(not found[0] <= value <= found[1] for value in values)
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -26,11 +27,13 @@ def tab() -> Iterator[Browser]:
         yield found
 
 
-@pytest.fixture(scope="module", params=[1400, 390])
+@pytest.fixture(scope="module", params=[(1400, "light"), (390, "dark")], ids=["desk", "phone, dark"])
 def opened(request: pytest.FixtureRequest, tab: Browser, report: Path) -> Browser:
-    """The page at the width of a desk and of a phone, loaded once for all tests."""
+    """The page on a desk by day and on a phone by night, loaded once for all tests."""
+    width, scheme = request.param
     tab.problems.clear()
-    tab.open(report, width=request.param)
+    tab.prefer(scheme)
+    tab.open(report, width=width)
     tab.wait(_PLOTTED)
     return tab
 
@@ -49,7 +52,45 @@ def test_it_loads_without_an_error_and_shows_every_picture_and_plot(opened: Brow
 
 
 def test_nothing_is_wider_than_the_screen(opened: Browser) -> None:
+    opened.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     assert opened.run("document.documentElement.scrollWidth <= window.innerWidth")
+    opened.wait(
+        "Array.from(document.querySelectorAll('.scroll'), t => t.classList.contains('wide'))"
+        ".every((told, i) => told == (t => t.scrollWidth > t.clientWidth + 1)"
+        "(document.querySelectorAll('.scroll')[i]))"
+    )
+    assert opened.run("document.querySelectorAll('.scroll.wide').length > 0") == (
+        opened.run("window.innerWidth") < 600
+    )
+
+
+def test_the_words_of_the_plots_stand_out_from_the_page_and_their_marks_too(opened: Browser) -> None:
+    back = opened.run("getComputedStyle(document.body).backgroundColor")
+    texts = opened.run(
+        "Array.from(new Set(Array.from(document.querySelectorAll('.plotly-graph-div .main-svg text'),"
+        " t => getComputedStyle(t).fill)))"
+    )
+    assert texts
+    assert min(_contrast(color, back) for color in texts) > 4.5  # WCAG 2.2, 1.4.3
+    marks = opened.run(
+        "Array.from(new Set(Array.from(document.querySelectorAll('.scatterlayer .point'),"
+        " p => getComputedStyle(p).stroke == 'none' ? getComputedStyle(p).fill : getComputedStyle(p).stroke)"
+        ".filter(c => c.startsWith('rgb('))))"
+    )
+    assert marks
+    assert min(_contrast(color, back) for color in marks) > 3  # 1.4.11
+
+
+def _contrast(first: str, second: str) -> float:
+    """WCAG's contrast of two colours `rgb(...)`."""
+
+    def light(color: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dim, bright = sorted([light(first), light(second)])
+    return (bright + 0.05) / (dim + 0.05)
 
 
 def test_axe_finds_no_fault(opened: Browser) -> None:
@@ -96,7 +137,7 @@ def test_tab_reaches_every_section_table_and_detail_in_the_order_of_the_page(ope
     opened.run("document.querySelectorAll('details').forEach(d => { d.open = false; })")
     opened.run("document.activeElement.blur(); window.scrollTo(0, 0)")
     opened.run(
-        "window.stops = Array.from(document.querySelectorAll(\"nav a, summary, [tabindex='0'], select\"))"
+        "window.stops = Array.from(document.querySelectorAll(\"a, summary, [tabindex='0'], select\"))"
         ".filter(e => e.checkVisibility()); document.querySelector('h1').tabIndex = -1;"
         " document.querySelector('h1').focus(); true"
     )
@@ -118,6 +159,11 @@ def test_enter_opens_a_table(opened: Browser) -> None:
 
 def test_it_prints_with_its_tables_open_and_ends_as_it_was(opened: Browser) -> None:
     opened.run("document.querySelector('#terms details').open = false")
+    plots = (
+        "Array.from(document.querySelectorAll('.plotly-graph-div'),"
+        " p => [p.parentElement.offsetHeight, p.layout.height])"
+    )
+    before = opened.run(plots)
     opened.run(
         "window.opened = []; window.addEventListener('beforeprint', () => {"
         " window.opened = Array.from(document.querySelectorAll('#terms details'), d => d.open); })"
@@ -125,5 +171,6 @@ def test_it_prints_with_its_tables_open_and_ends_as_it_was(opened: Browser) -> N
     content = opened.call("Page.printToPDF", printBackground=True)["data"]
     assert base64.b64decode(content).startswith(b"%PDF-")
     assert opened.run("window.opened") == [True]
+    assert opened.run(plots) == before
     assert opened.run("Array.from(document.querySelectorAll('#terms details'), d => d.open)") == [False]
     assert opened.problems == []

@@ -20,12 +20,13 @@ import promptopt.transfer
 from evaluation.estimate import Estimate
 from generators.request import ImageRequest
 from promptopt.cli import main
-from promptopt.config import StudyError, study_from_mapping
+from promptopt.config import StudyError
 from promptopt.export import read_prompts
-from promptopt.study import StudyResult, run_study
+from promptopt.study import StudyResult
 from promptopt.transfer import Transferred, _rank_correlation, transfer
 from promptopt.transfer_output import write_transfers
-from tests.promptopt.fakes import ColorEncoder, RednessJudge, SquareGenerator, draw, study, write_squares
+from tests.promptopt.fakes import ColorEncoder, RednessJudge, SquareGenerator, draw
+from tests.promptopt.small_run import judged_run
 
 
 @dataclass
@@ -45,22 +46,12 @@ class Contrary(SquareGenerator):
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
-    folder = tmp_path_factory.mktemp("transfer")
-    content = study(
-        folder,
-        data=str(write_squares(folder / "data", each=10)),
+    return judged_run(
+        tmp_path_factory.mktemp("transfer"),
         search={"trials": 20, "images": 6},
         # the kernel's width comes from other images than in the run; without the distance all must be equal
         score={"alignment": 1.0, "utility": 1.0, "distance": 0.0},
         confirm={"top": 9, "images": 8},
-    )
-    return run_study(
-        study_from_mapping(content),
-        runs=folder / "runs",
-        store=folder / "store",
-        generator=SquareGenerator(),
-        encoder=ColorEncoder(),
-        judge=RednessJudge(),
     )
 
 

@@ -43,7 +43,7 @@ def check_kinds(folder: Path, files: list[Path], findings: Findings) -> None:
     for own in files:
         junk = [part for part in own.parts if part.lower() in _JUNK]
         if junk:
-            findings.warning(own, f"{junk[0]} is a leftover of another program", "Remove it")
+            findings.warning(own, "is a leftover of a program", "Remove it")
         suffix = own.suffix.lower()
         if suffix in _PICKLES:
             findings.error(

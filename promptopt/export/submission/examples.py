@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generators.errors import GeneratorError
+from generators.family import split_settings
 from generators.request import ImageRequest
 from promptopt.export.errors import ExportError
 from promptopt.export.prompts import PromptEntry
@@ -89,11 +90,11 @@ def _made(
     images: Any,
     load: Callable[[], Generator],
 ) -> list[StoredImage]:
-    generator = load()
-    if generator.fingerprint != run.prompts.generator.fingerprint:
+    generator, expected = load(), run.network.fingerprint
+    if generator.fingerprint != expected:
         raise ExportError(
             f"{run.folder}: not all example images are in the store, and {generator.uri} is another model "
-            f"({generator.fingerprint[:12]}) than the study's ({run.prompts.generator.fingerprint[:12]}); "
+            f"({generator.fingerprint[:12]}) than the study's ({expected[:12]}); "
             "give that one by --generator, its store by --store, or --examples 0"
         )
     requests = []
@@ -110,14 +111,14 @@ def _settings(run: FinishedRun, entry: PromptEntry) -> tuple[str, dict[str, Any]
     settings = dict(run.prompts.settings.get("generator", {}))
     if entry.negative_prompt is not None:
         settings["negative_prompt"] = entry.negative_prompt
-    return entry.prompt, {**settings, **(entry.settings or {})}
+    return entry.prompt, {**settings, **split_settings(entry.settings or {})[1]}
 
 
 def _request(run: FinishedRun, entry: PromptEntry, seed: int) -> ImageRequest:
     """As the study made it; the store's key follows from it, with no generator loaded."""
     prompt, settings = _settings(run, entry)
     try:
-        return ImageRequest(generator=run.prompts.generator.fingerprint, prompt=prompt, seed=seed, **settings)
+        return ImageRequest(generator=run.network.fingerprint, prompt=prompt, seed=seed, **settings)
     except (TypeError, GeneratorError) as error:
         raise ExportError(
             f"{run.folder}: prompts.json does not say how its images were made ({error}); run the study again"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import promptopt
 from promptopt.export.best import best_list
@@ -80,7 +80,7 @@ def write_gi2024(
     with new_folder(out, force=force) as folder:
         copies: dict[str, Path] = {}
         for category, run in chosen.items():
-            uri = generator or run.generator
+            uri = generator or run.address
             place = folder / category
             place.mkdir()
             model = _model(run, uri, place, folder, how=how(uri, weights), copies=copies)
@@ -100,7 +100,7 @@ def write_gi2024(
             entries[category] = entry
         models = {entry.model.fingerprint: entry.model.uri for entry in entries.values()}
         if test_prompts is not None:
-            uris = {generator or run.generator for run in chosen.values()}
+            uris = {generator or run.address for run in chosen.values()}
             if len(uris) > 1:
                 raise ExportError(
                     f"--test-prompts: the runs have several generators ({', '.join(sorted(uris))}); make the "
@@ -164,7 +164,7 @@ def _model(
     how: Literal["copy", "reference"],
     copies: dict[str, Path],
 ) -> ModelEntry:
-    expected = run.prompts.generator.fingerprint
+    expected = run.network.fingerprint
     if how == "reference":
         return reference(uri, expected, study=run.prompts.study)
     target = place / MODEL
@@ -175,7 +175,7 @@ def _model(
 
 
 def _write_prompts(run: FinishedRun, place: Path, model: ModelEntry) -> None:
-    shown = public(run.prompts, model.uri)
+    shown = public(run, model.uri)
     texts = [entry.prompt for entry in run.submitted]
     broken = [text for text in texts if len(text.splitlines()) != 1]
     if broken:
@@ -185,18 +185,20 @@ def _write_prompts(run: FinishedRun, place: Path, model: ModelEntry) -> None:
         )
     write_prompts(place / PROMPTS_JSON, shown)
     (place / PROMPTS_TXT).write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    table = to_csv(best_list([FinishedRun(run.folder, shown, model.uri)]))
+    table = to_csv(best_list([FinishedRun(run.folder, shown, {})]))
     (place / PROMPTS_CSV).write_text("\ufeff" + table, encoding="utf-8", newline="\n")
 
 
-def public(prompts: PromptList, model_uri: str) -> PromptList:
+def public(run: FinishedRun, model_uri: str) -> PromptList:
     """Without paths of this machine: the model by its place in the submission, other networks by name."""
 
     def named(network: Network) -> Network:
         local = "/" in network.uri and not network.uri.startswith(("hf:", "open_clip:"))
         return network.model_copy(update={"uri": Path(network.uri).name}) if local else network
 
+    prompts = run.prompts
     networks = {name: getattr(prompts, name) for name in type(prompts).model_fields}
-    changes = {name: named(value) for name, value in networks.items() if isinstance(value, Network)}
-    changes["generator"] = prompts.generator.model_copy(update={"uri": model_uri})
+    changes: dict[str, Any] = {name: named(n) for name, n in networks.items() if isinstance(n, Network)}
+    changes["generator"] = run.network.model_copy(update={"uri": model_uri})
+    changes["generators"] = {name: named(network) for name, network in prompts.generators.items()}
     return prompts.model_copy(update=changes)

@@ -84,7 +84,7 @@ def write_gi2025(
     info = check_info(team, parts.info())
     settings = _settings(runs)
     study = runs[0].prompts
-    uri = generator or runs[0].generator
+    uri = generator or runs[0].address
     chosen = how(uri, weights)
     if repository is not None and not _REPOSITORY.fullmatch(repository):
         raise ExportError(f"--repo {repository!r}: write owner/name")
@@ -94,7 +94,7 @@ def write_gi2025(
             "repository that the folder is uploaded to; give its owner/name"
         )
     with new_folder(out, force=force) as folder:
-        fingerprint = study.generator.fingerprint
+        fingerprint = runs[0].network.fingerprint
         if chosen == "copy":
             model = copy_model(uri, fingerprint, folder, root=folder, study=study.study)
             (folder / "README.md").rename(folder / MODEL_CARD)
@@ -156,7 +156,7 @@ def _settings(runs: Sequence[FinishedRun]) -> dict[str, Any]:
         if first.negative_prompt is not None:
             varied["negative_prompt"] = first.negative_prompt
         chosen = {key: varied.get(key, own[key]) for key in _NEEDED}
-        found.append({"fingerprint": run.prompts.generator.fingerprint, **chosen})
+        found.append({"fingerprint": run.network.fingerprint, **chosen})
         if found[-1] != found[0]:
             differing = [key for key, value in found[0].items() if found[-1][key] != value]
             raise ExportError(
@@ -251,6 +251,12 @@ def _readme(
         f"    hf upload {name} . --exclude SHA256SUMS --exclude submission.json",
         f"    medvqa validate --competition=gi-2025 --task=2 --repo_id={name}",
         f"    medvqa validate_and_submit --competition=gi-2025 --task=2 --repo_id={name}",
+        "",
+        "Should the last one end with `'HfApi' object has no attribute 'update_repo_visibility'` "
+        "(huggingface_hub 1 dropped it), nothing has been sent; this runs the organisers' file with the "
+        "method put back:",
+        "",
+        f"    python -m promptopt.export.submission.organisers_command --repo_id={name}",
         "",
         PUBLIC,
         "",

@@ -89,6 +89,14 @@ def get(url, *args, **kwargs):
     return _Answer(names[url.rsplit("/", 1)[-1]])
 
 
+def _note(name):
+    def call(*args, **kwargs):
+        with open(os.path.join(os.path.dirname(__file__), "calls.jsonl"), "a") as f:
+            words = [word for word in args if isinstance(word, str)]
+            f.write(json.dumps([name, words, kwargs]) + "\\n")
+    return call
+
+
 _download = huggingface_hub.hf_hub_download
 
 
@@ -104,6 +112,8 @@ def hf_hub_download(repo_id, filename, **kwargs):
 requests.get = get
 huggingface_hub.whoami = lambda *args, **kwargs: {{"name": "tester"}}
 huggingface_hub.hf_hub_download = hf_hub_download
+huggingface_hub.HfApi.update_repo_settings = _note("update_repo_settings")
+huggingface_hub.grant_access = _note("grant_access")
 """
 _DATASETS = '''
 """As much of `datasets` as the organisers' script calls."""
@@ -144,15 +154,38 @@ def load_dataset(name, split):
     return Dataset({"img_id": [f"r{i}" for i in range(4)], "image": images})
 '''
 _CLIENT = """
+import ast, glob, importlib.util, json, os, shutil
+from datetime import datetime, timezone
+
 handle_file = str
+
+
+def _received(repo_type, path_or_fileobj, path_in_repo, repo_id):
+    place = os.path.join(os.path.dirname(__file__), "received", path_in_repo)
+    os.makedirs(os.path.dirname(place))
+    shutil.copy(path_or_fileobj, place)
+
+
+def _portal(name):
+    # a function of the organisers' server, as it stands in their package
+    folder = os.path.dirname(importlib.util.find_spec("medvqa").origin)
+    with open(os.path.join(folder, "competitions", "gi-2025", "submission_portal.py"), encoding="utf-8") as f:
+        tree = ast.parse(f.read())
+    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
+    known = {
+        "json": json, "os": os, "datetime": datetime, "timezone": timezone, "upload_file": _received,
+        "SUBMISSION_REPO": "a/b", "refresh_submissions": lambda: None,
+    }
+    exec(compile(tree, "submission_portal.py", "exec"), known)
+    return known[name]
 
 
 class Client:
     def __init__(self, name):
         pass
 
-    def predict(self, **kwargs):
-        return "a stub, no server"
+    def predict(self, api_name, **kwargs):
+        return _portal(api_name.strip("/"))(**kwargs)
 """
 
 
@@ -206,6 +239,17 @@ class Machine:
         ViTModel(config).save_pretrained(folder)
         ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
         self.upload(folder, repository)
+
+    @property
+    def hub_calls(self) -> list[tuple[str, list[str], dict[str, object]]]:
+        """What the hub was asked to change: function, its words, its keywords."""
+        file = self._stubs / "calls.jsonl"
+        return [tuple(json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+
+    @property
+    def received(self) -> list[Path]:
+        """What the organisers' server took."""
+        return sorted((self._stubs / "received").rglob("*.json"))
 
     def python(self, *words: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run Python there."""

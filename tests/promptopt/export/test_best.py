@@ -20,6 +20,7 @@ from promptopt.export.best_tables import to_csv, to_latex, to_markdown
 from promptopt.export.errors import ExportError
 from promptopt.export.escapes import csv_original
 from promptopt.export.prompts import EstimateEntry, PromptEntry
+from tests.latex import compile_tables
 from tests.promptopt.export.runs import BASELINE, estimate, prompt_list, write_run
 
 EVIL = '=HYPERLINK("http://x") | 100% _a_ \\input{/etc/passwd} <script>'
@@ -58,7 +59,8 @@ def test_the_list_of_several_runs_in_every_format(tmp_path: Path) -> None:
     assert "<td>a red polyp</td>" in html
     assert "0.50 (0.00 to 1.00)" in html
     source = (tmp_path / "out" / "best-prompts.tex").read_text()
-    assert source.count(r"\begin{tabular}") == source.count(r"\end{tabular}") == 6
+    assert source.count(r"\begin{tabular}") == source.count(r"\end{tabular}")
+    assert source.count(r"\begin{table}") == source.count(r"\toprule") == 6
     assert "second" in source
 
 
@@ -81,13 +83,26 @@ def test_every_line_of_a_latex_table_has_all_its_columns() -> None:
         prompt_list().prompts[0].model_copy(update={"rank": n, "prompt": f"p {n} & q"}) for n in range(1, 8)
     ]
     source = to_latex(BestList(categories={"polyps": [prompt_list(prompts=many)]}))
-    tables = re.findall(r"\\begin\{tabular\}\{([^\n]*)\}\n(.*?)\\end\{tabular\}", source, re.DOTALL)
+    tables = re.findall(
+        r"\\sbox2\{\\begin\{tabular\}\{([^\n]*)\}\n(.*?)\n\\end\{tabular\}\}", source, re.DOTALL
+    )
     assert len(tables) == 3  # the prompts, and seven with the baseline's column in two parts
     for columns, body in tables:
-        count = len(re.sub(r"p\{[^}]*\}", "p", columns))
+        count = len(re.sub(r">\{[^}]*\}p\{[^}]*\}", "p", columns))
         lines = [line for line in body.splitlines() if line.endswith(r"\\")]
         assert len(lines) > 3
         assert all(len(re.findall(r"(?<!\\)&", line)) == count - 1 for line in lines)
+
+
+@pytest.mark.parametrize("options", ["", "twocolumn"])
+def test_the_tables_compile_and_fit_the_column(tmp_path: Path, options: str) -> None:
+    signs = EVIL + " ~^#&$ [x] -- '' “” ± β Ł 中 🙂 " + "a long word " * 20
+    entry = prompt_list().prompts[0].model_copy(update={"prompt": signs, "settings": {"steps": 2}})
+    wide = {name: estimate(-1234.5678, status="unreliable") for name in ("score", "fr_chet", "n%")}
+    many = [entry.model_copy(update={"rank": n, "confirmation": wide}) for n in range(1, 7)]
+    best = BestList(categories={"polyps": [prompt_list(study="a_b & co", prompts=many), prompt_list()]})
+    said = compile_tables([to_latex(best)], tmp_path / "paper", options=options)
+    assert "LaTeX Warning: Label `" not in said  # none twice
 
 
 def test_fields_of_later_versions_show_up_by_themselves() -> None:

@@ -75,7 +75,7 @@ def test_a_sound_submission_has_one_warning(folder: Path) -> None:
     assert lines[0].startswith(
         "warning: sub: submitting makes the repository public. Look through every file"
     )
-    assert lines[1] == f"{folder}: 0 errors, 1 warnings"
+    assert lines[1] == f"{folder}: 0 errors, 1 warning"
 
 
 def _edit(name: str, old: str, new: str) -> Callable[[Path], None]:
@@ -197,7 +197,7 @@ def test_what_is_odd_is_a_warning_and_ends_with_0(folder: Path) -> None:
     assert code == 0, lines
     said = "\n".join(lines)
     assert "warning: README.md: names a path of your machine: /home/someone/thesis" in said
-    assert "warning: polyps/.DS_Store: .DS_Store is a leftover" in said
+    assert "warning: polyps/.DS_Store: is a leftover" in said
     assert lines[-1].endswith("0 errors, 3 warnings")
 
 

@@ -1,17 +1,19 @@
 """Against the organisers' own `medvqa` package, as far as it goes without a network.
 
-Its command line, template, validation and patch for the final evaluation run as they are. Stubs are the hub's
-login, the downloads of prompts, `datasets` and the organisers' server (`organisers.Machine`); BiomedCLIP is a
-tiny ViT of random weights.
+Its command line, template, validation, submission, patch for the final evaluation and the function by which
+its server takes a file run as they are. Stubs are what asks the hub, the downloads of prompts, `datasets` and
+the way to the server (`organisers.Machine`); BiomedCLIP is a tiny ViT of random weights.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from huggingface_hub import HfApi
 
 from promptopt.export.check import check_submission
 from promptopt.export.runs import read_runs
@@ -61,6 +63,34 @@ def test_the_script_of_another_task_is_refused() -> None:
     other = place.with_name("submission_task1.py")
     with pytest.raises(ValueError, match=r"give submission_task2\.py of gi-2025"):
         split(other.read_bytes(), other)
+
+
+@pytest.mark.slow
+def test_what_is_submitted_is_taken_by_the_organisers_server(folder: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine")
+    machine.upload(folder, "me/model")
+    machine.upload_encoder("ikim-uk-essen/BiomedCLIP_ViT_patch16_224")
+    if hasattr(HfApi, "update_repo_visibility"):
+        words = ["-c", "from medvqa.cli import main; main()", "validate_and_submit", "--competition=gi-2025"]
+        done = machine.python(*words, "--task=2", "--repo_id=me/model", cwd=tmp_path)
+    else:  # theirs would end in an AttributeError; the folder's README.md names this command
+        command = "promptopt.export.submission.organisers_command"
+        assert f"python -m {command} --repo_id=me/model" in (folder / "README.md").read_text()
+        done = machine.python("-m", command, "--repo_id=me/model", cwd=tmp_path)
+    said = done.stdout + done.stderr
+    assert "submission script ran successfully" in done.stdout, said
+    assert "Submissions registered successfully" in done.stdout, said
+    assert done.returncode == 0, said
+    (file,) = machine.received
+    assert re.fullmatch(r"tester-_-_-\d+-_-_-task2\.json", file.name)
+    taken = read_json(file)
+    assert taken["repo_id"] == "me/model"
+    assert taken["submission_info"] == yaml.safe_load(INFO)
+    settings = [keywords for name, _, keywords in machine.hub_calls if name == "update_repo_settings"]
+    assert {"private": False} in settings
+    assert {"gated": "manual"} in settings
+    assert {words[0] for name, words, _ in machine.hub_calls} == {"me/model"}
+    assert sum(name == "grant_access" for name, _, _ in machine.hub_calls) == 3
 
 
 @pytest.mark.slow

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from evaluation.estimate import Estimate
 from promptopt.generator_comparison import ComparisonError, Score, centre_scopes
-from promptopt.generator_comparison.tables import escape, shown, stands_apart
+from promptopt.generator_comparison.tables import shown, stands_apart
 
 
 def test_each_centre_alone_and_all_of_them() -> None:
@@ -66,23 +64,3 @@ def test_bold_is_for_intervals_that_lie_apart() -> None:
     assert not stands_apart(a, [a, b, c])
     assert not stands_apart(score(1, None, name="a"), [a, b])
     assert not stands_apart(a, [a])
-
-
-@given(st.text(alphabet="ab&%$#_{}~^\\<>|", max_size=20))
-def test_no_special_character_reaches_latex(text: str) -> None:
-    import re
-
-    escaped = escape(text)
-    plain = re.sub(r"\\text[a-z]+\{\}|\\[&%$#_{}]", "", escaped)
-    assert not set(plain) & set("&%$#_{}~^\\<>|")
-    back = escaped
-    for sign, name in (
-        ("~", "asciitilde"),
-        ("^", "asciicircum"),
-        ("<", "less"),
-        (">", "greater"),
-        ("|", "bar"),
-    ):
-        back = back.replace(rf"\text{name}{{}}", sign)
-    back = back.replace(r"\textbackslash{}", "\0")
-    assert re.sub(r"\\([&%$#_{}])", r"\1", back).replace("\0", "\\") == text
