@@ -54,12 +54,8 @@ def readme_2024(submission: Submission, runs: Mapping[str, FinishedRun], team: M
     used = {**runs[example].prompts.settings.get("generator", {}), **(first.settings or {})}
     used["negative_prompt"] = first.negative_prompt or used.get("negative_prompt")
     words = ["promptopt", "generate", submission.categories[example].model.uri, first.prompt]
-    for key in (
-        "negative_prompt",
-        "steps",
-        "guidance",
-    ):  # as the study drew it; the model has its own defaults
-        if used.get(key):
+    for key in ("negative_prompt", "steps", "guidance"):  # the study's; the model has defaults of its own
+        if used.get(key) not in (None, ""):
             words += [f"--{key.replace('_', '-')}", str(used[key])]
     command = shlex.join(words)
     lines += ["", f"An image: `{command} --out out`. Files are whole if `sha256sum -c SHA256SUMS` says so."]
