@@ -203,7 +203,9 @@ def _frechet(
         chosen, places = rng.integers(n, size=n), _permutations(rng, 1, n)[0]
         for a, row in enumerate(shares):
             drawn[a, r] = value(_sample(row, stack[:, chosen], places))
-    return _columns(values, drawn, n, f"{method}; bootstrap over seeds, reals held fixed", status, level)
+    own, gaps = _columns(values, drawn, n, f"{method}; bootstrap over seeds, reals held fixed", status, level)
+    # a distance is not below 0
+    return [replace(one, low=None if one.low is None else max(one.low, 0.0)) for one in own], gaps
 
 
 def _columns(

@@ -188,10 +188,10 @@ def effects_sentence(effects: SlotEffects) -> str:
     additive, pairs = effects.additive_share, effects.pairs_tested
     said = f"This rests on {effects.prompts} prompts."
     if additive.value is not None and additive.low is not None and additive.high is not None:
-        said += (
-            f" Words one by one explain {_percent(additive.value)} ({_percent(additive.low)} to "
-            f"{_percent(additive.high)}) of the differences between prompts; the rest are combinations."
-        )
+        share = f"{_percent(additive.value)} ({_percent(additive.low)} to {_percent(additive.high)})"
+        if additive.low > 0.99:
+            share = "nearly all"
+        said += f" Words one by one explain {share} of the differences between prompts; the rest are combinations."
     if not pairs:
         return said + " No two words were tried together, and without each other, often enough to say more."
     if effects.interactions:
