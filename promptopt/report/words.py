@@ -191,7 +191,9 @@ def effects_sentence(effects: SlotEffects) -> str:
         share = f"{_percent(additive.value)} ({_percent(additive.low)} to {_percent(additive.high)})"
         if additive.low > 0.99:
             share = "nearly all"
-        said += f" Words one by one explain {share} of the differences between prompts, combinations the rest."
+        said += (
+            f" Words one by one explain {share} of the differences between prompts; combinations the rest."
+        )
     if not pairs:
         return said + " No two words were tried together, and without each other, often enough to say more."
     if effects.interactions:
