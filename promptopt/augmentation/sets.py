@@ -22,6 +22,19 @@ class Variant:
     sources: tuple[ClassSource, ...]
 
 
+def prompts_of(sources: Sequence[ClassSource], which: str, *, seed: int) -> list[ClassSource]:
+    """The same classes from the portfolio, the plain prompt, or random prompts; given by hand, they stay.
+
+    Raises:
+        AugmentationError: an unknown name.
+    """
+    if which == PORTFOLIO:
+        return list(sources)
+    if which not in COMPARED:
+        raise AugmentationError(f"{which!r} does not exist; use {', '.join((PORTFOLIO, *COMPARED))}")
+    return [s.with_baseline() if which == BASELINE else s.with_random(seed) for s in sources]
+
+
 def variants(
     sources: Sequence[ClassSource], compare: Sequence[str], *, seed: int
 ) -> tuple[list[Variant], list[str]]:
@@ -34,7 +47,7 @@ def variants(
     for name in compare:
         if name not in COMPARED:
             raise AugmentationError(f"--compare: {name!r} does not exist; use {', '.join(COMPARED)}")
-        other = [s.with_baseline() if name == BASELINE else s.with_random(seed) for s in sources]
+        other = prompts_of(sources, name, seed=seed)
         pairs = [(o, s) for o, s in zip(other, sources, strict=True) if _texts(o) != _texts(s)]
         if pairs:
             found.append(Variant(name=name, sources=tuple(o for o, _ in pairs)))

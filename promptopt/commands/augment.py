@@ -42,6 +42,10 @@ def augment(
     attempts: Annotated[
         float, typer.Option(min=1, help="Images made at most for each one wanted, refused ones counted.")
     ] = 5.0,
+    prompts: Annotated[
+        Literal["portfolio", "baseline", "random"],
+        typer.Option(help="The study's portfolio, its plain prompt, or 32 random prompts of its template."),
+    ] = "portfolio",
     seed: Annotated[int, typer.Option(min=0, help="The images' own seeds follow from it.")] = 0,
     generator: Annotated[str | None, typer.Option(help="In place of the studies' own.")] = None,
     allow_other_generator: Annotated[
@@ -108,6 +112,8 @@ def augment(
                 "--prove makes as many images as --ratios and --real-per-class ask for, in an imagefolder; "
                 "leave --per-class, --ratio and --format out"
             )
+        if prompts != "portfolio":
+            raise typer.BadParameter("--prove compares the portfolio with --compare; leave --prompts out")
         _prove(
             sources,
             out,
@@ -124,10 +130,11 @@ def augment(
         return
     from promptopt.augmentation import augment as make
     from promptopt.augmentation.opening import image_counts
+    from promptopt.augmentation.sets import prompts_of
 
     with GenerationBar() as bar:
         made = make(
-            sources,
+            prompts_of(sources, prompts, seed=seed),
             out,
             counts=image_counts(sources, per_class=per_class, ratio=ratio, data=reference.data),
             format=format,

@@ -23,6 +23,7 @@ from evaluation.metrics.duplicates import duplicates
 from generators.request import ImageRequest
 from promptopt.augmentation import FILTERS, AugmentationError, AugmentationSet, augment, read_run
 from promptopt.augmentation.opening import hand_classes, image_counts
+from promptopt.augmentation.sets import prompts_of
 from promptopt.augmentation.writers import FolderWriter
 from promptopt.template import Variation
 from studies.dataset import read_dataset
@@ -399,6 +400,28 @@ def test_arguments(tmp_path: Path) -> None:
             reference=reference,
             open_generator=lambda _: SquareGenerator(),
         )
+
+
+def test_a_set_of_random_prompts_or_of_the_plain_one(tmp_path: Path) -> None:
+    sources, reference = planted(tmp_path)
+    counts = {"red": 40, "other": 4}
+    texts = {}
+    for which in ("portfolio", "baseline", "random"):
+        chosen = prompts_of(sources, which, seed=3)
+        augment(
+            chosen,
+            tmp_path / which,
+            counts=counts,
+            reference=reference,
+            filters=["black"],
+            open_generator=lambda _: WildGenerator(),
+        )
+        texts[which] = {row["text"] for row in rows(tmp_path / which) if row["category"] == "red"}
+    assert texts["portfolio"] == set(PORTFOLIO)
+    assert texts["baseline"] == {"a square"}
+    assert len(texts["random"]) > len(PORTFOLIO)
+    with pytest.raises(AugmentationError, match="'best' does not exist; use portfolio, baseline, random"):
+        prompts_of(sources, "best", seed=0)
 
 
 def test_comparison_prompts(tmp_path: Path) -> None:
