@@ -183,6 +183,8 @@ def test_no_worker_outlives_the_study(tmp_path: Path, number: int) -> None:
         stderr=subprocess.PIPE,
         start_new_session=True,
         text=True,
+        # A shell lets what it starts in the background ignore Ctrl-C, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_until(lambda: study.poll() is not None or len(children(study.pid)) == 2)
     own = children(study.pid)
