@@ -69,7 +69,7 @@ def compare(a: ArrayLike, b: ArrayLike, *, anytime: bool = False, level: float =
     if not math.isfinite(half) or spread <= 1e-12 * float(np.abs(differences).max()):
         return Estimate(mean, None, None, n, method, "unreliable")
     below, above = widened_halves(differences, half, factor=SKEW_FACTOR)
-    plain = compare(first, second, level=level)
+    plain = Estimate.of_mean(differences, level=level)
     ends = (mean - below * spread, mean + above * spread, plain.low, plain.high)
     low, high = (pick(end for end in ends if end is not None) for pick in (min, max))
     return Estimate(mean, low, high, n, method, "ok")

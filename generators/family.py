@@ -55,6 +55,14 @@ def member_uris(uris: Mapping[str, str], knobs: Mapping[str, Sequence[Any]]) -> 
     return found
 
 
+def load_members(uris: Mapping[Member, str], load: Callable[[str], Generator]) -> Generator:
+    """The generators of these addresses (see `member_uris`), each loaded once; a single one as it is."""
+    loaded = {uri: load(uri) for uri in dict.fromkeys(uris.values())}
+    if len(uris) == 1:
+        return next(iter(loaded.values()))
+    return GeneratorFamily({member: loaded[uri] for member, uri in uris.items()})
+
+
 class GeneratorFamily:
     """A Generator whose requests may name a member: `request(..., generator="sharp", lora_scale=0.5)`.
 
@@ -74,12 +82,6 @@ class GeneratorFamily:
         self.uri = self._main.uri
         self.fingerprint = total.hexdigest()
         self.max_tokens = min(one.max_tokens for one in self._by_fingerprint.values())
-
-    @classmethod
-    def load(cls, uris: Mapping[Member, str], load: Callable[[str], Generator]) -> GeneratorFamily:
-        """Of addresses (see `member_uris`), each loaded once."""
-        loaded = {uri: load(uri) for uri in dict.fromkeys(uris.values())}
-        return cls({member: loaded[uri] for member, uri in uris.items()})
 
     @classmethod
     def alike(cls, generator: Generator, members: Sequence[Member]) -> GeneratorFamily:

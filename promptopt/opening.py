@@ -76,7 +76,7 @@ def open_generator(config: StudyConfig, knobs: Mapping[str, Sequence[Any]], devi
     """The generator that the study names; all of them where it varies generators or adapters' scales."""
     from generators.backend import load
     from generators.errors import GeneratorError
-    from generators.family import GeneratorFamily
+    from generators.family import load_members
 
     uris = varied_members(config, knobs)
 
@@ -88,9 +88,7 @@ def open_generator(config: StudyConfig, knobs: Mapping[str, Sequence[Any]], devi
             what = f"generator.uri: {own!r}" if uri == config.resolve(own) else f"generator.named: {uri!r}"
             raise StudyError(f"{config.source}: {what} cannot be loaded: {error}") from error
 
-    if len(uris) == 1:
-        return open_one(*uris.values())
-    return GeneratorFamily.load(uris, open_one)
+    return load_members(uris, open_one)
 
 
 def check_given(config: StudyConfig, knobs: Mapping[str, Sequence[Any]], generator: Generator) -> None:

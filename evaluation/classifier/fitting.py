@@ -1,15 +1,24 @@
-"""The training loop that the networks of this package share."""
+"""What the trainings of classifier networks share: the draw of a batch, and the loop."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evaluation.classifier.images import ClassifierError
 from evaluation.classifier.learners import OnStep
+
+
+def balanced(members: Sequence[NDArray[Any]], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rows of a batch, (count,): classes drawn evenly, then rows within each from its `members`."""
+    drawn = rng.integers(len(members), size=count)
+    return np.array([members[c][rng.integers(len(members[c]))] for c in drawn])
 
 
 def fit_one_cycle(

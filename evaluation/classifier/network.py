@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evaluation.classifier.fitting import fit_one_cycle
+from evaluation.classifier.fitting import balanced, fit_one_cycle
 from evaluation.classifier.images import ClassifierError
 from evaluation.classifier.learners import OnStep, Predict
 
@@ -96,7 +96,7 @@ class NetworkLearner:
         members = [np.flatnonzero(truth == c) for c in range(classes)]
 
         def loss() -> Tensor:
-            rows = _balanced(members, self.batch_size, rng)
+            rows = balanced(members, self.batch_size, rng)
             pixels = augment(_unit(inputs[rows], device), rng, self.augmentation)
             return F.cross_entropy(network(_normal(pixels)), torch.from_numpy(truth[rows]).to(device))
 
@@ -161,13 +161,6 @@ def _check_pixels(inputs: NDArray[Any]) -> None:
             f"inputs are {inputs.dtype} of shape {inputs.shape}; a network is trained on uint8 pixels "
             "(n, height, width, 3), see read_pixels"
         )
-
-
-def _balanced(
-    members: Sequence[NDArray[np.int64]], count: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    drawn = rng.integers(len(members), size=count)
-    return np.array([members[c][rng.integers(len(members[c]))] for c in drawn])
 
 
 def _unit(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:

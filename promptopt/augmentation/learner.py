@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evaluation.classifier.fitting import fit_one_cycle
+from evaluation.classifier.fitting import balanced, fit_one_cycle
 from evaluation.classifier.images import ClassifierError
 from evaluation.classifier.learners import OnStep, Predict
 
@@ -68,12 +68,11 @@ class SmallNetwork:
             change = _classical() if self.classical else None
 
             def loss() -> Tensor:
-                drawn = rng.integers(classes, size=self.batch_size)
-                rows = np.array([members[c][rng.integers(len(members[c]))] for c in drawn])
+                rows = balanced(members, self.batch_size, rng)
                 pixels = _tensor(inputs[rows])
                 if change is not None:
                     pixels = torch.stack([change(picture) for picture in pixels])
-                return F.cross_entropy(network(pixels * 4 - 2), torch.from_numpy(drawn))
+                return F.cross_entropy(network(pixels * 4 - 2), torch.from_numpy(truth[rows]))
 
             fit_one_cycle(
                 network,

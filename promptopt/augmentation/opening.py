@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from generators.family import GeneratorFamily
+from generators.family import load_members
 from promptopt.augmentation.filters import JUDGE, Reference, members
 from promptopt.augmentation.sources import AugmentationError, ClassSource
 from studies.dataset import Dataset, DatasetError, read_dataset
@@ -116,13 +116,13 @@ def generator_opener(*, device: str, batch_size: int | None) -> Callable[[ClassS
     def open_generator(source: ClassSource) -> Generator:
         from generators.backend import load
 
-        for uri in source.generators.values():
+        def once(uri: str) -> Generator:
             if uri not in loaded:
                 size = source.config.generator.batch_size if batch_size is None else batch_size
                 loaded[uri] = load(uri, device=device, batch_size=size)
-        if len(source.generators) == 1:
-            return loaded[source.generator]
-        return GeneratorFamily({member: loaded[uri] for member, uri in source.generators.items()})
+            return loaded[uri]
+
+        return load_members(source.generators, once)
 
     return open_generator
 

@@ -8,7 +8,7 @@ import pytest
 
 from generators import GeneratorError, ImageStore, load
 from generators.backend import EMBEDDED
-from generators.family import MAIN, GeneratorFamily, member_name, member_uris, split_settings
+from generators.family import MAIN, GeneratorFamily, load_members, member_name, member_uris, split_settings
 from generators.lora import scale_uri
 from tests.generators.micro import build_micro_pipeline, build_micro_xl_pipeline
 
@@ -26,7 +26,7 @@ def uris(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def family(uris: dict[str, str]) -> GeneratorFamily:
     members = member_uris(uris, {"generator": list(uris)})
-    return GeneratorFamily.load(members, lambda uri: load(uri, device="cpu", batch_size=2))
+    return load_members(members, lambda uri: load(uri, device="cpu", batch_size=2))
 
 
 def test_an_image_is_that_of_its_own_generator(
@@ -80,7 +80,7 @@ def test_when_one_runs_out_of_memory_the_others_requests_stay(
     uris: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = member_uris(uris, {"generator": [MAIN, "other"]})
-    family = GeneratorFamily.load(members, lambda uri: load(uri, device="cpu", batch_size=2))
+    family = load_members(members, lambda uri: load(uri, device="cpu", batch_size=2))
     other = family.maker(family.request("", 0, generator="other"))
     run, failed = other._run, []  # type: ignore[attr-defined]
 
