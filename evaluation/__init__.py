@@ -7,29 +7,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evaluation._lazy import lazy_names
+from promptopt.base.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from evaluation.calibration import Calibration, CalibrationError, calibrate
     from evaluation.classifier.arms import five_arms
-    from evaluation.classifier.bootstrap import holm
     from evaluation.classifier.images import ClassifierError, LabelledImages
     from evaluation.classifier.learners import ProbeLearner
     from evaluation.classifier.network import NetworkLearner
+    from evaluation.classifier.probe import Probe, fit_probe, synthetic_to_real
     from evaluation.classifier.results import ArmsResult
     from evaluation.classifier.scores import expected_calibration_error
-    from evaluation.comparison import compare
-    from evaluation.encoders.backend import (
-        Encoder,
-        EncoderError,
-        TextEncoder,
-        load_encoder,
-        load_text_encoder,
-    )
+    from evaluation.encoders.base import Encoder, EncoderError, TextEncoder, load_encoder, load_text_encoder
     from evaluation.estimate import Estimate
-    from evaluation.feature_store import FeatureStore, FeatureStoreError
-    from evaluation.held_out import JudgeGap, judge_gap
-    from evaluation.image_set import EvaluationError, ImageSet, read_image_set
+    from evaluation.features.feature_store import FeatureStore, FeatureStoreError
+    from evaluation.features.image_set import EvaluationError, ImageSet, read_image_set
+    from evaluation.features.moments import FeatureStatistics, StatisticsError, StatisticsManifest
+    from evaluation.inference.bootstrap import holm
+    from evaluation.inference.paired import compare
     from evaluation.metrics.alignment import (
         Alignment,
         ClassWeights,
@@ -45,67 +39,67 @@ if TYPE_CHECKING:
     from evaluation.metrics.frechet import frechet_distance
     from evaluation.metrics.frechet_infinity import frechet_infinity
     from evaluation.metrics.inception_score import inception_score
+    from evaluation.metrics.judge_gap import JudgeGap, judge_gap
     from evaluation.metrics.kid import kid
     from evaluation.metrics.memorisation import Memorisation, memorisation
     from evaluation.metrics.mmd import median_bandwidth, mmd, mmd_contributions
-    from evaluation.probe import Probe, fit_probe, synthetic_to_real
-    from evaluation.report import Evaluation, evaluate
-    from evaluation.statistics import FeatureStatistics, StatisticsError, StatisticsManifest
+    from evaluation.report.calibration import Calibration, CalibrationError, calibrate
+    from evaluation.report.evaluate import Evaluation, evaluate
 
 _HOME = {
     "Alignment": "evaluation.metrics.alignment",
     "ArmsResult": "evaluation.classifier.results",
-    "Calibration": "evaluation.calibration",
-    "CalibrationError": "evaluation.calibration",
+    "Calibration": "evaluation.report.calibration",
+    "CalibrationError": "evaluation.report.calibration",
     "ClassWeights": "evaluation.metrics.alignment",
     "ClassifierError": "evaluation.classifier.images",
     "Duplicates": "evaluation.metrics.duplicates",
-    "Encoder": "evaluation.encoders.backend",
-    "EncoderError": "evaluation.encoders.backend",
+    "Encoder": "evaluation.encoders.base",
+    "EncoderError": "evaluation.encoders.base",
     "Estimate": "evaluation.estimate",
-    "Evaluation": "evaluation.report",
-    "EvaluationError": "evaluation.image_set",
-    "FeatureStatistics": "evaluation.statistics",
-    "FeatureStore": "evaluation.feature_store",
-    "FeatureStoreError": "evaluation.feature_store",
-    "ImageSet": "evaluation.image_set",
-    "JudgeGap": "evaluation.held_out",
+    "Evaluation": "evaluation.report.evaluate",
+    "EvaluationError": "evaluation.features.image_set",
+    "FeatureStatistics": "evaluation.features.moments",
+    "FeatureStore": "evaluation.features.feature_store",
+    "FeatureStoreError": "evaluation.features.feature_store",
+    "ImageSet": "evaluation.features.image_set",
+    "JudgeGap": "evaluation.metrics.judge_gap",
     "LabelledImages": "evaluation.classifier.images",
     "Memorisation": "evaluation.metrics.memorisation",
     "NetworkLearner": "evaluation.classifier.network",
-    "Probe": "evaluation.probe",
+    "Probe": "evaluation.classifier.probe",
     "ProbeLearner": "evaluation.classifier.learners",
-    "StatisticsError": "evaluation.statistics",
-    "StatisticsManifest": "evaluation.statistics",
-    "TextEncoder": "evaluation.encoders.backend",
+    "StatisticsError": "evaluation.features.moments",
+    "StatisticsManifest": "evaluation.features.moments",
+    "TextEncoder": "evaluation.encoders.base",
     "alignment": "evaluation.metrics.alignment",
     "auroc": "evaluation.metrics.auroc",
-    "calibrate": "evaluation.calibration",
+    "calibrate": "evaluation.report.calibration",
     "class_weights": "evaluation.metrics.alignment",
     "clip_scores": "evaluation.metrics.alignment",
-    "compare": "evaluation.comparison",
+    "compare": "evaluation.inference.paired",
     "diversity": "evaluation.metrics.diversity",
     "duplicates": "evaluation.metrics.duplicates",
-    "evaluate": "evaluation.report",
+    "evaluate": "evaluation.report.evaluate",
     "expected_calibration_error": "evaluation.classifier.scores",
-    "fit_probe": "evaluation.probe",
+    "fit_probe": "evaluation.classifier.probe",
     "five_arms": "evaluation.classifier.arms",
     "frechet_distance": "evaluation.metrics.frechet",
     "frechet_infinity": "evaluation.metrics.frechet_infinity",
-    "holm": "evaluation.classifier.bootstrap",
+    "holm": "evaluation.inference.bootstrap",
     "inception_score": "evaluation.metrics.inception_score",
-    "judge_gap": "evaluation.held_out",
+    "judge_gap": "evaluation.metrics.judge_gap",
     "kid": "evaluation.metrics.kid",
-    "load_encoder": "evaluation.encoders.backend",
-    "load_text_encoder": "evaluation.encoders.backend",
+    "load_encoder": "evaluation.encoders.base",
+    "load_text_encoder": "evaluation.encoders.base",
     "margins": "evaluation.metrics.alignment",
     "median_bandwidth": "evaluation.metrics.mmd",
     "memorisation": "evaluation.metrics.memorisation",
     "mmd": "evaluation.metrics.mmd",
     "mmd_contributions": "evaluation.metrics.mmd",
     "probabilities": "evaluation.metrics.alignment",
-    "read_image_set": "evaluation.image_set",
-    "synthetic_to_real": "evaluation.probe",
+    "read_image_set": "evaluation.features.image_set",
+    "synthetic_to_real": "evaluation.classifier.probe",
 }
 
 __all__ = [

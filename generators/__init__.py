@@ -1,32 +1,30 @@
 """Text-to-image generators: requests, backends, the image store, training."""
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from promptopt.base.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from generators.backend import Generator, load
-    from generators.errors import (
-        BadImage,
-        BadImageError,
-        BatchHalvedError,
-        GeneratorError,
-        PromptTooLongError,
-        StoreError,
-    )
+    from generators.bad_images import BadImage, BadImageError
+    from generators.base import Generator, load
+    from generators.errors import BatchHalvedError, GeneratorError, PromptTooLongError, StoreError
     from generators.request import ImageRequest
     from generators.store import ImageStore, StoredImage
 
 _HOME = {
-    "BadImage": "generators.errors",
-    "BadImageError": "generators.errors",
+    "BadImage": "generators.bad_images",
+    "BadImageError": "generators.bad_images",
     "BatchHalvedError": "generators.errors",
-    "Generator": "generators.backend",
+    "Generator": "generators.base",
     "GeneratorError": "generators.errors",
     "ImageRequest": "generators.request",
     "ImageStore": "generators.store",
     "PromptTooLongError": "generators.errors",
     "StoreError": "generators.errors",
     "StoredImage": "generators.store",
-    "load": "generators.backend",
+    "load": "generators.base",
 }
 
 __all__ = [
@@ -43,14 +41,4 @@ __all__ = [
     "load",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from generators.adapters.lora import scale_uri
 from generators.errors import GeneratorError
-from generators.lora import scale_uri
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from generators.backend import Generator
+    from generators.base import Generator
     from generators.request import ImageRequest
 
 MAIN = "main"

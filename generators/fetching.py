@@ -10,13 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from generators.errors import BadImage, BadImageError, BatchHalvedError, GeneratorError
+from generators.bad_images import BadImage, BadImageError
+from generators.errors import BatchHalvedError, GeneratorError
 from generators.family import GeneratorFamily
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from generators.backend import Generator
+    from generators.base import Generator
     from generators.request import ImageRequest
     from generators.store import StoredImage
 

@@ -28,7 +28,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from generators.backend import Generator
+from generators.base import Generator
 from generators.errors import GeneratorError, StoreError
 from generators.fetching import make_missing
 from generators.request import ImageRequest

@@ -7,28 +7,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evaluation._lazy import lazy_names
+from promptopt.base.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from promptopt.config import StudyConfig, StudyError
-    from promptopt.notebook import Study
-    from promptopt.objective import ImageMetric
-    from promptopt.portfolio import Portfolio
-    from promptopt.study import StudyResult, run_study
-    from promptopt.template import PromptSpace, compile_template
+    from promptopt.config.study_file import StudyConfig, StudyError
+    from promptopt.portfolio.fit import Portfolio
+    from promptopt.scoring.objective import ImageMetric
+    from promptopt.space import PromptSpace, compile_template
+    from promptopt.study.api import Study
+    from promptopt.study.run import StudyResult, run_study
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "ImageMetric": "promptopt.objective",
-    "Portfolio": "promptopt.portfolio",
-    "PromptSpace": "promptopt.template",
-    "Study": "promptopt.notebook",
-    "StudyConfig": "promptopt.config",
-    "StudyError": "promptopt.config",
-    "StudyResult": "promptopt.study",
-    "compile_template": "promptopt.template",
-    "run_study": "promptopt.study",
+    "ImageMetric": "promptopt.scoring.objective",
+    "Portfolio": "promptopt.portfolio.fit",
+    "PromptSpace": "promptopt.space",
+    "Study": "promptopt.study.api",
+    "StudyConfig": "promptopt.config.study_file",
+    "StudyError": "promptopt.config.study_file",
+    "StudyResult": "promptopt.study.run",
+    "compile_template": "promptopt.space",
+    "run_study": "promptopt.study.run",
 }
 
 __all__ = [

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from promptopt.config import json_schema
+from promptopt.config.study_file import json_schema
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -46,7 +46,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def commands() -> str:
     """Markdown of every command's help, by typer."""
-    command = [sys.executable, "-m", "typer", "promptopt.cli", "utils", "docs", "--name", "promptopt"]
+    command = [sys.executable, "-m", "typer", "promptopt.cli.main", "utils", "docs", "--name", "promptopt"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return re.sub(r"^# `promptopt`", "# Commands", text, count=1)
 

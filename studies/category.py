@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from promptopt.base.errors import PromptoptError
+
 CATEGORIES = ("polyps", "landmarks", "instruments")
 KNOBS = ("guidance", "steps", "scheduler", "generator", "lora_scale")
 FOLDER = Path(__file__).resolve().parent / "categories"
@@ -24,7 +26,7 @@ Words = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min
 Option = Annotated[str, StringConstraints(strict=True)]
 
 
-class CategoryError(ValueError):
+class CategoryError(PromptoptError, ValueError):
     """A category's file is missing or says something that cannot be used."""
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
+from promptopt.base.errors import PromptoptError
+
 Pool = Literal["reference", "validation", "test"]
 POOLS: tuple[str, ...] = get_args(Pool)
 METADATA = "metadata.jsonl"
@@ -28,7 +30,7 @@ _REQUIRED = ("file_name", "text", *_NAMES, "pool")
 _KEYS = (*_REQUIRED, "attributes")
 
 
-class DatasetError(ValueError):
+class DatasetError(PromptoptError, ValueError):
     """A data set folder, or a line of its ``metadata.jsonl``, cannot be used as it is."""
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.arrays import check_features, check_pair
 from evaluation.challenge._moments import spread_distance
 from evaluation.challenge.score import Card, ChallengeError, ChallengeScore
-from evaluation.metrics._checks import check_features, check_pair
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -17,9 +17,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.arrays import check_pair
 from evaluation.challenge._moments import spread_distance
 from evaluation.challenge.score import Card, ChallengeError, ChallengeScore
-from evaluation.metrics._checks import check_pair
 
 EDITION = "MEDVQA-GI 2025, subtask 2"
 METRIC = "fidelity, agreement, diversity, FBD"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.challenge.score import ChallengeError
-from evaluation.files import file_digest
+from promptopt.base.files import file_digest
 
 if TYPE_CHECKING:
     import torch

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
+from promptopt.base.errors import PromptoptError
 
-class ChallengeError(ValueError):
+
+class ChallengeError(PromptoptError, ValueError):
     """Input that a challenge's scorer cannot take, or scores that must not stand side by side."""
 
 

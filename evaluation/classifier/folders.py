@@ -10,7 +10,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from evaluation.classifier.images import ClassifierError, LabelledImages, split_rows
-from evaluation.files import SUFFIXES, file_digest, images_below
+from promptopt.base.files import SUFFIXES, file_digest, images_below
 from studies.dataset import METADATA, Dataset, read_dataset
 
 Target = Literal["label", "category"]

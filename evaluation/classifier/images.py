@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from promptopt.base.errors import PromptoptError
 
-class ClassifierError(ValueError):
+
+class ClassifierError(PromptoptError, ValueError):
     """The images do not allow this comparison; the message names the class, group or file and the remedy."""
 
 

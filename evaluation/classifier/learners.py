@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.classifier.images import ClassifierError
-from evaluation.probe import NotConvergedError, fit_probe, fit_standardised
+from evaluation.classifier.probe import NotConvergedError, fit_probe, fit_standardised
 
 Predict = Callable[[NDArray[Any]], NDArray[np.float64]]
 OnStep = Callable[[], None]

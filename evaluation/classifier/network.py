@@ -32,7 +32,7 @@ class NetworkLearner:
     A batch draws its classes evenly and then images within the class, so that a rare class counts as much as
     a frequent one, and an arm with more images gets more variety but no more training: `steps` batches of
     `batch_size` in every arm. Colour jitter, soft focus and noise are drawn for each image
-    (`evaluation.training.pictures.augment`); never a flip, which would turn left into right.
+    (`evaluation.classifier.pictures.augment`); never a flip, which would turn left into right.
 
     Args:
         steps: optimiser steps.
@@ -86,7 +86,7 @@ class NetworkLearner:
             ClassifierError: features in place of pixels, or a loss that is not finite.
         """
         _check_pixels(inputs)
-        from evaluation.training.pictures import augment
+        from evaluation.classifier.pictures import augment
 
         device = torch.device(
             ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device

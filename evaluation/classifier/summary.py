@@ -8,7 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.classifier.bootstrap import (
+from evaluation.classifier.images import LabelledImages
+from evaluation.classifier.results import ALL, ArmRow, Difference, Run
+from evaluation.classifier.scores import METRICS, classifier_scores, confusion, point_scores
+from evaluation.estimate import Estimate
+from evaluation.inference.bootstrap import (
     FEWEST_GROUPS,
     GroupBootstrap,
     draw_seeds,
@@ -17,10 +21,6 @@ from evaluation.classifier.bootstrap import (
     p_value,
     share_estimate,
 )
-from evaluation.classifier.images import LabelledImages
-from evaluation.classifier.results import ALL, ArmRow, Difference, Run
-from evaluation.classifier.scores import METRICS, classifier_scores, confusion, point_scores
-from evaluation.estimate import Estimate
 
 Array = NDArray[np.float64]
 

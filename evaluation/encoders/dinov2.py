@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evaluation.encoders._batches import encode_in_batches
-from evaluation.encoders.backend import EncoderError, pick_device, read_json, split_hub_name
-from evaluation.files import file_digest
+from evaluation.encoders.base import EncoderError, pick_device, read_json, split_hub_name
+from promptopt.base.files import file_digest
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

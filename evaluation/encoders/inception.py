@@ -17,10 +17,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from evaluation.arrays import check_features
 from evaluation.encoders._batches import encode_in_batches
-from evaluation.encoders.backend import EncoderError, pick_device
-from evaluation.files import file_digest
-from evaluation.metrics._checks import check_features
+from evaluation.encoders.base import EncoderError, pick_device
+from promptopt.base.files import file_digest
 
 TORCHSCRIPT = "inception-2015-12-05.pt"
 STATE_DICT = "pt_inception-2015-12-05-6726825d.pth"

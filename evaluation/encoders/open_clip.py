@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evaluation.encoders._batches import encode_in_batches, exact_inference, filled
-from evaluation.encoders.backend import EncoderError, pick_device, split_hub_name
+from evaluation.encoders.base import EncoderError, pick_device, split_hub_name
 from evaluation.encoders.open_clip_folder import (
     CONFIG,
     REMEDY,

@@ -25,8 +25,8 @@ from typing import Any
 
 import torch
 
-from evaluation.encoders.backend import EncoderError
-from evaluation.files import file_digest
+from evaluation.encoders.base import EncoderError
+from promptopt.base.files import file_digest
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"

@@ -14,9 +14,9 @@ from threading import Lock
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evaluation.encoders.backend import TextEncoder
+from evaluation.arrays import normalised
+from evaluation.encoders.base import TextEncoder
 from evaluation.estimate import Estimate
-from evaluation.metrics._checks import normalised
 
 
 @dataclass(frozen=True, eq=False)

@@ -117,7 +117,7 @@ def _grouped(
     seed: int,
 ) -> tuple[float, int]:
     """Variance over resampled groups, and its degrees of freedom."""
-    from evaluation.classifier.bootstrap import GroupBootstrap
+    from evaluation.inference.bootstrap import GroupBootstrap
 
     labels = ["positive" if yes else "negative" for yes in positive]
     rng = np.random.default_rng(seed)

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from evaluation.arrays import normalised
 from evaluation.estimate import Estimate, Status, check_level
-from evaluation.metrics._checks import normalised
 from evaluation.metrics._score_interval import score_interval
 from evaluation.metrics._two_sample import INTERVAL_FROM, Within, witness_variance
 

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.arrays import check_features, normalised
 from evaluation.estimate import Estimate, Status, check_level, wilson
-from evaluation.metrics._checks import check_features, normalised
 from evaluation.metrics.memorisation import BLOCK, group_numbers, pair_distances
 
 Indices = NDArray[np.intp]

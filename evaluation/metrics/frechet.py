@@ -8,11 +8,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.arrays import check_features
 from evaluation.estimate import Estimate, Status, check_level
-from evaluation.metrics._checks import check_features
+from evaluation.features.moments import FeatureStatistics
 from evaluation.metrics._frechet_spread import Coordinates, Spread, chosen, second_order
 from evaluation.metrics._score_interval import score_interval
-from evaluation.statistics import FeatureStatistics
 
 Matrix = NDArray[np.float64]
 Features = ArrayLike | FeatureStatistics
@@ -57,7 +57,7 @@ def frechet_distance(a: Features, b: Features, *, level: float | None = 0.95) ->
 
     Raises:
         ValueError: wrong shapes, different widths, or a feature that is not finite.
-        evaluation.statistics.StatisticsError: statistics of different encoders or preprocessings.
+        evaluation.features.moments.StatisticsError: statistics of different encoders or preprocessings.
     """
     if level is not None:
         check_level(level)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.arrays import check_features
 from evaluation.estimate import Estimate
-from evaluation.metrics._checks import check_features
 
 
 def inception_score(

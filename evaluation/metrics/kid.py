@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
+from evaluation.arrays import check_pair
 from evaluation.estimate import Estimate
-from evaluation.metrics._checks import check_pair
 from evaluation.metrics._two_sample import Matrix, u_statistic
 
 RELIABLE_FROM = 64

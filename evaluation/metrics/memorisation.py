@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.arrays import check_features
 from evaluation.estimate import Estimate, check_level
-from evaluation.metrics._checks import check_features
 
 Matrix = NDArray[np.float64]
 Indices = NDArray[np.intp]

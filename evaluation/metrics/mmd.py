@@ -10,8 +10,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.arrays import check_features, check_pair
 from evaluation.estimate import Estimate
-from evaluation.metrics._checks import check_features, check_pair
 from evaluation.metrics._two_sample import Kernel, Matrix, across, u_statistic, within
 
 RELIABLE_FROM = 16

@@ -1,22 +1,16 @@
 """Training of the project's own CLIP encoders and judges on a prepared data set."""
 
-from importlib import import_module
-from typing import Any
+from promptopt.base.lazy import lazy_names
 
-_HOMES = {
-    "ClipSpec": "recipe",
-    "JudgeSpec": "recipe",
-    "RecipeError": "recipe",
-    "load_recipe": "recipe",
-    "Progress": "loop",
-    "TrainingError": "loop",
-    "train_clip": "clip",
-    "train_judge": "judge",
+_HOME = {
+    "ClipSpec": "evaluation.training.recipe",
+    "JudgeSpec": "evaluation.training.recipe",
+    "Progress": "evaluation.training.loop",
+    "RecipeError": "evaluation.training.recipe",
+    "TrainingError": "promptopt.base.training.errors",
+    "load_recipe": "evaluation.training.recipe",
+    "train_clip": "evaluation.training.clip",
+    "train_judge": "evaluation.training.judge",
 }
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__all__ = sorted(_HOME)
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

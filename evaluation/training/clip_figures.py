@@ -14,7 +14,7 @@ from evaluation.training.recipe import ClipSpec
 from studies.dataset import Dataset
 
 if TYPE_CHECKING:
-    from evaluation.encoders import TextEncoder
+    from evaluation.encoders.base import TextEncoder
     from evaluation.estimate import Estimate
 
 NORMAL_TEXTS = ("normal mucosa", "normal mucosa without any finding")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluation.judge import (
+from evaluation.classifier.judge import (
     CATEGORY_NAMES,
     COUNT_NAMES,
     HEADS,
@@ -28,10 +28,11 @@ from evaluation.judge import (
     save_judge,
     to_pixels,
 )
+from evaluation.classifier.pictures import Pictures, augment, gaussian_blur
 from evaluation.training.batches import Batches
-from evaluation.training.loop import CHECKPOINT, OnProgress, TrainingError, rng_for, run
-from evaluation.training.pictures import Pictures, augment, gaussian_blur
+from evaluation.training.loop import CHECKPOINT, OnProgress, rng_for, run
 from evaluation.training.recipe import JudgeSpec
+from promptopt.base.training.errors import TrainingError
 from studies.dataset import Dataset, Record
 
 UNKNOWN = -1

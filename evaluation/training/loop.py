@@ -19,12 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from evaluation.training.recipe import ClipSpec, JudgeSpec
+from promptopt.base.training.errors import TrainingError
 
 CHECKPOINT = "checkpoint.safetensors"
-
-
-class TrainingError(ValueError):
-    """The data, the starting weights or the checkpoint do not allow this training run."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from promptopt.base.errors import PromptoptError
+
 RECIPES = Path(__file__).parent / "recipes"
 
 
-class RecipeError(ValueError):
+class RecipeError(PromptoptError, ValueError):
     """A recipe cannot be found, is not YAML, or holds a key or value that means nothing."""
 
 

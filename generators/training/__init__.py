@@ -1,27 +1,21 @@
 """Training of generators: Stable Diffusion from scratch or from a checkpoint, resumable and readable."""
 
-from importlib import import_module
-from typing import Any
+from promptopt.base.lazy import lazy_names
 
-_NAMES = {
-    "RecipeError": "spec",
-    "SdTrainingSpec": "spec",
-    "load_recipe": "spec",
-    "push_folder": "push",
-    "save_lora": "lora_export",
-    "Progress": "loop",
-    "TrainingError": "errors",
-    "TrainingDataError": "errors",
-    "Judge": "validation",
-    "Score": "validation",
-    "train_dreambooth": "dreambooth",
-    "train_sd": "finetune",
-    "train_vae_stage": "vae_stage",
+_HOME = {
+    "Judge": "generators.training.validation",
+    "Progress": "generators.training.loop",
+    "RecipeError": "generators.training.spec",
+    "Score": "generators.training.validation",
+    "SdTrainingSpec": "generators.training.spec",
+    "TrainingDataError": "promptopt.base.training.errors",
+    "TrainingError": "promptopt.base.training.errors",
+    "load_recipe": "generators.training.spec",
+    "push_folder": "generators.training.push",
+    "save_lora": "generators.training.lora_export",
+    "train_dreambooth": "generators.training.dreambooth",
+    "train_sd": "generators.training.finetune",
+    "train_vae_stage": "generators.training.vae_stage",
 }
-__all__ = sorted(_NAMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(import_module(f"{__name__}.{_NAMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = sorted(_HOME)
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 import torch
 
-from generators.training.errors import TrainingError
 from generators.training.parts import Parts
 from generators.training.tokenizer import is_too_long
+from promptopt.base.training.errors import TrainingError
 
 _CACHE_BYTES = 4 * 2**30
 _CHUNK = 32

@@ -10,13 +10,13 @@ from accelerate import Accelerator
 
 from generators.training.captions import Captions
 from generators.training.conditioning import CachedText, Conditioner, LearntText
-from generators.training.errors import TrainingError
 from generators.training.latents import LatentCache
 from generators.training.loop import DataOrder, JsonLog, Loop, LoopResult, OnProgress, seeded
 from generators.training.noise import Noising
 from generators.training.parts import Parts
 from generators.training.spec import SdTrainingSpec
 from generators.training.validation import Validation
+from promptopt.base.training.errors import TrainingError
 
 
 class Batches:

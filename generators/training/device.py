@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from generators.training.errors import TrainingError
+from promptopt.base.training.errors import TrainingError
 
 _PRECISIONS = {"float32": "no", "bf16": "bf16", "fp16": "fp16"}
 

@@ -7,9 +7,8 @@ import hashlib
 import time
 from pathlib import Path
 
-from generators.backend import load, resolve
+from generators.base import load, resolve
 from generators.store import ImageStore, StoredImage
-from generators.training.errors import TrainingDataError, TrainingError
 from generators.training.finetune import Material, train_parts
 from generators.training.images import Pictures
 from generators.training.loop import OnProgress, throughput
@@ -17,6 +16,7 @@ from generators.training.parts import load_parts
 from generators.training.spec import DreamBoothSpec, SdTrainingSpec
 from generators.training.vae_stage import vae_is_given
 from generators.training.validation import Judge
+from promptopt.base.training.errors import TrainingDataError, TrainingError
 from studies.dataset import Dataset, Record
 
 

@@ -21,7 +21,6 @@ from generators.training.card import Card, model_card
 from generators.training.conditioning import check_lengths
 from generators.training.denoising import Batches, Denoising
 from generators.training.device import accelerator
-from generators.training.errors import TrainingDataError, TrainingError
 from generators.training.images import Pictures
 from generators.training.latents import LatentCache, fingerprint
 from generators.training.loop import JsonLog, OnProgress
@@ -41,6 +40,7 @@ from generators.training.text_tower import read_text_tower
 from generators.training.tokenizer import save_tokenizer, train_tokenizer
 from generators.training.vae_stage import read_vae_report, train_vae_stage, vae_is_given
 from generators.training.validation import Judge, Validation
+from promptopt.base.training.errors import TrainingDataError, TrainingError
 from studies.dataset import Dataset, Record
 
 

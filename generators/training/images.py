@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from generators.training.errors import TrainingDataError
+from promptopt.base.training.errors import TrainingDataError
 
 _IN_MEMORY = 2 * 2**30
 

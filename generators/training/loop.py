@@ -17,9 +17,9 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 
 from generators.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from generators.training.errors import TrainingError
 from generators.training.optimizer import build_optimizer, lr_schedule
 from generators.training.spec import LoopSpec
+from promptopt.base.training.errors import TrainingError
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from generators.training.errors import TrainingError
 from generators.training.parts import Parts
 from generators.training.spec import LoraSpec
+from promptopt.base.training.errors import TrainingError
 
 
 def attach_lora(parts: Parts, spec: LoraSpec, *, text: bool, seed: int) -> None:

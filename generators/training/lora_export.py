@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from generators.adapters.kohya import kohya_name, targets
+from generators.adapters.lora import DIFFUSERS_FILE, PEFT_CONFIG, PEFT_WEIGHTS
+from generators.adapters.lora_layouts import METADATA_KEY
 from generators.folder import DEFAULTS_FILE, ModelDefaults
-from generators.kohya import kohya_name, targets
-from generators.lora import DIFFUSERS_FILE, PEFT_CONFIG, PEFT_WEIGHTS
-from generators.lora_layouts import METADATA_KEY
 from generators.training.checkpoint import sync
-from generators.training.errors import TrainingError
+from promptopt.base.training.errors import TrainingError
 
 KOHYA_FILE = "kohya.safetensors"
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from diffusers.optimization import get_scheduler
 
-from generators.training.errors import TrainingError
 from generators.training.spec import LoopSpec
+from promptopt.base.training.errors import TrainingError
 
 
 def build_optimizer(groups: Sequence[dict[str, Any]], spec: LoopSpec) -> torch.optim.Optimizer:

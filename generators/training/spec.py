@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from promptopt.base.errors import PromptoptError
+
 RECIPES = Path(__file__).parent / "recipes"
 PredictionType = Literal["v_prediction", "epsilon"]
 OptimizerName = Literal["adamw", "adamw8bit", "adafactor", "sgd"]
@@ -16,7 +18,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 
 
-class RecipeError(ValueError):
+class RecipeError(PromptoptError, ValueError):
     """A recipe cannot be used as it is; the message names the file, the key, the value and the remedy."""
 
 

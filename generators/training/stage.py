@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from generators.training.errors import TrainingError
+from promptopt.base.training.errors import TrainingError
 
 
 def claim(stage: Path, identity: dict[str, Any]) -> None:

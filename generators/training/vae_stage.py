@@ -10,13 +10,13 @@ import torch
 from diffusers import AutoencoderKL
 
 from generators.training.device import accelerator
-from generators.training.errors import TrainingError
 from generators.training.images import Pictures
 from generators.training.latents import fingerprint
 from generators.training.loop import JsonLog, OnProgress
 from generators.training.spec import SdTrainingSpec
 from generators.training.stage import claim, configuration
 from generators.training.vae import build_vae, train_vae, whiten_colours
+from promptopt.base.training.errors import TrainingError
 
 
 def train_vae_stage(

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,20 +11,14 @@ from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
 
 from generators.training.checkpoint import load_checkpoint, save_checkpoint
-from generators.training.errors import TrainingError
 from generators.training.loop import JsonLog
 from generators.training.parts import Parts
 from generators.training.spec import ValidationSpec
+from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.score import Score
 
 _BATCH = 8
 _COLUMNS = 8
-
-
-class Score(NamedTuple):
-    """A figure of a set of images, and which way is better."""
-
-    value: float
-    lower_is_better: bool
 
 
 Judge = Callable[[Sequence[Image.Image], Sequence[str]], Mapping[str, Score]]

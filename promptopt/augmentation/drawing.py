@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from generators.errors import BadImageError
+from generators.bad_images import BadImageError
 from generators.fetching import make_missing
 from generators.store import StoredImage
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from generators.backend import Generator
+    from generators.base import Generator
     from generators.request import ImageRequest
 
 

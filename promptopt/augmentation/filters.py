@@ -17,10 +17,10 @@ from promptopt.augmentation.sources import AugmentationError, ClassSource
 if TYPE_CHECKING:
     from PIL import Image
 
-    from evaluation.encoders.backend import Encoder
-    from evaluation.feature_store import FeatureStore
-    from evaluation.judge import Judge
-    from evaluation.probe import Probe
+    from evaluation.classifier.judge import Judge
+    from evaluation.classifier.probe import Probe
+    from evaluation.encoders.base import Encoder
+    from evaluation.features.feature_store import FeatureStore
     from studies.dataset import Dataset
 
 BLACK, JUDGE, MEMORISATION, DUPLICATES = "black", "judge", "memorisation", "duplicates"
@@ -31,7 +31,7 @@ QUANTILE = 0.01
 """Chance that an image which copies and repeats nothing is taken for a copy, and for a repetition."""
 
 _MOST_REAL = 5000  # that calibrate the radius of repetitions; of more, a seeded sample
-_DARK, _SAME = 3, 2  # levels of 255, as generators.pixels has them
+_DARK, _SAME = 3, 2  # levels of 255, as generators.stable_diffusion.pixels has them
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _judge(source: ClassSource, reference: Reference) -> Filter:
         raise AugmentationError(
             f"class {source.name}: no judge knows it, and no encoder is given for a probe"
         )
-    from evaluation.probe import fit_probe
+    from evaluation.classifier.probe import fit_probe
 
     own, others = (part.where(pool="reference") for part in members(reference.data, source.positives))
     if min(len(own), len(others)) < 2:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from promptopt.augmentation.sources import AugmentationError
-from promptopt.runfolder import write_text
+from promptopt.run.folder import write_text
 
 SUMMARY, WORK = "augmentation.json", ".augment"
 _JOURNAL, _SETTINGS = "journal.jsonl", "settings.json"

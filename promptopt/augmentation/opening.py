@@ -12,7 +12,7 @@ from promptopt.augmentation.sources import AugmentationError, ClassSource
 from studies.dataset import Dataset, DatasetError, read_dataset
 
 if TYPE_CHECKING:
-    from generators.backend import Generator
+    from generators.base import Generator
 
 
 def open_reference(
@@ -31,9 +31,9 @@ def open_reference(
     Raises:
         AugmentationError: studies of different data or judges, or a network that cannot be loaded.
     """
-    from evaluation.encoders import EncoderError, load_encoder
-    from evaluation.feature_store import FeatureStore
-    from evaluation.judge import JudgeError, load_judge
+    from evaluation.classifier.judge import JudgeError, load_judge
+    from evaluation.encoders.base import EncoderError, load_encoder
+    from evaluation.features.feature_store import FeatureStore
 
     configs = [source.config for source in sources]
     first = configs[0]
@@ -71,7 +71,7 @@ def open_data(source: ClassSource, *, data: str | Path | None, store: Path) -> D
     Raises:
         AugmentationError: it cannot be read.
     """
-    from promptopt.opening import phantom_data
+    from promptopt.study.opening import phantom_data
 
     own = source.config.data
     try:
@@ -114,7 +114,7 @@ def generator_opener(*, device: str, batch_size: int | None) -> Callable[[ClassS
     loaded: dict[str, Generator] = {}
 
     def open_generator(source: ClassSource) -> Generator:
-        from generators.backend import load
+        from generators.base import load
 
         def once(uri: str) -> Generator:
             if uri not in loaded:

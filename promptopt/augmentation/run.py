@@ -44,14 +44,14 @@ from promptopt.augmentation.writers import (
     png,
     slug,
 )
-from promptopt.runfolder import writable_folder, write_text
-from promptopt.synthesis import image_seed, shares
+from promptopt.run.folder import writable_folder, write_text
+from promptopt.synthesis.plan import image_seed, shares
 from studies.dataset import METADATA
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from generators.backend import Generator
+    from generators.base import Generator
     from generators.request import ImageRequest
 
 ATTEMPTS = 5.0
@@ -82,8 +82,8 @@ def augment(
 ) -> AugmentationSet:
     """Make a set of synthetic images, class by class; what exists is kept, so the same call goes on.
 
-    Each prompt has its share of a class's images (`promptopt.synthesis.shares`). Its images are drawn with
-    seeds that follow from `seed`, the prompt and the number of the attempt; one that a filter refuses is
+    Each prompt has its share of a class's images (`promptopt.synthesis.plan.shares`). Its images are drawn
+    with seeds that follow from `seed`, the prompt and the number of the attempt; one that a filter refuses is
     replaced by the next attempt, up to `attempts` times the share.
 
     Args:

@@ -11,24 +11,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from generators.family import MAIN, GeneratorFamily, Member
-from promptopt import runfolder
-from promptopt.config import StudyConfig, load_study
-from promptopt.export.prompts import Network, PromptEntry, PromptList, read_prompts
-from promptopt.opening import varied_members
-from promptopt.setup import open_category
-from promptopt.synthesis import PromptLine, Sampling
-from promptopt.synthesis.plan import describe_too_long, split_too_long
-from promptopt.template import Variation
+from promptopt.base.errors import PromptoptError
+from promptopt.config.generator_uris import varied_members
+from promptopt.config.study_file import StudyConfig, load_study
+from promptopt.run import folder as runfolder
+from promptopt.run.prompts import Network, PromptEntry, PromptList, read_prompts
+from promptopt.space import Variation
+from promptopt.space.of_category import open_category
+from promptopt.synthesis.plan import Sampling, describe_too_long, split_too_long
+from promptopt.synthesis.prompt_files import PromptLine
 
 if TYPE_CHECKING:
-    from generators.backend import Generator
+    from generators.base import Generator
     from generators.request import ImageRequest
 
 RANDOM_PROMPTS = 32
 """Different prompts that stand for "random prompts of the template"."""
 
 
-class AugmentationError(ValueError):
+class AugmentationError(PromptoptError, ValueError):
     """An augmentation set cannot be made as asked; the message says why, what is kept and the remedy."""
 
 
@@ -109,7 +110,7 @@ class ClassSource:
         """The same class from random prompts of the study's template, equally; itself, by hand."""
         if self.study is None:
             return self
-        from promptopt.setup import compile_space
+        from promptopt.space.of_category import compile_space
 
         category = open_category(self.config)
         space = compile_space(category, self.config.source)

@@ -253,21 +253,21 @@ def _try(group: str, name: str, action: Callable[[], Any], rows: list[Check], re
 
 
 def _generator() -> str:
-    from generators.backend import load
+    from generators.base import load
 
     loaded = load("embedded", device="cpu")
     return f"loads, {loaded.max_tokens} tokens a prompt, fingerprint {loaded.fingerprint[:12]}"
 
 
 def _clip() -> str:
-    from evaluation.encoders import load_encoder
+    from evaluation.encoders.base import load_encoder
 
     loaded = load_encoder("embedded", device="cpu")
     return f"loads, {loaded.dim} features, fingerprint {loaded.fingerprint[:12]}"
 
 
 def _judge() -> str:
-    from evaluation.judge import load_judge
+    from evaluation.classifier.judge import load_judge
 
     loaded = load_judge("embedded", device="cpu")
     return f"loads, reads {', '.join(loaded.names)}"

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from promptopt.base.errors import PromptoptError
+
 _HEADER_LIMIT = 100_000_000  # bytes; safetensors' own
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 
-class WeightsError(ValueError):
+class WeightsError(PromptoptError, ValueError):
     """Weights that cannot be used; the message says which file and the remedy."""
 
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from promptopt.export.errors import ExportError
-from promptopt.export.prompts import EstimateEntry, PromptEntry, PromptList
-from promptopt.export.runs import FinishedRun
+from promptopt.run.errors import ExportError
+from promptopt.run.finished import FinishedRun
+from promptopt.run.prompts import EstimateEntry, PromptEntry, PromptList
 from studies.category import CATEGORIES
 
 _OWN = ("rank", "prompt", "negative_prompt", "settings", "slots", "weight", "tied_with_first", "search")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from promptopt.export.best import BestList, best_list, to_json
 from promptopt.export.best_tables import to_csv, to_latex, to_markdown
-from promptopt.export.errors import ExportError
-from promptopt.export.runs import FinishedRun
+from promptopt.run.errors import ExportError
+from promptopt.run.finished import FinishedRun
 
 _FORMATS: dict[str, tuple[str, Callable[[BestList], str]]] = {
     "json": ("best-prompts.json", to_json),

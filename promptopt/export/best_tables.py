@@ -9,10 +9,10 @@ import math
 from collections.abc import Sequence
 
 from promptopt.export.best import BestList, Row, rows
-from promptopt.export.escapes import csv_text, latex, markdown
-from promptopt.export.latex_tables import NEEDS, PROSE, latex_table, stacked
-from promptopt.export.prompts import EstimateEntry, PromptList
-from promptopt.template import Variation
+from promptopt.formatting.escapes import csv_text, latex, markdown
+from promptopt.formatting.latex import NEEDS, PROSE, latex_table, stacked
+from promptopt.run.prompts import EstimateEntry, PromptList
+from promptopt.space import Variation
 
 _PARTS = tuple(EstimateEntry.model_fields)
 _COLUMNS = 4  # prompts side by side in a LaTeX table of metrics
@@ -26,7 +26,7 @@ _NOTE = (
 def to_csv(best: BestList) -> str:
     """One line a prompt: every estimate with all its parts, settings, generator and seeds.
 
-    Text that a spreadsheet would compute has an apostrophe before it (`promptopt.export.escapes.csv_text`).
+    Text that a spreadsheet would compute has an apostrophe before it (`formatting.escapes.csv_text`).
     """
     studies = [(study, row) for lists in best.categories.values() for study in lists for row in rows(study)]
     estimates = list(dict.fromkeys(name for _, row in studies for name in row.estimates))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from promptopt import runfolder
 from promptopt.review.preference_model import Slots
 from promptopt.review.records import ReviewError
-from promptopt.run_images import RunImages, Stage
-from promptopt.search import latest
-from promptopt.snapshot import read_rows
+from promptopt.run import folder as runfolder
+from promptopt.run.images import RunImages, Stage
+from promptopt.run.snapshot import read_rows
+from promptopt.run.trials import latest
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def candidates(images: RunImages, *, most: int) -> tuple[list[KnownPrompt], Stag
 
 
 def _confirmed(images: RunImages) -> list[KnownPrompt]:
-    from promptopt.export import read_prompts
+    from promptopt.run.prompts import read_prompts
 
     path = images.folder / runfolder.PROMPTS
     if not path.exists():

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.estimate import Estimate
-from promptopt.review.agreement import preference_kappa, rank_correlation
+from evaluation.inference.agreement import preference_kappa, rank_correlation
 from promptopt.review.preference_model import Comparison, PreferenceModel, Slots
 from promptopt.review.records import FOLDER, Choice, ReviewError, read_choices, records_path
-from promptopt.runfolder import write_text
+from promptopt.run.folder import write_text
 
 if TYPE_CHECKING:
-    from promptopt.run_images import RunImages
+    from promptopt.run.images import RunImages
 
 DOCUMENT = "preferences.json"
 TABLE = "preferences.csv"

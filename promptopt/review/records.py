@@ -16,14 +16,15 @@ from typing import Any, Literal, get_args
 
 from filelock import FileLock
 
-from promptopt.run_images import Stage
+from promptopt.base.errors import PromptoptError
+from promptopt.run.images import Stage
 
 FOLDER = "review"
 CHOICES = "choices.jsonl"
 Side = Literal["left", "right", "same"]
 
 
-class ReviewError(ValueError):
+class ReviewError(PromptoptError, ValueError):
     """A review cannot be held or read as asked; the message names file, line and remedy."""
 
 

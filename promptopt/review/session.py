@@ -11,8 +11,8 @@ from itertools import combinations
 import numpy as np
 
 from generators.store import StoredImage
-from promptopt.panel import derived_seed
-from promptopt.picture_grid import image_grid, png_bytes
+from promptopt.base.seeds import derived_seed
+from promptopt.formatting.grid import image_grid, png_bytes
 from promptopt.review.records import (
     Choice,
     ReviewError,
@@ -23,7 +23,7 @@ from promptopt.review.records import (
     records_path,
     take_back,
 )
-from promptopt.run_images import RunImages, Stage, missing_sentence
+from promptopt.run.images import RunImages, Stage, missing_sentence
 
 
 @dataclass(frozen=True)

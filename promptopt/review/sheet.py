@@ -21,8 +21,8 @@ import numpy as np
 
 from promptopt.review.candidates import candidates
 from promptopt.review.records import ReviewError
-from promptopt.run_images import RunImages, missing_sentence
-from promptopt.runfolder import writable_folder, write_text
+from promptopt.run.folder import writable_folder, write_text
+from promptopt.run.images import RunImages, missing_sentence
 
 if TYPE_CHECKING:
     from PIL import Image

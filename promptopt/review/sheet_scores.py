@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.estimate import Estimate
-from promptopt.review.agreement import cohen_kappa, fleiss_kappa
+from evaluation.inference.agreement import cohen_kappa, fleiss_kappa
 from promptopt.review.records import ReviewError
 from promptopt.review.sheet import COLUMNS, KEY_FORMAT
 

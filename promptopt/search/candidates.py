@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from promptopt.template import PromptSpace
+from promptopt.space import PromptSpace
 
 ENUMERABLE = 20_000  # spaces up to this size are listed in full
 _SAMPLED = 4_000  # unmeasured prompts that a model looks at in one step

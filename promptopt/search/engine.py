@@ -16,11 +16,11 @@ from typing import Protocol
 import numpy as np
 
 from evaluation.estimate import Estimate
-from promptopt.config import SearchSettings
+from promptopt.config.study_file import SearchSettings
+from promptopt.run.trials import GAIN, TrialRow, latest
 from promptopt.search.candidates import Choice
 from promptopt.search.racing import beaten, extensions, stages
 from promptopt.search.samplers import STARTUP, Models, Sampling, propose
-from promptopt.search.trials import GAIN, TrialRow, latest
 
 EXTENDED = 0.25
 """Images for second and later looks, as a share of those for first ones. Chosen on planted worlds

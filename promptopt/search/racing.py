@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.comparison import compare
-from promptopt.search.surrogate import FloatArray
-from promptopt.search.trials import TrialRow
+from evaluation.inference.paired import compare
+from promptopt.run.trials import TrialRow
+from promptopt.search.model.slot_model import FloatArray
 
 _MOST = 64  # images that a prompt gets in a search
 _RISK = 0.05  # of losing to a rival that is no better

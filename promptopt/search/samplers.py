@@ -10,11 +10,11 @@ from typing import Any, get_args
 import numpy as np
 import optuna
 
-from promptopt.config import SamplerName
-from promptopt.panel import derived_seed
+from promptopt.base.seeds import derived_seed
+from promptopt.config.study_file import SamplerName
+from promptopt.run.trials import TrialRow, distributions, frozen, latest, quiet, values_of
 from promptopt.search.candidates import Candidates, Choice, IntArray
-from promptopt.search.surrogate import FloatArray, SlotModel
-from promptopt.search.trials import TrialRow, distributions, frozen, latest, quiet, values_of
+from promptopt.search.model.slot_model import FloatArray, SlotModel
 
 STARTUP = 8  # prompts drawn by the template's weights before a model is fitted
 FEW = 16  # prompts that are all tried rather than chosen from

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from promptopt.runfolder import write_text
+from promptopt.run.folder import write_text
 from promptopt.synthesis.plan import Plan, SynthesisError
 
 if TYPE_CHECKING:

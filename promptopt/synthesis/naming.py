@@ -6,6 +6,8 @@ import re
 from pathlib import PurePosixPath
 from string import Formatter
 
+from promptopt.base.errors import PromptoptError
+
 PATTERN = "prompt{p:04d}_img{i:04d}.png"
 """The 2025 edition's; the 2024 edition leaves the names free."""
 
@@ -13,7 +15,7 @@ _WIDTH = re.compile(r"|d|0[1-9]\d?d?")
 _FORBIDDEN = '\\:*?"<>|\0\n\r'
 
 
-class PatternError(ValueError):
+class PatternError(PromptoptError, ValueError):
     """A pattern of file names cannot be used; the message says which part and what would be right."""
 
 

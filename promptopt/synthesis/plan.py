@@ -9,16 +9,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from promptopt.base.errors import PromptoptError
 from promptopt.synthesis.prompt_files import PromptLine
 
 if TYPE_CHECKING:
-    from generators.backend import Generator
+    from generators.base import Generator
     from generators.request import ImageRequest
 
 _CHUNK = 512  # images asked of the store at a time: memory stays flat, and few batches are cut short
 
 
-class SynthesisError(ValueError):
+class SynthesisError(PromptoptError, ValueError):
     """The images cannot be made as asked; the message says why, what is kept and the remedy."""
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from promptopt.base.errors import PromptoptError
+
 _SHOWN = 80
 _PROMPT = "prompt"
 _NEGATIVE = "negative_prompt"
@@ -18,7 +20,7 @@ _WEIGHTS = ("weight", "count")  # the challenge's caption list says how often ea
 _SAMPLING = ("negative_prompt", "steps", "guidance", "scheduler")
 
 
-class PromptFileError(ValueError):
+class PromptFileError(PromptoptError, ValueError):
     """A list of prompts cannot be read; the message names the file, the line and the remedy."""
 
 
@@ -84,7 +86,7 @@ def read_prompt_file(path: str | Path) -> PromptFile:
 
     Raises:
         PromptFileError: no such file, not UTF-8, no prompt in it, or a line that does not fit.
-        promptopt.config.StudyError: a ``.json`` that is no prompts.json.
+        promptopt.config.study_file.StudyError: a ``.json`` that is no prompts.json.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -198,7 +200,7 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _of_study(path: Path) -> PromptFile:
-    from promptopt.export.prompts import read_prompts
+    from promptopt.run.prompts import read_prompts
 
     study = read_prompts(path)
     if not study.prompts:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from filelock import FileLock, Timeout
 
-from promptopt.runfolder import writable_folder
+from promptopt.run.folder import writable_folder
 from promptopt.synthesis.folder import IMAGES, MANIFEST, STORE, keep_settings, place
 from promptopt.synthesis.naming import PATTERN, check_pattern
 from promptopt.synthesis.plan import (
@@ -29,7 +29,7 @@ from promptopt.synthesis.plan import (
 from promptopt.synthesis.prompt_files import PromptLine
 
 if TYPE_CHECKING:
-    from generators.backend import Generator
+    from generators.base import Generator
     from generators.request import ImageRequest
     from generators.store import StoredImage
 

@@ -23,14 +23,16 @@ import numpy as np
 from PIL import Image
 
 from evaluation.encoders.thumbnail import ThumbnailEncoder
-from evaluation.feature_store import FeatureStore
+from evaluation.features.feature_store import FeatureStore
 from generators.family import MAIN
 from generators.request import ImageRequest
-from promptopt.augmentation import ClassSource, Reference, SourcePrompt, augment
-from promptopt.config import study_from_mapping
-from promptopt.export.prompts import Network
-from promptopt.synthesis import Sampling
-from promptopt.template import Variation
+from promptopt.augmentation.filters import Reference
+from promptopt.augmentation.run import augment
+from promptopt.augmentation.sources import ClassSource, SourcePrompt
+from promptopt.config.study_file import study_from_mapping
+from promptopt.run.prompts import Network
+from promptopt.space import Variation
+from promptopt.synthesis.plan import Sampling
 from studies.dataset import POOLS, Record, read_dataset, write_metadata
 
 SIDE, REAL = 64, 100  # pixels; real images of a class and pool

@@ -20,11 +20,13 @@ from PIL import Image, ImageFilter
 from scipy.stats import norm
 
 from evaluation import FeatureStore, load_encoder
-from evaluation.classifier import ArmsResult, Difference, LabelledImages, five_arms
-from evaluation.classifier.bootstrap import GroupBootstrap, interval_estimate, p_value
+from evaluation.classifier.arms import five_arms
 from evaluation.classifier.folders import ImageFiles, prepared_files
+from evaluation.classifier.images import LabelledImages
+from evaluation.classifier.results import ArmsResult, Difference
 from evaluation.classifier.scores import confusion
 from evaluation.estimate import Estimate
+from evaluation.inference.bootstrap import GroupBootstrap, interval_estimate, p_value
 from evaluation.metrics.auroc import auroc
 from studies.phantom import write_phantom
 

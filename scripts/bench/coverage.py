@@ -33,10 +33,10 @@ from evaluation import (
     kid,
     mmd,
 )
-from evaluation.classifier.bootstrap import GroupBootstrap, share_estimate
-from evaluation.comparison import _half_width
+from evaluation.classifier.probe import accuracy, balanced_accuracy
+from evaluation.inference.bootstrap import GroupBootstrap, share_estimate
+from evaluation.inference.paired import _half_width
 from evaluation.metrics.mmd import mmd_contributions
-from evaluation.probe import accuracy, balanced_accuracy
 
 SIZES = (16, 64, 256)
 LARGE, LARGE_REPEATS = 1000, 30

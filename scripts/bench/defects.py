@@ -29,7 +29,7 @@ from evaluation import (
     median_bandwidth,
     mmd_contributions,
 )
-from evaluation.encoders import Encoder
+from evaluation.encoders.base import Encoder
 from evaluation.estimate import Estimate
 from studies.dataset import Dataset, read_dataset
 

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 import generators
+from evaluation.classifier.judge import Reading, load_judge
 from evaluation.estimate import Estimate
-from evaluation.judge import Reading, load_judge
-from promptopt.template import compile_template
+from promptopt.space import compile_template
 from studies.category import CATEGORIES, load_category
 from studies.phantom import CELLS
 from studies.phantom.scene import COLORS

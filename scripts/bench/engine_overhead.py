@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from evaluation.encoders import load_text_encoder
-from evaluation.judge import load_judge
+from evaluation.classifier.judge import load_judge
+from evaluation.encoders.base import load_text_encoder
 from generators import load
 from generators.request import ImageRequest
 from promptopt import Study
-from promptopt.search import Search
+from promptopt.search.engine import Search
 
 spent: Counter[str] = Counter()  # processor seconds
 

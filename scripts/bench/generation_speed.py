@@ -29,9 +29,9 @@ import torch
 from PIL import Image
 
 from generators import ImageStore, load
-from generators.backend import EMBEDDED, resolve
-from generators.runtime import choose_runtime
-from generators.schedulers import make_scheduler
+from generators.base import EMBEDDED, resolve
+from generators.stable_diffusion.runtime import choose_runtime
+from generators.stable_diffusion.schedulers import make_scheduler
 
 PROMPTS = (
     "a colonoscopy image of a polyp",

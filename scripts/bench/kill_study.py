@@ -31,15 +31,15 @@ FILES = ("prompts.json", "trials.csv", "confirmation.csv", "effects.csv")
 HEAVY = (
     "optuna,sqlalchemy,scipy.optimize,sklearn.linear_model,jinja2,rich.progress,torch,open_clip,"
     "transformers.models.clip.modeling_clip,diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion,"
-    "promptopt.study,promptopt.cli,promptopt.report,generators.diffusion,evaluation.encoders.open_clip_folder"
+    "promptopt.study.run,promptopt.cli.main,promptopt.study.report,generators.stable_diffusion.diffusion,evaluation.encoders.open_clip_folder"
 )
 
 
 def squares(runs: str, store: str) -> None:
     """`promptopt study run` with objects that draw squares and look at colours."""
-    from promptopt.commands._live import LiveStudy
-    from promptopt.config import study_from_mapping
-    from promptopt.study import run_study
+    from promptopt.cli._live import LiveStudy
+    from promptopt.config.study_file import study_from_mapping
+    from promptopt.study.run import run_study
     from tests.promptopt.fakes import ColorEncoder, SquareGenerator
 
     config = study_from_mapping(json.loads(Path("study.yaml").read_text()))
@@ -93,7 +93,7 @@ class Run:
             if options.squares:
                 squares(*places)
             else:
-                from promptopt.cli import main as promptopt
+                from promptopt.cli.main import main as promptopt
 
                 arguments = ["study", "run", "study.yaml", "--runs", places[0], "--store", places[1]]
                 promptopt([*arguments, "--workers", str(options.workers)], standalone_mode=False)

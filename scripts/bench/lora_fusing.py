@@ -21,9 +21,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from peft import LoraConfig
 
-from generators.backend import EMBEDDED
-from generators.diffusion import DiffusionGenerator
-from generators.lora import find_adapter, split_uri
+from generators.adapters.lora import find_adapter, split_uri
+from generators.base import EMBEDDED
+from generators.stable_diffusion.diffusion import DiffusionGenerator
 from generators.training import save_lora
 
 UNET = ["to_q", "to_k", "to_v", "to_out.0", "conv1"]

@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from evaluation import load_encoder, memorisation
-from evaluation.encoders.backend import Encoder
+from evaluation.encoders.base import Encoder
 from evaluation.encoders.thumbnail import ThumbnailEncoder, copy_views
 from evaluation.estimate import Estimate
-from evaluation.pairs_sheet import pairs_sheet
+from evaluation.report.pairs_sheet import pairs_sheet
 from studies.dataset import Dataset, read_dataset
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]

@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from evaluation.encoders import load_text_encoder
+from evaluation.encoders.base import load_text_encoder
 from evaluation.metrics.alignment import class_weights, margins
 from generators import load
 from generators.request import ImageRequest
 from promptopt import Study
-from promptopt.config import PhantomSettings
-from promptopt.export.prompts import EstimateEntry, PromptList
-from promptopt.opening import phantom_data
-from promptopt.setup import fixed_texts
+from promptopt.config.study_file import PhantomSettings
+from promptopt.run.prompts import EstimateEntry, PromptList
+from promptopt.study.opening import phantom_data
+from promptopt.study.setup import fixed_texts
 from studies.category import load_category
 
 WORD = "masterpiece"

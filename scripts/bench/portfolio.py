@@ -22,16 +22,16 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.estimate import Estimate
-from evaluation.feature_store import FeatureStore
+from evaluation.features.feature_store import FeatureStore
 from evaluation.metrics.alignment import class_weights, margins
 from generators.store import ImageStore
-from promptopt.commands._progress import progress_bar
-from promptopt.config import StudyConfig, load_study
-from promptopt.mixture import mixture_form
-from promptopt.mixture_comparison import compare_mixtures
-from promptopt.objective import RealPool, study_bandwidth
-from promptopt.portfolio import CAUTION, LEAST_SHARE, Portfolio
-from promptopt.setup import Setup, prepare
+from promptopt.cli._progress import progress_bar
+from promptopt.config.study_file import StudyConfig, load_study
+from promptopt.portfolio.compare import compare_mixtures
+from promptopt.portfolio.fit import CAUTION, LEAST_SHARE, Portfolio
+from promptopt.portfolio.mixture import mixture_form
+from promptopt.scoring.objective import RealPool, study_bandwidth
+from promptopt.study.setup import Setup, prepare
 
 FILES = Path(__file__).resolve().parents[2] / "studies" / "files"
 METRICS = (

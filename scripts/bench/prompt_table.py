@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from evaluation.feature_store import FeatureStore
+from evaluation.classifier.probe import fit_probe
+from evaluation.features.feature_store import FeatureStore
 from evaluation.metrics import alignment
-from evaluation.probe import fit_probe
 from generators.store import ImageStore
-from promptopt.config import StudyConfig, load_study, study_from_mapping
-from promptopt.objective import Objective, RealPool, study_bandwidth
-from promptopt.setup import prepare
+from promptopt.config.study_file import StudyConfig, load_study, study_from_mapping
+from promptopt.scoring.objective import Objective, RealPool, study_bandwidth
+from promptopt.study.setup import prepare
 from studies.category import load_category
 
 TEMPLATE = (

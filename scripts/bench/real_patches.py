@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from evaluation import FeatureStore, load_encoder
-from evaluation.classifier import LabelledImages, five_arms
+from evaluation.classifier.arms import five_arms
+from evaluation.classifier.images import LabelledImages
 from evaluation.encoders.thumbnail import ThumbnailEncoder
 from evaluation.estimate import Estimate
 from evaluation.metrics.alignment import class_weights, margins
@@ -27,8 +28,8 @@ from evaluation.metrics.frechet import frechet_distance
 from evaluation.metrics.memorisation import memorisation
 from evaluation.metrics.mmd import median_bandwidth, mmd
 from generators import ImageStore, StoredImage, load
-from promptopt.commands._progress import progress_bar
-from promptopt.commands._sheet import Tile, contact_sheet
+from promptopt.cli._progress import progress_bar
+from promptopt.formatting.contact_sheet import Tile, contact_sheet
 from studies.dataset import Dataset, read_dataset
 
 SHOWN = 10

@@ -28,10 +28,11 @@ import optuna
 from prompt_table import TEMPLATE
 
 from evaluation.estimate import Estimate
-from promptopt.config import SearchSettings
-from promptopt.search import Candidates, MemoryLog, Pull, Sampling, Scored, Search, images_made, ranked
-from promptopt.search.engine import EXTENDED
-from promptopt.template import PromptSpace, compile_template
+from promptopt.config.study_file import SearchSettings
+from promptopt.search.candidates import Candidates
+from promptopt.search.engine import EXTENDED, MemoryLog, Pull, Scored, Search, images_made, ranked
+from promptopt.search.samplers import Sampling
+from promptopt.space import PromptSpace, compile_template
 
 IMAGES, FIRST_LOOK, TOP, FRESH = 16, 8, 8, 64
 LEVELS = (5, 6, 10, 5, 4, 2)

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from evaluation.estimate import Estimate
-from promptopt.config import StudyConfig
-from promptopt.export.prompts import EstimateEntry, PromptList
-from promptopt.setup import compile_space, open_category
-from promptopt.study import run_study
+from promptopt.config.study_file import StudyConfig
+from promptopt.run.prompts import EstimateEntry, PromptList
+from promptopt.space.of_category import compile_space, open_category
+from promptopt.study.run import run_study
 from studies.category import CATEGORIES
 
 Row = dict[str, Any]

@@ -22,9 +22,12 @@ import numpy as np
 from regret import World, planted, planted_space, real
 
 from evaluation.estimate import Estimate
-from promptopt.config import SearchSettings
-from promptopt.search import Candidates, MemoryLog, Pull, Sampling, Scored, Search, beaten, ranked, stages
-from promptopt.shrinkage import shrink
+from promptopt.config.study_file import SearchSettings
+from promptopt.search.candidates import Candidates
+from promptopt.search.engine import MemoryLog, Pull, Scored, Search, ranked
+from promptopt.search.model.shrinkage import shrink
+from promptopt.search.racing import beaten, stages
+from promptopt.search.samplers import Sampling
 
 Law = Callable[[np.random.Generator, int], np.ndarray]
 LOOKS = stages(8, racing=True)

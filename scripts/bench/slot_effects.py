@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.estimate import Estimate
-from promptopt.effects import SlotEffects, slot_effects
-from promptopt.search import TrialRow
-from promptopt.template import PromptSpace, compile_template
+from promptopt.run.trials import TrialRow
+from promptopt.search.model.effects import SlotEffects, slot_effects
+from promptopt.space import PromptSpace, compile_template
 
 OPTIONS = (5, 4, 6, 5, 4, 5)
 STAGES = (8, 16, 32, 64)

@@ -10,6 +10,8 @@ prevails.
 from dataclasses import dataclass, fields
 from typing import Any
 
+from promptopt.base.errors import PromptoptError
+
 FINDINGS = ("polyp", "ulcerative colitis", "oesophagitis", "barretts")
 LANDMARKS = ("z-line", "cecum", "ileum", "pylorus")
 # The most telling first: a picture of a snare in its tube is a picture of a snare.
@@ -42,7 +44,7 @@ LOCATIONS = tuple("center" if r == c == "center" else f"{r}-{c}" for r in ROWS f
 MAX_COUNT = 99
 
 
-class CaptionError(ValueError):
+class CaptionError(PromptoptError, ValueError):
     """A caption, or a set of attributes, outside the grammar.
 
     ``caption`` is the whole caption, ``unread`` the part from which on it could not be read (in lower case),

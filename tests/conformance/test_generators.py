@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from generators import Generator, GeneratorError, ImageRequest, ImageStore, PromptTooLongError, load
-from generators.backend import EMBEDDED
+from generators.base import EMBEDDED
 from tests.generators.micro import build_micro_pipeline, build_micro_xl_pipeline
 
 # name -> makes a folder (the one argument is an empty one to build in), and the URI of what stands on it

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from evaluation.comparison import compare
 from evaluation.estimate import Estimate
+from evaluation.features.moments import FeatureStatistics
+from evaluation.inference.paired import compare
 from evaluation.metrics.alignment import ClassWeights, clip_scores, margins
 from evaluation.metrics.diversity import diversity
 from evaluation.metrics.duplicates import duplicates
@@ -18,7 +19,6 @@ from evaluation.metrics.inception_score import inception_score
 from evaluation.metrics.kid import kid
 from evaluation.metrics.memorisation import memorisation
 from evaluation.metrics.mmd import mmd, mmd_contributions
-from evaluation.statistics import FeatureStatistics
 
 REFERENCE = np.abs(np.random.default_rng(99).normal(size=(30, 4))) + 0.1
 KEPT = FeatureStatistics.of(REFERENCE)

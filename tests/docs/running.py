@@ -15,8 +15,18 @@ from pathlib import Path
 from tests.docs.pages import REPOSITORY, Block
 
 _PRELOADED = [
-    *("promptopt.cli", "promptopt.study", "promptopt.report.render", "promptopt.mixture_comparison"),
-    *("generators.diffusion", "generators.training", "evaluation.encoders", "evaluation.judge"),
+    *(
+        "promptopt.cli.main",
+        "promptopt.study.run",
+        "promptopt.study.report.render",
+        "promptopt.portfolio.compare",
+    ),
+    *(
+        "generators.stable_diffusion.diffusion",
+        "generators.training",
+        "evaluation.encoders",
+        "evaluation.classifier.judge",
+    ),
     *(
         "diffusers",
         "open_clip",
@@ -113,7 +123,7 @@ def _child(words: list[str], folder: str, environment: Mapping[str, str], log: s
     torch.set_num_threads(1)
     sys.path[0:0] = [folder]
     if words[0] == "promptopt":
-        from promptopt.cli import main
+        from promptopt.cli.main import main
 
         main(words[1:])
     elif words[1].endswith(".py"):

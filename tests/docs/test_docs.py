@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from promptopt.cli import main
+from promptopt.cli.main import main
 from tests.docs.pages import REPOSITORY, RUN, Block, Page, pages, read_page
 from tests.docs.running import run_block, run_command
 

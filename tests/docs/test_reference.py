@@ -6,8 +6,8 @@ from types import ModuleType
 import pytest
 import typer.main
 
-from promptopt.cli import main
-from promptopt.config import StudyConfig
+from promptopt.cli.main import main
+from promptopt.config.study_file import StudyConfig
 from tests.docs.pages import REPOSITORY
 
 

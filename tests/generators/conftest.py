@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from generators.diffusion import DiffusionGenerator
+    from generators.stable_diffusion.diffusion import DiffusionGenerator
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def micro_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def micro(micro_folder: Path) -> DiffusionGenerator:
     """The tiny pipeline as a generator, batches of four, on the CPU."""
-    from generators.diffusion import DiffusionGenerator
+    from generators.stable_diffusion.diffusion import DiffusionGenerator
 
     return DiffusionGenerator(micro_folder, device="cpu", batch_size=4)
 

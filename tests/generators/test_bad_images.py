@@ -11,8 +11,8 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 
 from generators import BadImage, BadImageError, ImageStore, load
-from generators.diffusion import DiffusionGenerator
-from generators.pixels import to_pictures
+from generators.stable_diffusion.diffusion import DiffusionGenerator
+from generators.stable_diffusion.pixels import to_pictures
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -58,7 +58,7 @@ def test_model_that_makes_no_pictures_is_an_error_naming_prompt_and_seed(
 def test_the_other_images_of_the_batch_are_kept(
     micro_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from generators import sampling
+    from generators.stable_diffusion import sampling
 
     generator = load(micro_folder, device="cpu", batch_size=4)
     panel = [generator.request("a", seed, steps=2) for seed in range(9)]
@@ -79,7 +79,7 @@ def test_the_other_images_of_the_batch_are_kept(
         return decoded
 
     monkeypatch.setattr(generator, "_run", watched)
-    monkeypatch.setattr("generators.diffusion.decode", spoiling)
+    monkeypatch.setattr("generators.stable_diffusion.diffusion.decode", spoiling)
     images = generator.generate(panel)
     assert np.array_equal(np.asarray(next(images)), good[0])
     with pytest.raises(BadImageError, match="2 of 4") as caught:

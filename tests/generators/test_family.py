@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from generators import GeneratorError, ImageStore, load
-from generators.backend import EMBEDDED
+from generators.adapters.lora import scale_uri
+from generators.base import EMBEDDED
 from generators.family import MAIN, GeneratorFamily, load_members, member_name, member_uris, split_settings
-from generators.lora import scale_uri
 from tests.generators.micro import build_micro_pipeline, build_micro_xl_pipeline
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from promptopt.config import study_from_mapping
-from promptopt.run_images import RunImages
-from promptopt.study import StudyResult, run_study
+from promptopt.config.study_file import study_from_mapping
+from promptopt.run.images import RunImages
+from promptopt.study.run import StudyResult, run_study
 from tests.promptopt.fakes import ColorEncoder, RednessJudge, SquareGenerator, study, write_squares
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evaluation.classifier import LabelledImages
+from evaluation.classifier.images import LabelledImages
 
 NAMES = ("cecum", "polyp", "pylorus", "z-line")
 

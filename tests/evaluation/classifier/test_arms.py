@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from evaluation import ClassifierError, LabelledImages, ProbeLearner, five_arms
-from evaluation.classifier import ARMS, METRICS
+from evaluation.classifier.arms import ARMS
+from evaluation.classifier.scores import METRICS
 from evaluation.estimate import Estimate
 from tests.evaluation.classifier.conftest import clouds, relabelled
 

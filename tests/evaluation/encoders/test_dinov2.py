@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from evaluation import load_encoder
-from evaluation.encoders import EncoderError
+from evaluation.encoders.base import EncoderError
 from evaluation.encoders.dinov2 import Dinov2Encoder
 from tests.evaluation.encoders.small import make_micro_dinov2
 

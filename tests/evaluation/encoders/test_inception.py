@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 
 from evaluation import load_encoder
-from evaluation.encoders import EncoderError
-from evaluation.encoders.backend import load_text_encoder
+from evaluation.encoders.base import EncoderError, load_text_encoder
 from evaluation.encoders.inception import (
     PUBLISHED,
     STATE_DICT,

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from evaluation import memorisation
-from evaluation.encoders.backend import Encoder
+from evaluation.encoders.base import Encoder
 from evaluation.encoders.thumbnail import ThumbnailEncoder, copy_views
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from evaluation import load_encoder
-from evaluation.encoders import EncoderError, TextEncoder
+from evaluation.encoders.base import EncoderError, TextEncoder
 from evaluation.encoders.open_clip import OpenClipEncoder
 
 IMAGES = [

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.encoders import TextEncoder
+from evaluation.encoders.base import TextEncoder
 from evaluation.metrics.alignment import (
     CLIPSCORE_PREFIX,
     ClassWeights,

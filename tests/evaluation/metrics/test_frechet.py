@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from evaluation.features.moments import FeatureStatistics
 from evaluation.metrics import _frechet_spread, frechet
 from evaluation.metrics.frechet import Features, frechet_distance
-from evaluation.statistics import FeatureStatistics
 
 
 def value(a: Features, b: Features) -> float:

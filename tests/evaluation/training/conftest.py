@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.judge import LOCATION_NAMES
+from evaluation.classifier.judge import LOCATION_NAMES
 from studies.dataset import Dataset, Record, read_dataset, write_metadata
 
 COLORS = {"red": (210, 40, 40), "white": (240, 240, 240), "pink": (250, 150, 190)}

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.encoders import load_encoder
+from evaluation.encoders.base import load_encoder
 from evaluation.encoders.open_clip import build_open_clip
 from evaluation.training.clip import encode_text, tokenize, train_clip
-from evaluation.training.loop import Progress, TrainingError
+from evaluation.training.loop import Progress
 from evaluation.training.recipe import ClipModel, ClipSpec
+from promptopt.base.training.errors import TrainingError
 from studies.dataset import Dataset, Record
 
 CONTEXT = 70

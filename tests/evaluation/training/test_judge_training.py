@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.judge import HEADS, JudgeConfig, JudgeNetwork, load_judge
+from evaluation.classifier.judge import HEADS, JudgeConfig, JudgeNetwork, load_judge
 from evaluation.training.judge import UNKNOWN, judge_loss, targets_of, train_judge
-from evaluation.training.loop import Progress, TrainingError
+from evaluation.training.loop import Progress
 from evaluation.training.recipe import JudgeSpec
+from promptopt.base.training.errors import TrainingError
 from studies.dataset import Dataset, Record
 
 SPEC = JudgeSpec(
@@ -46,7 +47,7 @@ def record(**attributes: object) -> Record:
 
 @pytest.fixture(scope="module")
 def config() -> JudgeConfig:
-    from evaluation.judge import CATEGORY_NAMES, COUNT_NAMES, KIND_NAMES, LOCATION_NAMES
+    from evaluation.classifier.judge import CATEGORY_NAMES, COUNT_NAMES, KIND_NAMES, LOCATION_NAMES
 
     return JudgeConfig(
         image_size=32,

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from generators.store import ImageStore
 from generators.training.denoising import Batches
 from generators.training.dreambooth import tokens_of, train_dreambooth
-from generators.training.errors import TrainingError
 from generators.training.finetune import train_sd
 from generators.training.loop import Progress
 from generators.training.lora import attach_lora
 from generators.training.parts import load_parts
 from generators.training.spec import DreamBoothSpec, LoraSpec, SdTrainingSpec
+from promptopt.base.training.errors import TrainingError
 from studies.dataset import Dataset
 from tests.generators.micro import build_micro_pipeline, build_micro_xl_pipeline
 from tests.generators.training.test_finetune import KilledError, changed

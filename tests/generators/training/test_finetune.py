@@ -8,10 +8,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
-from generators.training.errors import TrainingDataError, TrainingError
 from generators.training.finetune import train_sd
 from generators.training.loop import Progress
 from generators.training.spec import SdTrainingSpec
+from promptopt.base.training.errors import TrainingDataError, TrainingError
 from studies.dataset import Dataset
 
 

@@ -14,12 +14,12 @@ from PIL import Image
 
 from generators.training import checkpoint
 from generators.training.device import accelerator
-from generators.training.errors import TrainingError
 from generators.training.finetune import train_sd
 from generators.training.loop import JsonLog, Loop
 from generators.training.parts import load_parts
 from generators.training.spec import LoopSpec, SdTrainingSpec
 from generators.training.validation import Score
+from promptopt.base.training.errors import TrainingError
 from studies.dataset import Dataset
 from tests.generators.training.test_finetune import assert_same_bits, changed, weights
 

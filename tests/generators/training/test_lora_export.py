@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from generators import GeneratorError, load
 from generators.folder import ModelDefaults
-from generators.training.loop import TrainingError
 from generators.training.lora_export import save_lora
+from promptopt.base.training.errors import TrainingError
 from tests.generators.loras import UNET, adapted_pipeline, difference, draw, plain_pipeline
 
 VARIANTS: dict[str, dict[str, Any]] = {

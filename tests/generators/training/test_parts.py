@@ -14,7 +14,6 @@ from generators.training.captions import Captions, swap_sides
 from generators.training.checkpoint import load_checkpoint, save_checkpoint
 from generators.training.conditioning import check_lengths
 from generators.training.device import accelerator
-from generators.training.errors import TrainingError
 from generators.training.images import Pictures, read_square
 from generators.training.latents import LatentCache
 from generators.training.loop import DataOrder, JsonLog, Loop, seeded
@@ -24,6 +23,7 @@ from generators.training.parts import Parts, build_scheduler, build_text_encoder
 from generators.training.spec import RECIPES, LoopSpec, RecipeError, SdTrainingSpec, load_recipe
 from generators.training.tokenizer import save_tokenizer, train_tokenizer
 from generators.training.vae import build_vae, encode, normalise_latents
+from promptopt.base.training.errors import TrainingError
 from studies.dataset import Dataset
 
 TEXTS = ["a small polyp on the left", "a large red polyp", "no polyp, two metal clips"] * 3

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from generators import GeneratorError
 from generators.training.push import files_to_push, push_folder
-from promptopt.cli import main
+from promptopt.cli.main import main
 
 
 class Hub:

@@ -12,11 +12,12 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from evaluation.feature_store import FeatureStore
-from generators.errors import BadImage, BadImageError
+from evaluation.features.feature_store import FeatureStore
+from generators.bad_images import BadImage, BadImageError
 from generators.request import ImageRequest
-from promptopt.augmentation import ClassSource, Reference, by_hand, read_run
-from promptopt.export.prompts import EstimateEntry
+from promptopt.augmentation.filters import Reference
+from promptopt.augmentation.sources import ClassSource, by_hand, read_run
+from promptopt.run.prompts import EstimateEntry
 from studies.dataset import read_dataset
 from tests.promptopt.fakes import SIDE, ColorEncoder, SquareGenerator, category, draw, write_squares
 

@@ -21,11 +21,14 @@ from PIL import Image
 import promptopt.augmentation.run as run_module
 from evaluation.metrics.duplicates import duplicates
 from generators.request import ImageRequest
-from promptopt.augmentation import FILTERS, AugmentationError, AugmentationSet, augment, read_run
+from promptopt.augmentation.filters import FILTERS
 from promptopt.augmentation.opening import hand_classes, image_counts
-from promptopt.augmentation.sets import prompts_of
+from promptopt.augmentation.proof.sets import prompts_of
+from promptopt.augmentation.results import AugmentationSet
+from promptopt.augmentation.run import augment
+from promptopt.augmentation.sources import AugmentationError, read_run
 from promptopt.augmentation.writers import FolderWriter
-from promptopt.template import Variation
+from promptopt.space import Variation
 from studies.dataset import read_dataset
 from tests.promptopt.augmentation.planted import (
     PORTFOLIO,
@@ -354,7 +357,7 @@ def test_a_prompt_keeps_its_own_settings(tmp_path: Path) -> None:
     own = Variation("a red square", negative_prompt="blur", settings={"guidance": 7.0})
     from dataclasses import replace
 
-    from promptopt.augmentation import SourcePrompt
+    from promptopt.augmentation.sources import SourcePrompt
 
     request = replace(sources[0]).request(SquareGenerator(), SourcePrompt(variation=own, weight=1.0), 3)
     assert (request.negative_prompt, request.guidance, request.steps) == ("blur", 7.0, 4)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
-from promptopt.cli import main
-from promptopt.doctor import TASKS, Device, checks, embedded, examine, judge_tasks
-from promptopt.doctor.capacity import bytes_needed
+from promptopt.cli.main import main
+from promptopt.doctor import checks, embedded
+from promptopt.doctor.capacity import TASKS, Device, bytes_needed, judge_tasks
+from promptopt.doctor.checks import examine
 from promptopt.doctor.weights import WeightsError, describe_folder, hub_cache, safetensors_parameters
 
 GPU = Device("cuda", "cuda:0", 24e9, 100.0)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from generators.backend import EMBEDDED
+from generators.base import EMBEDDED
 from generators.folder import fingerprint
 from generators.request import ImageRequest
 from generators.store import ImageStore
-from promptopt.export.prompts import (
+from promptopt.run.prompts import (
     BaselineEntry,
     EstimateEntry,
     Network,

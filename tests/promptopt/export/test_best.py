@@ -14,12 +14,12 @@ from markdown_it import MarkdownIt
 from pydantic import BaseModel, Field
 from typer.testing import CliRunner
 
-from promptopt.cli import main
+from promptopt.cli.main import main
 from promptopt.export.best import BestList, read_best_list, rows
 from promptopt.export.best_tables import to_csv, to_latex, to_markdown
-from promptopt.export.errors import ExportError
-from promptopt.export.escapes import csv_original
-from promptopt.export.prompts import EstimateEntry, PromptEntry
+from promptopt.formatting.escapes import csv_original
+from promptopt.run.errors import ExportError
+from promptopt.run.prompts import EstimateEntry, PromptEntry
 from tests.latex import compile_tables
 from tests.promptopt.export.runs import BASELINE, estimate, prompt_list, write_run
 

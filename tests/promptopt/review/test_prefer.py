@@ -16,19 +16,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from promptopt import Study, StudyError
-from promptopt.cli import main
-from promptopt.local_server import LocalServer
-from promptopt.review import (
-    PreferenceMetric,
-    PreferencePage,
-    ReviewError,
-    Session,
-    candidates,
-    read_choices,
-    records_path,
-    write_preferences,
-)
-from promptopt.run_images import RunImages
+from promptopt.cli.main import main
+from promptopt.review import candidates
+from promptopt.review.page import PreferencePage
+from promptopt.review.preferences import PreferenceMetric, write_preferences
+from promptopt.review.records import ReviewError, read_choices, records_path
+from promptopt.review.session import Session
+from promptopt.run.images import RunImages
+from promptopt.web.server import LocalServer
 from tests.promptopt.fakes import ColorEncoder, SquareGenerator, study
 from tests.promptopt.small_run import SmallRun, small_run
 

@@ -9,18 +9,10 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 
-from promptopt.review import (
-    Choice,
-    Comparison,
-    PreferenceModel,
-    ReviewError,
-    cohen_kappa,
-    fleiss_kappa,
-    preference_kappa,
-    preference_values,
-    rank_correlation,
-)
-from promptopt.review.preference_model import PRIOR_SD, SHARED
+from evaluation.inference.agreement import cohen_kappa, fleiss_kappa, preference_kappa, rank_correlation
+from promptopt.review.preference_model import PRIOR_SD, SHARED, Comparison, PreferenceModel
+from promptopt.review.preferences import preference_values
+from promptopt.review.records import Choice, ReviewError
 
 
 def choice(number, left, right, side, rater="anna"):

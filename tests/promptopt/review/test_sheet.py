@@ -10,9 +10,11 @@ from PIL import Image
 from scipy.stats import beta, binom
 from typer.testing import CliRunner
 
-from promptopt.cli import main
-from promptopt.review import ReviewError, score_answers, write_sheet
-from promptopt.run_images import RunImages
+from promptopt.cli.main import main
+from promptopt.review.records import ReviewError
+from promptopt.review.sheet import write_sheet
+from promptopt.review.sheet_scores import score_answers
+from promptopt.run.images import RunImages
 from tests.promptopt.small_run import SmallRun, small_run
 
 

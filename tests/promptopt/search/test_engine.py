@@ -7,26 +7,13 @@ import numpy as np
 import pytest
 
 from evaluation.estimate import Estimate
-from promptopt.config import SearchSettings
-from promptopt.search import (
-    GAIN,
-    SAMPLERS,
-    Candidates,
-    MemoryLog,
-    Pull,
-    Sampling,
-    Scored,
-    Search,
-    TrialRow,
-    beaten,
-    complete,
-    images_made,
-    latest,
-    ranked,
-    resolve,
-    stages,
-)
-from promptopt.template import PromptSpace, compile_template
+from promptopt.config.study_file import SearchSettings
+from promptopt.run.trials import GAIN, TrialRow, latest
+from promptopt.search.candidates import Candidates
+from promptopt.search.engine import MemoryLog, Pull, Scored, Search, complete, images_made, ranked
+from promptopt.search.racing import beaten, stages
+from promptopt.search.samplers import SAMPLERS, Sampling, resolve
+from promptopt.space import PromptSpace, compile_template
 
 SPACE = compile_template("{a|b|c|d} {e|f|g|h} {i|j|k|l}", {})
 TERMS = ("one", "two")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from promptopt.config import load_study
-from promptopt.study import run_study
-from promptopt.synthesis import PromptFileError, read_prompt_file
+from promptopt.config.study_file import load_study
+from promptopt.study.run import run_study
+from promptopt.synthesis.prompt_files import PromptFileError, read_prompt_file
 from tests.promptopt.fakes import ColorEncoder, SquareGenerator, study, write_squares
 
 

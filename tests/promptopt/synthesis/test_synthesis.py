@@ -17,18 +17,10 @@ from PIL import Image
 
 import generators.store
 from generators.store import ImageStore
-from promptopt.synthesis import (
-    COLUMNS,
-    PatternError,
-    PromptLine,
-    Sampling,
-    SynthesisError,
-    check_pattern,
-    image_seed,
-    prompt_lines,
-    shares,
-    synthesize,
-)
+from promptopt.synthesis.naming import PatternError, check_pattern
+from promptopt.synthesis.plan import Sampling, SynthesisError, image_seed, shares
+from promptopt.synthesis.prompt_files import PromptLine, prompt_lines
+from promptopt.synthesis.run import COLUMNS, synthesize
 from tests.generators.fake import FakeGenerator, fake_image
 
 

@@ -1,0 +1,1 @@
+"""Intervals and tests: paired comparisons, bootstraps, corrections for several tests, agreement."""

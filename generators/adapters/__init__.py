@@ -1,0 +1,1 @@
+"""LoRA adapters: reading, joining and the layouts that others write."""

@@ -1,0 +1,1 @@
+"""Stable Diffusion checkpoints of diffusers, from the folder to the pixels."""

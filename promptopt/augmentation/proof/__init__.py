@@ -1,0 +1,1 @@
+"""Whether an augmentation set makes a classifier of real images better."""

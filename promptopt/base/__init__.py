@@ -1,0 +1,1 @@
+"""The ground that all four packages stand on."""

@@ -1,0 +1,1 @@
+"""A look at a submission before it goes out: `check_submission`."""

@@ -1,0 +1,131 @@
+"""The live display of a running study: which trial, the best so far, images/s, time left."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from promptopt.cli._progress import duration
+from promptopt.study.observer import Observer, StudyStart
+
+if TYPE_CHECKING:
+    from promptopt.run.trials import TrialRow
+    from promptopt.scoring.confirm import Confirmed
+
+_SHOWN = 76  # characters of the best prompt, with its score, beside a bar
+_LEAST = 24  # fewer are not worth showing
+
+
+class LiveStudy(Observer):
+    """Bars on a terminal; elsewhere (a log, CI) plain lines for each phase and each new best."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        bar = 30 if self._console.width >= 110 else 12
+        # columns beside name, bar and count
+        self._room = self._console.width - 12 - bar - len("9999/9999") - 4
+        self._bars = Progress(
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=bar),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self._console,
+            transient=True,
+        )
+        self._begun = time.monotonic()
+        self._running = self._begun  # when the first image could have come
+        self._images = 0  # of the whole study, confirmation included
+        self._task: Any = None
+        self._generated = 0
+        self._stored = 0
+        self._tried = 0
+        self._best = ""
+        self._best_prompt: str | None = None
+
+    def __enter__(self) -> "LiveStudy":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def on_phase(self, text: str) -> None:
+        """A step without a count."""
+        self._say(text)
+
+    def on_start(self, start: StudyStart) -> None:
+        """The search begins or goes on."""
+        done = f", {start.trials_done} of them done" if start.trials_done else ""
+        self._say(
+            f"{start.name} ({start.category}): {start.prompts_in_space:,} prompts, "
+            f"{start.trials} trials{done}, {start.images_per_trial} images each at first"
+        )
+        # Both stages measure the baseline prompt besides their own.
+        self._images = (start.trials - start.trials_done + 1) * start.images_per_trial
+        self._images += (start.prompts_to_confirm + 1) * start.images_per_confirmation
+        self._running = time.monotonic()
+        self._tried = start.trials_done
+        self._task = self._bars.add_task("search", total=start.trials, completed=start.trials_done, note="")
+
+    def on_image(self, generated: bool) -> None:
+        """One image is at hand."""
+        self._generated += generated
+        self._stored += not generated
+        self._refresh()
+
+    def on_trial(self, row: "TrialRow", best: "TrialRow") -> None:
+        """A prompt has been scored, or looked at again."""
+        self._tried += row.continues is None
+        self._best = f"best {best.value:+.2f} {_shown(best.prompt)}"
+        if best.prompt != self._best_prompt:  # more images may lower its score: no news
+            self._best_prompt = best.prompt
+            score = f"{best.value:+.2f} on {best.images} images"
+            self._say(f"best so far after prompt {self._tried}: {score}  {_shown(best.prompt)}")
+        if row.continues is None:
+            self._bars.advance(self._task)
+        self._refresh()
+
+    def on_confirmation(self, done: int, total: int, prompt: str) -> None:
+        """A prompt has been measured on fresh seeds."""
+        if done == 1:
+            if self._task is not None:
+                self._bars.update(self._task, note="")
+            self._best = ""
+            self._task = self._bars.add_task("confirmation", total=total, note="")
+        self._bars.update(self._task, completed=done)
+        self._refresh()
+
+    def on_confirmed(self, confirmed: "tuple[Confirmed, ...]") -> None:
+        """The final ranking."""
+        if confirmed:
+            self._say(f"confirmed: {_shown(confirmed[0].prompt)}")
+
+    def on_finish(self, result: object) -> None:
+        """Everything is written."""
+        took = time.monotonic() - self._begun
+        rate = f" ({self._generated / took:.1f} a second over all)" if self._generated else ""
+        made = f"{self._generated} images generated{rate}, {self._stored} from the store"
+        self._say(f"done in {duration(took)}: {made}")
+
+    def _refresh(self) -> None:
+        if self._task is None:
+            return
+        elapsed = max(time.monotonic() - self._running, 1e-6)
+        seen = self._generated + self._stored
+        parts = [f"{self._generated / elapsed:.1f} images/s" if self._generated else "from the store"]
+        if self._generated and seen < self._images:
+            parts.append(f"{duration(elapsed / max(seen, 1) * (self._images - seen))} left")
+        room = min(_SHOWN, self._room - len(" · ".join(parts)) - 3)
+        if self._best and room >= _LEAST:
+            parts.append(self._best if len(self._best) <= room else self._best[: room - 1] + "…")
+        self._bars.update(self._task, note=" · ".join(parts))
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+
+def _shown(label: str) -> str:
+    from promptopt.space import Variation
+
+    return Variation.of(label).shown

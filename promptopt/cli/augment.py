@@ -1,0 +1,308 @@
+"""`promptopt augment`: an augmentation set from studies' portfolios, and the proof whether it helps."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evaluation.encoders.base import Encoder
+    from promptopt.augmentation.filters import Reference
+    from promptopt.augmentation.results import AugmentationSet
+    from promptopt.augmentation.sources import ClassSource
+
+_SHEET = 24  # images of a class
+_SHEET_SAYS = (
+    "All synthetic. judge: how sure the filter is of the class (a probe's log-odds, a judge's probability).",
+    "memorisation: distance to the nearest training image over that to the nearest held-out one; low: copy.",
+    "duplicates: distance to the nearest image kept before it.",
+)
+
+
+def augment(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of finished studies, one a class.")],
+    out: Annotated[Path, typer.Option(help="Folder of the set.")],
+    per_class: Annotated[int | None, typer.Option(min=1, help="Images of each class; or --ratio.")] = None,
+    ratio: Annotated[
+        float | None, typer.Option(help="Images of a class for each real one in the pool reference.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Prepared data set of real images. Default: the study's own.")
+    ] = None,
+    by_hand: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="A class without a study, NAME=PROMPT; may be repeated, also a NAME."),
+    ] = None,
+    format: Annotated[  # noqa: A002  the option's name
+        Literal["imagefolder", "webdataset"], typer.Option(help="Files in folders, or tar shards.")
+    ] = "imagefolder",
+    filters: Annotated[
+        str, typer.Option(help="Of black,judge,memorisation,duplicates; none for no filter.")
+    ] = "black,judge,memorisation,duplicates",
+    attempts: Annotated[
+        float, typer.Option(min=1, help="Images made at most for each one wanted, refused ones counted.")
+    ] = 5.0,
+    prompts: Annotated[
+        Literal["portfolio", "baseline", "random"],
+        typer.Option(help="The study's portfolio, its plain prompt, or 32 random prompts of its template."),
+    ] = "portfolio",
+    seed: Annotated[int, typer.Option(min=0, help="The images' own seeds follow from it.")] = 0,
+    generator: Annotated[str | None, typer.Option(help="In place of the studies' own.")] = None,
+    allow_other_generator: Annotated[
+        bool, typer.Option("--allow-other-generator", help="Other weights than the prompts were found with.")
+    ] = False,
+    shard_size: Annotated[int, typer.Option(min=1, help="webdataset: images a shard.")] = 1000,
+    prove: Annotated[
+        bool,
+        typer.Option(
+            "--prove", help="Train classifiers with and without such sets; OUT/proof.json and .png."
+        ),
+    ] = False,
+    real_per_class: Annotated[
+        str, typer.Option(help="--prove: real training images of a class, as 20,50,100; or all.")
+    ] = "all",
+    ratios: Annotated[str, typer.Option(help="--prove: synthetic images for each real one.")] = "0.5,1,2",
+    compare: Annotated[
+        str, typer.Option(help="--prove: the portfolio with baseline, random (prompts), or none.")
+    ] = "baseline,random",
+    classifiers: Annotated[
+        str, typer.Option(help="--prove: network (small, on pixels) and probe (linear, on features).")
+    ] = "network,probe",
+    seeds: Annotated[int, typer.Option(min=1, help="--prove: trainings of each kind.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="--prove: steps of the network, the same in all.")] = 150,
+    image_size: Annotated[int, typer.Option(min=16, help="--prove: side of its images in pixels.")] = 64,
+    force: Annotated[bool, typer.Option("--force", help="Replace a set with other settings.")] = False,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images a forward pass; default: the study's.")
+    ] = None,
+    store: Annotated[Path, typer.Option(help="Features of real images, shared with the studies.")] = Path(
+        "store"
+    ),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Make a set of synthetic images from studies' portfolios, filtered, each with its provenance.
+
+    Stop it any time; the same command goes on and ends with the same bytes. Images that a filter refuses are
+    replaced by further seeds; where these run out, what is missing is said and the exit code is 1.
+
+    With --prove: makes OUT/sets/portfolio and those it is compared with, trains classifiers on real images
+    alone, with classical augmentation and with these images, tests them on the pool test, and says whether it
+    helps. Class folders, filters and generator are as without it.
+    """
+    from promptopt.augmentation.opening import generator_opener, open_reference
+    from promptopt.cli._progress import GenerationBar
+    from promptopt.run.folder import writable_folder
+
+    sources = _sources(runs, by_hand or [], generator)
+    chosen = _names(filters)
+    writable_folder(store, "the store")
+    reference = open_reference(sources, data=data, store=store, filters=chosen, device=device)
+    how: dict[str, Any] = {
+        "reference": reference,
+        "filters": chosen,
+        "open_generator": generator_opener(device=device, batch_size=batch_size),
+        "seed": seed,
+        "attempts": attempts,
+        "allow_other_generator": allow_other_generator,
+        "force": force,
+    }
+    if prove:
+        if per_class is not None or ratio is not None or format != "imagefolder":
+            raise typer.BadParameter(
+                "--prove makes as many images as --ratios and --real-per-class ask for, in an imagefolder; "
+                "leave --per-class, --ratio and --format out"
+            )
+        if prompts != "portfolio":
+            raise typer.BadParameter("--prove compares the portfolio with --compare; leave --prompts out")
+        _prove(
+            sources,
+            out,
+            how,
+            counts=_counts(real_per_class),
+            ratios=_numbers(ratios),
+            compare=_names(compare),
+            classifiers=_names(classifiers),
+            seeds=seeds,
+            steps=steps,
+            size=image_size,
+            encoder=lambda: _encoder(sources, reference, device),
+        )
+        return
+    from promptopt.augmentation.opening import image_counts
+    from promptopt.augmentation.proof.sets import prompts_of
+    from promptopt.augmentation.run import augment as make
+
+    with GenerationBar() as bar:
+        made = make(
+            prompts_of(sources, prompts, seed=seed),
+            out,
+            counts=image_counts(sources, per_class=per_class, ratio=ratio, data=reference.data),
+            format=format,
+            shard_size=shard_size,
+            on_image=bar,
+            on_warning=lambda text: bar.say(f"warning: {text}"),
+            **how,
+        )
+    _summary(made)
+    if made.short:
+        raise typer.Exit(1)
+
+
+def _prove(
+    sources: "list[ClassSource]",
+    out: Path,
+    how: dict[str, Any],
+    *,
+    counts: list[int | None],
+    ratios: list[float],
+    compare: list[str],
+    classifiers: list[str],
+    seeds: int,
+    steps: int,
+    size: int,
+    encoder: "Callable[[], Encoder]",
+) -> None:
+    import math
+
+    from promptopt.augmentation.filters import members
+    from promptopt.augmentation.proof.proof import prove
+    from promptopt.augmentation.proof.sets import make_sets, variants
+    from promptopt.augmentation.proof.verdict import verdict, write_proof
+    from promptopt.augmentation.proof.views import PROBE, check_learners, proof_notes, proof_views
+    from promptopt.cli._progress import GenerationBar, progress_bar
+    from promptopt.run.folder import writable_folder
+
+    writable_folder(out, "the proof")
+    check_learners(classifiers)
+    reference = how["reference"]
+    parts = [members(reference.data, s.positives)[0].where(pool="reference") for s in sources]
+    most = max(max(len(part) for part in parts) if n is None else n for n in counts)
+    chosen, left_out = variants(sources, compare, seed=how["seed"])
+    with GenerationBar() as bar:
+        folders = make_sets(
+            chosen,
+            out / "sets",
+            count=math.ceil(max(ratios) * most),
+            tell=lambda _, done, total, new: bar(done, total, new),
+            on_warning=lambda text: bar.say(f"warning: {text}"),
+            **how,
+        )
+    with progress_bar("trainings") as bars:
+        task = bars.add_task("training", total=None, note="")
+
+        def on_progress(done: int, total: int, note: str) -> None:
+            bars.update(task, completed=done, total=total, note=note)
+
+        views = proof_views(
+            sources,
+            reference.data,
+            folders,
+            learners=classifiers,
+            size=size,
+            steps=steps,
+            encoder=encoder() if PROBE in classifiers else None,
+            features=reference.features,
+        )
+        proof = prove(
+            views,
+            out,
+            real_per_class=counts,
+            ratios=ratios,
+            seeds=range(seeds),
+            notes=proof_notes(reference.data, left_out),
+            on_progress=on_progress,
+        )
+    for line in verdict(proof):
+        typer.echo(line)
+    for path in write_proof(proof, out):
+        typer.echo(path)
+
+
+def _encoder(sources: "list[ClassSource]", reference: "Reference", device: str) -> "Encoder":
+    from evaluation.encoders.base import load_encoder
+
+    if reference.encoder is not None:
+        return reference.encoder
+    config = sources[0].config
+    return load_encoder(config.resolve(config.encoder), device=device)
+
+
+def _counts(text: str) -> list[int | None]:
+    try:
+        return [None if part.strip() == "all" else int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"--real-per-class {text!r}: write numbers with commas, or all") from None
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"--ratios {text!r}: write numbers with commas, such as 0.5,1,2") from None
+
+
+def _sources(runs: list[Path], by_hand: list[str], generator: str | None) -> "list[ClassSource]":
+    from promptopt.augmentation.opening import hand_classes
+    from promptopt.augmentation.sources import by_hand as from_prompts
+    from promptopt.augmentation.sources import read_run
+
+    sources = [read_run(run, generator=generator) for run in runs]
+    classes = hand_classes(by_hand)
+    return sources + [from_prompts(name, prompts, like=sources[0]) for name, prompts in classes.items()]
+
+
+def _names(text: str) -> list[str]:
+    return [] if text == "none" else [part.strip() for part in text.split(",")]
+
+
+def _summary(made: "AugmentationSet") -> None:
+    """What there is, what was refused, what is missing."""
+    for one in made.classes:
+        removed = ", ".join(f"{name} {count}" for name, count in one.removed.items()) or "none"
+        typer.echo(f"{one.name}: {one.kept} of {one.wanted} images from {one.tried} made; removed: {removed}")
+    typer.echo(f"{made.images} images in {made.folder}, {made.generated} made now; all synthetic")
+    if made.format == "imagefolder":
+        typer.echo(f"sheet: {_sheet(made)}")
+    for one in made.classes:
+        if one.short:
+            typer.echo(
+                f"{one.name}: {one.short} images are missing: {one.tried} were made, and the filters "
+                f"refused {one.tried - one.kept}. Raise --attempts, leave a filter out, or look "
+                "why: the images may be too alike, or of another class",
+                err=True,
+            )
+
+
+def _sheet(made: "AugmentationSet") -> Path:
+    """The first images of each class, with what the filters say of them; beside the set, not in it."""
+    import json
+    from itertools import islice
+
+    from PIL import Image
+
+    from promptopt.augmentation.writers import slug
+    from promptopt.formatting.contact_sheet import Tile, contact_sheet
+    from studies.dataset import METADATA
+
+    rows: list[tuple[str, list[Tile]]] = []
+    for one in made.classes:
+        tiles = []
+        with (made.folder / METADATA).open(encoding="utf-8") as stream:
+            own = (
+                row for row in map(json.loads, stream) if row["file_name"].startswith(f"{slug(one.name)}/")
+            )
+            for row in islice(own, _SHEET):
+                with Image.open(made.folder / row["file_name"]) as image:
+                    scores = row["attributes"]["scores"]
+                    said = " ".join(
+                        f"{name} {scores[name]:.3g}"
+                        for name in ("judge", "memorisation", "duplicates")
+                        if scores[name] is not None
+                    )
+                    tiles.append(Tile(image.convert("RGB"), said))
+        rows.append((f"{one.name}: {len(tiles)} of {one.kept}", tiles))
+    rows += [(line, []) for line in _SHEET_SAYS]
+    path = made.folder if made.folder.name not in ("", "..") else made.folder.resolve()
+    return contact_sheet(rows, path.with_name(f"{path.name}-sheet.png"), columns=12, tile=112, label_lines=3)

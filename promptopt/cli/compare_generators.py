@@ -1,0 +1,247 @@
+"""`promptopt compare-generators`: a paper's tables and figures, for any generators on one prepared set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from promptopt.comparison.run import Contender, GeneratorComparison
+    from promptopt.synthesis.plan import Sampling
+
+_STYLES = {"ok": "green", "unreliable": "yellow", "undefined": "red"}
+
+
+def compare_generators(
+    data: Annotated[Path, typer.Argument(help="A prepared data set.")],
+    generator: Annotated[
+        list[str],
+        typer.Option(
+            help="NAME=URI, and settings of its own behind a ?, say strong=embedded?guidance=6&steps=12; "
+            "give it once for each generator."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for tables, charts, samples and images.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:PHRASE=OWN",
+            help="What a generator calls a phrase of the prompts, say dreambooth:a polyp=ohwx polyp.",
+        ),
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="As in evaluate; several for several. Only inception gives a FID. Default: embedded."
+        ),
+    ] = None,
+    pool: Annotated[str, typer.Option(help="Real images to measure against, and their captions.")] = "test",
+    single: Annotated[
+        str | None,
+        typer.Option(help="The single centre; the others are the multi-centre table, and one has both."),
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Prompts in place of the captions, as for synthesize.")
+    ] = None,
+    category: Annotated[str | None, typer.Option(help="What all of --prompts ask for.")] = None,
+    per_prompt: Annotated[int, typer.Option(min=1, help="Images of each prompt.")] = 1,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="That many prompts alone, drawn by the seed.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the images, the draw and every shuffle.")] = 0,
+    negative_prompt: Annotated[str, typer.Option(help="What the images should not show.")] = "",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Denoising steps; default: each model's own.")
+    ] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; default: each model's own.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Sampler; default: each model's own.")] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Option(help="Category file with the texts for alignment; default: the shipped categories."),
+    ] = None,
+    allow_uncalibrated: Annotated[
+        bool, typer.Option(help="Report alignment even by an encoder that fails on the real images.")
+    ] = False,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images a forward pass; default: by the device.")
+    ] = None,
+    store: Annotated[
+        Path, typer.Option(help="Folder of images and features, shared with the studies.")
+    ] = Path("store"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Compare generators on one prepared set: distance, Inception score, alignment and share of copies.
+
+    All make the same prompts with the same seeds. Out come a table for each centre, and one for all (CSV and
+    LaTeX), charts with intervals, samples, the images nearest to training images, and a JSON of everything.
+    """
+    from evaluation.encoders.base import load_encoder
+    from promptopt.comparison.output import write_comparison
+    from promptopt.comparison.run import compare_generators as compare
+    from promptopt.study.setup import fixed_texts
+    from promptopt.synthesis.plan import Sampling
+    from promptopt.synthesis.prompt_files import read_prompt_file
+    from studies.category import CATEGORIES, load_category
+    from studies.dataset import read_dataset
+
+    common = Sampling(negative_prompt=negative_prompt, steps=steps, guidance=guidance, scheduler=scheduler)
+    contenders = _with_words([_contender(text, common) for text in generator], words or [])
+    listed = None if prompts is None else read_prompt_file(prompts).prompts
+    dataset = read_dataset(data)
+    own = [
+        load_category(Path(place) if place.endswith((".yaml", ".yml")) else place)
+        for place in texts or CATEGORIES
+    ]
+    classes = {c.name: fixed_texts(c, shipped=c.name in CATEGORIES and not texts) for c in own}
+    encoders = [load_encoder(uri, device=device) for uri in encoder or ["embedded"]]
+    with _Bars() as bars:
+        found = compare(
+            dataset,
+            contenders,
+            out,
+            encoders=encoders,
+            texts=classes,
+            store=store,
+            pool=pool,
+            single=single,
+            prompts=listed,
+            category=category,
+            per_prompt=per_prompt,
+            limit=limit,
+            seed=seed,
+            allow_uncalibrated=allow_uncalibrated,
+            device=device,
+            batch_size=batch_size,
+            on_phase=bars.begin,
+            on_image=bars.images,
+            on_progress=bars.features,
+        )
+    files = write_comparison(found, out)
+    _print(found)
+    made = sum(m.generated for m in found.made)
+    images = sum(len(m.images) for m in found.made)
+    typer.echo(f"{images} images: {made} generated now, {images - made} were there")
+    typer.echo("wrote " + ", ".join(path.name for path in files) + f" in {out}")
+
+
+def _contender(text: str, common: "Sampling") -> "Contender":
+    """NAME=URI[?key=value&...], its own settings before the common ones."""
+    from dataclasses import replace
+
+    from promptopt.comparison.run import Contender
+
+    name, equals, rest = text.partition("=")
+    uri, _, query = rest.partition("?")
+    if uri.startswith("clip-guided:"):  # it has settings of its own
+        parts = query.split("&") if query else []
+        its = [part for part in parts if part.partition("=")[0] in ("clip", "mode", "n", "scale")]
+        query = "&".join(part for part in parts if part not in its)
+        uri += "?" + "&".join(its) if its else ""
+    if not equals or not name or not uri:
+        raise typer.BadParameter(f"--generator {text!r}: write NAME=URI, as in clip=clip-guided:embedded")
+    readers: dict[str, Any] = {"negative_prompt": str, "steps": int, "guidance": float, "scheduler": str}
+    own: dict[str, Any] = {}
+    for part in filter(None, query.split("&")):
+        key, _, value = part.partition("=")
+        if key not in readers:
+            raise typer.BadParameter(f"--generator {text!r}: {key!r} is no setting; use {', '.join(readers)}")
+        try:
+            own[key] = readers[key](value)
+        except ValueError:
+            raise typer.BadParameter(f"--generator {text!r}: {key} is {value!r}; write a number") from None
+    return Contender(name=name, generator=uri, sampling=replace(common, **own))
+
+
+def _with_words(contenders: "list[Contender]", words: list[str]) -> "list[Contender]":
+    from dataclasses import replace
+
+    for text in words:
+        name, colon, rest = text.partition(":")
+        phrase, equals, own = rest.partition("=")
+        if not colon or not equals or not phrase or name not in {c.name for c in contenders}:
+            raise typer.BadParameter(
+                f"--words {text!r}: write NAME:PHRASE=OWN with the name of a --generator, "
+                "as in dreambooth:a polyp=ohwx polyp"
+            )
+        contenders = [replace(c, words={**c.words, phrase: own}) if c.name == name else c for c in contenders]
+    return contenders
+
+
+class _Bars:
+    """One display at a time, since two cannot share a terminal: images of a generator, then features."""
+
+    def __init__(self) -> None:
+        self._shown: Any = None
+        self._tasks: dict[str, Any] | None = None  # of the features' display
+        self._name = ""
+
+    def __enter__(self) -> "_Bars":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._show(None)
+
+    def begin(self, name: str) -> None:
+        """A generator's turn."""
+        from promptopt.cli._progress import GenerationBar
+
+        self._tasks = None
+        self._show(GenerationBar(name))
+
+    def images(self, done: int, total: int, generated: bool) -> None:
+        """Images at hand."""
+        self._shown(done, total, generated)
+
+    def features(self, what: str, done: int, total: int) -> None:
+        """Images encoded."""
+        from promptopt.cli._progress import progress_bar
+
+        if self._tasks is None:
+            self._tasks = {}
+            self._show(progress_bar("images encoded"))
+        if what not in self._tasks:
+            self._tasks[what] = self._shown.add_task(what, total=total, note="")
+        self._shown.update(self._tasks[what], completed=done, total=total)
+
+    def _show(self, display: Any) -> None:
+        if self._shown is not None:
+            self._shown.__exit__(None, None, None)
+        self._shown = display
+        if display is not None:
+            display.__enter__()
+
+
+def _print(found: "GeneratorComparison") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from promptopt.comparison.tables import shown
+
+    console = Console()
+    for scope in found.scopes:
+        scores = found.of(scope=scope.title)
+        table = Table(title=scope.title, title_justify="left")
+        names = list(dict.fromkeys(score.name for score in scores))
+        table.add_column("generator")
+        for name in names:
+            better = next(score.better for score in scores if score.name == name)
+            table.add_column(f"{name}\n({better} is better)", justify="right")
+        for generator in dict.fromkeys(score.generator for score in scores):
+            own = {score.name: score for score in scores if score.generator == generator}
+            cells = []
+            for name in names:
+                if name not in own:
+                    cells.append(Text(""))
+                    continue
+                value, interval = shown(own[name])
+                text = f"{value}\n{interval}" if interval else value or "undefined"
+                cells.append(Text(text, style=_STYLES[own[name].estimate.status]))
+            table.add_row(Text(generator), *cells)
+        console.print(table)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    for score in found.of():
+        if score.estimate.status == "undefined":
+            errors.print(Text(f"{score.generator}, {score.scope}: {score.name}: {score.estimate.method}"))
+    for note in found.notes:
+        errors.print(Text(f"note: {note}", style="yellow"))

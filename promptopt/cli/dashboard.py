@@ -1,0 +1,62 @@
+"""`promptopt dashboard`: a run in the browser, with the images of every prompt."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptopt.cli._server import AllowRemote, Host, Port
+
+if TYPE_CHECKING:
+    from promptopt.web.dashboard.copying import Copied
+
+
+def dashboard(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/polyps.")],
+    port: Port = 8080,
+    host: Host = "127.0.0.1",
+    allow_remote: AllowRemote = False,
+    store: Annotated[Path, typer.Option(help="The store that the study was run with.")] = Path("store"),
+    refresh: Annotated[
+        float, typer.Option(min=0, help="Seconds between looks at a running study; 0: no further look.")
+    ] = 15.0,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make the copy anew; notes made in the browser are lost.")
+    ] = False,
+) -> None:
+    """Show a run in optuna-dashboard, finished or not: every trial with its prompt, metrics and images.
+
+    A copy is shown (RUN/dashboard); the study's own database is only read, so a running study is not
+    disturbed and nothing done in the browser changes it.
+    """
+    from promptopt.run.images import RunImages, missing_sentence
+    from promptopt.web.dashboard.serving import open_dashboard
+    from promptopt.web.server import is_loopback
+
+    images = RunImages.open(run, store=store)
+
+    def told(copied: "Copied") -> None:
+        typer.echo(f"{copied.trials} trials added to the copy")
+        if copied.images_found < copied.images_wanted:
+            complain(missing_sentence(copied.images_found, copied.images_wanted, images))
+
+    def complain(text: str) -> None:
+        typer.secho(text, fg="yellow", err=True)
+
+    if allow_remote and not is_loopback(host):
+        complain(
+            f"WARNING: {host}: whoever reaches this machine can see the images and change the copy; there is "
+            "no password and no encryption."
+        )
+    with open_dashboard(
+        images,
+        host=host,
+        port=port,
+        allow_remote=allow_remote,
+        rebuild=rebuild,
+        on_copied=told,
+        refresh=refresh or None,
+        on_trouble=complain,
+    ) as server:
+        typer.echo(f"{server.url}  (Ctrl-C stops)")
+        server.serve_forever()

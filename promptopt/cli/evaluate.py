@@ -1,0 +1,196 @@
+"""`promptopt evaluate`: any two sets of images, measured."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from evaluation.features.image_set import ImageSet
+    from evaluation.report.evaluate import Evaluation
+
+_STYLES = {"ok": "green", "unreliable": "yellow", "undefined": "red"}
+
+
+def evaluate(
+    real: Annotated[Path, typer.Argument(help="Real images: a prepared data set, or a folder of images.")],
+    generated: Annotated[Path, typer.Argument(help="Generated images: the same.")],
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="embedded, inception[:FILE], a folder, open_clip:MODEL/TAG, hf:owner/name, dinov2:...; "
+            "give it several times for several. Default: embedded."
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Of fd,kid,mmd,is,alignment,diversity,duplicates,memorisation,classifier; default: all that "
+            "the encoders and the sets allow."
+        ),
+    ] = None,
+    by: Annotated[str, typer.Option(help="Also for each category, center, or category,center.")] = "",
+    cross: Annotated[bool, typer.Option("--cross", help="With --by category,center: each in each.")] = False,
+    second_encoder: Annotated[
+        str | None,
+        typer.Option(help="A second family (address as for --encoder): all metrics in it too, and the gap."),
+    ] = None,
+    training: Annotated[
+        Path | None,
+        typer.Option(
+            help="Real images that the generator was trained on, for memorisation and classifier. Default: "
+            "the pool reference of REAL; its other pools are then the images never seen."
+        ),
+    ] = None,
+    pool: Annotated[str | None, typer.Option(help="Pools of the real prepared set, say test.")] = None,
+    category: Annotated[
+        str | None, typer.Option(help="What the generated images show, where their folder does not say it.")
+    ] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Option(help="Category file with the texts for alignment; default: the shipped categories."),
+    ] = None,
+    allow_uncalibrated: Annotated[
+        bool, typer.Option(help="Report alignment even by an encoder that fails on the real images.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for evaluation.json, evaluation.csv, card.md, copies.png and duplicates.png."
+        ),
+    ] = None,
+    store: Annotated[Path, typer.Option(help="Folder of the features; nothing is encoded twice.")] = Path(
+        "store"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Of every shuffle and subsample.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Measure generated images against real ones, with intervals, a status and a metric card."""
+    from evaluation.encoders.base import load_encoder
+    from evaluation.features.feature_store import FeatureStore
+    from evaluation.features.image_set import read_image_set
+    from evaluation.report.evaluate import NAMES, EvaluationError
+    from evaluation.report.evaluate import evaluate as measure
+    from promptopt.cli._progress import progress_bar
+    from promptopt.study.setup import fixed_texts
+    from studies.category import CATEGORIES, load_category
+
+    names = _list(metrics)
+    for name in names:  # before any model is loaded
+        if name not in NAMES:
+            raise EvaluationError(f"metric {name!r} does not exist; use {', '.join(NAMES)}")
+    sets = (
+        read_image_set(real, pool=_list(pool) or None),
+        read_image_set(generated, category=category),
+    )
+    trained, unseen = _pools(real, training)
+    own = [
+        load_category(Path(place) if place.endswith((".yaml", ".yml")) else place)
+        for place in texts or CATEGORIES
+    ]
+    classes = {c.name: fixed_texts(c, shipped=c.name in CATEGORIES and not texts) for c in own}
+    encoders = [load_encoder(uri, device=device) for uri in encoder or ["embedded"]]
+    second = None if second_encoder is None else load_encoder(second_encoder, device=device)
+    with progress_bar("images") as bar:
+        tasks: dict[str, object] = {}
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total, note="")
+            bar.update(tasks[what], completed=done)  # type: ignore[arg-type]
+
+        result = measure(
+            *sets,
+            encoders,
+            store=FeatureStore(store / "features.sqlite"),
+            metrics=names or None,
+            by=_list(by),
+            cross=cross,
+            second=second,
+            training=trained,
+            held_out=unseen,
+            texts=classes,
+            allow_uncalibrated=allow_uncalibrated,
+            seed=seed,
+            on_progress=on_progress,
+        )
+    _print(result)
+    if out is not None:
+        _save(result, out)
+
+
+def _pools(real: Path, training: Path | None) -> "tuple[ImageSet | None, ImageSet | None]":
+    """Real images that the generator was trained on, and others; None where nobody says which."""
+    from evaluation.features.image_set import read_image_set
+
+    whole = read_image_set(real)
+    trained = whole.of_pools("reference") if training is None else read_image_set(training)
+    if training is not None and trained.pools:
+        trained = trained.of_pools("reference")
+    unseen = whole.of_pools("validation", "test") if whole.pools else whole
+    return (trained, unseen) if len(trained) and len(unseen) else (None, None)
+
+
+def _list(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def _save(result: "Evaluation", out: Path) -> None:
+    from promptopt.run.folder import writable_folder, write_text
+
+    writable_folder(out, "the evaluation")
+    for name, text in (
+        ("evaluation.json", result.to_json()),
+        ("evaluation.csv", result.to_csv()),
+        ("card.md", result.card_markdown()),
+    ):
+        typer.echo(f"wrote {write_text(out / name, text)}")
+    for path in _pictures(result, out):
+        typer.echo(f"wrote {path}")
+
+
+def _pictures(result: "Evaluation", out: Path) -> list[Path]:
+    """Sheets of copies and of duplicates; one of an earlier run is taken away where there is none now."""
+    from evaluation.report.pairs_sheet import clusters_sheet, copies_sheet
+
+    written = []
+    for name, sheet in (
+        ("copies.png", copies_sheet(result.copies) if result.copies else None),
+        ("duplicates.png", clusters_sheet(result.duplicates) if result.duplicates else None),
+    ):
+        (out / name).unlink(missing_ok=True)
+        if sheet is not None:
+            partial = out / f".{name}.partial"
+            sheet.save(partial, format="PNG")
+            written.append(partial.replace(out / name))
+    return written
+
+
+def _print(result: "Evaluation") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    for part in dict.fromkeys(row.part for row in result.rows):
+        rows = [row for row in result.rows if row.part == part]
+        title = f"{part}: {rows[0].n_real} real, {rows[0].n_generated} generated"
+        table = Table(title=title, title_justify="left")
+        table.add_column("metric")
+        for column in ("value", "95 % interval", "n"):
+            table.add_column(column, justify="right")
+        table.add_column("better")
+        table.add_column("status")
+        for row in rows:
+            e = row.estimate
+            interval = "" if e.low is None else f"{e.low:.4g} to {e.high:.4g}"
+            value = "" if e.value is None else f"{e.value:.4g}"
+            status = Text(e.status, style=_STYLES[e.status])
+            table.add_row(Text(row.name), value, interval, str(e.n), row.better, status)
+        console.print(table)
+        for row in rows:
+            if row.estimate.status == "undefined":
+                console.print(Text(f"{row.name} is undefined. {row.estimate.method}"), soft_wrap=True)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    for warning in result.card["warnings"]:
+        errors.print(Text(f"warning: {warning}", style="yellow"))

@@ -1,0 +1,229 @@
+"""`promptopt review`: experts' opinions on a run's images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptopt.cli import group
+from promptopt.cli._server import AllowRemote, Host, Port
+
+if TYPE_CHECKING:
+    from evaluation.estimate import Estimate
+    from promptopt.review.preferences import Preferences
+    from promptopt.review.sheet_scores import SheetScores
+
+app = group("Ask experts: which prompt's images are better, and can they be told from real ones?")
+
+_Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/polyps.")]
+_Store = Annotated[Path, typer.Option(help="The store that the study was run with.")]
+
+
+@app.command()
+def prefer(
+    run: _Run,
+    rater: Annotated[str, typer.Option(help="Who chooses; a name of one's own for each rater.")],
+    port: Port = 8081,
+    host: Host = "127.0.0.1",
+    allow_remote: AllowRemote = False,
+    store: _Store = Path("store"),
+    prompts: Annotated[int, typer.Option(min=2, max=50, help="Most prompts, the baseline among them.")] = 6,
+    images: Annotated[int, typer.Option(min=1, max=36, help="Images in each set.")] = 9,
+    rounds: Annotated[int, typer.Option(min=1, help="How often every pair is shown.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Of order, sides and images.")] = 0,
+    question: Annotated[str | None, typer.Option(help="What better means, under the heading.")] = None,
+) -> None:
+    """Let an expert pick the better of two blinded image sets, in the browser.
+
+    Prompts are not shown; pairs, sides and images come in an order drawn from the seed and the rater's name.
+    Every answer is saved at once to RUN/review/choices.jsonl; the same command goes on where it stopped.
+    """
+    from promptopt.review.candidates import candidates
+    from promptopt.review.page import PreferencePage
+    from promptopt.review.session import Session
+    from promptopt.run.images import RunImages
+    from promptopt.web.server import LocalServer, is_loopback
+
+    found = RunImages.open(run, store=store)
+    shown, stage = candidates(found, most=prompts)
+    session = Session(
+        found,
+        rater=rater,
+        prompts=[prompt.label for prompt in shown],
+        stage=stage,
+        seed=seed,
+        rounds=rounds,
+        per_set=images,
+    )
+    if allow_remote and not is_loopback(host):
+        typer.secho(
+            f"WARNING: {host}: whoever reaches this machine can see the images and answer in {rater}'s name; "
+            "there is no password and no encryption.",
+            fg="yellow",
+            err=True,
+        )
+    title = str(found.settings["category"]["title"])
+    page = PreferencePage(
+        session,
+        question=question
+        or f"{title}. Better: the finding is clearer, and looks more like a real patient's.",
+    )
+    with LocalServer(page, host=host, port=port, allow_remote=allow_remote) as server:
+        done, total = session.progress()
+        typer.echo(f"{len(shown)} prompts, {done} of {total} comparisons of {session.rater} done")
+        typer.echo(f"{server.url}  (Ctrl-C stops; every answer is saved at once)")
+        server.serve_forever()
+    if session.choices:
+        values(run, store)
+
+
+@app.command()
+def values(run: _Run, store: _Store = Path("store")) -> None:
+    """Compute each prompt's value from the experts' choices, and how far the experts agree.
+
+    Writes RUN/review/preferences.json, which a study can take as a term of its score, and preferences.csv.
+    """
+    from promptopt.review.preferences import write_preferences
+    from promptopt.run.images import RunImages
+
+    _print_preferences(write_preferences(RunImages.open(run, store=store)))
+    typer.echo(f"wrote {run / 'review' / 'preferences.json'} and preferences.csv")
+
+
+@app.command()
+def sheet(
+    run: _Run,
+    real: Annotated[Path, typer.Option(metavar="DATA", help="A prepared data set, or a folder of images.")],
+    out: Annotated[Path, typer.Option(help="Folder for the raters; the key does not go there.")],
+    key: Annotated[
+        Path | None, typer.Option(help="File that says which are synthetic; default OUT-key.json beside OUT.")
+    ] = None,
+    each: Annotated[int, typer.Option(min=1, max=500, help="Images of either kind.")] = 20,
+    pool: Annotated[str, typer.Option(help="Of the real images, where DATA is a prepared set.")] = "test",
+    size: Annotated[
+        int | None, typer.Option(min=16, max=1024, help="Side in pixels; default: the smallest there is.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw and the order.")] = 0,
+    store: _Store = Path("store"),
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier sheet and its key.")] = False,
+) -> None:
+    """Make a blinded sheet of real and synthetic images for a committee: a page, answers.csv, a key apart.
+
+    Copies on the sheet have one size, one encoding and one date, and no metadata. Give OUT to the raters and
+    keep the key.
+    """
+    from promptopt.review.sheet import write_sheet
+    from promptopt.run.images import RunImages
+
+    made = write_sheet(
+        RunImages.open(run, store=store),
+        real,
+        out,
+        key=key,
+        each=each,
+        pool=pool,
+        size=size,
+        seed=seed,
+        force=force,
+    )
+    typer.echo(f"{2 * each} images, {made.size} x {made.size} pixels, sheet {made.sheet}")
+    typer.echo(f"for the raters: {made.page} and {made.answers}")
+    typer.secho(f"keep apart:     {made.key}", fg="yellow")
+    for note in made.notes:
+        typer.secho(f"note: {note}", fg="yellow", err=True)
+
+
+@app.command()
+def score(
+    answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS.csv...", help="Filled in, one or more.")],
+    key: Annotated[Path, typer.Argument(metavar="KEY.json", help="The sheet's key.")],
+    out: Annotated[Path | None, typer.Option(help="Write everything to this JSON file too.")] = None,
+) -> None:
+    """Compare filled-in answers with the key: accuracy against 50 %, sensitivity, specificity, kappa."""
+    from promptopt.review.sheet_scores import score_answers
+
+    found = score_answers(answers, key)
+    _print_scores(found)
+    if out is not None:
+        import json
+
+        from promptopt.run.folder import write_text
+
+        write_text(out, json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        typer.echo(f"wrote {out}")
+
+
+def _print_preferences(found: "Preferences") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+    from scipy.special import expit
+
+    raters = sorted({choice.rater for choice in found.choices})
+    console = Console(highlight=False)
+    table = Table(
+        title=f"{found.study}: {len(found.choices)} choices by {', '.join(raters)}",
+        title_justify="left",
+        caption="Value: log-odds of being chosen over the baseline, with its interval.",
+        caption_justify="left",
+    )
+    table.add_column("prompt", overflow="fold", min_width=20)
+    for name in ("value", "chosen over baseline", "won/lost/same", "study score"):
+        table.add_column(name, justify="right")
+    for row in found.prompts:
+        value = row.value.value
+        table.add_row(
+            Text(row.label + (" (baseline)" if row.label == found.reference else "")),
+            _shown(row.value, sign=True),
+            "-" if value is None or row.label == found.reference else f"{expit(value):.0%}",
+            f"{row.won}/{row.lost}/{row.same}",
+            "-" if row.score is None else f"{row.score:+.2f}",
+        )
+    console.print(table)
+    console.print(f"rank correlation with the study's score: {_shown(found.with_score)}")
+    console.print(f"left side chosen: {_shown(found.left)}")
+    for (first, second), kappa in found.agreement.items():
+        console.print(f"agreement of {first} and {second} (kappa): {_shown(kappa)}", markup=False)
+
+
+def _print_scores(found: "SheetScores") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table(title=f"sheet {found.sheet}: {found.verdict}", title_justify="left")
+    table.add_column("rater")
+    for name in ("right answers", "p against 50 %", "synthetic found", "real accepted"):
+        table.add_column(name, justify="right")
+    for row in found.raters:
+        table.add_row(
+            Text(row.rater),
+            _shown(row.accuracy, percent=True),
+            f"{row.p_value:.3g}",
+            _shown(row.sensitivity, percent=True),
+            _shown(row.specificity, percent=True),
+        )
+    if len(found.raters) > 1:
+        table.add_row(
+            Text("together", style="bold"),
+            _shown(found.together.accuracy, percent=True),
+            "",
+            _shown(found.together.sensitivity, percent=True),
+            _shown(found.together.specificity, percent=True),
+        )
+    console.print(table)
+    for (first, second), kappa in found.kappas.items():
+        console.print(f"Cohen's kappa of {first} and {second}: {_shown(kappa)}", markup=False)
+    if found.fleiss is not None:
+        console.print(f"Fleiss' kappa of all raters: {_shown(found.fleiss)}")
+
+
+def _shown(estimate: "Estimate", *, percent: bool = False, sign: bool = False) -> str:
+    if estimate.value is None:
+        return f"undefined (n = {estimate.n})"
+    scale, unit, style = (100.0, " %", ".0f") if percent else (1.0, "", "+.2f" if sign else ".2f")
+    text = f"{scale * estimate.value:{style}}{unit}"
+    if estimate.low is not None and estimate.high is not None and estimate.low < estimate.high:
+        text += f" ({scale * estimate.low:{style}} to {scale * estimate.high:{style}})"
+    return text + (" unreliable" if estimate.status == "unreliable" else "")

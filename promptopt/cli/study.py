@@ -1,0 +1,187 @@
+"""`promptopt study`: run a study, look at one, write the study file's schema."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptopt.cli import group
+from promptopt.cli._changes import parse_changes
+
+if TYPE_CHECKING:
+    from promptopt.run.prompts import EstimateEntry, PromptEntry, PromptList
+    from promptopt.study.run import StudyRows
+
+_WIDE = 200  # columns of a terminal that every metric fits in
+_MIDDLE = 100  # and the judge's
+
+app = group("Search for the best prompts, and look at what was found.")
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
+    trials: Annotated[int | None, typer.Option(min=1, help="Instead of the file's search.trials.")] = None,
+    name: Annotated[str | None, typer.Option(help="Instead of the file's name.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a key, e.g. generator.steps=20; may be given again."
+        ),
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
+    store: Annotated[Path, typer.Option(help="Folder of images and features, shared by all runs.")] = Path(
+        "store"
+    ),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that make images; the results are the same.")
+    ] = 1,
+) -> None:
+    """Run a study, or go on with it: the same command again resumes, and a finished one generates nothing."""
+    from promptopt.cli._live import LiveStudy
+    from promptopt.config.study_file import load_study
+
+    config = load_study(file)
+    changes = parse_changes(set_ or [])
+    if trials is not None:
+        changes["search.trials"] = trials
+    if name is not None:
+        changes["name"] = name
+    if changes:
+        config = config.override(changes)
+    # After the study file is read: a fault in it should show before optuna and scipy are loaded.
+    from promptopt.study.run import run_study
+
+    with LiveStudy() as live:
+        run_study(config, runs=runs, store=store, device=device, workers=workers, observer=live)
+    show(runs / config.name)
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/polyps.")],
+) -> None:
+    """Show the confirmed prompts of a run, or how far one is that is not finished."""
+    from promptopt.run.folder import PROMPTS, REPORT
+    from promptopt.study.run import show as read_run
+
+    found = read_run(folder)
+    if found.prompts is None:
+        _print_trials(found)
+        return
+    _print_prompts(found.prompts)
+    for file in (PROMPTS, REPORT):
+        if (folder / file).is_file():
+            typer.echo(f"{folder / file}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of the study file, for editors."""
+    import json
+
+    from promptopt.config.study_file import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def _print_trials(found: "StudyRows") -> None:
+    from promptopt.run.trials import latest
+    from promptopt.space import Variation
+
+    scored = latest(found.trials)
+    typer.echo(f"{found.folder}: not finished, {len(scored)} prompts so far; the study's command goes on.")
+    best = sorted(scored, key=lambda row: (-row.value, row.number))[:10]
+    if best:
+        typer.echo("Best by search score (optimistic: nothing is confirmed yet):")
+    for row in best:
+        typer.echo(f"{row.value:+.2f}  ({row.images} images)  {Variation.of(row.prompt).shown}")
+
+
+def _print_prompts(found: "PromptList") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    scored = f"{found.prompts_scored} of {found.prompts_in_space:,} prompts scored"
+    table = Table(
+        title=f"{found.study}: {found.category}, {scored}",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    console = Console()
+    names = [name for name in found.baseline.confirmation if name != "score"]
+    if console.width < _WIDE:  # the rest is in confirmation.csv and the report
+        names = [name for name in names if name == "judge_accuracy" and console.width >= _MIDDLE]
+    table.add_column("rank", justify="right")
+    table.add_column("prompt", overflow="fold", min_width=20)
+    table.add_column("weight", justify="right", no_wrap=True)
+    table.add_column("score (95 %)", justify="right", no_wrap=True)
+    table.add_column("better?", min_width=9)
+    table.add_column("p", justify="right", no_wrap=True)
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for entry in found.prompts:
+        measured = entry.confirmation
+        plain = entry.label == found.baseline.prompt
+        table.add_row(
+            f"{entry.rank}{' =' if entry.tied_with_first and entry.rank > 1 else ''}",
+            Text(entry.shown + (" (baseline)" if plain else "")),
+            f"{entry.weight:.2f}" if entry.weight else "-",
+            "0" if plain else _interval(measured.get("score")),
+            _claim(entry),
+            _chance(entry.p_value),
+            *(_number(measured.get(name), percent=name == "judge_accuracy") for name in names),
+        )
+    console.print(table)
+    console.print(
+        "Score: difference from the baseline prompt on fresh seeds, in SDs of its images, with its 95 % "
+        "interval; p for all prompts together (Holm). = means: tied with the first.",
+        style="dim",
+        markup=False,
+        highlight=False,
+    )
+    notes = [f"Weights: {found.weights_note}."]
+    if found.prompts and not found.prompts[0].weight:
+        notes.append(
+            "They are those of the mixture nearest to the real images, which need not hold the best score."
+        )
+    if found.stopped:
+        notes.append(f"The search ended: {found.stopped}.")
+    if found.optimism is not None and found.optimism.value is not None:
+        side = "high" if found.optimism.value >= 0 else "low"
+        notes.append(f"Search scores were {abs(found.optimism.value):.2f} too {side} on average.")
+    console.print(" ".join(notes), style="dim", markup=False, highlight=False)
+
+
+def _claim(entry: "PromptEntry") -> str:
+    if entry.contradicted_by is not None:
+        return f"no: {entry.contradicted_by.replace('_', ' ')} contradicts"
+    if entry.p_value is None:
+        return ""
+    return "yes" if entry.better_than_baseline else "not shown"
+
+
+def _chance(p: float | None) -> str:
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _number(estimate: "EstimateEntry | None", *, percent: bool) -> str:
+    if estimate is None or estimate.value is None:
+        return "-"
+    return f"{100 * estimate.value:.0f} %" if percent else f"{estimate.value:.3g}"
+
+
+def _interval(estimate: "EstimateEntry | None") -> str:
+    if estimate is None or estimate.value is None:
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:+.2f}"
+    return f"{estimate.value:+.2f} ({estimate.low:+.2f} to {estimate.high:+.2f})"

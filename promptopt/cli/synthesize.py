@@ -1,0 +1,217 @@
+"""`promptopt synthesize`: images for a whole list of prompts, named and listed as a challenge wants them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from generators.base import Generator
+    from promptopt.synthesis.plan import Sampling
+    from promptopt.synthesis.prompt_files import PromptFile
+    from promptopt.synthesis.run import Synthesis
+
+_SHEET = 48
+_LISTED = 5
+
+
+def synthesize(
+    prompts: Annotated[
+        Path,
+        typer.Option(
+            help="CSV with a column Prompt (; or ,), text with one prompt a line, JSON lines with the key "
+            "prompt, or a study's prompts.json."
+        ),
+    ],
+    generator: Annotated[
+        str, typer.Option(help="embedded, a diffusers folder, or hf:owner/name[@revision].")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for images/, manifest.csv and sheet.png.")],
+    per_prompt: Annotated[
+        int | None, typer.Option(min=1, help="Images of each prompt. Default: 1; for gi-2025: 10.")
+    ] = None,
+    total: Annotated[
+        int | None, typer.Option(min=1, help="Images in all, shared out by the prompts' weights.")
+    ] = None,
+    edition: Annotated[
+        Literal["gi-2024", "gi-2025"], typer.Option(help="gi-2025 fixes names and 10 images a prompt.")
+    ] = "gi-2024",
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="Of file names, {p} prompt, {i} image. Default: prompt{p:04d}_img{i:04d}.png."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Each image's own seed follows from it and its numbers.")
+    ] = 0,
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What the images should not show. Default: the list's own, or none.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Denoising steps; default: the model's own.")
+    ] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; default: the model's own.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Sampler; default: the model's own.")] = None,
+    skip_too_long: Annotated[
+        bool, typer.Option("--skip-too-long", help="Leave out prompts that the generator would cut.")
+    ] = False,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images a forward pass; default: by the device.")
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="Image store to share. Default: OUT/.store.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Make images for every prompt of a list: named by a pattern, listed in a manifest, marked as synthetic.
+
+    Stop it any time; the same command goes on and makes no image twice. More images a prompt, or prompts
+    added at the end of the list, keep what is there.
+    """
+    from generators.base import load
+    from promptopt.cli._progress import GenerationBar
+    from promptopt.synthesis.naming import PATTERN, check_pattern
+    from promptopt.synthesis.prompt_files import read_prompt_file
+    from promptopt.synthesis.run import synthesize as make
+
+    names, per_prompt = _layout(edition, pattern or PATTERN, per_prompt, total, skip_too_long=skip_too_long)
+    check_pattern(names, images=per_prompt if total is None else 2)
+    listed = read_prompt_file(prompts)
+    _report(listed, edition)
+    model = load(generator, device=device, batch_size=batch_size)
+    sampling = _sampling(listed, model, negative_prompt, steps, guidance, scheduler)
+    with GenerationBar() as bar:
+        made = make(
+            listed.prompts,
+            model,
+            out,
+            per_prompt=None if total is not None else per_prompt,
+            total=total,
+            seed=seed,
+            pattern=names,
+            sampling=sampling,
+            skip_too_long=skip_too_long,
+            store=store,
+            on_image=bar,
+            on_warning=lambda text: bar.say(f"warning: {text}"),
+        )
+    _summary(made, _sheet(made), store)
+
+
+def _layout(
+    edition: str, pattern: str, per_prompt: int | None, total: int | None, *, skip_too_long: bool
+) -> tuple[str, int]:
+    """Pattern and images a prompt, as the edition has them."""
+    from promptopt.synthesis.naming import PATTERN
+
+    if per_prompt is not None and total is not None:
+        raise typer.BadParameter("--per-prompt and --total are both given; give one of them")
+    if edition == "gi-2024":
+        return pattern, per_prompt or 1
+    if pattern != PATTERN or per_prompt not in (None, 10) or total is not None:
+        raise typer.BadParameter(
+            f"--edition gi-2025: its script takes 10 images a prompt, named {PATTERN}; leave --pattern, "
+            "--per-prompt and --total out, or take --edition gi-2024"
+        )
+    if skip_too_long:
+        raise typer.BadParameter(
+            "--edition gi-2025: its script counts 10 images for every prompt, so none may be skipped; "
+            "shorten the prompts that are too long"
+        )
+    return pattern, 10
+
+
+def _report(listed: "PromptFile", edition: str) -> None:
+    """What is odd about the list, on stderr."""
+    count = len(listed.prompts)
+    typer.echo(f"{listed.path}: {count} prompts", err=True)
+    if listed.blank:
+        typer.echo(f"{len(listed.blank)} empty lines left out: line {_some(listed.blank)}", err=True)
+    twice = listed.duplicates()
+    if twice:
+        copies = sum(len(lines) - 1 for lines in twice.values())
+        text, lines = max(twice.items(), key=lambda item: len(item[1]))
+        typer.echo(
+            f"{copies} prompts repeat an earlier one ({len(twice)} different; kept, each with own seeds); "
+            f"most often line {_some(lines)}: {text!r}",
+            err=True,
+        )
+    if edition == "gi-2025" and count % 2:
+        typer.echo(
+            f"warning: gi-2025 scores prompts in pairs of two wordings, and {count} is odd: the last "
+            "has no partner",
+            err=True,
+        )
+
+
+def _some(numbers: "list[int] | tuple[int, ...]") -> str:
+    more = f" and {len(numbers) - _LISTED} more" if len(numbers) > _LISTED else ""
+    return ", ".join(map(str, numbers[:_LISTED])) + more
+
+
+def _sampling(
+    listed: "PromptFile",
+    model: "Generator",
+    negative_prompt: str | None,
+    steps: int | None,
+    guidance: float | None,
+    scheduler: str | None,
+) -> "Sampling":
+    """The options, then what a study's prompts were found with, then the model's defaults."""
+    from promptopt.synthesis.plan import Sampling
+
+    if listed.generator is not None and listed.generator != model.fingerprint:
+        typer.echo(
+            f"warning: the prompts of {listed.path} were found with another generator "
+            f"({listed.generator[:12]}), this one is {model.fingerprint[:12]}",
+            err=True,
+        )
+    options = {
+        "negative_prompt": negative_prompt,
+        "steps": steps,
+        "guidance": guidance,
+        "scheduler": scheduler,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    taken = {key: value for key, value in listed.sampling.items() if key not in given}
+    if taken:
+        shown = ", ".join(f"{key} {value!r}" for key, value in taken.items())
+        typer.echo(f"as in the study: {shown}", err=True)
+    return Sampling(**{**taken, **given})
+
+
+def _sheet(made: "Synthesis") -> Path:
+    """The first images of the manifest."""
+    import csv
+    from itertools import islice
+
+    from PIL import Image
+
+    from promptopt.formatting.contact_sheet import Tile, contact_sheet
+
+    tiles = []
+    with made.manifest.open(encoding="utf-8", newline="") as stream:
+        for row in islice(csv.DictReader(stream), _SHEET):
+            with Image.open(made.folder / row["file"]) as image:
+                picture = image.convert("RGB")
+            numbers = f"{row['prompt_number']}.{row['image_number']}"
+            tiles.append(Tile(picture, f"{numbers} {row['prompt']}"))
+    title = f"{made.folder.resolve().name}: the first {len(tiles)} of {made.images} images"
+    return contact_sheet([(title, tiles)], made.folder / "sheet.png", columns=8, label_lines=4)
+
+
+def _summary(made: "Synthesis", sheet: Path, store: Path | None) -> None:
+    from promptopt.synthesis.folder import IMAGES
+    from promptopt.synthesis.run import megabytes
+
+    if made.too_long:
+        lines = [prompt.line for prompt in made.too_long]
+        typer.echo(
+            f"{len(lines)} prompts left out, too long for the generator: line {_some(lines)}", err=True
+        )
+    place = store or made.folder / ".store"
+    disk = (
+        f"{made.copied} of them copied out of {place}, so they lie there twice"
+        if made.copied
+        else f"shared with {place} by hard links, so they lie there once"
+    )
+    typer.echo(f"{made.images} images in {made.folder / IMAGES}: {megabytes(made.size)}, {disk}")
+    typer.echo(f"{made.generated} generated now, {made.images - made.generated} were there")
+    typer.echo(f"manifest: {made.manifest}; sheet: {sheet}")

@@ -1,0 +1,31 @@
+"""`promptopt tables`: a paper's tables and figures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def tables(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN_OR_COMPARISON...", help="Run folders and folders of compare-generators."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the tables and figures.")],
+    store: Annotated[Path, typer.Option(help="The store that the studies were run with.")] = Path("store"),
+    top: Annotated[int, typer.Option(min=1, help="Prompts of a study in LaTeX, chart and samples.")] = 5,
+) -> None:
+    """Write the tables (CSV, LaTeX) and figures (PNG) of a paper, from what finished runs have recorded.
+
+    From comparisons: FID and IS by generator and centre, every table of theirs, bar charts, samples. From
+    studies: the confirmed prompts by category with a chart and samples. Nothing is measured anew.
+    """
+    from promptopt.export.paper.sources import read_sources
+    from promptopt.export.paper.writing import write_tables
+
+    comparisons, runs = read_sources(sources)
+    written, notes = write_tables(comparisons, runs, out, store=store, top=top)
+    for path in written:
+        typer.echo(str(path))
+    for note in notes:
+        typer.secho(f"note: {note}", fg="yellow", err=True)

@@ -1,0 +1,144 @@
+"""`promptopt template`: look at what a template spans, before any image is made."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptopt.cli import group
+
+if TYPE_CHECKING:
+    from promptopt.space import PromptSpace, Variation
+
+_SHOWN = 12  # options of a slot
+_LISTED = 20_000  # a space up to this size is gone through in full
+
+app = group("Check, count and sample the prompts of a template.")
+
+Text = Annotated[
+    str,
+    typer.Argument(
+        help="A template, a text file with one, a category file (.yaml), or a category that ships."
+    ),
+]
+
+
+@app.command()
+def count(text: Text) -> None:
+    """Print the number of combinations and the slots."""
+    space = _space(text)
+    for slot in space.slots:
+        shown = " | ".join(option.strip() or "(nothing)" for option in slot.options[:12])
+        more = f" | ... {len(slot.options) - 12} more" if len(slot.options) > 12 else ""
+        typer.echo(f"{slot.name} ({len(slot.options)}): {shown}{more}")
+    typer.echo(f"{space.size:,} combinations")
+
+
+@app.command()
+def sample(
+    text: Text,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many prompts.")] = 10,
+    seed: Annotated[int, typer.Option(help="Same seed, same prompts.")] = 0,
+) -> None:
+    """Print random prompts, by the template's weights."""
+    import numpy as np
+
+    space = _space(text)
+    rng = np.random.default_rng(seed)
+    for _ in range(number):
+        typer.echo(space.render(space.sample(rng)))
+
+
+@app.command()
+def check(
+    text: Text,
+    category: Annotated[
+        str | None,
+        typer.Option(help="Category whose wildcards a template of your own may use: a name or a .yaml file."),
+    ] = None,
+    generator: Annotated[
+        str, typer.Option(help="Model whose tokenizer counts; 'none' leaves the lengths out.")
+    ] = "embedded",
+    samples: Annotated[int, typer.Option(min=1, help="How many prompts to draw.")] = 8,
+    seed: Annotated[int, typer.Option(help="Same seed, same prompts.")] = 0,
+) -> None:
+    """Print slots, number of combinations, samples and token lengths; exit code 1 if some prompt is too long.
+
+    A faulty template is shown with the place of the fault, exit code 2.
+    """
+    import numpy as np
+
+    space = _space(text, category)
+    for slot in space.slots:
+        typer.echo(f"{slot.name} ({len(slot.options)} options)")
+        for option, weight in list(zip(slot.options, slot.weights, strict=True))[:_SHOWN]:
+            typer.echo(f"  {weight:7.2%}  {option.strip() or '(nothing)'}")
+        if len(slot.options) > _SHOWN:
+            typer.echo(f"           ... {len(slot.options) - _SHOWN} more")
+    different = f", {len(space.distinct(_LISTED)):,} of them different" if space.size <= _LISTED else ""
+    typer.echo(f"{space.size:,} combinations{different}")
+    rng = np.random.default_rng(seed)
+    drawn = [space.variation(space.sample(rng)) for _ in range(samples)]
+    if generator == "none":
+        typer.echo("samples:")
+        for variation in drawn:
+            typer.echo(f"  {_one_line(variation)}")
+    elif not _check_lengths(space, drawn, generator):
+        raise typer.Exit(1)
+
+
+def _one_line(variation: "Variation") -> str:
+    return variation.label.replace("\n", " | ")
+
+
+def _check_lengths(space: "PromptSpace", drawn: Sequence["Variation"], uri: str) -> bool:
+    """Print samples with their token lengths, and the longest prompt; whether all of them fit."""
+    from statistics import median
+
+    from generators.base import load
+    from promptopt.space import Variation
+    from promptopt.space.token_limit import describe, too_long
+
+    model = load(uri, device="cpu")
+    counts = [model.count_tokens(variation.prompt) for variation in drawn]
+    typer.echo("samples, with their tokens:")
+    for variation, count in zip(drawn, counts, strict=True):
+        flag = "  TOO LONG" if count > model.max_tokens else ""
+        typer.echo(f"  {count:3}  {_one_line(variation)}{flag}")
+    everything = space.size <= _LISTED
+    longest = space.variation(space.longest(model.count_tokens))
+    listed = [Variation.of(label) for label in space.distinct(_LISTED)] if everything else [*drawn, longest]
+    prompts = list(dict.fromkeys(variation.prompt for variation in listed))
+    most = max((longest.prompt, *prompts), key=model.count_tokens)
+    typer.echo(
+        f"tokens: min {min(counts)}, median {median(counts):g}, max {max(counts)} of these {len(counts)}; "
+        f"the longest prompt has {model.count_tokens(most)}; limit {model.max_tokens}"
+    )
+    typer.echo(f"  {most}")
+    negatives = dict.fromkeys(one.negative_prompt for one in listed if one.negative_prompt is not None)
+    fits = True
+    for what, texts in (("prompts", prompts), ("negative prompts", list(negatives))):
+        if found := too_long(texts, model):
+            scope = f"{len(found)} of {len(texts):,}" if everything else "At least the longest"
+            typer.echo(f"{scope} {what} would be cut off:\n{describe(found)}\nShorten the options.", err=True)
+            fits = False
+    return fits
+
+
+def _space(text: str, wildcards_of: str | None = None) -> "PromptSpace":
+    from promptopt.space import compile_template
+    from studies.category import CATEGORIES, load_category
+
+    wildcards: Mapping[str, Sequence[str]] = {}
+    if wildcards_of is not None:
+        wildcards = load_category(wildcards_of).wildcards
+    if text in CATEGORIES or text.endswith((".yaml", ".yml")):
+        from promptopt.space.of_category import category_space
+
+        category = load_category(text)
+        merged = {**wildcards, **category.wildcards}
+        return category_space(category.model_copy(update={"wildcards": merged}))
+    if text.endswith(".txt"):
+        text = Path(text).read_text(encoding="utf-8")
+    return compile_template(text, wildcards)

@@ -1,0 +1,241 @@
+"""`promptopt train`: the networks that a study needs, from a prepared data set."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptopt.cli import group
+
+if TYPE_CHECKING:
+    from evaluation.report.checkpoint_scores import ValidationJudge
+    from generators.training import SdTrainingSpec
+    from studies.dataset import Dataset
+
+app = group("Train generators, CLIP encoders and judges on a prepared data set.")
+
+Data = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of a prepared data set, whose reference pool is trained on; sd takes any imagefolder."
+    ),
+]
+Out = Annotated[
+    Path, typer.Option(help="Folder for the result and the checkpoints; an interrupted run goes on.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be given again."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Judge = Annotated[
+    str,
+    typer.Option(
+        metavar="ENCODER",
+        help="Encoder that scores the validation images (distance, alignment); 'none': only draw them.",
+    ),
+]
+Store = Annotated[Path, typer.Option(help="Folder of images and features, shared by all runs.")]
+
+
+@app.command()
+def sd(
+    data: Data,
+    out: Out,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A recipe that ships, or a YAML file; default: tiny-finetune with --init, else tiny."
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint to start from: embedded, a diffusers folder or hf:owner/name."),
+    ] = None,
+    vae: Annotated[
+        Path | None, typer.Option(help="Folder of a trained autoencoder; its training is then left out.")
+    ] = None,
+    clip: Annotated[
+        Path | None,
+        typer.Option(help="Folder that train clip wrote; the text encoder starts from its text tower."),
+    ] = None,
+    encoder: Judge = "embedded",
+    store: Store = Path("store"),
+    changes: Set = None,
+    device: Device = "auto",
+) -> None:
+    """Train or fine-tune Stable Diffusion; OUT/pipeline becomes a diffusers pipeline folder.
+
+    With a section "lora" in the recipe (or --set lora.rank=16) adapters are trained instead, into OUT/lora.
+    """
+    from generators.training import load_recipe
+    from promptopt.cli._progress import TrainingBars
+    from studies.captioned import read_captioned
+
+    spec = load_recipe(recipe or ("tiny-finetune" if init else "tiny"), overrides=tuple(changes or ()))
+    dataset = read_captioned(data)
+    # From here on it takes seconds to load the libraries; a fault above shows at once.
+    from generators.training import train_sd
+
+    start = _pipeline_folder(init)
+    _no_foreign_bars()
+    scores = _judge(spec, dataset, encoder=encoder, store=store, device=device)
+    with _denormals_flushed(), TrainingBars() as bars:
+        folder = train_sd(
+            spec,
+            data=dataset,
+            out=out,
+            init=start,
+            base=Path(init).name if init is not None and Path(init).exists() else init,
+            vae=vae,
+            clip=clip,
+            device=device,
+            judge=scores,
+            on_progress=bars,
+        )
+    typer.echo(f"wrote {folder}")
+
+
+@app.command("dreambooth-lora")
+def dreambooth_lora(
+    data: Data,
+    out: Out,
+    init: Annotated[
+        str, typer.Option(help="Model to adapt: embedded, a diffusers folder or hf:owner/name[@revision].")
+    ],
+    recipe: Annotated[
+        str, typer.Option(help="A recipe that ships, or a YAML file with a section 'lora'.")
+    ] = "dreambooth-lora",
+    encoder: Judge = "embedded",
+    store: Store = Path("store"),
+    changes: Set = None,
+    device: Device = "auto",
+) -> None:
+    """Teach a model what the data show under rare tokens, by adapters; OUT/lora becomes the adapter's folder.
+
+    Class images that keep the model from forgetting are drawn first, by the model itself, into STORE.
+    """
+    from generators.training import load_recipe
+    from promptopt.cli._progress import TrainingBars
+    from studies.captioned import read_captioned
+
+    spec = load_recipe(recipe, overrides=tuple(changes or ()))
+    dataset = read_captioned(data)
+    from generators.training import train_dreambooth
+
+    _no_foreign_bars()
+    scores = _judge(spec, dataset, encoder=encoder, store=store, device=device)
+    with _denormals_flushed(), TrainingBars() as bars:
+        folder = train_dreambooth(
+            spec, data=dataset, out=out, init=init, store=store, device=device, judge=scores, on_progress=bars
+        )
+    typer.echo(f"wrote {folder}; use it as {init}+lora:{folder}")
+
+
+@app.command()
+def clip(
+    data: Data,
+    out: Out,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A recipe that ships, or a YAML file; default: clip-finetune with --init, else tiny-clip."
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Encoder to start from: embedded, a folder, open_clip:MODEL/WEIGHTS or hf:owner/name."
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the tokenizer of a new encoder; default: open_clip's own."),
+    ] = None,
+    changes: Set = None,
+    device: Device = "auto",
+) -> None:
+    """Train or fine-tune a CLIP encoder; OUT becomes a folder in open_clip's format."""
+    from evaluation.training import ClipSpec, RecipeError, load_recipe
+    from promptopt.cli._progress import TrainingBars
+    from studies.dataset import read_dataset
+
+    recipe = recipe or ("clip-finetune" if init else "tiny-clip")
+    spec = load_recipe(recipe, changes=changes or ())
+    if not isinstance(spec, ClipSpec):
+        raise RecipeError(
+            f"recipe {recipe!r} is of kind {spec.kind!r}; use it with 'promptopt train {spec.kind}'"
+        )
+    dataset = read_dataset(data)
+    from evaluation.training import train_clip
+
+    with _denormals_flushed(), TrainingBars() as bars:
+        folder = train_clip(
+            spec, data=dataset, out=out, init=init, tokenizer=tokenizer, device=device, on_progress=bars
+        )
+    typer.echo(f"wrote {folder}")
+
+
+@app.command()
+def judge(
+    data: Data,
+    out: Out,
+    recipe: Annotated[str, typer.Option(help="A recipe that ships, or a YAML file.")] = "judge",
+    changes: Set = None,
+    device: Device = "auto",
+) -> None:
+    """Train a judge, which reads attributes off an image, on a data set that states them (the phantom)."""
+    from evaluation.training import JudgeSpec, RecipeError, load_recipe
+    from promptopt.cli._progress import TrainingBars
+    from studies.dataset import read_dataset
+
+    spec = load_recipe(recipe, changes=changes or ())
+    if not isinstance(spec, JudgeSpec):
+        raise RecipeError(
+            f"recipe {recipe!r} is of kind {spec.kind!r}; use it with 'promptopt train {spec.kind}'"
+        )
+    dataset = read_dataset(data)
+    from evaluation.training import train_judge
+
+    with _denormals_flushed(), TrainingBars() as bars:
+        folder = train_judge(spec, data=dataset, out=out, device=device, on_progress=bars)
+    typer.echo(f"wrote {folder}")
+
+
+def _judge(
+    spec: "SdTrainingSpec", data: "Dataset", *, encoder: str, store: Path, device: str
+) -> "ValidationJudge | None":
+    if not spec.validation.every or encoder == "none":
+        return None
+    from evaluation.report.checkpoint_scores import ValidationJudge
+
+    return ValidationJudge(encoder, data, store=store / "features.sqlite", device=device)
+
+
+def _pipeline_folder(init: str | None) -> Path | None:
+    from generators.base import resolve
+
+    return None if init is None else resolve(init)
+
+
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Denormal numbers in Adam's moments cost a CPU up to a third of its speed."""
+    import torch
+
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _no_foreign_bars() -> None:
+    """The libraries' own bars (one for each file written) would tear ours apart."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()

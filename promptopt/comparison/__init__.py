@@ -1,0 +1,1 @@
+"""Generators compared on one prepared set, as a paper's tables and figures."""

@@ -1,0 +1,85 @@
+"""Single centre, multi centre, both: which images a table rests on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from promptopt.base.errors import PromptoptError
+
+
+class ComparisonError(PromptoptError, ValueError):
+    """Generators cannot be compared as asked; the message says what and the remedy."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One table: `part` is how `evaluation.report.evaluate.evaluate` calls its images."""
+
+    part: str
+    title: str
+
+    @property
+    def slug(self) -> str:
+        """For file names."""
+        return slug(self.title)
+
+
+@dataclass(frozen=True)
+class Scopes:
+    """The tables, what each centre is called in them (centre -> name), and what there is to say about it."""
+
+    tables: tuple[Scope, ...]
+    names: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def centre_scopes(centers: Sequence[str], *, single: str | None = None) -> Scopes:
+    """The tables that a set with these centres allows.
+
+    Without `single`: each centre alone, and all of them. With it, as published: that centre, the others
+    together, and both. A set with one centre gives one table, and a note instead of the same column twice.
+
+    Raises ComparisonError for a `single` that is no centre of the set.
+    """
+    known = sorted(set(centers))
+    if single is not None and single not in known:
+        raise ComparisonError(
+            f"--single {single!r}: the set's centres are {', '.join(known)}; name one of them"
+        )
+    if len(known) == 1:
+        return Scopes(
+            (Scope("all", f"single centre: {known[0]}"),),
+            {known[0]: known[0]},
+            (
+                f"all real images come from one centre ({known[0]}), so there is no multi-centre table; one "
+                "of both would repeat the single centre's",
+            ),
+        )
+    if single is None:
+        alone = tuple(Scope(f"center={name}", f"single centre: {name}") for name in known)
+        return Scopes(
+            (*alone, Scope("all", f"multi centre: {' + '.join(known)}")), {name: name for name in known}
+        )
+    others = [name for name in known if name != single]
+    together = "+".join(others)
+    notes: tuple[str, ...] = ()
+    title = f"multi centre: {' + '.join(others)}"
+    if len(others) == 1:
+        title = f"other centre: {together}"
+        notes = (f"beside {single} the set has one centre ({together}), so its table is not multi-centre",)
+    return Scopes(
+        (
+            Scope(f"center={single}", f"single centre: {single}"),
+            Scope(f"center={together}", title),
+            Scope("all", "both"),
+        ),
+        {single: single, **dict.fromkeys(others, together)},
+        notes,
+    )
+
+
+def slug(text: str) -> str:
+    """Lower-case letters, digits and hyphens alone."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"

@@ -1,0 +1,146 @@
+"""The tables, one for each scope, as CSV and LaTeX (booktabs)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+
+from evaluation.estimate import Estimate
+from promptopt.comparison.run import REAL, GeneratorComparison
+from promptopt.comparison.scopes import Scope
+from promptopt.comparison.scores import Score
+from promptopt.formatting.escapes import latex
+from promptopt.formatting.latex import latex_table, stacked, stacked_head
+
+PARTS = ("value", "low", "high", "n", "status")
+
+
+def long_csv(comparison: GeneratorComparison) -> str:
+    """Every number, one a line."""
+    heads = [name for name in Score.__dataclass_fields__ if name != "estimate"]
+    lines: list[list[object]] = [[*heads, *Estimate.__dataclass_fields__]]
+    for score in comparison.scores:
+        estimate = ["" if cell is None else cell for cell in score.estimate.to_dict().values()]
+        lines.append([*(getattr(score, name) for name in heads), *estimate])
+    return _csv(lines)
+
+
+def table_csv(comparison: GeneratorComparison, scope: Scope) -> str:
+    """One line a generator; of every metric value, interval, number of images and status."""
+    names, rows = _grid(comparison, scope)
+    lines: list[list[object]] = [["generator", *(f"{name}:{part}" for name in names for part in PARTS)]]
+    for generator, cells in rows:
+        line: list[object] = [generator]
+        for score in cells:
+            found = [getattr(score.estimate, part) for part in PARTS] if score else [None] * len(PARTS)
+            line += [
+                "" if cell is None else f"{cell:.6g}" if isinstance(cell, float) else cell for cell in found
+            ]
+        lines.append(line)
+    return _csv(lines)
+
+
+def table_latex(comparison: GeneratorComparison, scope: Scope) -> str:
+    """A table for a paper; needs ``\\usepackage{array,booktabs,graphicx}``.
+
+    The best value of a column is bold where its interval lies apart from those of all other generators.
+    """
+    names, rows = _grid(comparison, scope)
+    heads = [stacked_head(name, _arrow(comparison, name)) for name in names]
+    body = []
+    for generator, cells in rows:
+        shown = [
+            latex_cell(score, bold=score is not None and stands_apart(score, _column(rows, position)))
+            for position, score in enumerate(cells)
+        ]
+        body.append(" & ".join([latex(generator), *shown]) + r" \\")
+    sizes = sorted(
+        {(score.n_real, score.n_generated) for score in comparison.of(scope=scope.title, metric="fd")}
+    )
+    counted = " or ".join(f"{real} real and {made} generated" for real, made in sizes)
+    caption = (
+        f"{scope.title[0].upper()}{scope.title[1:]}: {counted} images; 95 % intervals in brackets. "
+        "Bold: best, and its interval lies apart from all other generators'. "
+        "*: unreliable at this number of images; \u2013: not defined."
+    )
+    return latex_table(
+        caption,
+        label=scope.slug,
+        columns="l" + "r" * len(names),
+        heads=[" & ".join(["Generator", *heads]) + r" \\"],
+        body=body,
+        small=False,
+    )
+
+
+def shown(score: Score) -> tuple[str, str]:
+    """Value and interval for people, with the digits that three significant ones of the larger end leave."""
+    estimate = score.estimate
+    if estimate.value is None:
+        return "", ""
+    scale = 100.0 if score.metric == "memorisation" else 1.0
+    ends = [estimate.value, *(end for end in (estimate.low, estimate.high) if end is not None)]
+    largest = scale * max(abs(end) for end in ends)
+    digits = max(0, 2 - math.floor(math.log10(largest))) if largest > 0 else 1
+    digits = min(digits, 1 if scale > 1 else 4)
+    unit = " %" if scale > 1 else ""
+    value = f"{scale * estimate.value:.{digits}f}{unit}"
+    if estimate.low is None or estimate.high is None:
+        return value, ""
+    return value, f"{scale * estimate.low:.{digits}f} to {scale * estimate.high:.{digits}f}"
+
+
+def stands_apart(score: Score, others: Sequence[Score]) -> bool:
+    """Whether a score is better than all others, and its interval apart from theirs."""
+    own = score.estimate
+    if own.low is None or own.high is None:
+        return False
+    rivals = [other.estimate for other in others if other.generator != score.generator]
+    if not rivals or any(rival.low is None or rival.high is None for rival in rivals):
+        return False
+    if score.better == "lower":
+        return all(own.high < rival.low for rival in rivals if rival.low is not None)
+    return all(own.low > rival.high for rival in rivals if rival.high is not None)
+
+
+def _grid(
+    comparison: GeneratorComparison, scope: Scope
+) -> tuple[list[str], list[tuple[str, list[Score | None]]]]:
+    """The metrics that the table has, and for each generator its scores in their order."""
+    scores = comparison.of(scope=scope.title)
+    names = list(dict.fromkeys(score.name for score in scores if score.metric != "memorisation"))
+    names += dict.fromkeys(score.name for score in scores if score.metric == "memorisation")
+    found = {(score.generator, score.name): score for score in scores}
+    generators = dict.fromkeys(score.generator for score in scores)
+    return names, [(g, [found.get((g, name)) for name in names]) for g in generators]
+
+
+def _column(rows: Sequence[tuple[str, list[Score | None]]], position: int) -> list[Score]:
+    """The generators' scores of a metric; real images do not compete."""
+    return [cell for name, cells in rows if name != REAL and (cell := cells[position]) is not None]
+
+
+def _arrow(comparison: GeneratorComparison, name: str) -> str:
+    better = next(score.better for score in comparison.scores if score.name == name)
+    return r"$\downarrow$" if better == "lower" else r"$\uparrow$"
+
+
+def latex_cell(score: Score | None, *, bold: bool) -> str:
+    """Value and interval for LaTeX; an asterisk where unreliable, two hyphens where there is no value."""
+    if score is None or score.estimate.value is None:
+        return "--"
+    value, interval = shown(score)
+    text = latex(value)
+    if bold and score.generator != REAL:
+        text = rf"\textbf{{{text}}}"
+    if score.estimate.status == "unreliable":
+        text += "*"
+    return stacked(text, interval)
+
+
+def _csv(lines: Sequence[Sequence[object]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(lines)
+    return stream.getvalue()

@@ -1,0 +1,373 @@
+"""The study file: one YAML that says what is searched, on which data, with which networks."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, ValidationError
+from pydantic import model_validator as _model_validator
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from promptopt.base.errors import PromptoptError
+
+_NAMED = ("embedded", "hf:", "open_clip:", "clip-guided:", "inception", "dinov2", "thumbnail")  # no paths
+_LORA = "+lora:"  # between a generator's uri and an adapter's
+
+
+class StudyError(PromptoptError, ValueError):
+    """A study cannot start or go on; the message names the file or key, the bad value and the remedy."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PhantomSettings(_Model):
+    """The procedural data set that ships with the project."""
+
+    images: int = Field(default=3000, ge=60, description="images over all categories and pools")
+    seed: int = Field(default=0, ge=0, description="same seed, same pictures")
+    size: int = Field(default=64, ge=16, le=1024, description="width and height in pixels")
+
+
+class PhantomSource(_Model):
+    """`data: {phantom: {...}}`: the phantom, written once into the store folder."""
+
+    phantom: PhantomSettings
+
+
+GeneratorName = Annotated[str, Field(pattern=r"^[\w][\w. -]*$")]
+
+
+class GeneratorSettings(_Model):
+    """Which generator, and how it samples; None leaves the generator's own default."""
+
+    uri: str = Field(
+        default="embedded",
+        min_length=1,
+        description="embedded, a diffusers folder or hf:owner/name[@revision]; then +lora:PATH@SCALE",
+    )
+    named: dict[GeneratorName, Annotated[str, Field(min_length=1)]] = Field(
+        default={}, description="further generators by name, to vary with `knobs: {generator: [main, NAME]}`"
+    )
+    steps: int | None = Field(default=None, ge=1, le=1000, description="denoising steps")
+    guidance: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False, description="its scale")
+    scheduler: str | None = Field(default=None, description="the sampler of the diffusion, e.g. ddim")
+    negative_prompt: str | None = Field(default=None, description="default: the category's own")
+    batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="rows of one pass; another size rounds differently, so its images are made anew",
+    )
+
+
+SamplerName = Literal["auto", "slots", "gp", "tpe", "nsga2", "random", "enumerate"]
+
+
+class SearchSettings(_Model):
+    """How prompts are proposed and how many images each is judged on."""
+
+    trials: int = Field(default=40, ge=1, le=100_000, description="distinct prompts to score")
+    images: int = Field(
+        default=8, ge=4, le=100_000, description="images of every prompt; with racing some get more"
+    )
+    racing: bool = Field(
+        default=True, description="up to 64 images for promising prompts, a quarter more in all"
+    )
+    sampler: SamplerName = Field(
+        default="auto", description="auto: slots, a model of their effects; few prompts are all tried"
+    )
+    round: int = Field(
+        default=2, ge=1, le=1000, description="prompts proposed at a time, then measured together"
+    )
+    max_images: int | None = Field(default=None, ge=4, description="stop before more are made")
+    minutes: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="stop when the search has taken so long"
+    )
+    stop: float | None = Field(
+        default=0.02,
+        ge=0,
+        lt=1,
+        description="stop when another prompt is better by `margin` with no more than this probability; "
+        "null: never",
+    )
+    margin: float = Field(
+        default=0.1, ge=0, allow_inf_nan=False, description="in SDs of the baseline's images"
+    )
+    warm_start: tuple[str, ...] = Field(
+        default=(), description="run folders of earlier studies whose best prompts are tried first"
+    )
+    seed: int | None = Field(default=None, ge=0, description="of the sampler; default: from the study's seed")
+
+
+class ConstraintSettings(_Model):
+    """What a prompt's images must keep to; null leaves a constraint out."""
+
+    diversity: float | None = Field(
+        default=0.5,
+        ge=0,
+        le=10,
+        allow_inf_nan=False,
+        description="least diversity, as a share of that of the real reference images",
+    )
+    duplicates: float | None = Field(
+        default=0.5, ge=0, le=1, description="greatest share of images that repeat another one of the prompt"
+    )
+    copies: float | None = Field(
+        default=None, ge=0, le=1, description="greatest share of images that copy a real reference image"
+    )
+
+
+class ScoreWeights(_Model):
+    """Weights of the three per-image terms; each term is in SDs of the baseline's images."""
+
+    alignment: float = Field(
+        default=1.0, ge=0, allow_inf_nan=False, description="log-odds of the category's texts in the encoder"
+    )
+    utility: float = Field(
+        default=1.0, ge=0, allow_inf_nan=False, description="log-odds by a probe trained on real images"
+    )
+    distance: float = Field(
+        default=1.0, ge=0, allow_inf_nan=False, description="an image's share of the MMD to real images"
+    )
+
+    @_model_validator(mode="after")
+    def _some_weight(self) -> ScoreWeights:
+        if self.alignment + self.utility + self.distance == 0:
+            raise ValueError("all weights are 0, so every prompt would score the same; make one positive")
+        return self
+
+
+class PreferenceSettings(_Model):
+    """Experts' choices between prompts' images, from `promptopt review`, as a further term of the score."""
+
+    source: str = Field(min_length=1, description="run folder with a review, or its preferences.json")
+    weight: float = Field(
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="of the log-odds of being preferred to the baseline",
+    )
+
+
+class ConfirmSettings(_Model):
+    """How many of the best prompts are tested again, on how many fresh images, and by whom besides."""
+
+    top: int = Field(default=5, ge=1, le=1000, description="prompts drawn again, the baseline besides")
+    images: int = Field(default=32, ge=4, le=100_000, description="fresh images of each")
+    level: float = Field(
+        default=0.05, gt=0, lt=1, description="risk of any false claim over all confirmed prompts (Holm)"
+    )
+    second_encoder: str | None = Field(
+        default=None, min_length=1, description="another encoder that the search never sees; null: none"
+    )
+
+
+class PortfolioSettings(_Model):
+    """The mixture of prompts that the weights in prompts.json describe."""
+
+    size: int = Field(default=4, ge=1, le=20, description="most prompts; 1 gives the first one all weight")
+    min_distance: float = Field(
+        default=0.05, ge=0, le=2, description="least distance between two of them, by words or sentence_model"
+    )
+    alignment_floor: float | None = Field(
+        default=-1.0,
+        allow_inf_nan=False,
+        description="least mean alignment, in SDs of the baseline's images from their mean; null: none",
+    )
+    sentence_model: str | None = Field(
+        default=None, min_length=1, description="sentence-transformers model, a folder or a package's name"
+    )
+
+
+def _data_kind(value: object) -> str:
+    return "path" if isinstance(value, str | Path) else "phantom"
+
+
+class StudyConfig(_Model):
+    """One study. Relative paths are resolved against the folder of the study file (`base`)."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="also the run folder's name")
+    category: str | dict[str, Any] = Field(description="a shipped category, a YAML file, or its content")
+    data: Annotated[
+        Annotated[str, Tag("path")] | Annotated[PhantomSource, Tag("phantom")], Discriminator(_data_kind)
+    ] = Field(description="folder of a prepared data set, or {phantom: {images, seed}}")
+    positives: str | None = Field(default=None, description="category or label that counts as positive")
+    generator: GeneratorSettings = GeneratorSettings()
+    knobs: dict[str, list[int | float | str]] = Field(
+        default={},
+        description="settings to try beside the words, in place of the category's own: guidance, steps, "
+        "scheduler, generator (main or a name in generator.named), lora_scale (times the adapters' own)",
+    )
+    encoder: str = Field(
+        default="embedded",
+        min_length=1,
+        description="of images and texts: embedded, a folder, open_clip:MODEL/TAG or hf:owner/name",
+    )
+    judge: str | None = Field(
+        default=None, min_length=1, description="embedded or a folder; reads the confirmed images; null: none"
+    )
+    mode: Literal["score", "pareto"] = Field(
+        default="score", description="pareto keeps the terms of the score apart"
+    )
+    search: SearchSettings = SearchSettings()
+    constraints: ConstraintSettings = ConstraintSettings()
+    score: ScoreWeights = ScoreWeights()
+    preference: PreferenceSettings | None = None
+    confirm: ConfirmSettings = ConfirmSettings()
+    portfolio: PortfolioSettings = PortfolioSettings()
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="of everything that is drawn")
+
+    _base: Path = PrivateAttr(default_factory=Path.cwd)
+    _source: str = PrivateAttr(default="study")
+
+    @property
+    def base(self) -> Path:
+        """Folder that relative paths start from."""
+        return self._base
+
+    @property
+    def source(self) -> str:
+        """The study file as the user wrote it, for messages."""
+        return self._source
+
+    def resolve(self, text: str) -> str:
+        """An absolute path for a path; names such as `embedded` or `hf:...` come back unchanged.
+
+        The paths of LoRA adapters, `MODEL+lora:PATH@SCALE`, are made absolute too.
+        """
+        return _LORA.join(self._resolve(part) for part in text.split(_LORA))
+
+    def _resolve(self, text: str) -> str:
+        if text.startswith(_NAMED):
+            return text
+        return str((self._base / Path(text).expanduser()).resolve())
+
+    def override(self, changes: Mapping[str, Any]) -> StudyConfig:
+        """A checked copy with dotted keys replaced, e.g. `{"search.trials": 80, "name": "again"}`."""
+        content = self.model_dump(mode="json")
+        for dotted, value in changes.items():
+            *parents, last = dotted.split(".")
+            target: Any = content
+            for parent in parents:
+                target = target.get(parent) if isinstance(target, dict) else None
+            if not isinstance(target, dict):
+                raise StudyError(f"{self._source}: {dotted}: there is no section {'.'.join(parents)!r}.")
+            target[last] = value
+        return _validate(content, source=self._source, base=self._base, lines={})
+
+
+def load_study(path: str | Path) -> StudyConfig:
+    """Read and check a study file.
+
+    Raises:
+        StudyError: not readable, not YAML, an unknown key, a wrong value; with the line where known.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise StudyError(f"{path}: there is no such study file. Check the path.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = dict(_lines(node, (), str(path))) if node is not None else {}
+        content = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise StudyError(f"{path}{where}: not valid YAML: {error.problem or error.context}.") from error
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path}: not valid YAML: {error}.") from error
+    if not isinstance(content, dict):
+        raise StudyError(
+            f"{path}: holds {type(content).__name__}, not a mapping of keys such as name, category, data."
+        )
+    return _validate(content, source=str(path), base=path.resolve().parent, lines=lines)
+
+
+def study_from_mapping(content: Mapping[str, Any], *, base: str | Path | None = None) -> StudyConfig:
+    """Check a study given as a mapping (scripts, tests) instead of a file."""
+    return _validate(dict(content), source="study", base=Path(base or Path.cwd()).resolve(), lines={})
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of the study file, for editors."""
+    schema = StudyConfig.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "promptopt study"}
+
+
+_Loc = tuple[str | int, ...]
+
+
+def _lines(node: Node, loc: _Loc, path: str) -> Iterator[tuple[_Loc, int]]:
+    """(key path, 1-based line) of every node; refuses a key written twice, which YAML would let pass."""
+    yield loc, node.start_mark.line + 1
+    if isinstance(node, MappingNode):
+        seen: set[Hashable] = set()
+        for key, value in node.value:
+            name = key.value if isinstance(key, ScalarNode) else str(key)
+            if name in seen:
+                dotted = ".".join(map(str, (*loc, name)))
+                raise StudyError(
+                    f"{path}, line {key.start_mark.line + 1}: {dotted}: written twice; keep one."
+                )
+            seen.add(name)
+            yield from _lines(value, (*loc, name), path)
+            yield (*loc, name), key.start_mark.line + 1
+    elif isinstance(node, SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _lines(value, (*loc, index), path)
+
+
+def _validate(content: dict[str, Any], *, source: str, base: Path, lines: Mapping[_Loc, int]) -> StudyConfig:
+    try:
+        config = StudyConfig.model_validate(content)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        raise StudyError("\n".join(_explain(p, content, source, lines) for p in problems)) from error
+    config._base = base
+    config._source = source
+    return config
+
+
+def _explain(problem: Any, content: Mapping[str, Any], source: str, lines: Mapping[_Loc, int]) -> str:
+    # Union tags ("phantom", "str", ...) stand in pydantic's location but not in the file.
+    loc: _Loc = ()
+    model: Any = StudyConfig
+    value: Any = content
+    for part in problem["loc"]:
+        if isinstance(value, Mapping) and part not in value and part != problem["loc"][-1]:
+            continue
+        if not isinstance(value, Mapping | list):
+            continue
+        loc = (*loc, part)
+        value = value.get(part) if isinstance(value, Mapping) else value[int(part)]
+        if part != problem["loc"][-1]:
+            model = _submodel(model, part)
+    line = lines.get(loc) or lines.get(loc[:-1])
+    where = f"{source}, line {line}" if line else source
+    key = ".".join(map(str, loc)) or "the file"
+    kind = problem["type"]
+    if kind == "extra_forbidden":
+        known = list(getattr(model, "model_fields", {}))
+        near = difflib.get_close_matches(str(loc[-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"{where}: {key}: unknown key; {hint}Known here: {', '.join(known)}."
+    if kind == "missing":
+        return f"{where}: {key}: missing; add it."
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {key}: {problem['input']!r} is not allowed: {message[:1].lower() + message[1:]}."
+
+
+def _submodel(model: Any, part: str | int) -> Any:
+    field = getattr(model, "model_fields", {}).get(part)
+    annotation = getattr(field, "annotation", None)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return PhantomSource if part == "data" else None

@@ -1,0 +1,106 @@
+"""FID and IS by generator and centre in one table, as the challenge's papers print them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import textwrap
+
+from promptopt.comparison.run import REAL, GeneratorComparison
+from promptopt.comparison.scores import Score
+from promptopt.comparison.tables import PARTS, latex_cell, stands_apart
+from promptopt.formatting.escapes import latex
+from promptopt.formatting.latex import latex_table
+
+_METRICS = ("fd", "is")
+
+
+def summary_csv(comparison: GeneratorComparison) -> str:
+    """One line a generator: distance and Inception score of every centre with interval, n and status."""
+    columns = _columns(comparison)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    heads = [f"{name}, {scope}:{part}" for name, scope in columns for part in PARTS]
+    writer.writerow(["generator", *heads])
+    for generator, cells in _rows(comparison, columns):
+        parts = [getattr(cell.estimate, part) if cell else None for cell in cells for part in PARTS]
+        writer.writerow(
+            [generator, *("" if p is None else f"{p:.6g}" if isinstance(p, float) else p for p in parts)]
+        )
+    return stream.getvalue()
+
+
+def summary_latex(comparison: GeneratorComparison, *, label: str, settings: str) -> str:
+    """The same for a paper; needs ``\\usepackage{array,booktabs,graphicx}``. Wide tables are of small type.
+
+    The best value of a column is bold where its interval lies apart from those of all other generators.
+    """
+    columns = _columns(comparison)
+    rows = _rows(comparison, columns)
+    body = []
+    for generator, cells in rows:
+        shown = []
+        for place, cell in enumerate(cells):
+            rivals = [row[place] for name, row in rows if name != REAL]
+            bold = cell is not None and stands_apart(cell, [rival for rival in rivals if rival is not None])
+            shown.append(latex_cell(cell, bold=bold))
+        body.append(" & ".join([latex(generator), *shown]) + r" \\")
+    names = list(dict.fromkeys(name for name, _ in columns))
+    above, rules, place = [""], [], 2
+    for name in names:
+        width = sum(own == name for own, _ in columns)
+        above.append(rf"\multicolumn{{{width}}}{{c}}{{{latex(name)} {_arrow(comparison, name)}}}")
+        rules.append(rf"\cmidrule(lr){{{place}-{place + width - 1}}}")
+        place += width
+    heads = ["Generator", *(latex(_short(scope)) for _, scope in columns)]
+    caption = (
+        "Distance to the real images and Inception score by generator and centre; 95 % intervals in "
+        "brackets. Bold: best, and its interval lies apart from all other generators'. *: unreliable at this "
+        f"number of images; \u2013: not defined. Settings: {settings}."
+    )
+    return latex_table(
+        caption,
+        label=label,
+        columns="l" + "r" * len(columns),
+        heads=[" & ".join(above) + r" \\", "".join(rules), " & ".join(heads) + r" \\"],
+        body=body,
+        small=len(columns) > 4,
+    )
+
+
+def _columns(comparison: GeneratorComparison) -> list[tuple[str, str]]:
+    """(name of the measure, title of the centre), distances first."""
+    titles = [scope.title for scope in comparison.scopes]
+    found = {
+        (score.metric, score.name, score.scope)
+        for metric in _METRICS
+        for score in comparison.of(metric=metric)
+    }
+    names = [
+        (metric, name)
+        for metric in _METRICS
+        for name in dict.fromkeys(s.name for s in comparison.of(metric=metric))
+    ]
+    return [(name, title) for metric, name in names for title in titles if (metric, name, title) in found]
+
+
+def _rows(
+    comparison: GeneratorComparison, columns: list[tuple[str, str]]
+) -> list[tuple[str, list[Score | None]]]:
+    found = {(s.generator, s.name, s.scope): s for s in comparison.of()}
+    generators = dict.fromkeys(score.generator for score in comparison.of())
+    return [(g, [found.get((g, name, scope)) for name, scope in columns]) for g in generators]
+
+
+def _arrow(comparison: GeneratorComparison, name: str) -> str:
+    better = next(score.better for score in comparison.of() if score.name == name)
+    return r"$\downarrow$" if better == "lower" else r"$\uparrow$"
+
+
+def _short(title: str) -> str:
+    """`single centre: north` as `single (north)`; long lists of centres shortened."""
+    kind, colon, centres = title.partition(": ")
+    if not colon:
+        return title
+    listed = textwrap.shorten(centres, 24, placeholder=" ...")
+    return f"{kind.removesuffix(' centre')} ({listed})"

@@ -1,0 +1,109 @@
+"""Everything that `promptopt tables` leaves in its folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from promptopt.comparison.charts import write_charts
+from promptopt.comparison.scopes import slug
+from promptopt.comparison.tables import long_csv, table_csv, table_latex
+from promptopt.export.paper.generators import summary_csv, summary_latex
+from promptopt.export.paper.sources import SAMPLES, Comparisons, FinishedRun
+from promptopt.export.paper.studies import prompts_chart, prompts_csv, prompts_latex, prompts_samples
+from promptopt.run.folder import writable_folder, write_text
+
+
+def write_tables(
+    comparisons: Sequence[Comparisons],
+    runs: Sequence[FinishedRun],
+    out: str | Path,
+    *,
+    store: str | Path = "store",
+    top: int = 5,
+) -> tuple[list[Path], list[str]]:
+    """Write tables (CSV, LaTeX), charts and samples (PNG); same input, same files.
+
+    Args:
+        out: `OUT/generators` for comparisons (numbered where they were measured differently and so cannot
+            share a table), `OUT/prompts` for studies. Files of those names are replaced.
+        store: of the studies' images, for the samples.
+        top: prompts of a study in the LaTeX table, the chart and the samples; the CSV has all.
+
+    Returns:
+        the files, and notes: what the numbers do not say, and what is missing.
+
+    Raises promptopt.config.study_file.StudyError where a folder cannot be written.
+    """
+    written: list[Path] = []
+    notes: list[str] = []
+    for number, comparison in enumerate(comparisons, start=1):
+        name = "generators" if len(comparisons) == 1 else f"generators-{number}-{slug(comparison.name)}"
+        folder = writable_folder(Path(out) / name, "the tables")
+        written += _comparison(comparison, folder, notes)
+    if len(comparisons) > 1:
+        notes.append(
+            f"the comparisons are in {len(comparisons)} folders: they differ in data, pool, centres or "
+            "encoders, so their numbers do not belong in one table"
+        )
+    if runs:
+        written += _studies(
+            runs, writable_folder(Path(out) / "prompts", "the tables"), Path(store), top, notes
+        )
+    return written, list(dict.fromkeys(notes))
+
+
+def _comparison(comparison: Comparisons, folder: Path, notes: list[str]) -> list[Path]:
+    merged = comparison.merged
+    latex = summary_latex(merged, label=f"generators-{slug(comparison.name)}", settings=comparison.settings)
+    written = [
+        write_text(folder / "fid-is.csv", summary_csv(merged)),
+        write_text(folder / "fid-is.tex", latex),
+        write_text(folder / "all.csv", long_csv(merged)),
+    ]
+    for scope in merged.scopes:
+        written += [
+            write_text(folder / f"table-{scope.slug}.csv", table_csv(merged, scope)),
+            write_text(folder / f"table-{scope.slug}.tex", table_latex(merged, scope)),
+        ]
+    written += write_charts(merged, folder)
+    for source in comparison.folders:
+        if not (source / SAMPLES).is_file():
+            notes.append(f"{source / SAMPLES}: missing; compare-generators writes it")
+            continue
+        several = len(comparison.folders) > 1
+        target = folder / (f"samples-{slug(source.resolve().name)}.png" if several else SAMPLES)
+        partial = target.with_name(f".{target.name}.partial")
+        shutil.copyfile(source / SAMPLES, partial)
+        written.append(partial.replace(target))
+    notes += merged.notes
+    return written
+
+
+def _studies(
+    runs: Sequence[FinishedRun], folder: Path, store: Path, top: int, notes: list[str]
+) -> list[Path]:
+    written = [
+        write_text(folder / "prompts.csv", prompts_csv(runs)),
+        write_text(folder / "prompts.tex", prompts_latex(runs, top=top)),
+    ]
+    chart = folder / "chart-scores.png"
+    partial = chart.with_name(f".{chart.name}.partial")
+    prompts_chart(runs, top=top).savefig(partial, format="png", dpi=150)
+    written.append(partial.replace(chart))
+    if not (store / "images").is_dir():
+        notes.append(
+            f"{store}: no store of images there, so there are no samples of prompts; name it (--store)"
+        )
+        return written
+    samples = folder / SAMPLES
+    found, wanted = prompts_samples(runs, store, samples, top=top)
+    if found:
+        written.append(samples)
+    if found < wanted:
+        notes.append(
+            f"{wanted - found} of {wanted} images for the samples are not in {store}; name the store that "
+            "the studies were run with (--store)"
+        )
+    return written

@@ -1,0 +1,1 @@
+"""Numbers, tables, charts, LaTeX and contact sheets."""

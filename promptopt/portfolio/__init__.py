@@ -1,0 +1,1 @@
+"""Mixtures of prompts: their weights, their distance to real images, their comparison."""

@@ -1,0 +1,117 @@
+"""The images of a run, found again in the store from what its folder records; no network is opened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from generators.errors import GeneratorError
+from generators.family import MAIN, split_settings
+from generators.request import ImageRequest
+from generators.store import ImageStore, StoredImage
+from promptopt.base.seeds import seed_panel
+from promptopt.config.study_file import StudyError
+from promptopt.run import folder as runfolder
+from promptopt.space import Variation
+
+Stage = Literal["search", "confirmation"]
+
+
+@dataclass(frozen=True)
+class RunImages:
+    """Where the images of a run's prompts lie. `settings` is the content of its settings.json."""
+
+    folder: Path
+    store: Path
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, run: str | Path, *, store: str | Path = "store") -> RunImages:
+        """Read what the run was made with.
+
+        Args:
+            run: a run folder, finished or not.
+            store: the folder of images and features that the study was run with.
+
+        Raises:
+            StudyError: not a run folder, or a store without images.
+        """
+        folder, store = Path(run), Path(store)
+        path = folder / runfolder.SETTINGS
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise StudyError(
+                f"{path}: cannot be read ({reason}). Give a run folder, such as runs/polyps."
+            ) from error
+        if not (store / "images").is_dir():
+            raise StudyError(
+                f"{store}: holds no folder images. Name the store that the study was run with (--store)."
+            )
+        found = cls(folder, store, settings)
+        found.requests("a prompt", stage="search", count=1)  # a damaged settings.json should show here
+        return found
+
+    @property
+    def name(self) -> str:
+        """The run folder's name."""
+        return self.folder.resolve().name
+
+    @property
+    def baseline(self) -> str:
+        """The plain prompt that the others are compared with."""
+        return str(self.settings["category"]["baseline"])
+
+    def count(self, stage: Stage) -> int:
+        """Images a prompt that the settings ask for."""
+        return int(self.settings["search" if stage == "search" else "confirm"]["images"])
+
+    def requests(self, label: str, *, stage: Stage, count: int | None = None) -> list[ImageRequest]:
+        """What was asked of the generator for a prompt, or the label of a `Variation`, in order of the seeds.
+
+        Raises StudyError for settings of another version.
+        """
+        try:
+            number = self.count(stage) if count is None else count
+            panel = seed_panel(int(self.settings["seed"]), search_images=number, confirm_images=number)
+            seeds = panel.search if stage == "search" else panel.confirmation
+            drawn = dict(self.settings["generator"])
+            variation = Variation.of(label)
+            member, own = split_settings(variation.settings)
+            main = drawn.pop("fingerprint")
+            drawn["generator"] = self.settings.get("generators", {MAIN: main})[member]
+            drawn.update(own)
+            if variation.negative_prompt is not None:
+                drawn["negative_prompt"] = variation.negative_prompt
+            return [ImageRequest(**drawn, prompt=variation.prompt, seed=seed) for seed in seeds]
+        except (KeyError, TypeError, ValueError, GeneratorError) as error:
+            raise StudyError(
+                f"{self.folder / runfolder.SETTINGS}: not the settings of a study of this version "
+                f"({type(error).__name__}: {error}). Run the study again under another name."
+            ) from error
+
+    def find(self, label: str, *, stage: Stage, count: int | None = None) -> list[StoredImage | None]:
+        """The stored images in order of the seeds; None for one that is not in the store, or damaged."""
+        store = ImageStore(self.store / "images")
+        return [store.get(request) for request in self.requests(label, stage=stage, count=count)]
+
+    def present(self, label: str, *, stage: Stage, count: int | None = None) -> list[StoredImage]:
+        """Those of `find` that there are."""
+        return [image for image in self.find(label, stage=stage, count=count) if image is not None]
+
+
+def missing_sentence(found: int, wanted: int, images: RunImages) -> str:
+    """What to tell a person about images that are not in the store."""
+    return (
+        f"{images.name}: {wanted - found} of {wanted} images are not in {images.store}. Name the store that "
+        "the study was run with (--store); running the study again makes them anew."
+    )
+
+
+def image_count(per_image: Mapping[str, Sequence[float]], default: int) -> int:
+    """How many images a trial was scored on; races give each prompt its own number."""
+    return max((len(values) for values in per_image.values()), default=default)

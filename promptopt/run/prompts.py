@@ -1,0 +1,235 @@
+"""prompts.json: the confirmed prompts, with all that is needed to make every image again.
+
+The file holds no time and no machine's path, so two identical runs write identical bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+
+from evaluation.estimate import Estimate
+from generators.family import split_settings
+from promptopt.config.study_file import StudyError
+from promptopt.run.folder import write_text
+from promptopt.space import Variation
+
+DIGITS = 6  # significant digits of every number written
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EstimateEntry(_Model):
+    """An `Estimate` as written: value and interval rounded to 6 significant digits."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    method: str
+    status: Literal["ok", "unreliable", "undefined"]
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> EstimateEntry:
+        """From an Estimate, rounded."""
+        return cls(
+            value=rounded(estimate.value),
+            low=rounded(estimate.low),
+            high=rounded(estimate.high),
+            n=estimate.n,
+            method=estimate.method,
+            status=estimate.status,
+        )
+
+    def estimate(self) -> Estimate:
+        """Back to an Estimate."""
+        return Estimate(**self.model_dump())
+
+
+class WitnessEntry(_Model):
+    """What another encoder, or the judge, says of a prompt: its gain over the baseline on the same seeds, the
+    p-value adjusted over the prompts (Holm), by how much the search's encoder sees more than it (`gap`, both
+    as means over their terms), and what it measured besides."""
+
+    gain: EstimateEntry
+    p_value: float
+    gap: EstimateEntry | None = None
+    estimates: dict[str, EstimateEntry] = {}
+
+
+class PromptEntry(_Model):
+    """One prompt. `search` is empty for the baseline and for prompts given by hand.
+
+    `negative_prompt` and `settings` are its own, where the study varied them, and `on_front` is there where
+    the terms of the score were kept apart; the file leaves them out where they were not. `p_value` is
+    adjusted over the prompts (Holm); `shrunken` joins the fresh scores and the search's model; `optimism` is
+    the search score minus the fresh one.
+    """
+
+    rank: int
+    prompt: str
+    negative_prompt: str | None = None
+    settings: dict[str, int | float | str] | None = None
+    slots: dict[str, str] | None
+    weight: float
+    tied_with_first: bool
+    behind_first: EstimateEntry | None
+    better_than_baseline: bool = False
+    p_value: float | None = None
+    contradicted_by: str | None = None
+    on_front: bool | None = None
+    shrunken: EstimateEntry | None = None
+    optimism: EstimateEntry | None = None
+    search: dict[str, EstimateEntry]
+    confirmation: dict[str, EstimateEntry]
+    witnesses: dict[str, WitnessEntry] = {}
+
+    @property
+    def label(self) -> str:
+        """What tells it from the others, as in `PromptList.tied`: the prompt, where nothing else varies."""
+        return self.variation.label
+
+    @property
+    def shown(self) -> str:
+        """The same for people."""
+        return self.variation.shown
+
+    @property
+    def variation(self) -> Variation:
+        """The prompt with what stands beside it."""
+        return Variation(self.prompt, self.negative_prompt, self.settings or {})
+
+    @model_serializer(mode="wrap")
+    def _without_unvaried(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        unvaried = ("negative_prompt", "settings", "on_front")
+        return {key: value for key, value in content.items() if key not in unvaried or value is not None}
+
+
+class BaselineEntry(_Model):
+    """The plain prompt that the others are compared with, measured on the same seeds."""
+
+    prompt: str
+    search: dict[str, EstimateEntry]
+    confirmation: dict[str, EstimateEntry]
+
+
+class Network(_Model):
+    """A network by the address in the study file and the hash of its weights."""
+
+    uri: str
+    fingerprint: str
+
+
+class Seeds(_Model):
+    """Image seeds of both stages, in order, and the study's own."""
+
+    study: int
+    sampler: int
+    search: list[int]
+    confirmation: list[int]
+
+
+class MixtureEntry(_Model):
+    """Prompts with their shares, and what is measured of a mixture of their images."""
+
+    weights: dict[str, float]
+    estimates: dict[str, EstimateEntry]
+
+
+class PortfolioEntry(_Model):
+    """How the weights were chosen, and what they gain on images and real ones that they were not fitted to.
+
+    `compared` holds the mixtures "portfolio", "single_best" and "uniform_top"; `differences` the portfolio
+    minus each of the others, by metric.
+    """
+
+    method: str
+    distance: str
+    alignment_floor: float | None
+    left_out: dict[str, str]
+    images_fitted: int
+    images_compared: int
+    compared: dict[str, MixtureEntry]
+    differences: dict[str, dict[str, EstimateEntry]]
+
+
+class PromptList(_Model):
+    """The whole file. `prompts`, the baseline among them, are in order of the confirmation score; `tied` are
+    the labels of those that may be best."""
+
+    format: Literal["promptopt-prompts"] = "promptopt-prompts"
+    version: Literal[1] = 1
+    study: str
+    category: str
+    baseline: BaselineEntry
+    prompts: list[PromptEntry]
+    tied: list[str]
+    optimism: EstimateEntry | None = None
+    weights_note: str
+    portfolio: PortfolioEntry | None = None  # absent in files of earlier versions
+    prompts_in_space: int
+    prompts_scored: int
+    images_in_search: int | None = None
+    stopped: str = ""
+    generator: Network
+    generators: dict[str, Network] = {}  # by member name, where the study varied generator or lora_scale
+    encoder: Network
+    second_encoder: Network | None = None
+    judge: Network | None
+    data: str
+    seeds: Seeds
+    settings: dict[str, Any]
+    versions: dict[str, str]
+
+    def drawn_with(self, settings: Mapping[str, Any] | None) -> Network:
+        """The generator that a prompt's settings name. Raises StudyError for a file that does not say."""
+        name, _ = split_settings(settings or {})
+        if not self.generators:
+            return self.generator
+        if name not in self.generators:
+            raise StudyError(f"prompts.json: generators: has no {name!r}. Run the study again.")
+        return self.generators[name]
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        if not self.generators:
+            del content["generators"]
+        return content
+
+
+def write_prompts(path: Path, prompts: PromptList) -> Path:
+    """Write atomically, in one canonical form."""
+    content = prompts.model_dump(mode="json")
+    return write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_prompts(path: str | Path) -> PromptList:
+    """Read and check a prompts.json.
+
+    Raises:
+        StudyError: missing, not JSON, or not in this format.
+    """
+    path = Path(path)
+    try:
+        return PromptList.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(
+            f"{path}: cannot be read ({error.strerror or error}). Run the study first."
+        ) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise StudyError(f"{path}: {key}: {first['msg']}. Run the study again to write it anew.") from error
+
+
+def rounded(value: float | None) -> float | None:
+    """The value to `DIGITS` significant digits."""
+    return None if value is None else float(f"{value:.{DIGITS}g}")

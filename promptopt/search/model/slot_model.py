@@ -1,0 +1,122 @@
+"""What the measurements say of every prompt of a space: a Gaussian process over slots.
+
+A prompt's value is a constant, plus an effect of each slot's option, plus effects of pairs of options, plus
+one of its own; the sizes of the three are estimated. Prompts that share options inform each other, few images
+count for less than many, and the best of many noisy scores shrinks towards what its words are worth.
+Structure: an ANOVA kernel on categorical inputs (Durrande et al. 2013; Stitson et al. 1999).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
+
+from promptopt.search.model.noise import FloatArray, IntArray, means_with_noise
+
+_PRIOR = np.log([0.6, 0.4, 0.2])  # expected shares of options, pairs and the prompt's own; one unit wide
+_LIMITS = (-6.0, 4.0)  # of the logarithms of the three
+_CONSTANT = 10.0  # variance of the constant, in those of the values: hardly any shrinkage
+
+
+class SlotModel:
+    """The posterior over prompts, given per-image scores of some.
+
+    Args:
+        codes: shape (n, slots), the options of each measured prompt as numbers from 0.
+        scores: per-image scores of each, prefixes of one panel.
+
+    Example:
+        >>> import numpy as np
+        >>> codes = np.array([[0, 0], [0, 1], [1, 0]])
+        >>> scores = [np.array([0.0, 0.2, 0.1]), np.array([1.1, 0.9, 1.2]), np.array([1.0, 1.1, 0.8])]
+        >>> mean, sd = SlotModel(codes, scores).predict(np.array([[1, 1], [0, 0]]))
+        >>> bool(mean[0] > mean[1]), bool(sd[0] > sd[1])
+        (True, True)
+    """
+
+    def __init__(self, codes: IntArray, scores: Sequence[FloatArray]) -> None:
+        self._codes = codes
+        self._values, self._error = means_with_noise(scores, codes)
+        spread = float(np.var(self._values))
+        # Variance of the values themselves; noise alone must not be taken for it, nor may it vanish.
+        scale = max(spread - float(np.mean(np.diag(self._error))), 0.1 * spread, 1e-8)
+        self._constant = _CONSTANT * scale + float(self._values.mean()) ** 2
+        self._variances = self._fit(scale)
+        self._factor = cho_factor(self._covariance(codes) + self._error, lower=True)
+        self._weights = cho_solve(self._factor, self._values)
+
+    def _fit(self, scale: float) -> FloatArray:
+        """The three variances of greatest posterior density."""
+        parts = _parts(self._codes, self._codes)
+
+        def loss(logs: FloatArray) -> float:
+            variances = scale * np.exp(logs)
+            whole = self._constant + np.tensordot(variances, parts, axes=1) + self._error
+            factor, lower = cho_factor(whole, lower=True)
+            fit = 0.5 * float(self._values @ cho_solve((factor, lower), self._values))
+            fit += float(np.log(np.diag(factor)).sum())
+            return fit + 0.5 * float(((logs - _PRIOR) ** 2).sum())
+
+        found = minimize(loss, _PRIOR, method="L-BFGS-B", bounds=[_LIMITS] * 3, options={"maxiter": 15})
+        return np.asarray(scale * np.exp(found.x), dtype=np.float64)
+
+    def _covariance(self, other: IntArray) -> FloatArray:
+        parts = _parts(other, self._codes)
+        return np.asarray(self._constant + np.tensordot(self._variances, parts, axes=1), dtype=np.float64)
+
+    def predict(self, codes: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Posterior mean and SD of the values of prompts, without the noise of images, (m,) each."""
+        across = self._covariance(codes)
+        mean = across @ self._weights
+        prior = self._constant + float(self._variances.sum())
+        explained = np.einsum("ij,ji->i", across, cho_solve(self._factor, across.T))
+        return mean, np.sqrt(np.maximum(prior - explained, 0.0))
+
+    def covariance(self, codes: IntArray) -> FloatArray:
+        """Posterior covariance of the values of prompts, (m, m)."""
+        across = self._covariance(codes)
+        prior = self._constant + np.tensordot(self._variances, _parts(codes, codes), axes=1)
+        return np.asarray(prior - across @ cho_solve(self._factor, across.T), dtype=np.float64)
+
+    def draws(self, others: IntArray, count: int, rng: np.random.Generator) -> FloatArray:
+        """Joint draws of the values of the measured prompts, then of `others` (none of them measured).
+
+        Matheron's rule: draws of the prior, corrected by what was measured.
+
+        Returns:
+            shape (count, n + m).
+        """
+        codes = np.concatenate([self._codes, others]) if len(others) else self._codes
+        options, pairs, own = np.sqrt(self._variances)
+        prompts, slots = codes.shape
+        # prompts first, so that effects are gathered row by row
+        found = own * rng.standard_normal((prompts, count))
+        found += math.sqrt(self._constant) * rng.standard_normal((1, count))
+        levels = codes.max(axis=0) + 1
+        for i in range(slots):
+            found += options / math.sqrt(slots) * rng.standard_normal((levels[i], count))[codes[:, i]]
+        both = list(itertools.combinations(range(slots), 2))
+        for i, j in both:
+            effects = pairs / math.sqrt(len(both)) * rng.standard_normal((levels[i] * levels[j], count))
+            found += effects[codes[:, i] * levels[j] + codes[:, j]]
+        measured = len(self._values)
+        jitter = 1e-9 * max(float(np.trace(self._error)) / measured, 1e-9)
+        root = np.linalg.cholesky(self._error + jitter * np.eye(measured))
+        seen = found[:measured] + root @ rng.standard_normal((measured, count))
+        gap = cho_solve(self._factor, self._values[:, None] - seen)
+        return np.asarray((found + self._covariance(codes) @ gap).T, dtype=np.float64)
+
+
+def _parts(a: IntArray, b: IntArray) -> FloatArray:
+    """Correlations by shared options, shared pairs of options, and being the same prompt, (3, n, m)."""
+    slots = a.shape[1]
+    same = np.zeros((len(a), len(b)))
+    for i in range(slots):
+        same += a[:, i][:, None] == b[:, i][None, :]
+    pairs = max(1, slots * (slots - 1) // 2)
+    return np.stack([same / slots, same * (same - 1) / (2 * pairs), same == slots])

@@ -1,0 +1,32 @@
+"""The prompt language: template text -> `PromptSpace`, a product of named categorical slots.
+
+The syntax is that of dynamic-prompts:
+
+========================  =========================================================================
+``{a|b}``                 one of the options; options may be empty and may hold any template syntax
+``{2::a|1::b}``           weights, any positive numbers; an option without one weighs 1
+``{2$$a|b|c}``            two of the options, in the order written, with ", " between them
+``{0-2$$ and $$a|b|c}``   none, one or two of them with " and " between them; also ``-2`` and ``1-``
+``__name__``              one of the options of the wildcard list `name`; they may hold template syntax
+``__color*__``            one of the options of all wildcards that match; also ``?`` and ``[...]``
+``{2$$__name__}``         two of the options of a wildcard
+``${name={a|b}}``         sets a variable for the whole template; ``?=`` unless it is set already
+``${name=!{a|b}}``        the same, chosen once: every ``${name}`` shows the same option
+``${name}``               its value, without ``!`` chosen anew here; ``${name:default}`` where it is not set
+``# ...``, ``// ...``     comments to the end of the line, and ``/* ... */``
+``\\{ \\} \\| \\_ \\$``        the character itself; also ``\\: \\# \\/ \\\\``
+========================  =========================================================================
+
+Where that library differs: unknown wildcards and variables are errors; several options come in the order
+written, not in every order; ``!`` keeps all options, not the first alone; ``{~a|b}``, ``{@a|b}``, wildcards
+with parameters and ``%{...$$...}`` are refused, as they say how to sample, or are no words of their own.
+"""
+
+from promptopt.space._beside import beside
+from promptopt.space._compile import compile_template
+from promptopt.space._errors import TemplateError
+from promptopt.space._space import PromptSpace, Slot
+from promptopt.space._tidy import normalise
+from promptopt.space._variation import Variation
+
+__all__ = ["PromptSpace", "Slot", "TemplateError", "Variation", "beside", "compile_template", "normalise"]

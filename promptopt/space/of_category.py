@@ -1,0 +1,52 @@
+"""A category's words, negative words and knobs as one `PromptSpace`."""
+
+from promptopt.config.study_file import StudyConfig, StudyError
+from promptopt.space import PromptSpace, TemplateError, beside, compile_template
+from studies.category import CATEGORIES, Category, CategoryError, load_category
+
+
+def category_space(category: Category) -> PromptSpace:
+    """Compile what a category varies.
+
+    Raises:
+        TemplateError: a fault in `template` or `negative_template`; its `source` names which.
+        ValueError: a knob that cannot stand beside the template.
+    """
+    space = compile_template(category.template, category.wildcards)
+    negative = None
+    if category.negative_template is not None:
+        negative = compile_template(
+            category.negative_template, category.wildcards, source="negative_template"
+        )
+    return beside(space, negative=negative, knobs=category.knobs)
+
+
+def open_category(config: StudyConfig) -> Category:
+    """The category: shipped by name, a YAML file, or written in the study file; with the study's knobs."""
+    chosen = config.category
+    try:
+        if isinstance(chosen, str):
+            found = load_category(chosen if chosen in CATEGORIES else config.resolve(chosen))
+        else:
+            found = Category.model_validate(chosen)
+    except (CategoryError, ValueError, OSError) as error:
+        shown = repr(chosen) if isinstance(chosen, str) else "the mapping"
+        raise StudyError(
+            f"{config.source}: category: {shown} cannot be used: {error}\n"
+            f"Write one of {', '.join(CATEGORIES)}, the path of a category YAML, or its content."
+        ) from error
+    try:
+        return found.with_knobs(config.knobs)
+    except CategoryError as error:
+        raise StudyError(f"{config.source}: knobs: {error}") from error
+
+
+def compile_space(category: Category, where: str) -> PromptSpace:
+    """All that the category varies."""
+    try:
+        return category_space(category)
+    except TemplateError as error:
+        key = "negative_template" if error.source == "negative_template" else "template"
+        raise StudyError(f"{where}: category {category.name}: {key}: {error}") from error
+    except ValueError as error:
+        raise StudyError(f"{where}: category {category.name}: knobs: {error}") from error

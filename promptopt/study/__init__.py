@@ -1,0 +1,1 @@
+"""One study end to end."""

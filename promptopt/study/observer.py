@@ -1,0 +1,50 @@
+"""What a study tells the outside while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from promptopt.run.trials import TrialRow
+    from promptopt.scoring.confirm import Confirmed
+    from promptopt.study.run import StudyResult
+
+
+@dataclass(frozen=True)
+class StudyStart:
+    """Facts known before the first image."""
+
+    name: str
+    category: str
+    prompts_in_space: int
+    trials: int
+    trials_done: int
+    images_per_trial: int
+    prompts_to_confirm: int
+    images_per_confirmation: int
+
+
+class Observer:
+    """Receives events; each method does nothing unless overridden. An exception from one stops the study."""
+
+    def on_phase(self, text: str) -> None:
+        """A step without a count has begun, e.g. reading the data."""
+
+    def on_start(self, start: StudyStart) -> None:
+        """Everything is checked; the search begins or goes on."""
+
+    def on_image(self, generated: bool) -> None:
+        """One image is at hand; `generated` is False when it came from the store."""
+
+    def on_trial(self, row: TrialRow, best: TrialRow) -> None:
+        """A prompt has been scored; `best` is the best so far (its score is optimistic)."""
+
+    def on_confirmation(self, done: int, total: int, prompt: str) -> None:
+        """A prompt's fresh images have been measured."""
+
+    def on_confirmed(self, confirmed: tuple[Confirmed, ...]) -> None:
+        """The final ranking."""
+
+    def on_finish(self, result: StudyResult) -> None:
+        """Everything is written."""

@@ -1,0 +1,147 @@
+"""Opening what a study names: data, networks, experts' choices. A failure is a StudyError with its key."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+import promptopt
+from promptopt.config.generator_uris import varied_members
+from promptopt.config.study_file import PhantomSettings, StudyConfig, StudyError
+from studies.dataset import Dataset, DatasetError, read_dataset
+
+if TYPE_CHECKING:
+    from evaluation.classifier.judge import Judge
+    from evaluation.encoders.base import Encoder, TextEncoder
+    from generators.base import Generator
+    from promptopt.review.preferences import PreferenceMetric
+    from studies.category import Category
+
+
+def open_data(config: StudyConfig, store: Path) -> Dataset:
+    """The prepared data set, or the phantom in the store."""
+    try:
+        if isinstance(config.data, str):
+            return read_dataset(config.resolve(config.data))
+        return phantom_data(config.data.phantom, store)
+    except DatasetError as error:
+        raise StudyError(f"{config.source}: data: {error}") from error
+
+
+def phantom_data(settings: PhantomSettings, store: Path) -> Dataset:
+    """The phantom data set in the store, written on first use; whole or not at all."""
+    version = promptopt.__version__
+    name = f"phantom-{settings.images}-{settings.seed}-{settings.size}-{version}"
+    parent = store / "data"
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = parent / name
+    with FileLock(parent / f".{name}.lock"):
+        if not folder.exists():
+            from studies.phantom import write_phantom
+
+            for leftover in parent.glob(f".{name}.partial-*"):  # of a killed process; we hold the lock
+                shutil.rmtree(leftover)
+            partial = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}.partial-"))
+            write_phantom(partial, images=settings.images, seed=settings.seed, size=settings.size)
+            partial.chmod(0o755)
+            partial.rename(folder)
+    return read_dataset(folder)
+
+
+def open_generator(config: StudyConfig, knobs: Mapping[str, Sequence[Any]], device: str) -> Generator:
+    """The generator that the study names; all of them where it varies generators or adapters' scales."""
+    from generators.base import load
+    from generators.errors import GeneratorError
+    from generators.family import load_members
+
+    uris = varied_members(config, knobs)
+
+    def open_one(uri: str) -> Generator:
+        try:
+            return load(uri, device=device, batch_size=config.generator.batch_size)
+        except (GeneratorError, OSError) as error:
+            own = config.generator.uri
+            what = f"generator.uri: {own!r}" if uri == config.resolve(own) else f"generator.named: {uri!r}"
+            raise StudyError(f"{config.source}: {what} cannot be loaded: {error}") from error
+
+    return load_members(uris, open_one)
+
+
+def check_given(config: StudyConfig, knobs: Mapping[str, Sequence[Any]], generator: Generator) -> None:
+    """Refuse an object where generators or scales are varied, which only addresses can say."""
+    from generators.family import GeneratorFamily
+
+    varied = [name for name in ("generator", "lora_scale") if name in knobs]
+    if varied and not isinstance(generator, GeneratorFamily):
+        raise StudyError(
+            f"{config.source}: knobs: {' and '.join(varied)} cannot be varied with a generator given as an "
+            "object. Give addresses in the study (generator.uri, generator.named), or a GeneratorFamily."
+        )
+
+
+def open_encoder(config: StudyConfig, device: str) -> TextEncoder:
+    """The search's encoder."""
+    from evaluation.encoders.base import EncoderError, load_text_encoder
+
+    try:
+        return load_text_encoder(config.resolve(config.encoder), device=device)
+    except (EncoderError, OSError) as error:
+        raise StudyError(f"{config.source}: encoder: {config.encoder!r} cannot be loaded: {error}") from error
+
+
+def open_second(config: StudyConfig, first: Encoder, device: str) -> Encoder | None:
+    """An encoder for the confirmation alone, or None; it may not be the first one."""
+    from evaluation.encoders.base import EncoderError, load_encoder
+
+    uri = config.confirm.second_encoder
+    if uri is None:
+        return None
+    try:
+        found = load_encoder(config.resolve(uri), device=device)
+    except (EncoderError, OSError) as error:
+        raise StudyError(
+            f"{config.source}: confirm.second_encoder: {uri!r} cannot be loaded: {error}"
+        ) from error
+    if found.fingerprint == first.fingerprint:
+        raise StudyError(
+            f"{config.source}: confirm.second_encoder: {uri!r} is the encoder of the search, so it can "
+            "confirm nothing. Name another one, or remove the key."
+        )
+    return found
+
+
+def open_judge(config: StudyConfig, device: str) -> Judge | None:
+    """The judge, or None."""
+    if config.judge is None:
+        return None
+    from evaluation.classifier.judge import JudgeError, load_judge
+
+    try:
+        return load_judge(config.resolve(config.judge), device=device)
+    except (JudgeError, OSError) as error:
+        raise StudyError(f"{config.source}: judge: {config.judge!r} cannot be loaded: {error}") from error
+
+
+def open_opinion(config: StudyConfig, category: Category) -> PreferenceMetric | None:
+    """What experts chose in a review, or None."""
+    if config.preference is None:
+        return None
+    from promptopt.review.preferences import PreferenceMetric
+    from promptopt.review.records import ReviewError
+
+    where = f"{config.source}: preference.source"
+    try:
+        found = PreferenceMetric.read(config.resolve(config.preference.source))
+    except ReviewError as error:
+        raise StudyError(f"{where}: {error}") from error
+    if found.reference != category.baseline:
+        raise StudyError(
+            f"{where}: its prompts were compared with the baseline {found.reference!r}, this study's is "
+            f"{category.baseline!r}. Use the same baseline, or leave `preference` out."
+        )
+    return found

@@ -1,0 +1,259 @@
+"""The report's sentences: what was found, no stronger than the corrected tests allow."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from promptopt.run.trials import TrialRow, latest
+from promptopt.search.model.effects import SlotEffects
+
+if TYPE_CHECKING:
+    from promptopt.run.prompts import PromptEntry, PromptList
+
+_WITNESSES = {
+    "second_encoder": "the second encoder, which the search never asked",
+    "judge": "the judge, an independent network that the search never asked",
+}
+
+
+def verdict(prompts: PromptList) -> str:
+    """The result in a few sentences, no stronger than the corrected tests allow."""
+    best = _best_found(prompts)
+    said = _claim(prompts, best)
+    found = [entry for entry in prompts.prompts if entry.label != prompts.baseline.prompt]
+    better = sum(entry.better_than_baseline for entry in found)
+    if better > 1:
+        said += f" {better} of the {len(found)} confirmed prompts are better than the baseline."
+    others = len(prompts.tied) - 1
+    if others > 0:
+        said += f" {_count(others, 'other prompt')} cannot be told apart from the first of the list."
+    blamed = sum(entry.contradicted_by is not None for entry in found)
+    if blamed and best.contradicted_by is None:
+        said += (
+            f" {_count(blamed, 'prompt')} {'was' if blamed == 1 else 'were'} set aside: an independent "
+            "witness contradicts the score."
+        )
+    return said
+
+
+def _claim(prompts: PromptList, best: PromptEntry) -> str:
+    score = best.confirmation["score"]
+    compared = len(prompts.prompts) - 1
+    amount = (
+        f"{signed(score.value)} baseline standard deviations per image (95 % interval {signed(score.low)} to "
+        f"{signed(score.high)}, {score.n} fresh seeds{_chance(best.p_value, compared)})"
+    )
+    if best.contradicted_by is not None:
+        return (
+            "No prompt found can be called better than the plain baseline prompt: the search's encoder "
+            f"gives the best one {amount}, but {_WITNESSES[best.contradicted_by]}, contradicts it."
+        )
+    if best.better_than_baseline:
+        return (
+            "By the study's score, the best prompt found makes better images than the plain baseline prompt: "
+            f"{amount}."
+        )
+    if best.p_value is not None and best.p_value < _level(prompts) and (score.value or 0.0) < 0:
+        return (
+            "No prompt found is better than the plain baseline prompt; the best one is worse by the study's "
+            f"score: {amount}."
+        )
+    if best.rank > 1:
+        return (
+            "No prompt found is better than the plain baseline prompt, which heads the list; "
+            f"the best other one: {amount}."
+        )
+    said = f"No prompt found could be told apart from the plain baseline prompt on fresh seeds: {amount}."
+    if score.low is not None and score.low > 0 and compared > 1:
+        said += (
+            f" The interval alone leaves out 0, but with {compared} prompts compared that may well be chance."
+        )
+    return said
+
+
+def _chance(p: float | None, compared: int) -> str:
+    if p is None:
+        return ""
+    shown = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    return f", {shown}" + (f" after correction for {compared} prompts" if compared > 1 else "")
+
+
+def _level(prompts: PromptList) -> float:
+    return float(prompts.settings.get("confirm", {}).get("level", 0.05))
+
+
+def _best_found(prompts: PromptList) -> PromptEntry:
+    return next(entry for entry in prompts.prompts if entry.label != prompts.baseline.prompt)
+
+
+def judge_sentence(prompts: PromptList) -> str | None:
+    """What share of the best prompt's images the judge takes for the category."""
+    best = _best_found(prompts).confirmation.get("judge_accuracy")
+    base = prompts.baseline.confirmation.get("judge_accuracy")
+    if best is None or base is None or best.value is None or base.value is None:
+        return None
+    return (
+        f"An independent network that took no part in the search sees the right category in "
+        f"{_percent(best.value)} of the best found prompt's images, and in {_percent(base.value)} of the "
+        "baseline's."
+    )
+
+
+def witness_sentence(prompts: PromptList, entry: PromptEntry) -> str:
+    """What the witnesses say of one prompt, in a few words."""
+    said = []
+    for name, witness in entry.witnesses.items():
+        gain, sure = witness.gain, witness.p_value < _level(prompts)
+        title = "Second encoder" if name == "second_encoder" else "Judge"
+        unit = " of its SDs" if name == "second_encoder" else " in the share of images it recognises"
+        word = "no clear difference" if not sure else "better" if (gain.value or 0) > 0 else "worse"
+        said.append(f"{title}: {word}, {signed(gain.value)}{unit}")
+        if entry.contradicted_by == name:
+            said[-1] += "; contradicts the score"
+    return ". ".join(said)
+
+
+def claim_word(prompts: PromptList, entry: PromptEntry) -> str:
+    """What may be said of a prompt beside the baseline."""
+    if entry.label == prompts.baseline.prompt:
+        return "the baseline itself"
+    if entry.contradicted_by is not None:
+        return f"set aside, contradicted by the {entry.contradicted_by.replace('_', ' ')}"
+    if entry.better_than_baseline:
+        return "better"
+    value = entry.confirmation["score"].value or 0.0
+    if entry.p_value is not None and entry.p_value < _level(prompts) and value < 0:
+        return "worse"
+    return "not told apart"
+
+
+def search_sentences(prompts: PromptList, trials: Sequence[TrialRow]) -> list[str]:
+    """How many images the prompts got, who dropped out, and why the search ended."""
+    rows = latest(trials)
+    counts = Counter(row.images for row in rows)
+    said = []
+    if len(counts) > 1:
+        steps = "; ".join(f"{n} prompts got {images} images" for images, n in sorted(counts.items()))
+        said.append(
+            f"Every prompt was tried on the same {min(counts)} seeds first, and those that might still be "
+            f"the best on more of them: {steps}.".replace(" 1 prompts got", " 1 prompt got")
+        )
+    elif counts:
+        said.append(f"Every prompt was tried on the same {min(counts)} seeds.")
+    if prompts.images_in_search is not None:
+        said.append(f"The search asked for {prompts.images_in_search:,} images in all.")
+    lost, broken = sum(row.lost_to is not None for row in rows), sum(bool(row.violations) for row in rows)
+    if lost:
+        said.append(
+            f"{_count(lost, 'prompt')} dropped out because another one was shown to be better on the same "
+            "seeds (bounds that hold however often one looks)."
+        )
+    if broken:
+        said.append(
+            f"{_count(broken, 'prompt')} broke a constraint of the study, so that others went before "
+            "them; the table below says which."
+        )
+    if prompts.stopped:
+        said.append(f"Why it ended: {prompts.stopped}.")
+    return said
+
+
+def optimism_sentence(prompts: PromptList) -> str | None:
+    """By how much the search's scores were too good."""
+    gap = prompts.optimism
+    if gap is None or gap.value is None:
+        return None
+    span = (
+        ""
+        if gap.low is None
+        else f", 95 % interval over these prompts {signed(gap.low)} to {signed(gap.high)}"
+    )
+    start = f"Over the {gap.n} prompts that were tested again, search score minus fresh score is on average "
+    if gap.n == 1:
+        start = "For the one prompt that was tested again, search score minus fresh score is "
+    said = start + f"{signed(gap.value)} baseline SDs{span}."
+    if span:
+        said += " The interval is over the prompts alone: another panel of seeds would move them together."
+    if gap.value > 0:
+        return said + " The search's own numbers were too good by that much, as the best of many are."
+    return said + " Here the search's numbers were not too good."
+
+
+def effects_sentence(effects: SlotEffects) -> str:
+    """What the words explain, one by one and in pairs."""
+    additive, pairs = effects.additive_share, effects.pairs_tested
+    said = f"This rests on {effects.prompts} prompts."
+    if additive.value is not None and additive.low is not None and additive.high is not None:
+        share = f"{_percent(additive.value)} ({_percent(additive.low)} to {_percent(additive.high)})"
+        if additive.low > 0.99:
+            share = "nearly all"
+        said += (
+            f" Words one by one explain {share} of the differences between prompts; combinations the rest."
+        )
+    if not pairs:
+        return said + " No two words were tried together, and without each other, often enough to say more."
+    if effects.interactions:
+        return said + f" Of {pairs} pairs of words, these do more or less than their sum:"
+    return said + (
+        f" Of {pairs} pairs of words that were tried together often enough, none could be told from the sum "
+        "of its words."
+    )
+
+
+def format_estimate(estimate: Any) -> str:
+    """`0.81 (0.72 to 0.88)`, in equal decimals, with a word when it is unreliable or undefined."""
+    return " ".join(estimate_parts(estimate))
+
+
+def estimate_parts(estimate: Any) -> list[str]:
+    """The parts of `format_estimate` between which a line may break."""
+    if estimate is None:
+        return ["—"]
+    if estimate.value is None:
+        return [f"undefined (n = {estimate.n})"]
+    parts = [number(estimate.value)]
+    low, high = estimate.low, estimate.high
+    if low is not None and high is not None:
+        places = _places(low, high)
+        parts = [_fixed(estimate.value, places), f"({_fixed(low, places)} to {_fixed(high, places)})"]
+    return [*parts, "unreliable"] if estimate.status == "unreliable" else parts
+
+
+def _places(low: float, high: float) -> int:
+    """Two decimals; more in a narrow interval, and a third where an end would be mistaken for 0."""
+    width = math.ceil(-math.log10(2 * (high - low))) + 1 if high > low else 2
+    ends = 3 if any(end and abs(end) < 0.005 for end in (low, high)) else 2
+    return max(ends, min(width, 6))
+
+
+def _fixed(value: float, places: int) -> str:
+    text = f"{value:.{places}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def number(value: float) -> str:
+    """Two decimals; three digits where that says nothing."""
+    if value == 0 or 0.01 <= abs(value) < 1000:
+        return f"{value:.2f}"
+    return f"{value:.3g}"
+
+
+def signed(value: float | None) -> str:
+    """With its sign, also where it is above 0."""
+    return "undefined" if value is None else f"{value:+.2f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def p_text(p: float | None) -> str:
+    """A p-value in a table."""
+    return "—" if p is None else "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

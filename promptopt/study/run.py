@@ -1,0 +1,299 @@
+"""One study: ask, make images, measure, record; then confirm and write the results."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from promptopt.config.study_file import StudyConfig, StudyError
+from promptopt.portfolio.weigh import weigh
+from promptopt.run import folder as runfolder
+from promptopt.run.prompts import PromptList, write_prompts
+from promptopt.run.snapshot import read_rows
+from promptopt.run.trials import TrialLog, TrialRow
+from promptopt.scoring.confirm import Finalist, confirm
+from promptopt.scoring.objective import ImageMetric, Measurement
+from promptopt.search.engine import Search, images_made, ranked
+from promptopt.search.model.effects import slot_effects
+from promptopt.study.measuring import Measuring, Scoring
+from promptopt.study.observer import Observer, StudyStart
+from promptopt.study.results import Finished, prompt_list, resolved_study
+from promptopt.study.setup import prepare
+from promptopt.study.tables import write_confirmation, write_effects, write_trials
+
+if TYPE_CHECKING:
+    from evaluation.classifier.judge import Judge
+    from evaluation.encoders.base import TextEncoder
+    from generators.base import Generator
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a finished run made.
+
+    Attributes:
+        generated: images made now; 0 when everything was in the store.
+        seconds: wall time by phase ("prepare", "search", "confirm", "report", "total").
+    """
+
+    folder: Path
+    prompts_path: Path
+    report_path: Path
+    prompts: PromptList
+    generated: int
+    reused: int
+    trials_before: int
+    seconds: Mapping[str, float]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Prompt -> share of the portfolio, the largest first."""
+        shares = {entry.label: entry.weight for entry in self.prompts.prompts if entry.weight > 0}
+        return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
+
+    def trials(self) -> tuple[TrialRow, ...]:
+        """Every row of the search."""
+        return show(self.folder).trials
+
+    @property
+    def nothing_new(self) -> bool:
+        """True when the study had been finished before: no image was made and no prompt scored."""
+        return self.generated == 0 and self.trials_before == self.prompts.prompts_scored
+
+
+@dataclass(frozen=True)
+class StudyRows:
+    """What `show` found: `prompts` is None while the study is not finished."""
+
+    folder: Path
+    trials: tuple[TrialRow, ...]
+    prompts: PromptList | None
+
+
+def run_study(
+    config: StudyConfig,
+    *,
+    runs: Path,
+    store: Path,
+    observer: Observer | None = None,
+    device: str = "auto",
+    workers: int = 1,
+    given: Sequence[str] = (),
+    generator: Generator | None = None,
+    encoder: TextEncoder | None = None,
+    judge: Judge | None = None,
+    metrics: Sequence[ImageMetric] = (),
+) -> StudyResult:
+    """Run, resume or extend a study, and write its results into `runs/<name>/`.
+
+    The run may be killed at any moment; the same call goes on and ends with the same prompts.json.
+
+    Args:
+        runs: folder of run folders.
+        store: folder of images and features, shared by all runs.
+        workers: processes that make images; the results do not depend on it.
+        given: prompts to confirm besides the best ones (for comparisons).
+        generator, encoder, judge: used in place of those that the study file names.
+        metrics: further terms of the score.
+
+    Raises:
+        StudyError: something is missing or contradictory; raised before any image is made.
+    """
+    started = time.perf_counter()
+    observer = observer or Observer()
+    _check_workers(workers, own_generator=generator is not None)
+    with runfolder.locked_run(Path(runs), config.name) as folder:
+        store = runfolder.writable_folder(Path(store), "the store")
+        observer.on_phase("checking the study, its data and its models")
+        setup = prepare(
+            config,
+            store=store,
+            device=device,
+            generator=generator,
+            encoder=encoder,
+            judge=judge,
+            metrics=metrics,
+        )
+        runfolder.check_settings(folder, setup.identity)
+        runfolder.write_text(folder / runfolder.STUDY, resolved_study(setup))
+        measuring = Measuring(
+            setup, store=store, metrics=tuple(metrics), workers=workers, on_image=observer.on_image
+        )
+        with contextlib.closing(measuring):
+            run = _Run(measuring, folder=folder, observer=observer)
+            prepared = time.perf_counter()
+            run.search()
+            searched = time.perf_counter()
+            finished = run.confirm(given)
+            confirmed_at = time.perf_counter()
+        prompts = prompt_list(setup, finished)
+        trials = run.log.rows
+        write_trials(folder / "trials.csv", trials)
+        write_confirmation(folder / "confirmation.csv", finished.confirmed)
+        effects = slot_effects(setup.space, trials)
+        write_effects(folder / "effects.csv", effects)
+        observer.on_phase("writing the report")
+        from promptopt.study.report.render import ReportInput, write_report
+
+        report = write_report(
+            folder / runfolder.REPORT,
+            ReportInput(
+                setup=setup,
+                prompts=prompts,
+                trials=tuple(trials),
+                confirmed=finished.confirmed,
+                baseline=finished.fresh_baseline,
+                effects=effects,
+                yardsticks=run.yardsticks,
+                features=measuring.features,
+            ),
+        )
+        # Last, so that its presence means that the study is finished.
+        path = write_prompts(folder / runfolder.PROMPTS, prompts)
+        ended = time.perf_counter()
+        result = StudyResult(
+            folder=folder,
+            prompts_path=path,
+            report_path=report,
+            prompts=prompts,
+            generated=measuring.generated,
+            reused=measuring.reused,
+            trials_before=run.trials_before,
+            seconds={
+                "prepare": prepared - started,
+                "search": searched - prepared,
+                "confirm": confirmed_at - searched,
+                "report": ended - confirmed_at,
+                "total": ended - started,
+            },
+        )
+        observer.on_finish(result)
+        return result
+
+
+def show(run_folder: str | Path) -> StudyRows:
+    """The trials and results of a run folder, finished or not.
+
+    Raises:
+        StudyError: not a run folder.
+    """
+    folder = Path(run_folder)
+    rows = read_rows(folder)
+    path = folder / runfolder.PROMPTS
+    from promptopt.run.prompts import read_prompts
+
+    return StudyRows(folder, tuple(rows), read_prompts(path) if path.exists() else None)
+
+
+class _Run:
+    """The state of one call of `run_study`."""
+
+    def __init__(self, measuring: Measuring, *, folder: Path, observer: Observer) -> None:
+        self.setup = measuring.setup
+        self.measuring = measuring
+        self.observer = observer
+        self.log = TrialLog(
+            folder / runfolder.DATABASE, space=self.setup.space, terms=self.setup.sampling.terms
+        )
+        self.trials_before = len(self.log.distinct)
+        self.stopped = ""
+
+    def search(self) -> None:
+        """Score prompts until a budget is spent, the space is exhausted or the evidence suffices."""
+        setup, log = self.setup, self.log
+        engine = Search(
+            sampling=setup.sampling, settings=setup.config.search, baseline=setup.category.baseline
+        )
+        self.observer.on_start(
+            StudyStart(
+                name=setup.config.name,
+                category=setup.category.name,
+                prompts_in_space=setup.space.size,
+                trials=max(engine.target, self.trials_before),
+                trials_done=self.trials_before,
+                images_per_trial=setup.config.search.images,
+                prompts_to_confirm=setup.config.confirm.top,
+                images_per_confirmation=setup.config.confirm.images,
+            )
+        )
+        plain = setup.category.baseline
+        (images,) = self.measuring.fetch([(plain, setup.panel.search)])
+        self.yardsticks = self.measuring.yardsticks(images)
+        self.baseline = self.yardsticks.searching.measure(plain, images)
+        scorer = Scoring(self.measuring, self.yardsticks.searching, self.baseline)
+
+        def told(row: TrialRow) -> None:
+            if row.duplicate_of is None:
+                self.observer.on_trial(row, max(log.distinct, key=lambda r: r.value))
+
+        self.stopped = engine.run(log, scorer, on_row=told)
+
+    def confirm(self, given: Sequence[str]) -> Finished:
+        """The ranking on fresh seeds, and the weights of the mixture."""
+        setup, config, sticks = self.setup, self.setup.config, self.yardsticks
+        plain = setup.category.baseline
+        best = [one for one in ranked(self.log.rows, setup.sampling) if one[0].prompt != plain]
+        finalists = [
+            Finalist(prompt=row.prompt, search=row, predicted=(mean, sd))
+            for row, mean, sd in best[: config.confirm.top]
+        ]
+        if not finalists and not given:
+            raise StudyError(
+                f"{config.source}: the template has no prompt besides the baseline "
+                f"{plain!r}. Add options to it, or change the baseline."
+            )
+        known = {one.prompt for one in finalists}
+        finalists += [Finalist(prompt=prompt) for prompt in dict.fromkeys(given) if prompt not in known]
+        prompts = list(dict.fromkeys([plain, *(one.prompt for one in finalists)]))
+        # all at once, so that several processes have work
+        fetched = self.measuring.fetch([(prompt, setup.panel.confirmation) for prompt in prompts])
+        images_of = dict(zip(prompts, fetched, strict=True))
+        choices = {f.prompt: f.search.choice for f in finalists if f.search is not None}
+
+        def fresh(prompt: str) -> Measurement:
+            images = images_of[prompt]
+            found = sticks.confirming.measure(prompt, images, choice=choices.get(prompt))
+            return replace(found, estimates={**found.estimates, "copies": self.measuring.copies(images)})
+
+        baseline = fresh(plain)
+        confirmed = confirm(
+            finalists,
+            objective=sticks.confirming,
+            measure=fresh,
+            baseline=baseline,
+            second=sticks.second,
+            level=config.confirm.level,
+            apart=bool(setup.sampling.terms),
+            on_done=self.observer.on_confirmation,
+        )
+        self.observer.on_confirmed(confirmed)
+        return Finished(
+            confirmed=confirmed,
+            searched_baseline=self.baseline,
+            fresh_baseline=baseline,
+            weighing=weigh(
+                [one for one in confirmed if one.contradicted_by is None],
+                baseline=baseline,
+                searching=sticks.searching,
+                confirming=sticks.confirming,
+                config=config,
+            ),
+            scored=len(self.log.distinct),
+            images=images_made(self.log.rows),
+            stopped=self.stopped,
+        )
+
+
+def _check_workers(workers: int, *, own_generator: bool) -> None:
+    """Raise a StudyError where several processes cannot be used."""
+    if workers < 1:
+        raise StudyError(f"workers is {workers}; give 1 or more.")
+    if workers > 1 and own_generator:
+        raise StudyError(
+            f"workers is {workers}, but the generator was given as an object, which other processes cannot "
+            "load. Name it by its address in the study, or use one worker."
+        )

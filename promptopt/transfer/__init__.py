@@ -1,0 +1,1 @@
+"""A study's best prompts with another generator."""

@@ -1,0 +1,1 @@
+"""A run in optuna-dashboard, with the images of every prompt."""

@@ -1,0 +1,339 @@
+"""The dashboard's own database: a readable copy of a run, with the images of every prompt.
+
+`RUN/dashboard/` holds `dashboard.db` and the pictures. The run's study.db is only ever read (see
+`promptopt.run.snapshot`): whatever is renamed, noted or deleted in the browser happens to the copy, and a
+study that runs at the same time is neither locked nor changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import uuid
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from evaluation.estimate import Estimate
+from promptopt.config.study_file import StudyError
+from promptopt.formatting.grid import image_grid, png_bytes
+from promptopt.run import folder as runfolder
+from promptopt.run.images import RunImages, Stage, image_count
+from promptopt.run.snapshot import read_trials
+from promptopt.run.trials import row_of
+from promptopt.web.dashboard.notes import study_note, trial_note
+
+if TYPE_CHECKING:
+    from promptopt.run.prompts import PromptList
+
+FOLDER = "dashboard"
+DATABASE = "dashboard.db"
+ARTIFACTS = "artifacts"
+_MOST = 16  # images in a trial's picture
+_ARTIFACT = "artifacts:"  # optuna.artifacts' key of a trial's system attributes
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One prompt as the dashboard shows it. `values` are told to its plots; `facts` stand in its tables."""
+
+    label: str
+    values: tuple[float, ...]
+    params: Mapping[str, Any]
+    distributions: Mapping[str, Any]
+    estimates: Mapping[str, Estimate]
+    stage: Stage
+    images: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    started: Any = None
+    ended: Any = None
+
+
+@dataclass
+class Copied:
+    """What an update added; `images_found` of `images_wanted` are in the new trials' pictures."""
+
+    trials: int = 0
+    images_found: int = 0
+    images_wanted: int = 0
+
+
+class DashboardCopy:
+    """The copy of one run; `update` brings it up to date.
+
+    Args:
+        images: of the run.
+        folder: where the copy lies; default RUN/dashboard.
+    """
+
+    def __init__(self, images: RunImages, *, folder: Path | None = None) -> None:
+        import optuna
+        from optuna.artifacts import FileSystemArtifactStore
+
+        self.images = images
+        self.folder = runfolder.writable_folder(folder or images.folder / FOLDER, "the dashboard's copy")
+        (self.folder / ARTIFACTS).mkdir(exist_ok=True)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.storage = optuna.storages.RDBStorage(
+            f"sqlite:///{(self.folder / DATABASE).resolve()}", engine_kwargs={"connect_args": {"timeout": 60}}
+        )
+        self.artifacts = FileSystemArtifactStore(str(self.folder / ARTIFACTS))
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
+
+    def update(self) -> Copied:
+        """Add what the run has and the copy has not.
+
+        Raises StudyError where the copy shows other trials than the run has.
+        """
+        import optuna
+
+        copied = Copied()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._search(copied)
+            self._confirmed(copied)
+            self._experts()
+        return copied
+
+    def _search(self, copied: Copied) -> None:
+        found = read_trials(self.images.folder)
+        name = f"{self.images.name}: search"
+        study = self._study(name, found.directions)
+        if not study.trials:
+            names = found.metric_names or (("score",) if len(found.directions) == 1 else None)
+            if names is not None:
+                study.set_metric_names(list(names))
+            self._note(study, None, study_note(self.images, stage="search", prompts=self._prompts()))
+        there = study.get_trials(deepcopy=False)
+        for old, new in zip(there, found.trials, strict=False):
+            if old.user_attrs.get("prompt") != new.user_attrs["prompt"] or list(old.values) != list(
+                new.values
+            ):
+                raise self._stale(f"trial {old.number} differs")
+        if len(there) > len(found.trials):
+            raise self._stale(f"it has {len(there)} trials, the run {len(found.trials)}")
+        for number, trial in enumerate(found.trials[len(there) :], start=len(there)):
+            self._add(study, number, _of_trial(trial, self.images.count("search")), copied)
+
+    def _confirmed(self, copied: Copied) -> None:
+        prompts = self._prompts()
+        if prompts is None:
+            return
+        content = (self.images.folder / runfolder.PROMPTS).read_bytes()
+        name = f"{self.images.name}: confirmed on fresh seeds"
+        if self._same(name, digest := hashlib.sha256(content).hexdigest()):
+            return
+        self._drop(name)
+        study = self._study(name, ("maximize",))
+        study.set_metric_names(["score"])
+        self._note(study, None, study_note(self.images, stage="confirmation", prompts=prompts))
+        for number, shown in enumerate(_of_prompts(prompts, self.images.count("confirmation"))):
+            self._add(study, number, shown, copied)
+        study.set_user_attr("copied from", digest)  # last: a copy that was cut short is made anew
+
+    def _experts(self) -> None:
+        """The experts' choices as a preferential study, for its graph; choices made there are not counted."""
+        from promptopt.review.records import read_choices, records_path
+
+        path = records_path(self.images.folder)
+        choices = read_choices(path) if path.exists() else ()
+        if not choices:
+            return
+        from optuna.samplers import RandomSampler
+        from optuna_dashboard import register_preference_feedback_component
+        from optuna_dashboard.preferential import create_study
+
+        name = f"{self.images.name}: experts' choices (to look at; not counted here)"
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if self._same(name, digest):
+            return
+        self._drop(name)
+        labels = sorted({label for choice in choices for label in (choice.left, choice.right)})
+        study = create_study(
+            n_generate=len(labels), storage=self.storage, study_name=name, sampler=RandomSampler(seed=0)
+        )
+        register_preference_feedback_component(study, "artifact", "picture")
+        for label in labels:
+            shown = Shown(label, (0.0,), {}, {}, {}, choices[0].stage, _MOST)
+            self._add(study, len(study.trials), shown, Copied())
+        trials = dict(zip(labels, study.trials, strict=True))
+        for choice in choices:
+            if choice.better is not None and choice.worse is not None:
+                study.report_preference(trials[choice.better], trials[choice.worse])
+        self._note(
+            study._study,
+            None,
+            "Blinded choices of the experts, copied. Choices made on this page are **not counted**: "
+            "use `promptopt review prefer`.",
+        )
+        study.set_user_attr("copied from", digest)
+
+    def _add(self, study: Any, number: int, shown: Shown, copied: Copied) -> None:
+        import optuna
+
+        stored = self.images.find(shown.label, stage=shown.stage, count=shown.images)
+        present = [image for image in stored if image is not None]
+        picture = self._picture([image.load() for image in present[:_MOST]], f"prompt-{number:04d}")
+        trial = optuna.trial.create_trial(
+            values=list(shown.values),
+            params=dict(shown.params),
+            distributions=dict(shown.distributions),
+            user_attrs={
+                "prompt": shown.label,
+                **shown.facts,
+                **_numbers(shown.estimates),
+                "images": f"{len(present)} of {len(stored)}",
+                **({"picture": picture["artifact_id"]} if picture else {}),
+            },
+            system_attrs={_ARTIFACT + picture["artifact_id"]: json.dumps(picture)} if picture else {},
+        )
+        if shown.started is not None:
+            trial.datetime_start, trial.datetime_complete = shown.started, shown.ended
+        study.add_trial(trial)
+        added = study.get_trials(deepcopy=False)[-1]
+        target = getattr(study, "_study", study)
+        address = (
+            f"/artifacts/{target._study_id}/{added._trial_id}/{picture['artifact_id']}" if picture else None
+        )
+        self._note(target, added._trial_id, trial_note(shown, len(present), len(stored), picture=address))
+        copied.trials += 1
+        copied.images_found += len(present)
+        copied.images_wanted += len(stored)
+
+    def _picture(self, images: Sequence[Any], name: str) -> dict[str, Any] | None:
+        if not images:
+            return None
+        artifact = str(uuid.uuid4())
+        self.artifacts.write(artifact, io.BytesIO(png_bytes(image_grid(images))))
+        return {"artifact_id": artifact, "filename": f"{name}.png", "mimetype": "image/png", "encoding": None}
+
+    def _note(self, study: Any, trial_id: int | None, text: str) -> None:
+        from optuna_dashboard import save_note
+
+        # save_note asks a trial for these three alone; a real Trial would start a finished one again
+        target = (
+            study
+            if trial_id is None
+            else SimpleNamespace(storage=self.storage, study=study, _trial_id=trial_id)
+        )
+        save_note(target, text)
+
+    def _study(self, name: str, directions: Sequence[str]) -> Any:
+        import optuna
+
+        return optuna.create_study(
+            storage=self.storage, study_name=name, directions=list(directions), load_if_exists=True
+        )
+
+    def _same(self, name: str, digest: str) -> bool:
+        import optuna
+
+        if name not in optuna.get_all_study_names(self.storage):
+            return False
+        study = optuna.load_study(study_name=name, storage=self.storage)
+        return bool(study.user_attrs.get("copied from") == digest)
+
+    def _drop(self, name: str) -> None:
+        """Forget a study of the copy, with its pictures."""
+        import optuna
+
+        if name not in optuna.get_all_study_names(self.storage):
+            return
+        for trial in optuna.load_study(study_name=name, storage=self.storage).get_trials(deepcopy=False):
+            if picture := trial.user_attrs.get("picture"):
+                (self.folder / ARTIFACTS / str(uuid.UUID(picture))).unlink(missing_ok=True)
+        optuna.delete_study(study_name=name, storage=self.storage)
+
+    def _prompts(self) -> PromptList | None:
+        from promptopt.run.prompts import read_prompts
+
+        path = self.images.folder / runfolder.PROMPTS
+        return read_prompts(path) if path.exists() else None
+
+    def _stale(self, what: str) -> StudyError:
+        return StudyError(
+            f"{self.folder}: is the copy of another run ({what}). Start with --rebuild to make it anew; "
+            "notes written in the browser are lost."
+        )
+
+
+def _of_trial(trial: Any, images: int) -> Shown:
+    import optuna
+
+    row = row_of(trial.number, trial)
+    names = {name: _readable(kind) for name, kind in trial.distributions.items()}
+    distributions = {
+        name: optuna.distributions.CategoricalDistribution(list(names[name].values()))
+        if names[name]
+        else kind
+        for name, kind in trial.distributions.items()
+    }
+    facts = {
+        "scored before as trial": row.duplicate_of,
+        "more images than trial": row.continues,
+        "shown to be worse than": row.lost_to,
+        "breaks": "; ".join(row.violations) or None,
+    }
+    return Shown(
+        label=row.prompt,
+        values=tuple(trial.values),
+        params={name: names[name].get(value, value) for name, value in trial.params.items()},
+        distributions=distributions,
+        estimates={"score": row.score, **row.estimates},
+        stage="search",
+        images=image_count(row.per_image, images),
+        facts={name: fact for name, fact in facts.items() if fact is not None},
+        started=trial.datetime_start,
+        ended=trial.datetime_complete,
+    )
+
+
+def _readable(kind: Any) -> dict[Any, Any]:
+    """Option of a slot -> the option without the comma it is joined by, the empty one by name."""
+    choices = list(getattr(kind, "choices", ()))
+    names = [(c.strip(" ,") or "(left out)") if isinstance(c, str) else c for c in choices]
+    return dict(zip(choices, names if len(set(names)) == len(choices) else choices, strict=True))
+
+
+def _of_prompts(prompts: PromptList, images: int) -> list[Shown]:
+    rows = []
+    for entry in prompts.prompts:
+        estimates = {name: found.estimate() for name, found in entry.confirmation.items()}
+        rows.append(
+            Shown(
+                label=entry.label,
+                values=(estimates["score"].value or 0.0,),
+                params={},
+                distributions={},
+                estimates=estimates,
+                stage="confirmation",
+                images=images,
+                facts={
+                    "rank": entry.rank,
+                    "weight": entry.weight,
+                    "tied with the first": entry.tied_with_first,
+                    "the plain baseline": entry.label == prompts.baseline.prompt,
+                },
+            )
+        )
+    return rows
+
+
+def _numbers(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Values as numbers, to sort and plot by; intervals as text beside them."""
+    found: dict[str, Any] = {}
+    for name, estimate in estimates.items():
+        if estimate.value is None:
+            continue
+        found[name] = float(f"{estimate.value:.4g}")
+        if estimate.low is not None and estimate.high is not None:
+            found[f"{name}, 95 % interval"] = f"{estimate.low:.3g} to {estimate.high:.3g}"
+    return found

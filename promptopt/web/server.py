@@ -1,0 +1,141 @@
+"""A small web server for pages that are meant for the person at this machine.
+
+Without a password, being reachable is being allowed. So it listens on the loopback interface, answers only
+requests that name this very address (a page elsewhere whose name was pointed at 127.0.0.1 is refused), and
+takes changes only from its own pages.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from socketserver import ThreadingMixIn
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from promptopt.config.study_file import StudyError
+
+App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+_READS = ("GET", "HEAD", "OPTIONS")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class LocalServer:
+    """Serves a WSGI application; use as a context manager, or call `close`.
+
+    Args:
+        app: the application.
+        host: where to listen; anything but a loopback address needs `allow_remote`.
+        port: 0 takes a free one.
+        allow_remote: answer other machines too.
+
+    Raises:
+        StudyError: the address is taken, unknown, or not loopback without `allow_remote`.
+    """
+
+    def __init__(
+        self, app: App, *, host: str = "127.0.0.1", port: int = 0, allow_remote: bool = False
+    ) -> None:
+        if not is_loopback(host) and not allow_remote:
+            raise StudyError(
+                f"--host {host}: other machines could reach it, and there is no password. Keep 127.0.0.1 and "
+                "use an SSH tunnel, or add --allow-remote."
+            )
+        guarded = app if allow_remote and not is_loopback(host) else _only_by_name(app)
+        try:
+            self._server = make_server(
+                host, port, _only_own_changes(guarded), server_class=_Threaded, handler_class=_Quiet
+            )
+        except (OSError, OverflowError) as error:
+            raise StudyError(
+                f"{host}:{port}: cannot listen there ({error}). Choose another --port; 0 takes a free one."
+            ) from error
+        self.host = host
+        self.port = int(self._server.server_address[1])
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Where to point a browser."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
+
+    def serve_forever(self) -> None:
+        """Serve until interrupted."""
+        with suppress(KeyboardInterrupt):
+            self._server.serve_forever(poll_interval=0.2)
+
+    def start(self) -> LocalServer:
+        """Serve in a thread of its own."""
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+
+    def __enter__(self) -> LocalServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Threaded(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that closes a connection early is nothing to report."""
+        import sys
+
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """A line for every request would bury what a person has to read."""
+
+
+def _refuse(start_response: Callable[..., Any], text: str) -> Iterable[bytes]:
+    start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+    return [text.encode()]
+
+
+def _only_by_name(app: App) -> App:
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        name = urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname or ""
+        if not is_loopback(name):
+            return _refuse(start_response, "Open this page as http://127.0.0.1 or http://localhost.")
+        return app(environ, start_response)
+
+    return guarded
+
+
+def _only_own_changes(app: App) -> App:
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        origin = environ.get("HTTP_ORIGIN")
+        own = origin is None or urlsplit(origin).netloc == environ.get("HTTP_HOST")
+        if environ["REQUEST_METHOD"] not in _READS and not own:
+            return _refuse(start_response, "Changes are taken from this server's own pages alone.")
+        return app(environ, start_response)
+
+    return guarded

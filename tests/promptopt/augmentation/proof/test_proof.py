@@ -1,0 +1,290 @@
+"""The proof: planted helps and harms, honest p-values, nothing trained twice, plain words."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from evaluation.classifier.images import ClassifierError, LabelledImages
+from evaluation.classifier.learners import ProbeLearner
+from evaluation.classifier.paired_seeds import Resampling
+from evaluation.classifier.small_network import SmallNetwork
+from evaluation.estimate import Estimate
+from promptopt.augmentation.proof.proof import Arm, Comparison, Proof, View, prove
+from promptopt.augmentation.proof.sets import variants
+from promptopt.augmentation.proof.verdict import verdict, write_proof
+from promptopt.augmentation.sources import AugmentationError
+from promptopt.cli.main import main
+from tests.promptopt.augmentation.planted import WildGenerator, planted
+from tests.promptopt.fakes import draw
+
+DIM = 12
+
+
+@dataclass(frozen=True)
+class CountingProbe(ProbeLearner):
+    """The probe, and how often it was fitted."""
+
+    fits: list[int] = field(default_factory=list)
+
+    def fit(self, *arguments: Any, **named: Any) -> Any:
+        self.fits.append(1)
+        return super().fit(*arguments, **named)
+
+
+def gaussians(count: int, seed: int, *, name: str, flip: bool = False) -> LabelledImages:
+    """Two classes, one SD apart along each axis in all; `flip` exchanges their labels."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(["a", "b"], count)
+    shift = np.where(labels == "a", -1, 1)[:, None] * 1.2 / np.sqrt(DIM)
+    said = np.where(labels == "a", "b", "a") if flip else labels
+    inputs = rng.normal(size=(2 * count, DIM)) + shift
+    return LabelledImages.of(inputs.astype(np.float32), said.tolist(), name=name)
+
+
+def view(learner: Any = None, *, flip: bool = False) -> View:
+    return View(
+        plain=learner or ProbeLearner(),
+        classical=None,
+        train=gaussians(40, 1, name="real"),
+        test=gaussians(150, 2, name="test"),
+        synthetic={
+            "portfolio": gaussians(120, 3, name="s", flip=flip),
+            "random": gaussians(120, 4, name="r", flip=not flip),
+        },
+    )
+
+
+def run(folder: Path, **changes: Any) -> Proof:
+    settings: dict[str, Any] = {"real_per_class": [6], "ratios": [1.0, 10.0], "resamples": 400}
+    one = changes.pop("view", None) or view()
+    return prove([one], folder, **{**settings, **changes})
+
+
+def test_planted_help_and_harm_are_found(tmp_path: Path) -> None:
+    helped = run(tmp_path / "good")
+    found = {(c.question, c.first.ratio): c for c in helped.comparisons}
+    assert found["synthetic", 10.0].verdict == "better"
+    assert found["against", 10.0].verdict == "better"
+    assert "Synthetic images help" in "\n".join(verdict(helped)).replace(": s", ": S")
+    harmed = run(tmp_path / "bad", view=view(flip=True))
+    found = {(c.question, c.first.ratio): c for c in harmed.comparisons}
+    assert found["synthetic", 10.0].verdict == "worse"
+    assert found["against", 10.0].verdict == "worse"
+    said = "\n".join(verdict(harmed))
+    assert "synthetic images hurt: -" in said
+    assert "the portfolio is worse: -" in said
+    for c in helped.comparisons:
+        assert c.p is not None
+        assert c.p_holm is not None
+        assert c.p_holm >= c.p
+
+
+def test_nothing_is_trained_twice(tmp_path: Path) -> None:
+    counting = CountingProbe()
+    first = run(tmp_path, view=view(counting))
+    assert len(counting.fits) == 5 * (1 + 2 * 2)
+    again = run(tmp_path, view=view(counting))
+    assert len(counting.fits) == 25
+    assert again == first
+    # as a kill leaves it: some trainings are missing
+    for path in sorted((tmp_path / ".prove").iterdir())[:4]:
+        path.unlink()
+    assert run(tmp_path, view=view(counting)) == first
+    assert len(counting.fits) == 29
+    run(tmp_path, view=view(counting), real_per_class=[7])
+    assert len(counting.fits) == 54
+
+
+def test_the_same_real_images_in_all_arms_of_a_seed(tmp_path: Path) -> None:
+    seen: list[set[bytes]] = []
+
+    @dataclass(frozen=True)
+    class Spy(ProbeLearner):
+        def fit(self, inputs: Any, *arguments: Any, **named: Any) -> Any:
+            seen.append({row.tobytes() for row in inputs})
+            return super().fit(inputs, *arguments, **named)
+
+    run(tmp_path, view=view(Spy()), seeds=(3,), real_per_class=[6, 9])
+    real = {row.tobytes() for row in view().train.inputs}
+    drawn = [rows & real for rows in seen]
+    assert [len(rows) for rows in drawn] == [12] * 5 + [18] * 5
+    assert all(rows == drawn[0] for rows in drawn[:5])
+    assert drawn[0] < drawn[5]
+    assert [len(rows) - len(own) for rows, own in zip(seen[:5], drawn[:5], strict=True)] == [
+        0,
+        12,
+        120,
+        12,
+        120,
+    ]
+
+
+def _simulated(rng: np.random.Generator, effect: float) -> float | None:
+    """p of two ways to train with five seeds each, true accuracies apart by `effect`, on 30 groups of 4."""
+    groups = np.repeat(np.arange(30), 4)
+    truth = groups % 2
+    hard = rng.normal(0, 1, 30)[groups]
+    drawn = []
+    for shift in (0.0, effect):
+        probabilities = []
+        for _ in range(5):
+            right = hard + rng.normal(0, 1, len(truth)) + rng.normal(0, 0.3) + 0.7 + shift > 0
+            chance = np.where(right, 0.9, 0.1)
+            probabilities.append(np.stack([1 - chance, chance], axis=1)[np.arange(120)])
+            swap = truth == 0
+            probabilities[-1][swap] = probabilities[-1][swap][:, ::-1]
+        drawn.append(probabilities)
+    resampling = Resampling(truth, groups.astype(str).tolist(), classes=["a", "b"], seeds=5, resamples=300)
+    base, other = (resampling.score(own) for own in drawn)
+    return resampling.difference(other, base).p
+
+
+def test_false_alarms_are_rare_and_real_effects_seen() -> None:
+    rng = np.random.default_rng(0)
+    null = np.array([_simulated(rng, 0.0) for _ in range(150)])
+    assert (null < 0.05).mean() <= 0.09  # 5 % are allowed; 0.09 is its 99 % bound of 150
+    real = np.array([_simulated(rng, 1.2) for _ in range(40)])
+    assert (real < 0.05).mean() >= 0.7
+
+
+def test_an_arm_minus_itself_is_nothing() -> None:
+    truth = np.arange(40) % 2
+    p = np.random.default_rng(0).dirichlet([1, 1], 40)
+    resampling = Resampling(truth, [str(i) for i in range(40)], classes=["a", "b"], seeds=2, resamples=200)
+    scored = resampling.score([p, p])
+    one = resampling.difference(scored, scored)
+    assert (one.estimate.value, one.p) == (0.0, 1.0)
+    accuracy = [(p.argmax(axis=1)[truth == c] == c).mean() for c in (0, 1)]
+    assert resampling.estimate(scored).value == pytest.approx(np.mean(accuracy))
+
+
+def test_faults(tmp_path: Path) -> None:
+    with pytest.raises(AugmentationError, match="50 images of 'a' are asked for; give 2 to 40"):
+        run(tmp_path, real_per_class=[50])
+    with pytest.raises(AugmentationError, match="ratios"):
+        run(tmp_path, ratios=[0.0])
+    own = view()
+    crossed = View(**{**vars(own), "test": own.train})
+    with pytest.raises(ClassifierError, match="lies in"):
+        run(tmp_path, view=crossed)
+    alone = View(**{**vars(own), "train": own.train.take(range(40)), "test": own.test.take(range(150))})
+    with pytest.raises(ClassifierError, match="one class, 'a'"):
+        run(tmp_path, view=alone)
+
+
+def test_fewer_synthetic_images_than_asked_for_are_said(tmp_path: Path) -> None:
+    proof = run(tmp_path, ratios=[1.0, 100.0])
+    assert any("portfolio 1:100, 6 real: 240 of 1200" in note for note in proof.notes)
+
+
+def test_files_say_the_same(tmp_path: Path) -> None:
+    proof = run(tmp_path)
+    paths = write_proof(proof, tmp_path)
+    assert [path.name for path in paths] == ["proof.json", "proof.csv", "proof.md", "proof.png"]
+    document = json.loads(paths[0].read_text())
+    assert document["verdict"] == verdict(proof)
+    with paths[1].open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert len(lines) == len(proof.arms) + len(proof.comparisons)
+    first = next(line for line in lines if line["minus"])
+    assert float(first["value"]) == pytest.approx(document["comparisons"][0]["estimate"]["value"], abs=1e-5)
+    with Image.open(paths[3]) as picture:
+        assert picture.width > 400
+    assert Arm(classical=True, variant="portfolio", ratio=0.5).title == "real + classical + portfolio 1:0.5"
+
+
+def squares(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    names = ["a big red square on black", "a big blue square on black"]
+    pixels = [np.asarray(draw(names[i % 2], 1000 * seed + i)) for i in range(count)]
+    return np.stack(pixels), np.arange(count) % 2
+
+
+@pytest.mark.parametrize("classical", [False, True])
+def test_the_network_learns_and_repeats_itself(classical: bool) -> None:
+    train, truth = squares(12, 1)
+    test, wanted = squares(40, 2)
+    learner = SmallNetwork(steps=25, batch_size=16, classical=classical)
+    state = torch.random.get_rng_state()
+    fit: Callable[[], np.ndarray] = lambda: learner.fit(  # noqa: E731
+        train, truth, classes=2, seed=0, on_step=lambda: None
+    )(test)
+    said = fit()
+    assert (said.argmax(axis=1) == wanted).mean() > 0.9
+    assert np.array_equal(said, fit())
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_a_portfolio_that_is_the_baseline_is_not_compared_with_it(tmp_path: Path) -> None:
+    red, other = planted(tmp_path)[0]
+    chosen, left_out = variants([red.with_baseline(), other], ["baseline", "random"], seed=0)
+    assert [one.name for one in chosen] == ["portfolio", "random"]
+    assert [source.name for source in chosen[1].sources] == ["red"]
+    assert "nothing to compare" in left_out[0]
+    with pytest.raises(AugmentationError, match="--compare: 'best'"):
+        variants([red], ["best"], seed=0)
+
+
+def test_a_ratio_that_may_harm_is_not_hidden_behind_the_best_one() -> None:
+    def compared(ratio: float, low: float, value: float, high: float) -> Comparison:
+        estimate = Estimate(value=value, low=low, high=high, n=9, method="m", status="ok")
+        first = Arm(variant="portfolio", ratio=ratio)
+        return Comparison(
+            question="synthetic", learner="network", real_per_class=9, first=first, second=Arm(),
+            estimate=estimate, p=0.05, p_holm=0.1,
+        )  # fmt: skip
+
+    def said(*comparisons: Comparison) -> str:
+        settings = {"learners": {"network": {}}, "real_per_class": [9], "ratios": [1.0, 2.0]}
+        shown = Proof(
+            classes=("a", "b"), test_images=9, test_groups=9, arms=(), comparisons=comparisons,
+            settings=settings, notes=(),
+        )  # fmt: skip
+        return verdict(shown)[1]
+
+    good, doubtful = compared(1, -0.02, 0.01, 0.04), compared(2, -0.05, -0.02, 0.01)
+    assert "at worst" not in said(good, doubtful)
+    harmful = compared(2, -0.08, -0.04, -0.01)
+    assert "at best +1.0 (-2.0 to +4.0) points at 1:1, p 0.100, at worst -4.0 (" in said(good, harmful)
+    assert "at worst" not in said(harmful)
+
+
+@pytest.fixture
+def squares_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    import promptopt.augmentation.opening as opening
+
+    monkeypatch.setattr(opening, "generator_opener", lambda **_: lambda _: WildGenerator())
+
+
+@pytest.mark.usefixtures("squares_generator")
+def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    command = ["augment", "run", "--class", "other=a green square", "--class", "other=a blue square"]
+    done = CliRunner().invoke(main, [*command, "--out", "set", "--per-class", "6"])
+    assert done.exit_code == 0, done.output
+    assert "red: 6 of 6 images" in done.output
+    assert (tmp_path / "set-sheet.png").is_file()
+    short = [*command, "--out", "few", "--per-class", "6", "--attempts", "1", "--filters", "black,duplicates"]
+    done = CliRunner().invoke(main, short)
+    assert done.exit_code == 1
+    assert "images are missing" in done.output
+    quick = ["--real-per-class", "4,8", "--ratios", "1", "--seeds", "2", "--steps", "3", "--image-size", "16"]
+    done = CliRunner().invoke(main, [*command, "--out", "proof", "--prove", *quick])
+    assert done.exit_code == 0, done.output
+    document = json.loads((tmp_path / "proof" / "proof.json").read_text())
+    assert {one["learner"] for one in document["arms"]} == {"network", "probe"}
+    assert document["classes"] == ["other", "red"]
+    assert (tmp_path / "proof" / "sets" / "random" / "metadata.jsonl").is_file()
+    wrong = CliRunner().invoke(main, [*command, "--out", "x", "--prove", "--per-class", "3"])
+    assert wrong.exit_code == 2

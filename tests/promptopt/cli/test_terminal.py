@@ -1,0 +1,114 @@
+"""What commands print fits a terminal of 80 columns: nothing is cut off, nothing breaks within a word."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from typer.testing import CliRunner
+
+from promptopt.cli._live import LiveStudy
+from promptopt.cli._wrapped import wrapped
+from promptopt.cli.main import main
+from promptopt.doctor.checks import Check, Report
+from promptopt.run.prompts import read_prompts, write_prompts
+from promptopt.run.trials import latest
+from promptopt.study.observer import StudyStart
+from promptopt.study.run import show
+from tests.promptopt.small_run import SmallRun, small_run
+
+TERMINAL = {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
+    return small_run(tmp_path_factory.mktemp("terminal"))
+
+
+def printed(*words: object) -> list[str]:
+    done = CliRunner(env=TERMINAL).invoke(main, [*map(str, words)])
+    return re.sub(r"\x1b\[[0-9;]*m", "", done.output).splitlines()
+
+
+def test_study_show_prints_every_column_whole(run: SmallRun) -> None:
+    path = run.folder / "prompts.json"
+    prompts = read_prompts(path)
+    entry = next(e for e in prompts.prompts if e.p_value is not None)
+    long = "an endoscopy photo of " + "a very large polyp, " * 6
+    measured = {**entry.confirmation, "judge_accuracy": entry.confirmation["score"]}
+    changed = entry.model_copy(update={"prompt": long, "p_value": 0.0345, "confirmation": measured})
+    others = [changed if e is entry else e for e in prompts.prompts]
+    write_prompts(path, prompts.model_copy(update={"prompts": others}))
+    try:
+        lines = printed("study", "show", run.folder)
+    finally:
+        write_prompts(path, prompts)
+    table = lines[: next(i for i, line in enumerate(lines) if line.startswith("Score:"))]
+    assert max(map(len, table)) <= 80
+    head = next(line for line in table if "rank" in line)
+    assert head.split() == ["rank", "prompt", "weight", "score", "(95", "%)", "better?", "p"]
+    assert sum("0.034" in line or "0.035" in line for line in table) == 1
+    shown = " ".join(line[7:32] for line in table)  # of the column of prompts
+    assert len(re.findall(r"very\s+large\s+polyp", shown)) == 6
+
+
+def test_the_bars_of_a_running_study_keep_name_bar_and_count(
+    run: SmallRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in TERMINAL.items():
+        monkeypatch.setenv(key, value)
+    live = LiveStudy()
+    live.on_start(StudyStart("a", "red", 1000, 10, 0, 8, 3, 16))
+    for number, row in enumerate(latest(show(run.folder).trials)):
+        live.on_image(generated=True)
+        live.on_trial(replace(row, number=number, continues=None), row)
+    done = number + 1
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as capture:
+        console.print(live._bars.make_tasks_table(live._bars.tasks))
+    (line,) = capture.get().rstrip().splitlines()
+    assert re.match(rf"search +━+ +{done}/10 .*images/s · .* left", line)
+    live.on_confirmation(1, 3, "a prompt")
+    with console.capture() as capture:
+        console.print(live._bars.make_tasks_table(live._bars.tasks))
+    search, confirmation = capture.get().rstrip().splitlines()
+    assert search.split()[-1] == f"{done}/10"
+    assert re.match(r"confirmation +━+ +1/3 .*images/s", confirmation)
+
+
+def test_doctor_breaks_its_lines_beside_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    remedy = "use another machine, " * 9
+    report = Report((Check("machine", "GPU", "note", "none " * 30, remedy),), ())
+    monkeypatch.setattr("promptopt.doctor.checks.examine", lambda **given: report)
+    lines = printed("doctor")
+    assert max(map(len, lines)) <= 80
+    words = " ".join(" ".join(lines).split())
+    assert ("none " * 30).strip() in words
+    assert "-> " + remedy.strip() in words
+    names = [line[:8] for line in lines if line.strip()]
+    assert names.count("--  GPU ") == 1
+
+
+def test_a_submissions_faults_are_whole_words(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder with a name that is long, as folders are"
+    folder.mkdir()
+    (folder / "submission.json").write_text("{}")
+    lines = printed("export", "check", folder, "--edition", "gi-2025")
+    assert any(line.startswith("error:") for line in lines)
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80
+
+
+@given(st.text("abc -\n", max_size=200), st.integers(0, 10), st.integers(30, 90))
+def test_wrapped_loses_no_word(text: str, indent: int, width: int) -> None:
+    lines = wrapped(text, indent=indent, width=width)
+    assert " ".join(lines).split() == text.split()
+    for line in lines:
+        assert len(line) <= width or len(line.split()) == 1
+    for line in lines[1:]:
+        assert line.startswith(" " * indent)
+    assert wrapped(text, indent=indent, width=0) == ([text] if text else [])

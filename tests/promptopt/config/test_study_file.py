@@ -1,0 +1,129 @@
+"""The study file: what it accepts, and what it says when it does not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from promptopt.base.seeds import seed_panel
+from promptopt.config.study_file import PhantomSource, StudyError, json_schema, load_study, study_from_mapping
+
+GOOD = """\
+name: mine
+category: polyps
+data: {phantom: {images: 300, seed: 2}}
+generator:
+  uri: ../models/sd
+  steps: 10
+search:
+  trials: 12
+  sampler: tpe
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_study_file_is_read_with_its_defaults(tmp_path: Path) -> None:
+    config = load_study(write(tmp_path, GOOD))
+    assert (config.name, config.search.trials, config.search.sampler, config.encoder) == (
+        "mine",
+        12,
+        "tpe",
+        "embedded",
+    )
+    assert isinstance(config.data, PhantomSource)
+    assert config.data.phantom.images == 300
+
+
+def test_relative_paths_start_at_the_study_file_and_names_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    config = load_study(write(folder, GOOD))
+    monkeypatch.chdir(tmp_path)
+    assert config.resolve(config.generator.uri) == str(tmp_path / "models" / "sd")
+    for name in ("embedded", "hf:owner/name", "open_clip:ViT-B-32/laion2b_s34b_b79k"):
+        assert config.resolve(name) == name
+    adapters = "embedded+lora:../models/lora@0.5+lora:hf:owner/name@2@1"
+    assert config.resolve(adapters) == f"embedded+lora:{tmp_path}/models/lora@0.5+lora:hf:owner/name@2@1"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("  trials: 12", "  trails: 12", ["line 8", "search.trails", "unknown key", "'trials'"]),
+        ("  trials: 12", "  trials: 0", ["line 8", "search.trials", "0", "greater than or equal to 1"]),
+        ("  sampler: tpe", "  sampler: gpp", ["line 9", "search.sampler", "'gpp'", "'enumerate'"]),
+        ("name: mine", "name: ../mine", ["line 1", "name", "'../mine'"]),
+        ("name: mine\n", "", ["name", "missing"]),
+        ("images: 300", "imges: 300", ["line 3", "data.phantom.imges", "unknown key", "'images'"]),
+        ("images: 300", "images: many", ["line 3", "data.phantom.images", "'many'", "integer"]),
+        ("  steps: 10", "  steps: 10\n  steps: 20", ["line 7", "generator.steps", "twice"]),
+        ("  steps: 10", "  steps: [10", ["not valid YAML", "line"]),
+        ("search:", "scores:\n  utility: 1\nsearch:", ["line 7", "scores", "unknown key", "'score'"]),
+    ],
+)
+def test_a_wrong_study_file_names_file_line_key_value_and_remedy(
+    tmp_path: Path, old: str, new: str, words: list[str]
+) -> None:
+    path = write(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(StudyError) as caught:
+        load_study(path)
+    for word in [str(path), *words]:
+        assert word in str(caught.value)
+
+
+def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD.replace("trials: 12", "trials: -1").replace("steps: 10", "stepz: 10"))
+    with pytest.raises(StudyError) as caught:
+        load_study(path)
+    assert "generator.stepz" in str(caught.value)
+    assert "search.trials" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(StudyError, match="not a mapping"):
+        load_study(write(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="no such study file"):
+        load_study(tmp_path / "absent.yaml")
+
+
+def test_all_weights_zero_is_refused() -> None:
+    zero = {"alignment": 0, "utility": 0, "distance": 0}
+    with pytest.raises(StudyError, match="every prompt would score the same"):
+        study_from_mapping({"name": "a", "category": "polyps", "data": "d", "score": zero})
+
+
+def test_overrides_are_checked_and_leave_the_original_alone(tmp_path: Path) -> None:
+    config = load_study(write(tmp_path, GOOD))
+    changed = config.override({"search.trials": 99, "name": "other"})
+    assert (changed.search.trials, changed.name, config.search.trials) == (99, "other", 12)
+    assert changed.base == config.base
+    with pytest.raises(StudyError, match=r"search\.trials"):
+        config.override({"search.trials": -1})
+
+
+def test_the_schema_is_json_and_closed() -> None:
+    schema = json.loads(json.dumps(json_schema()))
+    assert schema["additionalProperties"] is False
+    assert {"name", "category", "data"} <= set(schema["required"])
+
+
+def test_seeds_are_disjoint_reproducible_and_grow_from_the_front() -> None:
+    small = seed_panel(3, search_images=16, confirm_images=32)
+    large = seed_panel(3, search_images=64, confirm_images=128)
+    assert large.search[:16] == small.search
+    assert large.confirmation[:32] == small.confirmation
+    assert not set(large.search) & set(large.confirmation)
+    assert len(set(large.search)) == 64
+    assert seed_panel(4, search_images=16, confirm_images=32).search != small.search
+    assert all(0 <= seed < 2**31 for seed in (*large.search, *large.confirmation))

@@ -1,0 +1,126 @@
+"""The dashboard and the experts' page in a real browser: what a person sees, presses and gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from promptopt.review import candidates
+from promptopt.review.page import PreferencePage
+from promptopt.review.records import read_choices, records_path
+from promptopt.review.session import Session
+from promptopt.run.prompts import read_prompts
+from promptopt.study.run import show
+from promptopt.web.dashboard.serving import open_dashboard
+from promptopt.web.server import LocalServer
+from tests.browser import Browser, browser
+from tests.promptopt.small_run import SmallRun, small_run
+
+_LOADED = "Array.from(document.images, i => i.complete && i.naturalWidth > 0)"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
+    return small_run(tmp_path_factory.mktemp("pages"))
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Browser]:
+    with browser() as found:
+        yield found
+
+
+def test_the_dashboard_shows_the_studies_a_prompt_with_its_images_and_the_best_one(
+    run: SmallRun, tab: Browser
+) -> None:
+    pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")
+    tab.problems.clear()
+    best = read_prompts(run.folder / "prompts.json").prompts[0].label
+    row = show(run.folder).trials[1]
+    with open_dashboard(run.images) as server:
+        server.start()
+        tab.open(f"{server.url}dashboard")
+        for stage in ("search", "confirmed on fresh seeds"):
+            tab.wait(f"document.body.innerText.includes('red-squares: {stage}')")
+        for study, number, prompt in ((1, row.number, row.prompt), (2, 0, best)):
+            tab.open(f"{server.url}dashboard/studies/{study}/trials?numbers={number}")
+            tab.wait(f"Array.from(document.querySelectorAll('strong')).some(s => s.innerText == {prompt!r})")
+            picture = "Array.from(document.images).find(i => i.src.includes('/artifacts/'))"
+            tab.wait(f"{picture} && {picture}.complete")
+            assert tab.run(f"{picture}.naturalWidth") > 64  # several images side by side
+            assert tab.run("document.body.innerText.includes('Synthetic-to-real accuracy')")
+    assert tab.problems == []
+
+
+@pytest.fixture
+def session(run: SmallRun) -> Iterator[Session]:
+    records_path(run.folder).unlink(missing_ok=True)
+    shown, stage = candidates(run.images, most=3)
+    labels = [prompt.label for prompt in shown]
+    yield Session(run.images, rater="anna", prompts=labels, stage=stage, rounds=2, per_set=4, seed=1)
+    records_path(run.folder).unlink(missing_ok=True)
+
+
+def test_an_expert_answers_by_key_and_by_click_and_takes_an_answer_back(
+    run: SmallRun, tab: Browser, session: Session
+) -> None:
+    tab.problems.clear()
+    tab.prefer("light")
+    pairs = session.schedule
+    with LocalServer(PreferencePage(session, question="Which red is redder?")) as server:
+        server.start()
+        tab.open(server.url)
+        shown = [_pair(tab, 0)]
+        tab.press("ArrowLeft", code=37)
+        shown.append(_pair(tab, 1))
+        _click(tab, "right")
+        shown.append(_pair(tab, 2))
+        tab.press("ArrowDown", code=40)
+        shown.append(_pair(tab, 3))
+        assert len(set(shown)) == 4  # another pair each time
+        answers = [(c.left, c.right, c.better) for c in read_choices(records_path(run.folder))]
+        assert answers == [
+            (pairs[0].left, pairs[0].right, pairs[0].left),
+            (pairs[1].left, pairs[1].right, pairs[1].right),
+            (pairs[2].left, pairs[2].right, None),
+        ]
+        _click(tab, "undo")
+        assert _pair(tab, 2) == shown[2]
+        assert len(session.choices) == 2
+        for done in range(3, len(pairs) + 1):
+            tab.press("ArrowRight", code=39)
+            tab.wait(f"document.querySelector('.count')?.innerText.includes('{done} of {len(pairs)}')")
+        assert tab.run("document.body.innerText.includes('You may close this page')")
+    assert len(read_choices(records_path(run.folder))) >= len(pairs)
+    assert tab.problems == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 844)])
+def test_pictures_and_answers_fit_the_screen(tab: Browser, session: Session, width: int, height: int) -> None:
+    with LocalServer(PreferencePage(session, question="Which red is redder?")) as server:
+        server.start()
+        tab.open(server.url, width=width, height=height)
+        _pair(tab, 0)
+        assert tab.run("document.documentElement.scrollWidth <= window.innerWidth")
+        sides = tab.run("Array.from(document.images, i => Math.min(i.clientWidth, i.clientHeight))")
+        assert min(sides) >= 280
+        if width > 700:
+            bottom = tab.run("document.getElementById('right').getBoundingClientRect().bottom")
+            assert bottom <= height
+
+
+def _pair(tab: Browser, done: int) -> tuple[str, ...]:
+    """The addresses of the two pictures, once the page after so many answers has them."""
+    tab.wait(f"document.querySelector('.count')?.innerText.includes(' {done} of ')")
+    tab.wait(f"document.readyState == 'complete' && {_LOADED}.length == 2 && {_LOADED}.every(Boolean)")
+    return tuple(tab.run("Array.from(document.images, i => i.src)"))
+
+
+def _click(tab: Browser, button: str) -> None:
+    x, y = tab.run(
+        f"(() => {{ const b = document.getElementById('{button}'); b.scrollIntoView({{behavior: 'instant'}});"
+        " const r = b.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+    )
+    for kind in ("mousePressed", "mouseReleased"):
+        tab.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
