@@ -11,7 +11,7 @@ from promptopt.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from evaluation.classifier.arms import five_arms
-    from evaluation.classifier.images import ClassifierError, LabelledImages
+    from evaluation.classifier.images import ClassifierError, LabeledImages
     from evaluation.classifier.learners import ProbeLearner
     from evaluation.classifier.network import NetworkLearner
     from evaluation.classifier.probe import Probe, fit_probe, synthetic_to_real
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from evaluation.metrics.inception_score import inception_score
     from evaluation.metrics.judge_gap import JudgeGap, judge_gap
     from evaluation.metrics.kid import kid
-    from evaluation.metrics.memorisation import Memorisation, memorisation
+    from evaluation.metrics.memorization import Memorization, memorization
     from evaluation.metrics.mmd import median_bandwidth, mmd, mmd_contributions
     from evaluation.report.calibration import Calibration, CalibrationError, calibrate
     from evaluation.report.evaluate import Evaluation, evaluate
@@ -64,8 +64,8 @@ _HOME = {
     "FeatureStoreError": "evaluation.features.feature_store",
     "ImageSet": "evaluation.features.image_set",
     "JudgeGap": "evaluation.metrics.judge_gap",
-    "LabelledImages": "evaluation.classifier.images",
-    "Memorisation": "evaluation.metrics.memorisation",
+    "LabeledImages": "evaluation.classifier.images",
+    "Memorization": "evaluation.metrics.memorization",
     "NetworkLearner": "evaluation.classifier.network",
     "Probe": "evaluation.classifier.probe",
     "ProbeLearner": "evaluation.classifier.learners",
@@ -94,7 +94,7 @@ _HOME = {
     "load_text_encoder": "evaluation.encoders.base",
     "margins": "evaluation.metrics.alignment",
     "median_bandwidth": "evaluation.metrics.mmd",
-    "memorisation": "evaluation.metrics.memorisation",
+    "memorization": "evaluation.metrics.memorization",
     "mmd": "evaluation.metrics.mmd",
     "mmd_contributions": "evaluation.metrics.mmd",
     "probabilities": "evaluation.metrics.alignment",
@@ -120,8 +120,8 @@ __all__ = [
     "FeatureStoreError",
     "ImageSet",
     "JudgeGap",
-    "LabelledImages",
-    "Memorisation",
+    "LabeledImages",
+    "Memorization",
     "NetworkLearner",
     "Probe",
     "ProbeLearner",
@@ -150,7 +150,7 @@ __all__ = [
     "load_text_encoder",
     "margins",
     "median_bandwidth",
-    "memorisation",
+    "memorization",
     "mmd",
     "mmd_contributions",
     "probabilities",

@@ -33,7 +33,7 @@ def check_pair(
     return first, second
 
 
-def normalised(features: ArrayLike, name: str) -> NDArray[np.float64]:
+def normalized(features: ArrayLike, name: str) -> NDArray[np.float64]:
     """Rows scaled to length 1; a row of zeros is refused, since it has no direction."""
     array = check_features(features, name)
     lengths = np.linalg.norm(array, axis=1, keepdims=True)

@@ -26,7 +26,7 @@ class Estimate:
         method: what was computed, in words, with its settings.
         status: ``ok``: usable as it stands. ``unreliable``: computed as defined, but from fewer images than
             the method's documentation asks for, or without the spread that its interval needs; to be shown
-            with its `n`, not to be optimised. ``undefined``: the sample admits no value (empty, or one image
+            with its `n`, not to be optimized. ``undefined``: the sample admits no value (empty, or one image
             where two are needed); neither value nor interval.
 
     Raises:
@@ -204,7 +204,7 @@ def check_vector(values: ArrayLike, name: str) -> np.ndarray[tuple[int], np.dtyp
 def wilson(share: float, n: float, quantile: float) -> tuple[float, float]:
     """Ends of Wilson's score interval for a share of `n` trials, which need not be a whole number."""
     z2 = quantile**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    center = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
     # at 0 and n successes an end equals the share; rounding must not put it on the wrong side
-    return min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share)
+    return min(max(center - half, 0.0), share), max(min(center + half, 1.0), share)

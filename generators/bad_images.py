@@ -12,7 +12,7 @@ from generators.request import ImageRequest
 
 @dataclass(frozen=True)
 class BadImage:
-    """An image that is none: `fault` is "not finite", "black" or "of one colour"."""
+    """An image that is none: `fault` is "not finite", "black" or "of one color"."""
 
     request: ImageRequest
     fault: str

@@ -64,7 +64,7 @@ class Browser:
         self.wait(f"location.href.startsWith({json.dumps(url)}) && document.readyState == 'complete'")
 
     def prefer(self, scheme: str) -> None:
-        """Ask pages for "light" or "dark" colours, from the next one on."""
+        """Ask pages for "light" or "dark" colors, from the next one on."""
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def wait(self, condition: str, *, seconds: float = 30) -> None:

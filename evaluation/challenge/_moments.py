@@ -16,8 +16,8 @@ def spread_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     The scripts take SciPy's `sqrtm` of S_a S_b. With fewer images than dimensions that product is singular,
     and some versions of SciPy answer with garbage; the sum of singular values is what a good one approaches.
     """
-    centred = [np.asarray(x, dtype=np.float64) for x in (a, b)]
-    value = frechet_distance(*(x - x.mean(axis=0) for x in centred), level=None).value
+    centered = [np.asarray(x, dtype=np.float64) for x in (a, b)]
+    value = frechet_distance(*(x - x.mean(axis=0) for x in centered), level=None).value
     if value is None:
         raise ValueError(f"{len(a)} and {len(b)} images; a covariance needs two or more in each set")
     return value

@@ -1,6 +1,6 @@
 """The 2024 scorer (image synthesis): a Fréchet distance and an Inception score, both on 1000-way softmax.
 
-Reimplemented from a description of the organisers' `evaluate_task_1.py`. What it computes under the name of
+Reimplemented from a description of the organizers' `evaluate_task_1.py`. What it computes under the name of
 FID is none: see `FRECHET_FAULTS`. ``corrected=True`` mends what can be mended at each step.
 """
 
@@ -102,7 +102,7 @@ def preprocess(image: ArrayLike | Image.Image, *, corrected: bool = False) -> ND
 
     Faithful: the pixels as they come from the file, whatever their channels, flattened and cut or repeated
     to 299 x 299 x 3 values (`np.resize`), then ``x / 127.5 - 1``. A 512 x 512 image contributes its top
-    34 %; of a grey one, three neighbouring pixels become one coloured pixel. Corrected: RGB, and Pillow's
+    34 %; of a gray one, three neighboring pixels become one colored pixel. Corrected: RGB, and Pillow's
     bicubic resize, which smooths before it shrinks.
 
     Args:
@@ -329,7 +329,7 @@ def _read(path: Path, *, corrected: bool) -> NDArray[np.float32]:
 
 def _raw(image: Image.Image) -> NDArray[Any]:
     """The pixels with the channels of the file, as a reader without conversion gives them."""
-    if image.mode == "P":  # colours by index: every reader looks them up
+    if image.mode == "P":  # colors by index: every reader looks them up
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     elif image.mode == "1":
         image = image.convert("L")

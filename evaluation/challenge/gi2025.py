@@ -1,6 +1,6 @@
 """The 2025 scorer (subtask 2): fidelity, agreement, diversity and FBD from features of BiomedCLIP.
 
-Reimplemented from a description of the organisers' `submission_task2.py`. The features are the CLS token of
+Reimplemented from a description of the organizers' `submission_task2.py`. The features are the CLS token of
 the last hidden state of ``ikim-uk-essen/BiomedCLIP_ViT_patch16_224``; which encoder they come from is the
 caller's affair, and only scores of that one compare with published ones.
 """
@@ -26,7 +26,7 @@ METRIC = "fidelity, agreement, diversity, FBD"
 FAULTS = (
     "only the pairs that begin in the first half of the prompts are scored, in FBD too",
     "the Fréchet distance of a prompt rests on its 10 images: rank-deficient and biased upwards",
-    "features are not normalised for the Fréchet distances: fidelity depends on their scale",
+    "features are not normalized for the Fréchet distances: fidelity depends on their scale",
     "a pair's real images are those of its first prompt; in FBD an image counts once for each pair it serves",
     "the trace of the matrix root is exact; the script's sqrtm of a singular product adds rounding",
 )
@@ -87,9 +87,9 @@ def scores(
         generated: features, shape (prompts * images_per_prompt, d), all images of prompt 1, then of prompt 2.
         real: features, shape (m, d).
         real_mapping: which real images belong to each prompt. A mapping from the prompt's number, counted
-            from 1 as in the file names and as int or text (the organisers' JSON), or a sequence in prompt
+            from 1 as in the file names and as int or text (the organizers' JSON), or a sequence in prompt
             order. The images are rows of `real`, counted from 0, or entries of `real_ids`.
-        real_ids: name of each row of `real` (``img_id`` in the organisers' data).
+        real_ids: name of each row of `real` (``img_id`` in the organizers' data).
         images_per_prompt: 10 in the script.
 
     Returns:

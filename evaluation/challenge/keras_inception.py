@@ -63,7 +63,7 @@ class KerasInception:
 def build_network() -> torch.nn.Module:
     """torchvision's Inception v3 made to compute what Keras's does; its weights are not set.
 
-    Two things differ. Keras's batch normalisation has no scale: torch's stays at 1. Its average pooling
+    Two things differ. Keras's batch normalization has no scale: torch's stays at 1. Its average pooling
     inside the blocks divides by the pixels inside the image, torchvision's by nine, padding included.
     """
     import torch

@@ -31,7 +31,7 @@ class Card:
     deviations: tuple[str, ...]
 
     def __str__(self) -> str:
-        mode = "faults mended" if self.corrected else "faithful to the organisers' script"
+        mode = "faults mended" if self.corrected else "faithful to the organizers' script"
         return "\n".join(
             [f"{self.edition}: {self.metric} ({mode})", *(f"- {line}" for line in self.deviations)]
         )

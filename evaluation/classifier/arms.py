@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.classifier.images import ClassifierError, LabelledImages, check_classes, check_disjoint
+from evaluation.classifier.images import ClassifierError, LabeledImages, check_classes, check_disjoint
 from evaluation.classifier.learners import Learner, ProbeLearner
 from evaluation.classifier.results import ArmsResult
-from evaluation.classifier.summary import Trained, summarise
+from evaluation.classifier.summary import Trained, summarize
 from evaluation.estimate import check_level
 
 ARMS = ("R->R", "S->R", "R+S->R", "S->S", "R->S")
@@ -37,11 +37,11 @@ class _Training:
 
 
 def five_arms(
-    real_train: LabelledImages,
-    real_test: LabelledImages,
+    real_train: LabeledImages,
+    real_test: LabeledImages,
     *,
-    synthetic_train: LabelledImages,
-    synthetic_test: LabelledImages | None = None,
+    synthetic_train: LabeledImages,
+    synthetic_test: LabeledImages | None = None,
     learner: Learner | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     ratios: Sequence[float] = RATIOS,
@@ -59,7 +59,7 @@ def five_arms(
     - **S->S** synthetic on held-out synthetic: high beside a low S->R, the images are separable by something
       that real ones do not show.
     - **R->S** the classifier trained on real images reads the synthetic ones: are they what they are
-      labelled?
+      labeled?
 
     Nothing is selected: every training runs its fixed number of steps, the same in all arms whatever the
     number of images, and the test images are looked at once. Scores are means over the seeds; a seed decides
@@ -75,9 +75,9 @@ def five_arms(
         seeds: one training each; different numbers.
         ratios: of R+S->R, each more than 0; needs that many times `real_train` in `synthetic_train`.
         arms: those wanted; R->R is always there. Synthetic images of one class alone can be in R+S->R.
-        by_center: also the scores on the test images of each centre of `real_test` (the challenge's "single"
-            and "multi" centre; ``all`` is its "both"). The arms tested on synthetic images appear for a
-            centre that `synthetic_test` has too.
+        by_center: also the scores on the test images of each center of `real_test` (the challenge's "single"
+            and "multi" center; ``all`` is its "both"). The arms tested on synthetic images appear for a
+            center that `synthetic_test` has too.
         resamples: bootstrap replicates.
         level: coverage of the intervals.
         on_progress: called with steps done, steps in all, and what is trained.
@@ -91,7 +91,7 @@ def five_arms(
     wanted = _check(arms, ratios, seeds, level)
     if by_center and "all" in {*real_test.centers, *(synthetic_test.centers if synthetic_test else ())}:
         raise ClassifierError(
-            "a centre is named 'all', which is what all centres together are called; rename it"
+            "a center is named 'all', which is what all centers together are called; rename it"
         )
     training, test = _sets(wanted, real_train, real_test, synthetic_train, synthetic_test)
     _check_inputs({**training, **test})
@@ -132,7 +132,7 @@ def five_arms(
             "synthetic_train": len(synthetic_train),
             "synthetic_test": 0 if synthetic_test is None else len(synthetic_test),
         },
-        rows=summarise(
+        rows=summarize(
             rows, test, classes=classes, seeds=seeds, by_center=by_center, resamples=resamples, level=level
         ),
     )
@@ -162,11 +162,11 @@ def _alone(arms: Sequence[str]) -> bool:
 
 def _sets(
     arms: Sequence[str],
-    real_train: LabelledImages,
-    real_test: LabelledImages,
-    synthetic_train: LabelledImages,
-    synthetic_test: LabelledImages | None,
-) -> tuple[dict[str, LabelledImages], dict[str, LabelledImages]]:
+    real_train: LabeledImages,
+    real_test: LabeledImages,
+    synthetic_train: LabeledImages,
+    synthetic_test: LabeledImages | None,
+) -> tuple[dict[str, LabeledImages], dict[str, LabeledImages]]:
     training, test = {"real_train": real_train}, {"real_test": real_test}
     if {"S->R", "R+S->R", "S->S"} & set(arms):
         training["synthetic_train"] = synthetic_train
@@ -174,13 +174,13 @@ def _sets(
         if synthetic_test is None:
             raise ClassifierError(
                 "synthetic_test: the arms S->S and R->S are tested on synthetic images; "
-                "hold some out (LabelledImages.split), or leave these arms out"
+                "hold some out (LabeledImages.split), or leave these arms out"
             )
         test["synthetic_test"] = synthetic_test
     return training, test
 
 
-def _each_alone(arms: Sequence[str], training: Mapping[str, LabelledImages]) -> dict[str, LabelledImages]:
+def _each_alone(arms: Sequence[str], training: Mapping[str, LabeledImages]) -> dict[str, LabeledImages]:
     """The sets that must hold every class: in R+S->R synthetic images may lack one that real ones hold."""
     sets = dict(training)
     if "synthetic_train" in sets and not _alone(arms):
@@ -188,7 +188,7 @@ def _each_alone(arms: Sequence[str], training: Mapping[str, LabelledImages]) -> 
     return sets
 
 
-def _check_inputs(sets: Mapping[str, LabelledImages]) -> None:
+def _check_inputs(sets: Mapping[str, LabeledImages]) -> None:
     shapes = {name: images.inputs.shape[1:] for name, images in sets.items()}
     first = next(iter(shapes))
     for name, shape in shapes.items():
@@ -208,7 +208,7 @@ def _plan(arms: Sequence[str], ratios: Sequence[float]) -> list[_Training]:
     return plan
 
 
-def _check_supply(plan: Sequence[_Training], real: LabelledImages, synthetic: LabelledImages) -> None:
+def _check_supply(plan: Sequence[_Training], real: LabeledImages, synthetic: LabeledImages) -> None:
     for training in plan:
         if training.ratio is not None:
             asked = round(training.ratio * len(real))
@@ -223,9 +223,9 @@ def _check_supply(plan: Sequence[_Training], real: LabelledImages, synthetic: La
 def _train_all(
     plan: Sequence[_Training],
     learner: Learner,
-    real: LabelledImages,
-    synthetic: LabelledImages,
-    test: Mapping[str, LabelledImages],
+    real: LabeledImages,
+    synthetic: LabeledImages,
+    test: Mapping[str, LabeledImages],
     *,
     classes: Sequence[str],
     seeds: Sequence[int],
@@ -269,8 +269,8 @@ def _train_all(
 
 
 def _training_images(
-    training: _Training, real: LabelledImages, synthetic: LabelledImages, order: NDArray[Any]
-) -> LabelledImages:
+    training: _Training, real: LabeledImages, synthetic: LabeledImages, order: NDArray[Any]
+) -> LabeledImages:
     if training.ratio is None:
         return real if training.real else synthetic
     # sorted: the order of rows must say nothing but which images were drawn

@@ -1,4 +1,4 @@
-"""Labelled images on disk: prepared data sets, and folders with one subfolder for each label."""
+"""Labeled images on disk: prepared data sets, and folders with one subfolder for each label."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from evaluation.classifier.images import ClassifierError, LabelledImages, split_rows
+from evaluation.classifier.images import ClassifierError, LabeledImages, split_rows
 from promptopt.base.files import SUFFIXES, file_digest, images_below
 from studies.dataset import METADATA, Dataset, read_dataset
 
@@ -18,7 +18,7 @@ Target = Literal["label", "category"]
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """n image files with a label, a group, a centre and (of prepared sets) a pool each."""
+    """n image files with a label, a group, a center and (of prepared sets) a pool each."""
 
     paths: tuple[Path, ...]
     labels: tuple[str, ...]
@@ -42,9 +42,9 @@ class ImageFiles:
         """The files in one of these pools."""
         return self.take([i for i, pool in enumerate(self.pools) if pool in pools])
 
-    def labelled(self, inputs: NDArray[Any]) -> LabelledImages:
+    def labeled(self, inputs: NDArray[Any]) -> LabeledImages:
         """With what a learner reads of them, row by row."""
-        return LabelledImages(inputs, self.labels, self.groups, self.centers)
+        return LabeledImages(inputs, self.labels, self.groups, self.centers)
 
 
 def prepared_files(data: Dataset, *, target: Target = "label") -> ImageFiles:
@@ -62,7 +62,7 @@ def synthetic_files(folder: str | Path, *, target: Target = "label") -> ImageFil
     """Synthetic images: a prepared data set, or a folder with one subfolder for each label.
 
     In the second layout the class is the subfolder's name, images are found in it at any depth (those of
-    `SUFFIXES`; hidden files are passed over), every different image is a group of its own, the centre is
+    `SUFFIXES`; hidden files are passed over), every different image is a group of its own, the center is
     ``synthetic`` and the pool is empty.
 
     Raises:

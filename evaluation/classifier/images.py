@@ -1,4 +1,4 @@
-"""Images with a label, a group and a centre each, and what must hold between training and test sets."""
+"""Images with a label, a group and a center each, and what must hold between training and test sets."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class ClassifierError(PromptoptError, ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledImages:
+class LabeledImages:
     """One set of images, as a learner reads them.
 
     Attributes:
         inputs: shape (n, d), features for a probe; (n, height, width, 3), uint8 pixels for a network.
         labels: n names of classes.
         groups: n names; near-duplicates share one. A group never lies in a training and a test set at once.
-        centers: n names of hospitals (or of generators), for the tables by centre.
+        centers: n names of hospitals (or of generators), for the tables by center.
 
     Raises:
         ClassifierError: lengths that differ, an empty name, or features that are not finite.
@@ -66,30 +66,30 @@ class LabelledImages:
         name: str,
         groups: Sequence[str] | None = None,
         center: str = "unknown",
-    ) -> LabelledImages:
-        """A set of one centre; without `groups` every image is a group of its own, named after `name`."""
+    ) -> LabeledImages:
+        """A set of one center; without `groups` every image is a group of its own, named after `name`."""
         own = [f"{name}-{i}" for i in range(len(labels))] if groups is None else groups
         return cls(inputs, tuple(labels), tuple(own), (center,) * len(labels))
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> LabelledImages:
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> LabeledImages:
         """The images at these positions, in this order."""
         index = np.asarray(rows, dtype=np.int64)
         names = [tuple(values[i] for i in index) for values in (self.labels, self.groups, self.centers)]
-        return LabelledImages(self.inputs[index], *names)
+        return LabeledImages(self.inputs[index], *names)
 
-    def joined(self, other: LabelledImages) -> LabelledImages:
+    def joined(self, other: LabeledImages) -> LabeledImages:
         """These images, then the others."""
-        return LabelledImages(
+        return LabeledImages(
             np.concatenate([self.inputs, other.inputs]),
             self.labels + other.labels,
             self.groups + other.groups,
             self.centers + other.centers,
         )
 
-    def split(self, share: float, *, seed: int) -> tuple[LabelledImages, LabelledImages]:
+    def split(self, share: float, *, seed: int) -> tuple[LabeledImages, LabeledImages]:
         """Two parts, the second with about `share` of each label's groups; no group is cut.
 
         Raises:
@@ -127,7 +127,7 @@ def split_rows(
     return np.flatnonzero(~inside), np.flatnonzero(inside)
 
 
-def check_classes(training: Mapping[str, LabelledImages], test: Mapping[str, LabelledImages]) -> list[str]:
+def check_classes(training: Mapping[str, LabeledImages], test: Mapping[str, LabeledImages]) -> list[str]:
     """The sorted classes, which every set must hold: two images each to train on, one to test on.
 
     Raises:
@@ -155,7 +155,7 @@ def check_classes(training: Mapping[str, LabelledImages], test: Mapping[str, Lab
     return classes
 
 
-def check_disjoint(training: Mapping[str, LabelledImages], test: Mapping[str, LabelledImages]) -> None:
+def check_disjoint(training: Mapping[str, LabeledImages], test: Mapping[str, LabeledImages]) -> None:
     """Refuse a group on both sides: its near-duplicates would be known by heart.
 
     Raises:

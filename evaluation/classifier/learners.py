@@ -1,4 +1,4 @@
-"""What can be trained on labelled images: the protocol, and the linear probe on frozen features."""
+"""What can be trained on labeled images: the protocol, and the linear probe on frozen features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.classifier.images import ClassifierError
-from evaluation.classifier.probe import NotConvergedError, fit_probe, fit_standardised
+from evaluation.classifier.probe import NotConvergedError, fit_probe, fit_standardized
 
 Predict = Callable[[NDArray[Any]], NDArray[np.float64]]
 OnStep = Callable[[], None]
@@ -42,9 +42,9 @@ class Learner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeLearner:
-    """Logistic regression with an L2 penalty on standardised features, run to convergence.
+    """Logistic regression with an L2 penalty on standardized features, run to convergence.
 
-    Convex and solved exactly, so there are no optimiser steps to match and no seed to vary: what varies
+    Convex and solved exactly, so there are no optimizer steps to match and no seed to vary: what varies
     between seeds is the draw of synthetic images alone. Two classes go through `evaluation.fit_probe`.
 
     Args:
@@ -91,7 +91,7 @@ class ProbeLearner:
         return predict
 
     def _several(self, x: NDArray[np.float64], truth: NDArray[np.int64], seed: int) -> Predict:
-        model, mean, scale = fit_standardised(x, truth, seed=seed, strength=self.strength)
+        model, mean, scale = fit_standardized(x, truth, seed=seed, strength=self.strength)
 
         def predict(inputs: NDArray[Any]) -> NDArray[np.float64]:
             given = np.asarray(inputs, dtype=np.float64)

@@ -31,11 +31,11 @@ class NetworkLearner:
 
     A batch draws its classes evenly and then images within the class, so that a rare class counts as much as
     a frequent one, and an arm with more images gets more variety but no more training: `steps` batches of
-    `batch_size` in every arm. Colour jitter, soft focus and noise are drawn for each image
+    `batch_size` in every arm. Color jitter, soft focus and noise are drawn for each image
     (`evaluation.classifier.pictures.augment`); never a flip, which would turn left into right.
 
     Args:
-        steps: optimiser steps.
+        steps: optimizer steps.
         batch_size: images a step, 2 or more.
         learning_rate: the highest of the cycle; weight_decay: AdamW's.
         augmentation: strength, 0 for none.
@@ -194,7 +194,7 @@ def _read_weights(file: Path) -> tuple[dict[str, Tensor], str]:
     with torch.device("meta"):
         expected = {key: value.shape for key, value in resnet18().state_dict().items() if key not in _HEAD}
     for key in sorted(set(expected) | set(tensors)):
-        # files that were converted may lack the counters of batch normalisation, which nothing reads
+        # files that were converted may lack the counters of batch normalization, which nothing reads
         if key not in tensors and not key.endswith("num_batches_tracked"):
             raise ClassifierError(f"{file}: tensor {key!r} is missing; give the weights of a resnet18")
         if key in tensors and tensors[key].shape != expected.get(key):

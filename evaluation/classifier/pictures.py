@@ -59,7 +59,7 @@ class Pictures:
 
 
 def augment(images: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
-    """Colour jitter, soft focus, lost detail and noise, drawn for each picture; never a flip or a turn.
+    """Color jitter, soft focus, lost detail and noise, drawn for each picture; never a flip or a turn.
 
     Pictures out of a latent decoder are slightly soft and noisy: a network that has seen only clean ones
     judges that rather than what they show. ``images`` are float (n, 3, h, w) in [0, 1]; so is the result.

@@ -20,11 +20,11 @@ class NotConvergedError(PromptoptError, ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A fitted logistic regression on standardised features.
+    """A fitted logistic regression on standardized features.
 
     Attributes:
         mean, scale: shape (d,), of the training features; a constant feature has scale 1.
-        coefficients: shape (d,), on standardised features.
+        coefficients: shape (d,), on standardized features.
         intercept: log-odds at the mean of the training features.
     """
 
@@ -59,7 +59,7 @@ def fit_probe(features: ArrayLike, labels: ArrayLike, *, seed: int, strength: fl
         features: shape (n, d).
         labels: shape (n,), booleans; two images or more of each class.
         seed: given to the solver (the present one, L-BFGS, draws nothing).
-        strength: scikit-learn's ``C``, the inverse of the penalty's weight, on standardised features.
+        strength: scikit-learn's ``C``, the inverse of the penalty's weight, on standardized features.
 
     Raises:
         ValueError: wrong shapes, labels that are not booleans, fewer than two images of a class, or no
@@ -74,11 +74,11 @@ def fit_probe(features: ArrayLike, labels: ArrayLike, *, seed: int, strength: fl
             "a probe needs two or more of each: "
             "add images of the missing class"
         )
-    model, mean, scale = fit_standardised(x, y, seed=seed, strength=strength)
+    model, mean, scale = fit_standardized(x, y, seed=seed, strength=strength)
     return Probe(mean, scale, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
 
 
-def fit_standardised(
+def fit_standardized(
     x: NDArray[np.float64], truth: NDArray[Any], *, seed: int, strength: float
 ) -> tuple[Any, NDArray[np.float64], NDArray[np.float64]]:
     """scikit-learn's regression on ``(x - mean) / scale``, for two classes or more; returns all three.

@@ -64,7 +64,7 @@ class ArmRow:
     Attributes:
         arm: one of `ARMS`.
         ratio: synthetic images per real one in R+S->R; None in the others.
-        scope: ``all`` test images, or the name of a centre.
+        scope: ``all`` test images, or the name of a center.
         train_real, train_synthetic: images trained on.
         test_images, test_groups: images tested on, and their groups.
         estimates: mean over the seeds, by metric.
@@ -112,7 +112,7 @@ class ArmsResult:
 
     @property
     def scopes(self) -> list[str]:
-        """``all``, then the centres."""
+        """``all``, then the centers."""
         return list(dict.fromkeys(row.scope for row in self.rows))
 
     def where(self, *, scope: str = ALL) -> list[ArmRow]:

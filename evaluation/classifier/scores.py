@@ -1,4 +1,4 @@
-"""What a classifier's probabilities are worth on labelled images, for one weighting of them or for many.
+"""What a classifier's probabilities are worth on labeled images, for one weighting of them or for many.
 
 Every score is a function of the images' weights, so that a bootstrap replicate is a row of weights and the
 score itself the row of ones.

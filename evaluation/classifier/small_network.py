@@ -22,18 +22,18 @@ _GROUPS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class SmallNetwork:
-    """Three strided convolutions with group normalisation, mean and maximum over places, one linear layer.
+    """Three strided convolutions with group normalization, mean and maximum over places, one linear layer.
 
     Trained from scratch under cross-entropy by AdamW with a one-cycle learning rate. A batch draws its
     classes evenly and then images within the class; every training makes `steps` steps, whatever the
-    number of images, and none is stopped or chosen by its score. Group normalisation, since the statistics
+    number of images, and none is stopped or chosen by its score. Group normalization, since the statistics
     of a batch that mixes real and synthetic images would be neither's.
 
     Args:
-        steps: optimiser steps; batch_size: images a step.
+        steps: optimizer steps; batch_size: images a step.
         learning_rate: the highest of the cycle; weight_decay: AdamW's.
         classical: augment each drawn image by torchvision: mirrored either way, turned, moved and
-            enlarged a little, its colours jittered. Not for labels that tell left from right.
+            enlarged a little, its colors jittered. Not for labels that tell left from right.
     """
 
     steps: int = 150

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.classifier.images import LabelledImages
+from evaluation.classifier.images import LabeledImages
 from evaluation.classifier.results import ALL, ArmRow, Difference, Run
 from evaluation.classifier.scores import METRICS, classifier_scores, confusion, point_scores
 from evaluation.estimate import Estimate
@@ -56,9 +56,9 @@ class _Scored:
     replicates: Mapping[str, Array]
 
 
-def summarise(
+def summarize(
     trained: Sequence[Trained],
-    test: Mapping[str, LabelledImages],
+    test: Mapping[str, LabeledImages],
     *,
     classes: Sequence[str],
     seeds: Sequence[int],
@@ -94,7 +94,7 @@ def summarise(
 
 def _part(
     name: str,
-    images: LabelledImages,
+    images: LabeledImages,
     scope: str,
     classes: Sequence[str],
     resamples: int,
@@ -200,7 +200,7 @@ def _estimate(name: str, scored: _Scored, classes: Sequence[str], how: str, leve
         method=method,
         level=level,
         reliable=groups >= FEWEST_GROUPS,
-        centred=name == "ece",
+        centered=name == "ece",
     )
 
 
@@ -275,10 +275,10 @@ def _differences(
                 method=method,
                 level=level,
                 reliable=fewest >= FEWEST_GROUPS,
-                centred=name == "ece",
+                centered=name == "ece",
                 bounds=(-1.0, 1.0),
             ),
-            # centred as the interval is, or the two could contradict each other
+            # centered as the interval is, or the two could contradict each other
             p=p_value(change - change.mean() + value if name == "ece" else change, own),
             p_holm=None,
             paired=paired,

@@ -43,7 +43,7 @@ class Encoder(Protocol):
         """Length of a feature vector."""
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Features of the images, shape (n, dim), float32, not normalised; (0, dim) for no images."""
+        """Features of the images, shape (n, dim), float32, not normalized; (0, dim) for no images."""
 
 
 @runtime_checkable
@@ -52,14 +52,14 @@ class TextEncoder(Encoder, Protocol):
 
     @property
     def logit_scale(self) -> float:
-        """What a cosine is multiplied by before a softmax (the exponential of the learnt parameter)."""
+        """What a cosine is multiplied by before a softmax (the exponential of the learned parameter)."""
 
     @property
     def context_length(self) -> int:
         """Number of tokens a text may have, start and end marks included."""
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Features of the texts, shape (n, dim), float32, not normalised; warns when a text is too long."""
+        """Features of the texts, shape (n, dim), float32, not normalized; warns when a text is too long."""
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of the whole text, start and end marks included, before any cut."""
@@ -73,7 +73,7 @@ def load_encoder(uri: str | Path, *, device: str = "auto", revision: str | None 
             transformers, ``open_clip:MODEL/TAG`` (a model of open_clip's own list, say
             ``open_clip:ViT-B-32/laion2b_s34b_b79k``), ``hf:owner/name[@revision]`` (an open_clip or DINOv2
             model on the Hugging Face hub), ``dinov2:`` with a folder or owner/name, ``inception`` (its
-            weights from clean-fid's address), ``inception:FILE``, or ``thumbnail`` (colours on an 8 x 8
+            weights from clean-fid's address), ``inception:FILE``, or ``thumbnail`` (colors on an 8 x 8
             grid, no weights: the space in which copies are found).
         device: ``auto`` (an accelerator when there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         revision: commit, tag or branch of a model on the hub; the same as ``@revision``.

@@ -25,13 +25,13 @@ _SIDE = 224
 
 
 class Dinov2Encoder:
-    """A DINOv2 network in evaluation mode, float32: the class token after the last normalisation.
+    """A DINOv2 network in evaluation mode, float32: the class token after the last normalization.
 
     Attributes:
         uri: the address it was loaded from.
         fingerprint: hex sha256 of weights, configuration and preprocessing policy.
         dim: the network's width.
-        preprocessing: the policy: the whole frame is resized by PIL's bicubic filter to a square (no centre
+        preprocessing: the policy: the whole frame is resized by PIL's bicubic filter to a square (no center
             crop, unlike the model's own processor: the ends of a wide frame are seen, as in Stein et al.
             2023), of the processor's crop size or 224; mean and SD are the processor's, or ImageNet's.
         batch_size: images a forward pass; a short batch is filled up, so that every pass has one shape.
@@ -142,7 +142,7 @@ class Dinov2Encoder:
         return cls.from_folder(folder, device=device, uri=own)
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Class tokens, shape (n, dim), float32, not normalised."""
+        """Class tokens, shape (n, dim), float32, not normalized."""
         return encode_in_batches(
             images,
             size=self.batch_size,

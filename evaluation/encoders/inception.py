@@ -148,7 +148,7 @@ class InceptionEncoder:
         return cls.from_file(path, device=device, uri="inception")
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Pool features, shape (n, 2048), float32, 0 or more, not normalised."""
+        """Pool features, shape (n, 2048), float32, 0 or more, not normalized."""
         rows = encode_in_batches(
             images,
             size=self.batch_size,

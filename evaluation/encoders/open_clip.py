@@ -37,10 +37,10 @@ class OpenClipEncoder:
         uri: the address it was loaded from.
         fingerprint: hex sha256 of weights, model configuration, tokenizer files and preprocessing policy.
         dim: length of a feature vector.
-        logit_scale: exponential of the learnt scale.
+        logit_scale: exponential of the learned scale.
         context_length: number of tokens, both marks included, that a text may have.
         preprocessing: the policy: ``size``, ``mean``, ``std``, ``interpolation``, ``fill_color`` and
-            ``resize_mode`` (``shortest`` resizes the short side and then **crops the centre**: the ends of a
+            ``resize_mode`` (``shortest`` resizes the short side and then **crops the center**: the ends of a
             wide frame are not seen; ``squash`` ignores the aspect ratio; ``longest`` pads).
         batch_size: images or texts a forward pass; a short batch is filled up and the surplus thrown away, so
             that every pass has one shape and a row does not depend on the company it is in.
@@ -165,19 +165,19 @@ class OpenClipEncoder:
         return cls.from_folder(folder, device=device, uri=uri)
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Features, shape (n, dim), float32, not normalised."""
+        """Features, shape (n, dim), float32, not normalized."""
         return encode_in_batches(
             images,
             size=self.batch_size,
             device=self._device,
-            # palettes and transparency before the resize: interpolating them gives other colours
+            # palettes and transparency before the resize: interpolating them gives other colors
             prepare=lambda image: self._transform(image.convert("RGB")),
             forward=self._model.encode_image,
             dim=self.dim,
         )
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Features, shape (n, dim), float32, not normalised.
+        """Features, shape (n, dim), float32, not normalized.
 
         A text of more than `context_length` tokens is cut at its end, and a `UserWarning` says how many were,
         and which is the longest: it never happens in silence.

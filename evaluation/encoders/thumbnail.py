@@ -16,14 +16,14 @@ _VERSION = "1"
 
 
 class ThumbnailEncoder:
-    """Colours on a coarse grid, their mean taken off, so that a cosine is a correlation of two pictures.
+    """Colors on a coarse grid, their mean taken off, so that a cosine is a correlation of two pictures.
 
     It knows nothing of what is shown: two different polyps in the same place are near, and a copy that is
     turned or cropped is far unless `copy_views` brings it back. Noise, blur and JPEG hardly touch it.
 
     Args:
         side: of the grid; features are ``3 * side**2 + 1`` numbers. The last is 1, so that a picture of one
-            colour has a direction too.
+            color has a direction too.
     """
 
     def __init__(self, side: int = 8) -> None:
@@ -44,7 +44,7 @@ class ThumbnailEncoder:
         return 3 * self.side**2 + 1
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Features of the images, shape (n, dim), float32, in units of grey levels."""
+        """Features of the images, shape (n, dim), float32, in units of gray levels."""
         from PIL import Image
 
         rows = np.ones((len(images), self.dim), dtype=np.float32)
@@ -58,7 +58,7 @@ class ThumbnailEncoder:
 class ThumbnailViewsEncoder:
     """Thumbnails of an image and of nine crops of it for each share, in one row that a store can keep.
 
-    `unfold` gives the views that `copy_views` would, mirror images included, as `memorisation` takes them for
+    `unfold` gives the views that `copy_views` would, mirror images included, as `memorization` takes them for
     training and held-out images.
     """
 
@@ -100,7 +100,7 @@ class ThumbnailViewsEncoder:
 def copy_views(image: Image.Image, *, crops: Sequence[float] = (0.9, 0.8)) -> list[Image.Image]:
     """The image, nine crops of it for each share of its sides, and the mirror images of all of them.
 
-    With the default shares 38 pictures, the image as it is first: what `memorisation` compares a generated
+    With the default shares 38 pictures, the image as it is first: what `memorization` compares a generated
     image with, to find a copy that is cropped, mirrored or both.
 
     Raises:

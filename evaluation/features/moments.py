@@ -21,7 +21,7 @@ from promptopt.base.errors import PromptoptError
 Matrix = NDArray[np.float64]
 
 BLOCK = 4096
-"""Rows of a block that are centred at a time."""
+"""Rows of a block that are centered at a time."""
 
 _FORMAT = "promptopt-feature-statistics"
 _VERSIONS = ("1", "2")
@@ -137,7 +137,7 @@ class FeatureStatistics:
 
     @property
     def scatter(self) -> Matrix:
-        """Sum of the outer products of the centred rows, shape (d, d)."""
+        """Sum of the outer products of the centered rows, shape (d, d)."""
         if self.dense_scatter is not None:
             return self.dense_scatter
         if self.factor is not None:
@@ -291,12 +291,12 @@ class _Sums:
         if len(rows) == 0:
             return
         mean = rows.mean(axis=0)
-        centred = rows - mean
+        centered = rows - mean
         digest = sum(int.from_bytes(hashlib.sha256(row).digest(), "big") for row in _little_endian(rows))
         if self.count + len(rows) - 1 <= len(self.mean):
-            self._join(len(rows), mean, digest, _helmert(centred))
+            self._join(len(rows), mean, digest, _helmert(centered))
         else:
-            self._join(len(rows), mean, digest, centred)
+            self._join(len(rows), mean, digest, centered)
 
     def merge(self, part: FeatureStatistics) -> None:
         """Take in the statistics of other rows."""
@@ -371,11 +371,11 @@ def _cholesky(scatter: Matrix) -> Matrix:
     return rows
 
 
-def _helmert(centred: Matrix) -> Matrix:
-    """n - 1 contrasts of n centred rows, with the same scatter: each row against the mean of those before."""
-    before = np.arange(1, len(centred))[:, None]
-    means = np.cumsum(centred, axis=0)[:-1] / before
-    return (centred[1:] - means) * np.sqrt(before / (before + 1))
+def _helmert(centered: Matrix) -> Matrix:
+    """n - 1 contrasts of n centered rows, of the same scatter: each row against the mean of those before."""
+    before = np.arange(1, len(centered))[:, None]
+    means = np.cumsum(centered, axis=0)[:-1] / before
+    return (centered[1:] - means) * np.sqrt(before / (before + 1))
 
 
 def _little_endian(rows: Matrix) -> NDArray[Any]:

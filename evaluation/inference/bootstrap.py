@@ -87,7 +87,7 @@ def interval_estimate(
     method: str,
     level: float = 0.95,
     reliable: bool = True,
-    centred: bool = False,
+    centered: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Estimate:
     """An Estimate with an interval from its replicates.
@@ -95,7 +95,7 @@ def interval_estimate(
     A score from 0 to 1 gets Wilson's interval for as many trials as give a share of this value the variance
     of the replicates (its effective sample size), with Student's t quantile of `freedom` degrees: percentiles
     of a share cover too seldom on few groups (92 % with 16). A score with other bounds, or one that is
-    centred, gets percentiles, its tails taken where a normal quantile equals Student's t (the "expanded
+    centered, gets percentiles, its tails taken where a normal quantile equals Student's t (the "expanded
     percentile" interval, Hesterberg 2015). The ends are pulled to the value where it lies outside. Replicates
     that are all equal (every image right, say) have no spread to make an interval of: no interval then, and
     ``unreliable``. Coverage is measured by scripts/bench/classifier_arms.py.
@@ -104,7 +104,7 @@ def interval_estimate(
         value: the score; replicates: shape (b,).
         n: number of test images.
         reliable: False marks the Estimate ``unreliable``.
-        centred: shift the replicates so that their mean is the value (a score that resampling biases, as it
+        centered: shift the replicates so that their mean is the value (a score that resampling biases, as it
             does the calibration error); the interval then tells of spread alone.
         bounds: range of the score.
     """
@@ -115,11 +115,11 @@ def interval_estimate(
     from scipy.stats import norm, t
 
     status: Status = "ok" if reliable else "unreliable"
-    if not centred and bounds == (0.0, 1.0) and 0 < value < 1:
+    if not centered and bounds == (0.0, 1.0) and 0 < value < 1:
         size = value * (1 - value) / float(np.var(drawn, ddof=1))
         low, high = wilson(value, size, float(t.ppf((1 + level) / 2, freedom)))
         return Estimate(value, low, high, n, method, status)
-    if centred:
+    if centered:
         drawn = drawn - drawn.mean() + value
     tail = float(norm.sf(t.ppf((1 + level) / 2, freedom)))
     # outward: the replicates of a share take few values, and interpolating between them cuts coverage
@@ -166,10 +166,10 @@ def share_estimate(
 
     trials = value * (1 - value) / float(np.var(replicates))
     ratio = float(stdtrit(freedom, (1 + level) / 2)) ** 2 / trials
-    centre = (value + ratio / 2) / (1 + ratio)
+    center = (value + ratio / 2) / (1 + ratio)
     half = float(np.sqrt(ratio * value * (1 - value) + ratio**2 / 4)) / (1 + ratio)
     status: Status = "ok" if reliable else "unreliable"
-    return Estimate(value, max(centre - half, 0.0), min(centre + half, 1.0), n, method, status)
+    return Estimate(value, max(center - half, 0.0), min(center + half, 1.0), n, method, status)
 
 
 def p_value(differences: ArrayLike, freedom: int) -> float | None:

@@ -42,7 +42,7 @@ class Coordinates:
     """Some images of one set of `count`.
 
     Attributes:
-        rows: shape (k, d), centred.
+        rows: shape (k, d), centered.
         balanced: shape (k, r), in the coordinates in which both covariances are the same diagonal matrix.
     """
 

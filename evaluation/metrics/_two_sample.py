@@ -123,7 +123,7 @@ def u_statistic(
 
     The variance has two parts (Hoeffding 1948). That of single images, ``4 var f(x) / n + 4 var f(y) / m``
     with f the difference of the two mean embeddings, is proportional to MMD^2 along f's direction. That of
-    pairs, ``2 s_x / n (n - 1) + 2 s_y / m (m - 1) + 4 s_xy / n m`` with s the spread of the doubly centred
+    pairs, ``2 s_x / n (n - 1) + 2 s_y / m (m - 1) + 4 s_xy / n m`` with s the spread of the doubly centered
     kernel, stays when the distributions are equal. The interval holds every tau with::
 
         (value - tau)^2 <= t^2 (pairs + singles max(tau, 0) / MMD_V^2)

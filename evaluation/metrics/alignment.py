@@ -1,6 +1,6 @@
 """How clearly an image shows its category, by fixed texts of the categories and of what it must not be.
 
-Images are scored against fixed category texts, never against the prompt that made them: an optimiser would
+Images are scored against fixed category texts, never against the prompt that made them: an optimizer would
 otherwise win by editing the text.
 """
 
@@ -14,7 +14,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evaluation.arrays import normalised
+from evaluation.arrays import normalized
 from evaluation.encoders.base import TextEncoder
 from evaluation.estimate import Estimate
 
@@ -83,11 +83,11 @@ def class_weights(
             return _cache[key]
     flat = [prefix + text for wordings in texts.values() for text in wordings]
     truncated = tuple(text for text in flat if encoder.count_tokens(text) > encoder.context_length)
-    units = normalised(encoder.encode_texts(flat), "text features")
+    units = normalized(encoder.encode_texts(flat), "text features")
     ends = np.cumsum([len(wordings) for wordings in texts.values()])[:-1]
     means = np.stack([part.mean(axis=0) for part in np.split(units, ends)])
     weights = ClassWeights(
-        tuple(texts), normalised(means, "mean text features"), float(encoder.logit_scale), prefix, truncated
+        tuple(texts), normalized(means, "mean text features"), float(encoder.logit_scale), prefix, truncated
     )
     with _lock:
         _cache[key] = weights
@@ -98,7 +98,7 @@ def class_weights(
 
 def cosines(features: ArrayLike, weights: ClassWeights) -> NDArray[np.float64]:
     """Cosine of each image with each class, shape (n, classes)."""
-    unit = normalised(features, "features")
+    unit = normalized(features, "features")
     if unit.shape[1] != weights.matrix.shape[1]:
         raise ValueError(
             f"features have {unit.shape[1]} columns and the class weights {weights.matrix.shape[1]}; "

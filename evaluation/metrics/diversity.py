@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from evaluation.arrays import normalised
+from evaluation.arrays import normalized
 from evaluation.estimate import Estimate, Status, check_level
 from evaluation.metrics._score_interval import score_interval
 from evaluation.metrics._two_sample import INTERVAL_FROM, Within, witness_variance
@@ -40,7 +40,7 @@ def diversity(
     if distance not in ("cosine", "euclidean"):
         raise ValueError(f"distance is {distance!r}; expected 'cosine' or 'euclidean'")
     check_level(level)
-    unit = normalised(features, "features")
+    unit = normalized(features, "features")
     n = len(unit)
     method = f"mean pairwise {distance} distance"
     if n < 2:

@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evaluation.arrays import check_features, normalised
+from evaluation.arrays import check_features, normalized
 from evaluation.estimate import Estimate, Status, check_level, wilson
-from evaluation.metrics.memorisation import BLOCK, group_numbers, pair_distances
+from evaluation.metrics.memorization import BLOCK, group_numbers, pair_distances
 
 Indices = NDArray[np.intp]
 Matrix = NDArray[np.float64]
@@ -96,7 +96,7 @@ def duplicates(
     n = len(made)
     same = np.unique(made, axis=0, return_inverse=True)[1].ravel()
     if distance == "cosine":
-        made, known = normalised(made, "features"), normalised(known, "real")
+        made, known = normalized(made, "features"), normalized(known, "real")
     radius = None if n < 2 else _radius(known, labels, quantile / (n - 1), distance)
     near = _Near(made, same, radius, distance)
     reach = "equal features alone: too few real images for a radius"

@@ -28,7 +28,7 @@ def frechet_distance(a: Features, b: Features, *, level: float | None = 0.95) ->
     """``|mean_a - mean_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2))``, with covariances over n - 1.
 
     With X = (a - mean) / sqrt(n - 1) and Y likewise, the last trace is the sum of the singular values of X
-    Y^T: exact for any rank, no matrix square root, no regularisation. When a set has more rows than features
+    Y^T: exact for any rank, no matrix square root, no regularization. When a set has more rows than features
     a triangular factor, which has the same covariance, can stand for it; the cheaper of the two ways is
     taken.
 
@@ -38,7 +38,7 @@ def frechet_distance(a: Features, b: Features, *, level: float | None = 0.95) ->
     second derivatives by the images' weights (infinitesimal jackknife, Jaeckel 1972). The first, for image i
     of n, is::
 
-        2 (mean_a - mean_b) . x_i + |x_i|^2 - n ((X S_b X^T)^(1/2))_ii          (x_i centred)
+        2 (mean_a - mean_b) . x_i + |x_i|^2 - n ((X S_b X^T)^(1/2))_ii          (x_i centered)
 
     and vanishes between equals, where the second are left. The interval holds the mean distances at which the
     measured one would not stand out, their variance growing in proportion to what exceeds the bias. It covers
@@ -91,7 +91,7 @@ class Side:
     count: int
     mean: Matrix
     rows: Matrix
-    sampled: bool  # row i is image i, centred and divided by sqrt(count - 1)
+    sampled: bool  # row i is image i, centered and divided by sqrt(count - 1)
 
     @classmethod
     def of_samples(cls, features: Matrix) -> Side:

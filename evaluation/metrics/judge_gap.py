@@ -40,7 +40,7 @@ def judge_gap(
     paired: bool = True,
     level: float = 0.95,
 ) -> JudgeGap:
-    """Standardised improvement under the search judge minus that under a held-out judge, paired by image.
+    """Standardized improvement under the search judge minus that under a held-out judge, paired by image.
 
     The improvement is ``mean(x - b) / sd(b)``, with b the baseline's values: of the same seeds (`paired`), or
     of other images, say real ones. Its t interval uses the jackknife variance, seeds (or the images of either
@@ -85,7 +85,7 @@ def judge_gap(
     return JudgeGap(
         _estimate(first, n, "improvement under the search judge, baseline SDs", level),
         _estimate(second, n, "improvement under the held-out judge, baseline SDs", level),
-        _estimate(both, n, f"gap of standardised improvements, {how}", level),
+        _estimate(both, n, f"gap of standardized improvements, {how}", level),
     )
 
 
@@ -97,7 +97,7 @@ Improvement = tuple[float, list[Vector]]
 
 
 def _improvement(values: Vector, baseline: Vector, paired: bool) -> Improvement | None:
-    """The standardised improvement, and that with each image left out: one vector if paired, else one for
+    """The standardized improvement, and that with each image left out: one vector if paired, else one for
     either set; empty where it has no value. None where the whole has none."""
     n = len(baseline)
     # a constant baseline can miss 0 by rounding
@@ -109,8 +109,8 @@ def _improvement(values: Vector, baseline: Vector, paired: bool) -> Improvement 
     value, unknown = gain / spread, [np.zeros(0)] * (1 if paired else 2)
     if n < 3 or len(values) < 2:
         return value, unknown
-    centred = baseline - baseline.mean()
-    squares = float(centred @ centred) - centred**2 * n / (n - 1)
+    centered = baseline - baseline.mean()
+    squares = float(centered @ centered) - centered**2 * n / (n - 1)
     # one image may carry the whole spread; without it there is no improvement to speak of
     if float(squares.min()) <= (n - 2) * tiny**2:
         return value, unknown

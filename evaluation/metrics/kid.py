@@ -19,12 +19,12 @@ def kid(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Estimate:
     multiplied by 1,000, as some tools do.
 
     Args:
-        a: features, shape (n, d), not normalised.
+        a: features, shape (n, d), not normalized.
         b: features, shape (m, d).
         level: coverage of the interval.
 
     Returns:
-        lower is better, centred on 0 for equal distributions; score interval for
+        lower is better, centered on 0 for equal distributions; score interval for
         new draws of both sets. ``undefined`` below two images in either set, without interval below four,
         ``unreliable`` below 64.
 

@@ -54,7 +54,7 @@ def mmd(
         level: coverage of the interval.
 
     Returns:
-        value <= 2, lower is better, centred on 0 for equal distributions and so at times negative; a score
+        value <= 2, lower is better, centered on 0 for equal distributions and so at times negative; a score
         interval for new draws of both sets. ``undefined`` below two images in either set, without interval
         below four, ``unreliable`` below 16.
 
@@ -67,10 +67,10 @@ def mmd(
         return Estimate.undefined(min(len(x), len(y)), method)
     width = median_bandwidth(y) if bandwidth is None else _checked(bandwidth)
     # distances come from a product of matrices; near the origin it loses nothing to cancellation
-    centre = y.mean(axis=0)
+    center = y.mean(axis=0)
     return u_statistic(
-        x - centre,
-        y - centre,
+        x - center,
+        y - center,
         _gaussian(width),
         level=level,
         method=f"{method}, bandwidth {width:.6g}",
@@ -113,9 +113,9 @@ def mmd_contributions(
             f"{len(x)} generated and {len(y)} reference images; contributions need 2 and 1 or more"
         )
     width = median_bandwidth(y) if bandwidth is None else _checked(bandwidth)
-    centre = y.mean(axis=0)
+    center = y.mean(axis=0)
     kernel = _gaussian(width)
-    own, other = within(x - centre, kernel).means, across(x - centre, y - centre, kernel).of_x
+    own, other = within(x - center, kernel).means, across(x - center, y - center, kernel).of_x
     return 2 * (own - other) - own.mean()
 
 

@@ -19,7 +19,7 @@ FLOOR = 0.7
 
 
 class CalibrationError(PromptoptError, ValueError):
-    """An encoder does not recognise a category on real images well enough to judge generated ones."""
+    """An encoder does not recognize a category on real images well enough to judge generated ones."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a generator's images are worth while it is still being trained: distance, alignment, memorisation."""
+"""What a generator's images are worth while it is still being trained: distance, alignment, memorization."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evaluation.encoders.base import TextEncoder, load_encoder
 from evaluation.encoders.thumbnail import ThumbnailEncoder
 from evaluation.features.feature_store import FeatureStore
 from evaluation.metrics.frechet import frechet_distance
-from evaluation.metrics.memorisation import memorisation
+from evaluation.metrics.memorization import memorization
 from evaluation.metrics.mmd import median_bandwidth, mmd
 from promptopt.base.training.score import Score
 
@@ -30,7 +30,7 @@ class ValidationJudge:
     """Scores validation images against real ones that the generator is not trained on.
 
     ``mmd`` and ``frechet`` are distances to the pool ``validation`` in the encoder's space; ``clip_score`` is
-    100 times the mean cosine of image and prompt; ``memorisation`` is the median over images of the distance
+    100 times the mean cosine of image and prompt; ``memorization`` is the median over images of the distance
     to the nearest training picture over that to the nearest held-out one (below 1: nearer to the training
     pictures than strangers are), on thumbnails.
 
@@ -74,8 +74,8 @@ class ValidationJudge:
             cosines = np.sum(_unit(made) * _unit(texts), axis=1)
             scores["clip_score"] = Score(100 * float(cosines.mean()), lower_is_better=False)
         small = self._thumbnails.encode_images(images)
-        near = memorisation(small, self._training, self._held_out, groups=self._groups)
-        scores["memorisation"] = Score(float(np.median(near.ratio)), lower_is_better=False)
+        near = memorization(small, self._training, self._held_out, groups=self._groups)
+        scores["memorization"] = Score(float(np.median(near.ratio)), lower_is_better=False)
         return scores
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.classifier.arms import five_arms
-from evaluation.classifier.images import ClassifierError, LabelledImages
+from evaluation.classifier.images import ClassifierError, LabeledImages
 from evaluation.classifier.learners import ProbeLearner
 from evaluation.encoders.base import Encoder
 from evaluation.estimate import Estimate
@@ -43,7 +43,7 @@ def classifier_rows(
     """Balanced accuracies of a linear probe that tells the categories apart; for a category, its recalls.
 
     Real images are trained on in `training`, tested on in the pool ``test`` of `held_out` (all of it, where
-    it has no pools). A centre or a cell has no rows: their test images are too few as a rule, and
+    it has no pools). A center or a cell has no rows: their test images are too few as a rule, and
     `promptopt classify --by center` shows them.
     """
     tested = held_out.of_pools("test") if "test" in held_out.pools else held_out
@@ -51,7 +51,7 @@ def classifier_rows(
     for name, images in (("real training", training), ("real test", tested), ("generated", generated)):
         note = f"classifier, {label}: {name}"
         features = store.features(encoder, images.paths, on_progress=told(on_progress, note, len(images)))
-        sets[name] = _labelled(features, images)
+        sets[name] = _labeled(features, images)
     train, test, made = sets.values()
     found: dict[tuple[str, str], Estimate] = {}
     why = {}
@@ -90,10 +90,10 @@ def classifier_rows(
     return rows
 
 
-def _labelled(features: NDArray[np.float32], images: ImageSet) -> LabelledImages:
+def _labeled(features: NDArray[np.float32], images: ImageSet) -> LabeledImages:
     """Groups as the set knows them, or equal files; named after the folder, as names of two sets may meet."""
     groups = images.groups or tuple(file_digest(path) for path in images.paths)
-    return LabelledImages(
+    return LabeledImages(
         features,
         images.columns["category"],
         tuple(f"{images.root}:{group}" for group in groups),
@@ -109,7 +109,7 @@ def _refuse_copies(training: ImageSet, tested: ImageSet, generated: ImageSet) ->
 
 
 def _read_by_real(
-    train: LabelledImages, made: LabelledImages, *, level: float, seed: int
+    train: LabeledImages, made: LabeledImages, *, level: float, seed: int
 ) -> dict[tuple[str, str], Estimate]:
     """R->S: the probe trained on real images reads the generated ones, which may show one category alone."""
     classes = sorted(set(train.labels))

@@ -13,7 +13,7 @@ from evaluation.estimate import Estimate
 from evaluation.features.feature_store import FeatureStore, Progress, told
 from evaluation.features.image_set import ImageSet
 from evaluation.metrics.duplicates import duplicates
-from evaluation.metrics.memorisation import Memorisation, memorisation
+from evaluation.metrics.memorization import Memorization, memorization
 from evaluation.report.slices import ALL, Part
 from evaluation.report.table import CopyPair, Row
 
@@ -55,7 +55,7 @@ def training_copies(
     made = store.features(ThumbnailEncoder(), generated.paths)
     groups = held_out.groups or None
     try:
-        found = memorisation(made, *views, groups=groups, pairs=len(made), level=level)
+        found = memorization(made, *views, groups=groups, pairs=len(made), level=level)
     except ValueError as error:
         reason = f"copies of training images: {error}"
         return Copies(tuple(_row(part, "copies of training images", "lower", reason) for part in parts))
@@ -72,11 +72,11 @@ def training_copies(
         for pair in found.closest
         if pair.generated in kept
     )
-    rows = [row for part in parts for row in _memorised(part, found, level)]
+    rows = [row for part in parts for row in _memorized(part, found, level)]
     return Copies(tuple(rows), pairs)
 
 
-def _memorised(part: Part, found: Memorisation, level: float) -> list[Row]:
+def _memorized(part: Part, found: Memorization, level: float) -> list[Row]:
     own = part.of_generated
     share = Estimate.undefined(len(own), found.share.method)
     if found.threshold is not None and len(own):
@@ -133,7 +133,7 @@ def own_copies(
 
 
 def _row(part: Part, name: str, better: str, estimate: Estimate | str) -> Row:
-    metric = "duplicates" if name in ("near-duplicates", "equal images") else "memorisation"
+    metric = "duplicates" if name in ("near-duplicates", "equal images") else "memorization"
     sizes = len(part.of_real), len(part.of_generated)
     if isinstance(estimate, str):
         estimate = Estimate.undefined(sizes[1], estimate)

@@ -22,7 +22,7 @@ from evaluation.report.table import CopyPair, Evaluation, Row
 __all__ = ["NAMES", "CopyPair", "Evaluation", "EvaluationError", "Row", "evaluate"]
 
 Texts = Mapping[str, Mapping[str, Sequence[str]]]
-NAMES = (*METRICS, "duplicates", "memorisation", "classifier")
+NAMES = (*METRICS, "duplicates", "memorization", "classifier")
 """What `evaluate` can be asked for."""
 
 
@@ -45,7 +45,7 @@ def evaluate(
     level: float = 0.95,
     on_progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure generated images against real ones, whole and by category or centre.
+    """Measure generated images against real ones, whole and by category or center.
 
     Args:
         real, generated: the two sets. Folders of generated images may be named by the real set's labels
@@ -56,7 +56,7 @@ def evaluate(
         by: of ``category`` and ``center``. A set that does not know a key is used whole for each value of the
             other set's (and the card warns); a value that one set lacks gives ``undefined`` rows. A part with
             fewer than 16 images of either set has no row that is ``ok``.
-        cross: also each category in each centre; needs both in `by`.
+        cross: also each category in each center; needs both in `by`.
         second: a second encoder family, measured like the first of `encoders` and compared with it
             (`gap_rows`).
         training: real images that the generator was trained on: what copies are looked for in, and what the
@@ -149,7 +149,7 @@ def evaluate(
             real, generated, parts, store=store, level=level, seed=seed, on_progress=on_progress
         )
         rows += repeated
-    if "memorisation" in names and training is not None and held_out is not None:
+    if "memorization" in names and training is not None and held_out is not None:
         copies = training_copies(
             generated, training, held_out, parts, store=store, level=level, on_progress=on_progress
         )
@@ -245,7 +245,7 @@ def _check(
         )
     if cross and set(by) != set(KEYS):
         raise EvaluationError(f"cross needs {' and '.join(KEYS)} in by, which has {', '.join(by) or 'none'}")
-    for name in {"memorisation", "classifier"} & set(names):
+    for name in {"memorization", "classifier"} & set(names):
         if training is None or held_out is None:
             raise EvaluationError(
                 f"metric {name!r} needs the real images that the generator was trained on and others that it "
@@ -286,12 +286,12 @@ def _default(
 ) -> tuple[str, ...]:
     """What at least one encoder and the sets allow."""
     known = training is not None and held_out is not None
-    labelled = [images for images in (generated, training, held_out) if images is not None]
+    labeled = [images for images in (generated, training, held_out) if images is not None]
     able = {
         "is": any(hasattr(e, "probabilities") for e in encoders),
         "alignment": bool(texts) and any(isinstance(e, TextEncoder) for e in encoders),
-        "memorisation": known,
-        "classifier": known and all("category" in images.columns for images in labelled),
+        "memorization": known,
+        "classifier": known and all("category" in images.columns for images in labeled),
     }
     return tuple(name for name in NAMES if able.get(name, True))
 

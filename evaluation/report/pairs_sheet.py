@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
-    from evaluation.metrics.memorisation import Pair
+    from evaluation.metrics.memorization import Pair
     from evaluation.report.table import CopyPair
 
 MOST_PAIRS, MOST_CLUSTERS, MOST_TILES = 48, 16, 8
@@ -39,11 +39,11 @@ def pairs_sheet(
 ) -> Image.Image:
     """A picture of the pairs, left the generated image, right its nearest training image.
 
-    Each pair is labelled with its rows, ratio and p-value; those flagged as copies have a red frame. Images
+    Each pair is labeled with its rows, ratio and p-value; those flagged as copies have a red frame. Images
     are fitted into a square, not cut.
 
     Args:
-        pairs: `Memorisation.closest`, or any of its pairs.
+        pairs: `Memorization.closest`, or any of its pairs.
         generated, training: files or images, in the order of the features that gave the pairs.
         columns: pairs in a row.
         tile: side of an image in pixels.
@@ -52,7 +52,7 @@ def pairs_sheet(
         ValueError: no pair, a pair whose image is not there, or sizes below 1 (tile: 32).
     """
     if not pairs:
-        raise ValueError("there is no pair to draw; ask memorisation for one or more")
+        raise ValueError("there is no pair to draw; ask memorization for one or more")
     for pair in pairs:
         if not (0 <= pair.generated < len(generated) and 0 <= pair.training < len(training)):
             raise ValueError(
@@ -77,7 +77,7 @@ def copies_sheet(pairs: Sequence[CopyPair], *, columns: int = 3, tile: int = 192
         ValueError: no pair, an image that cannot be read, or sizes as for `pairs_sheet`.
     """
     if not pairs:
-        raise ValueError("there is no pair to draw; evaluate with the metric memorisation")
+        raise ValueError("there is no pair to draw; evaluate with the metric memorization")
     copies = sum(pair.copy for pair in pairs)
     heading = [
         "Generated images (left) and the training image nearest to each (right), the nearest pair first.",

@@ -46,7 +46,7 @@ def gap_rows(
     In alignment: the margin of generated images over that of the real ones of their categories, in SDs of the
     real ones, under the first encoder minus under the second. In distance: RBF-MMD^2 under the second minus
     under the first (both have a kernel of the real images' own median width, so the units are the same).
-    Above 0, the first encoder is flattered: an optimiser that used it may have found its weak side.
+    Above 0, the first encoder is flattered: an optimizer that used it may have found its weak side.
 
     Args:
         shown: category of each real image and of each generated one; None where not known.

@@ -1,4 +1,4 @@
-"""The parts of two sets that are measured: all images, those of a category, of a centre, of both."""
+"""The parts of two sets that are measured: all images, those of a category, of a center, of both."""
 
 from __future__ import annotations
 

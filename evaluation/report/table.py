@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class CopyPair:
-    """A generated image and the training image nearest to it, by their files; see `memorisation`."""
+    """A generated image and the training image nearest to it, by their files; see `memorization`."""
 
     generated: str
     training: str

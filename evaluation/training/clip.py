@@ -291,7 +291,7 @@ def _read_tokenizer(folder: Path, context_length: int) -> Any:
 
 
 def _decoder(model: Any) -> Any:
-    """The model's own preprocessing up to, and without, the normalisation; what comes out is exact in
+    """The model's own preprocessing up to, and without, the normalization; what comes out is exact in
     uint8."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
     from torchvision.transforms import Compose
@@ -330,7 +330,7 @@ def _save(out: Path, start: _Start) -> None:
 
 
 def _identity(spec: ClipSpec, data: Dataset, start: _Start) -> str:
-    # the licence and the pace of saving change no weight
+    # the license and the pace of saving change no weight
     value = spec.model_dump(mode="json", exclude={"license", "save_every"})
     names = [record.file_name for record in data]
     return hashlib.sha256(

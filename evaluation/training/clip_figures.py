@@ -94,7 +94,7 @@ def write_clip_card(
             "Image and text encoder in open_clip's format (`local-dir:`), for scoring pictures like those it "
             "was trained on. Not a medical device: no clinical use."
         ),
-        licence=spec.license,
+        license_id=spec.license,
         facts=[
             ("started from", str(facts["init"] or "new weights")),
             ("parameters", f"{facts['parameters']:,}"),

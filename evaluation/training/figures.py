@@ -72,13 +72,24 @@ def write_card(
     *,
     title: str,
     purpose: str,
-    licence: str,
+    license_id: str,
     facts: Sequence[tuple[str, str]],
     figures: Mapping[str, Estimate],
     notes: Sequence[str] = (),
 ) -> Path:
     """Write the card ``README.md``: what it is for, what it was made from, how well it does on validation."""
-    lines = ["---", f"license: {licence}", "---", "", f"# {title}", "", purpose, "", "## How it was made", ""]
+    lines = [
+        "---",
+        f"license: {license_id}",
+        "---",
+        "",
+        f"# {title}",
+        "",
+        purpose,
+        "",
+        "## How it was made",
+        "",
+    ]
     lines += [f"- {name}: {value}" for name, value in facts]
     lines += ["", "## Validation", "", "| figure | value | interval | n | method |", "|---|---|---|---|---|"]
     for name, e in figures.items():

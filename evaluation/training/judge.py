@@ -232,11 +232,11 @@ def _write_judge_card(
         folder,
         title="Judge",
         purpose=(
-            "A small convolutional network that reads category, kind, count, places, colour, size, Paris "
+            "A small convolutional network that reads category, kind, count, places, color, size, Paris "
             "class, text and overlay box in a picture like those it was trained on. "
             "Not a medical device: no clinical use."
         ),
-        licence=spec.license,
+        license_id=spec.license,
         facts=[
             ("parameters", f"{facts['parameters']:,}"),
             ("training pictures", f"{facts['training_images']:,} (pool reference)"),
@@ -250,7 +250,7 @@ def _write_judge_card(
 
 
 def _identity(spec: JudgeSpec, data: Dataset) -> str:
-    # the licence and the pace of saving change no weight
+    # the license and the pace of saving change no weight
     value = spec.model_dump(mode="json", exclude={"license", "save_every"})
     reference = [record.file_name for record in data]
     return hashlib.sha256(json.dumps([value, data.fingerprint, reference]).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """The loop both trainers run: warm-up and cosine learning rate, clipping, progress, exact resume.
 
 Nothing depends on where a run was cut: the order of the data follows from (seed, epoch), every other choice
-from (seed, step), and one file holds the weights, the optimiser and the counters.
+from (seed, step), and one file holds the weights, the optimizer and the counters.
 """
 
 import json

@@ -18,7 +18,7 @@ class RecipeError(PromptoptError, ValueError):
 
 
 class _Spec(BaseModel):
-    """What both trainers share. ``steps`` counts optimiser steps, each over ``batch_size`` pictures."""
+    """What both trainers share. ``steps`` counts optimizer steps, each over ``batch_size`` pictures."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,13 +31,13 @@ class _Spec(BaseModel):
     warmup_steps: int = Field(50, ge=0)
     gradient_clip: float = Field(1.0, gt=0)
     augmentation: float = Field(1.0, ge=0, le=2)
-    """Strength of colour jitter, blur and noise; 0 for none. Never flips: captions say left and right."""
+    """Strength of color jitter, blur and noise; 0 for none. Never flips: captions say left and right."""
     save_every: int = Field(100, ge=1)
     """Steps between checkpoints."""
     validation_images: int = Field(2000, ge=1)
     """At most so many pictures of the validation pool are used for the card's figures."""
     license: str = "apache-2.0"
-    """Licence stated in the card's header."""
+    """License stated in the card's header."""
 
 
 class ClipModel(BaseModel):
@@ -59,7 +59,7 @@ class ClipSpec(_Spec):
     model: ClipModel | None = None
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
-    """Pixel normalisation of a new model; a model given as ``init`` brings its own."""
+    """Pixel normalization of a new model; a model given as ``init`` brings its own."""
     zero_shot: dict[str, list[str]] | None = None
     """Class -> texts for the zero-shot figures; null takes the texts of the categories in ``studies``."""
     train_text: bool = True

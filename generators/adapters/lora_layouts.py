@@ -147,9 +147,9 @@ def _plain_places(components: Mapping[str, Any]) -> _Find:
         options = [(first, rest)] if first in known else [(component, name) for component in known]
         for component, path in options:
             bare = path.removeprefix("text_model.")  # the prefix depends on the version of transformers
-            for spelt in (path, bare, f"text_model.{bare}"):
-                if spelt in known[component]:
-                    return component, spelt
+            for spelled in (path, bare, f"text_model.{bare}"):
+                if spelled in known[component]:
+                    return component, spelled
         return None
 
     return find

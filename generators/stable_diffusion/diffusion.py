@@ -162,7 +162,7 @@ class DiffusionGenerator:
         Raises:
             GeneratorError: a request was made for another model, dtype, device or library version, or there
                 is no memory for a single image.
-            BadImageError: an image came out black, of one colour or with values that are not finite. Those
+            BadImageError: an image came out black, of one color or with values that are not finite. Those
                 before it have been handed out.
             BatchHalvedError: memory ran out; requests have to be made anew for the smaller batch.
         """

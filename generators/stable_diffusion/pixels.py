@@ -12,7 +12,7 @@ def to_pictures(decoded: torch.Tensor) -> list[tuple[Image.Image, str | None]]:
     """RGB pictures of decoded tensors (n, 3, height, width), -1 to 1, each with its fault or None.
 
     Faults: "not finite" (a NaN or an infinity among the values), "black" (no value over 3 of 255), "of one
-    colour" (no channel spans more than 2 of 255). A picture of a single pixel is spared the last.
+    color" (no channel spans more than 2 of 255). A picture of a single pixel is spared the last.
     """
     finite = torch.isfinite(decoded).flatten(1).all(1)
     # Rounded on the device, so that a fourth of the bytes travels; the arithmetic is that of diffusers.
@@ -32,4 +32,4 @@ def to_pictures(decoded: torch.Tensor) -> list[tuple[Image.Image, str | None]]:
 def _fault(finite: bool, black: bool, plain: bool) -> str | None:
     if not finite:
         return "not finite"
-    return "black" if black else "of one colour" if plain else None
+    return "black" if black else "of one color" if plain else None

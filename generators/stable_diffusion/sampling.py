@@ -74,8 +74,8 @@ def denoise(
             if first.guidance <= 1:
                 return unet(inputs, timestep, **arguments, return_dict=False)[0]
             both = unet(torch.cat([inputs, inputs]), timestep, **arguments, return_dict=False)[0]
-            without, towards = both.chunk(2)
-            return without + first.guidance * (towards - without)
+            without, toward = both.chunk(2)
+            return without + first.guidance * (toward - without)
 
         inputs = scheduler.scale_model_input(latents, timestep)
         if steer is None:

@@ -1,4 +1,4 @@
-"""What the UNet is told about a picture: its caption through the text encoders, learnt along or cached."""
+"""What the UNet is told about a picture: its caption through the text encoders, learned along or cached."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Conditioner(Protocol):
         ...
 
 
-class LearntText:
+class LearnedText:
     """The text encoder runs at every step, since it is trained."""
 
     def __init__(self, parts: Parts, texts: Sequence[str], *, device: torch.device) -> None:

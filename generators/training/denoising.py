@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from generators.training.captions import Captions
-from generators.training.conditioning import CachedText, Conditioner, LearntText
+from generators.training.conditioning import CachedText, Conditioner, LearnedText
 from generators.training.latents import LatentCache
 from generators.training.loop import DataOrder, JsonLog, Loop, LoopResult, OnProgress, seeded
 from generators.training.noise import Noising
@@ -78,7 +78,7 @@ class Denoising:
             parts.text_encoder.requires_grad_(learns_text)
         texts = self.captions.texts
         self._conditioner = (
-            LearntText(parts, texts, device=device)
+            LearnedText(parts, texts, device=device)
             if learns_text
             else CachedText(parts, texts, device=device, size=self.spec.size)
         )

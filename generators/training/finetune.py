@@ -46,7 +46,7 @@ from studies.dataset import Dataset, Record
 
 @dataclass(frozen=True)
 class Material:
-    """What is learnt from: pictures with their captions, the last ``prior`` of them class images.
+    """What is learned from: pictures with their captions, the last ``prior`` of them class images.
 
     ``source`` is a fingerprint of where they come from; ``notes`` are lines for the model card.
     """

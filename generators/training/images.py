@@ -16,7 +16,7 @@ _IN_MEMORY = 2 * 2**30
 
 
 def read_square(path: Path, size: int) -> np.ndarray:
-    """The picture's centre square, resampled to ``size``: uint8 (size, size, 3). Raises TrainingDataError."""
+    """The picture's center square, resampled to ``size``: uint8 (size, size, 3). Raises TrainingDataError."""
     try:
         with Image.open(path) as image:
             picture = ImageOps.exif_transpose(image).convert("RGB")

@@ -89,7 +89,7 @@ class JsonLog:
 
 @dataclass
 class Loop:
-    """Minimise a loss over the trainable parameters of ``modules``.
+    """Minimize a loss over the trainable parameters of ``modules``.
 
     ``loss(step, rows)`` gives the part that these rows of a step's batch have in its loss: the parts of all
     rows add up to the whole, so that a batch may be shared out over passes and devices. It must draw all its
@@ -303,7 +303,7 @@ def _shares(spec: LoopSpec, *, processes: int) -> list[list[slice]]:
 
 
 def _moments(found: Checkpoint, name: str, parameter: nn.Parameter) -> dict[str, Any]:
-    """The optimiser's state of a parameter, where the optimiser wants it."""
+    """The optimizer's state of a parameter, where the optimizer wants it."""
     prefix = f"optimizer.{name}."
     moments: dict[str, Any] = dict(found.state["optimizer"].get(name, {}))
     for full, tensor in found.tensors.items():

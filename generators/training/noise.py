@@ -12,8 +12,8 @@ def snr_weights(snr: torch.Tensor, *, gamma: float, prediction_type: str) -> tor
     """Min-SNR weights of the loss (Hang et al. 2023, arXiv:2303.09556), of the shape of ``snr``.
 
     min(snr, gamma) / snr for epsilon, min(snr, gamma) / (snr + 1) for v-prediction. Where the signal-to-noise
-    ratio is 0 the weight is 1, so that the last timestep is learnt at all under zero terminal SNR (and 0/0 is
-    never computed).
+    ratio is 0 the weight is 1, so that the last timestep is learned at all under zero terminal SNR (and 0/0
+    is never computed).
     """
     divisor = snr if prediction_type == "epsilon" else snr + 1
     weights = snr.clamp(max=gamma) / divisor.clamp_min(1e-12)

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules by name, from torch, bitsandbytes and diffusers."""
+"""Optimizers and learning-rate schedules by name, from torch, bitsandbytes and diffusers."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from promptopt.base.training.errors import TrainingError
 
 
 def build_optimizer(groups: Sequence[dict[str, Any]], spec: LoopSpec) -> torch.optim.Optimizer:
-    """The optimiser that the recipe names, over parameter groups with rates of their own."""
+    """The optimizer that the recipe names, over parameter groups with rates of their own."""
     groups = list(groups)
     if spec.optimizer == "adamw":
         return torch.optim.AdamW(groups, betas=spec.adam_betas, weight_decay=spec.weight_decay, foreach=True)
@@ -34,7 +34,7 @@ def build_optimizer(groups: Sequence[dict[str, Any]], spec: LoopSpec) -> torch.o
 
 def lr_schedule(spec: LoopSpec) -> Callable[[int], float]:
     """The share of the learning rate at each step from 0: linear warm-up, then the named schedule."""
-    # diffusers' schedules are pure functions of the step, but hang on an optimiser
+    # diffusers' schedules are pure functions of the step, but hang on an optimizer
     carrier = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     schedule = get_scheduler(
         spec.lr_schedule if spec.lr_schedule != "constant" else "constant_with_warmup",

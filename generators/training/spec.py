@@ -33,7 +33,7 @@ def _check_groups(channels: tuple[int, ...], groups: int) -> None:
 
 
 class TokenizerSpec(_Section):
-    """A byte-level CLIP vocabulary, learnt from the captions. 514 is the least: 512 bytes and two markers."""
+    """A byte-level CLIP vocabulary, learned from the captions; 514 at least: 512 bytes and two markers."""
 
     vocab_size: Annotated[int, Field(ge=514)] = 1200
 
@@ -56,7 +56,7 @@ class TextEncoderSpec(_Section):
 class VaeSpec(_Section):
     """`AutoencoderKL`; a latent's side is the image's, halved for each entry of `channels` past the first.
 
-    Groups must hold several channels: normalised alone, each loses its mean, and the picture its tint.
+    Groups must hold several channels: normalized alone, each loses its mean, and the picture its tint.
     """
 
     channels: Annotated[tuple[Positive, ...], Field(min_length=1)] = (16, 32, 64)
@@ -127,7 +127,7 @@ class LoopSpec(_Section):
     seed: Annotated[int, Field(ge=0)] = 0
 
     def identity(self) -> dict[str, Any]:
-        """What decides what is learnt; a run may be resumed with other values of the rest."""
+        """What decides what is learned; a run may be resumed with other values of the rest."""
         return self.model_dump(mode="json", exclude={"checkpoint_every"})
 
 
@@ -140,7 +140,7 @@ class VaeTrainingSpec(LoopSpec):
     l1: Weight = 1.0
     mse: Weight = 0.0
     edges: Weight = 0.3
-    colour: Weight = 1.0
+    color: Weight = 1.0
     kl: Weight = 1e-4
     held_out: Positive = 64
 
@@ -152,7 +152,7 @@ class UnetTrainingSpec(LoopSpec):
     ``zero_terminal_snr`` None: as the checkpoint has it, or from scratch: on with
     v-prediction, off with epsilon.
     ``noise_offset`` adds that much of a constant to each channel's noise, so that very dark and very bright
-    pictures are learnt under epsilon too.
+    pictures are learned under epsilon too.
     ``timestep_bias_multiplier`` m draws the noisiest ``timestep_bias_portion`` of the timesteps m times as
     often (diffusers' "later" strategy): place and number of things are decided there.
     ``horizontal_flip`` "swap" mirrors half of the images and exchanges left and right in their captions.
@@ -252,7 +252,7 @@ class ValidationSpec(_Section):
 class SdTrainingSpec(_Section):
     """A recipe. The four model sections are used only when training starts from scratch.
 
-    With ``lora`` the checkpoint's own weights stay as they are and adapters are learnt.
+    With ``lora`` the checkpoint's own weights stay as they are and adapters are learned.
     """
 
     size: Positive = 64

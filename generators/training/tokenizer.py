@@ -1,4 +1,4 @@
-"""A byte-level CLIP vocabulary learnt from captions, in the layout that `CLIPTokenizer` loads."""
+"""A byte-level CLIP vocabulary learned from captions, in the layout that `CLIPTokenizer` loads."""
 
 import json
 import tempfile
@@ -27,7 +27,7 @@ def train_tokenizer(captions: Iterable[str], *, vocab_size: int = 1200) -> CLIPT
     base = [*alphabet, *(byte + _SUFFIX for byte in alphabet)]
     if vocab_size < len(base) + 2:
         raise ValueError(f"vocab_size {vocab_size} is too small; the bytes alone need {len(base) + 2}")
-    # The very normaliser and splitter of CLIPTokenizer, so that what is learnt is what will be seen.
+    # The very normalizer and splitter of CLIPTokenizer, so that what is learned is what will be seen.
     clip = CLIPTokenizer(vocab={START: 0, END: 1}, merges=[]).backend_tokenizer
     learner = Tokenizer(models.BPE(end_of_word_suffix=_SUFFIX))
     learner.normalizer, learner.pre_tokenizer = clip.normalizer, clip.pre_tokenizer
@@ -41,8 +41,8 @@ def train_tokenizer(captions: Iterable[str], *, vocab_size: int = 1200) -> CLIPT
     # sorted: counting must not depend on the order of the captions
     counts = Counter(captions)
     learner.train_from_iterator((text for text in sorted(counts) for _ in range(counts[text])), trainer)
-    learnt = json.loads(learner.to_str())["model"]["merges"]
-    merges = [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in learnt]
+    learned = json.loads(learner.to_str())["model"]["merges"]
+    merges = [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in learned]
     merges = merges[: vocab_size - 2 - len(base)]
     tokens = [*base, *dict.fromkeys(left + right for left, right in merges), START, END]
     vocab = {token: number for number, token in enumerate(dict.fromkeys(tokens))}

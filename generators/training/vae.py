@@ -68,11 +68,11 @@ def edge_loss(made: torch.Tensor, wanted: torch.Tensor, *, scales: int = 3) -> t
 
 
 # Lightness, red against green, yellow against blue, in weights of R, G, B. Tissue hardly varies in the last
-# two, so a plain loss lets a small VAE paint every polyp flesh-coloured, while captions name colours.
+# two, so a plain loss lets a small VAE paint every polyp flesh-colored, while captions name colors.
 _OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (2.0, -2.0, 0.0), (2.0, 2.0, -4.0))
 
 
-def colour_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+def color_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Mean absolute plus mean square error of lightness and both opponent hues at 1/4 of the size.
 
     Hues are weighted up; the square is for small things of a rare hue. Inputs (n, 3, h, w).
@@ -83,13 +83,13 @@ def colour_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def whiten_colours(vae: AutoencoderKL, pictures: Pictures, *, seed: int) -> None:
+def whiten_colors(vae: AutoencoderKL, pictures: Pictures, *, seed: int) -> None:
     """Turn the first convolution of a new VAE so that lightness and both hues enter with equal variance.
 
     A deep network learns a direction of its input the later, the less the input varies in it, and tissue
     varies far less in hue than in lightness. This changes where training starts, not what the network is.
     """
-    chosen = torch.randperm(len(pictures), generator=seeded(seed, "colours", 0))[:_MEASURED].tolist()
+    chosen = torch.randperm(len(pictures), generator=seeded(seed, "colors", 0))[:_MEASURED].tolist()
     pixels = pictures.batch(chosen).permute(0, 2, 3, 1).reshape(-1, 3).double()
     variances, axes = torch.linalg.eigh(torch.cov(pixels.T))
     gains = (variances[-1] / variances.clamp_min(1e-4 * variances[-1])).sqrt()
@@ -146,7 +146,7 @@ def train_vae(
             made = vae.decode(mean + noise * torch.exp(0.5 * logvar)).sample
         made = made.float()
         total = spec.l1 * F.l1_loss(made, images) + spec.mse * F.mse_loss(made, images)
-        total = total + spec.edges * edge_loss(made, images) + spec.colour * colour_loss(made, images)
+        total = total + spec.edges * edge_loss(made, images) + spec.color * color_loss(made, images)
         if learns_encoder:
             total = total + spec.kl * 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         return total * (len(images) / len(chosen))
@@ -165,7 +165,7 @@ def train_vae(
     ).run()
     if not keep_latents and learns_encoder:
         chosen = torch.randperm(len(pictures), generator=seeded(spec.seed, "scale", 0))[:_MEASURED].tolist()
-        normalise_latents(vae, pictures, chosen)
+        normalize_latents(vae, pictures, chosen)
         vae.register_to_config(scaling_factor=measure_scale(vae, pictures, chosen))
     psnr = reconstruction_psnr(vae, held_out) if held_out is not None and len(held_out) else None
     return VaeReport(loop=result, scaling_factor=float(vae.config.scaling_factor), psnr=psnr)
@@ -180,7 +180,7 @@ def encode(vae: AutoencoderKL, images: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 @torch.no_grad()
-def normalise_latents(vae: AutoencoderKL, pictures: Pictures, indices: Sequence[int]) -> None:
+def normalize_latents(vae: AutoencoderKL, pictures: Pictures, indices: Sequence[int]) -> None:
     """Give every latent channel zero mean and unit variance over pictures, without changing a reconstruction.
 
     The affine map is folded into the 1x1 convolutions on both sides of the latents: diffusion learns channels

@@ -15,7 +15,7 @@ from generators.training.latents import fingerprint
 from generators.training.loop import JsonLog, OnProgress
 from generators.training.spec import SdTrainingSpec
 from generators.training.stage import claim, configuration
-from generators.training.vae import build_vae, train_vae, whiten_colours
+from generators.training.vae import build_vae, train_vae, whiten_colors
 from promptopt.base.training.errors import TrainingError
 
 
@@ -60,7 +60,7 @@ def train_vae_stage(
     if report_file.is_file() and (model / "config.json").is_file():
         return AutoencoderKL.from_pretrained(model, use_safetensors=True, local_files_only=True)
     if start is None:
-        whiten_colours(vae, seen, seed=spec.vae_training.seed)
+        whiten_colors(vae, seen, seed=spec.vae_training.seed)
     report = train_vae(
         vae,
         seen,

@@ -1,6 +1,6 @@
 """Copies in a stream of images, chunk by chunk, in the space of thumbnails.
 
-Calibration is that of `evaluation.metrics.memorisation` and `duplicates`, done once; memory is that of the
+Calibration is that of `evaluation.metrics.memorization` and `duplicates`, done once; memory is that of the
 real images, whatever the number of images looked at.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.metrics.duplicates import duplicates
-from evaluation.metrics.memorisation import memorisation, pair_distances
+from evaluation.metrics.memorization import memorization, pair_distances
 
 Features = NDArray[np.float32]
 
@@ -23,7 +23,7 @@ _DIGITS = 4
 
 
 class TrainingCopies:
-    """Flags what `memorisation` flags, for one chunk of images after another.
+    """Flags what `memorization` flags, for one chunk of images after another.
 
     Args:
         training, held_out: thumbnails under several views, shape (views, n, d).
@@ -31,13 +31,13 @@ class TrainingCopies:
         quantile: chance to flag an image that copies nothing.
 
     Raises:
-        ValueError: too few real images to calibrate on (see `memorisation`).
+        ValueError: too few real images to calibrate on (see `memorization`).
     """
 
     def __init__(
         self, training: Features, held_out: Features, *, groups: Sequence[Hashable], quantile: float = 0.01
     ) -> None:
-        found = memorisation(held_out[0][:0], training, held_out, groups=groups, quantile=quantile)
+        found = memorization(held_out[0][:0], training, held_out, groups=groups, quantile=quantile)
         if found.threshold is None:
             raise ValueError(
                 f"{held_out.shape[1]} held-out real images, {round(1 / quantile)} are the least that copies "

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from evaluation.features.feature_store import FeatureStore
     from studies.dataset import Dataset
 
-BLACK, JUDGE, MEMORISATION, DUPLICATES = "black", "judge", "memorisation", "duplicates"
-FILTERS = (BLACK, JUDGE, MEMORISATION, DUPLICATES)
+BLACK, JUDGE, MEMORIZATION, DUPLICATES = "black", "judge", "memorization", "duplicates"
+FILTERS = (BLACK, JUDGE, MEMORIZATION, DUPLICATES)
 """In the order in which they look: an image counts for the first one that refuses it."""
 
 QUANTILE = 0.01
@@ -100,10 +100,10 @@ class ProbeFilter:
         return Look((odds > 0).tolist(), [rounded(value) for value in odds])
 
 
-class MemorisationFilter:
-    """Refuses copies of training images; the score is the ratio of distances that `memorisation` has."""
+class MemorizationFilter:
+    """Refuses copies of training images; the score is the ratio of distances that `memorization` has."""
 
-    name = MEMORISATION
+    name = MEMORIZATION
 
     def __init__(self, copies: TrainingCopies) -> None:
         self._copies = copies
@@ -212,8 +212,8 @@ def class_filters(
         found.append(BlackFilter())
     if JUDGE in wanted:
         found.append(_judge(source, reference))
-    if MEMORISATION in wanted:
-        found.append(_memorisation(source, reference))
+    if MEMORIZATION in wanted:
+        found.append(_memorization(source, reference))
     if DUPLICATES in wanted:
         own = members(reference.data, source.positives)[0].where(pool="reference")
         own = _sample(own, _MOST_REAL)
@@ -244,17 +244,17 @@ def _judge(source: ClassSource, reference: Reference) -> Filter:
     return ProbeFilter(reference.encoder, fit_probe(features, labels, seed=0))
 
 
-def _memorisation(source: ClassSource, reference: Reference) -> Filter:
+def _memorization(source: ClassSource, reference: Reference) -> Filter:
     known = ThumbnailViewsEncoder()
     training = reference.data.where(pool="reference")
     held_out = reference.data.where(pool=("validation", "test"))
     views = [known.unfold(reference.features.features(known, part.paths())) for part in (training, held_out)]
     try:
         groups = [record.group for record in held_out]
-        return MemorisationFilter(TrainingCopies(*views, groups=groups, quantile=QUANTILE))
+        return MemorizationFilter(TrainingCopies(*views, groups=groups, quantile=QUANTILE))
     except ValueError as error:
         raise AugmentationError(
-            f"class {source.name}: memorisation: {error}; leave it out of --filters"
+            f"class {source.name}: memorization: {error}; leave it out of --filters"
         ) from error
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SHEET = 24  # images of a class
 _SHEET_SAYS = (
     "All synthetic. judge: how sure the filter is of the class (a probe's log-odds, a judge's probability).",
-    "memorisation: distance to the nearest training image over that to the nearest held-out one; low: copy.",
+    "memorization: distance to the nearest training image over that to the nearest held-out one; low: copy.",
     "duplicates: distance to the nearest image kept before it.",
 )
 
@@ -39,8 +39,8 @@ def augment(
         Literal["imagefolder", "webdataset"], typer.Option(help="Files in folders, or tar shards.")
     ] = "imagefolder",
     filters: Annotated[
-        str, typer.Option(help="Of black,judge,memorisation,duplicates; none for no filter.")
-    ] = "black,judge,memorisation,duplicates",
+        str, typer.Option(help="Of black,judge,memorization,duplicates; none for no filter.")
+    ] = "black,judge,memorization,duplicates",
     attempts: Annotated[
         float, typer.Option(min=1, help="Images made at most for each one wanted, refused ones counted.")
     ] = 5.0,
@@ -298,7 +298,7 @@ def _sheet(made: "AugmentationSet") -> Path:
                     scores = row["attributes"]["scores"]
                     said = " ".join(
                         f"{name} {scores[name]:.3g}"
-                        for name in ("judge", "memorisation", "duplicates")
+                        for name in ("judge", "memorization", "duplicates")
                         if scores[name] is not None
                     )
                     tiles.append(Tile(image.convert("RGB"), said))

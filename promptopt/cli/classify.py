@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from evaluation.classifier.folders import ImageFiles
-    from evaluation.classifier.images import LabelledImages
+    from evaluation.classifier.images import LabeledImages
     from evaluation.classifier.learners import Learner
     from evaluation.classifier.results import ArmRow, ArmsResult
 
@@ -47,7 +47,7 @@ def classify(
     ] = None,
     arms: Annotated[str | None, typer.Option(help="Default: R->R,S->R,R+S->R,S->S,R->S.")] = None,
     by: Annotated[
-        Literal["center"] | None, typer.Option(help="center: also a table for each centre.")
+        Literal["center"] | None, typer.Option(help="center: also a table for each center.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for arms.json, arms.csv and arms.html.")] = Path(
         "classify"
@@ -65,7 +65,7 @@ def classify(
         float,
         typer.Option(help="Share of the synthetic images to test on, where no pool is named test."),
     ] = 0.25,
-    steps: Annotated[int, typer.Option(min=1, help="resnet18: optimiser steps, the same in all arms.")] = 300,
+    steps: Annotated[int, typer.Option(min=1, help="resnet18: optimizer steps, the same in all arms.")] = 300,
     batch_size: Annotated[int, typer.Option(min=2, help="resnet18: images a step.")] = 32,
     image_size: Annotated[int, typer.Option(min=16, help="resnet18: side of the images in pixels.")] = 64,
     weights: Annotated[
@@ -147,7 +147,7 @@ class _Reader:
         self._task = bar.add_task("reading images", total=0, note="")
         self._before = 0
 
-    def read(self, files: ImageFiles) -> LabelledImages:
+    def read(self, files: ImageFiles) -> LabeledImages:
         total = self._before + len(files)
         self._bar.update(self._task, total=total)
         if self._features is not None:
@@ -162,7 +162,7 @@ class _Reader:
             inputs = read_pixels(files.paths, self._size)
         self._before = total
         self._bar.update(self._task, completed=total)
-        return files.labelled(inputs)
+        return files.labeled(inputs)
 
 
 def _learner(network: str, *, steps: int, batch_size: int, weights: Path | None, device: str) -> Learner:
@@ -180,8 +180,8 @@ def _learner(network: str, *, steps: int, batch_size: int, weights: Path | None,
 def _compare(
     bar: Progress,
     learner: Learner,
-    real: Sequence[LabelledImages],
-    synthetic: Sequence[LabelledImages],
+    real: Sequence[LabeledImages],
+    synthetic: Sequence[LabeledImages],
     *,
     seeds: int,
     ratios: list[float] | None,

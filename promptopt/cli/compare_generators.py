@@ -38,7 +38,7 @@ def compare_generators(
     pool: Annotated[str, typer.Option(help="Real images to measure against, and their captions.")] = "test",
     single: Annotated[
         str | None,
-        typer.Option(help="The single centre; the others are the multi-centre table, and one has both."),
+        typer.Option(help="The single center; the others are the multi-center table, and one has both."),
     ] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="Prompts in place of the captions, as for synthesize.")
@@ -72,7 +72,7 @@ def compare_generators(
 ) -> None:
     """Compare generators on one prepared set: distance, Inception score, alignment and share of copies.
 
-    All make the same prompts with the same seeds. Out come a table for each centre, and one for all (CSV and
+    All make the same prompts with the same seeds. Out come a table for each center, and one for all (CSV and
     LaTeX), charts with intervals, samples, the images nearest to training images, and a JSON of everything.
     """
     from evaluation.encoders.base import load_encoder

@@ -158,7 +158,7 @@ def _print_dataset(dataset: "Dataset") -> None:
     labels = Counter(record.label for record in dataset)
     console = Console()
     console.print(table)
-    for name, counter in (("centres", centers), ("labels", labels)):
+    for name, counter in (("centers", centers), ("labels", labels)):
         shown = ", ".join(f"{value} {count}" for value, count in counter.most_common(30))
         more = f" and {len(counter) - 30} more" if len(counter) > 30 else ""
         console.print(f"{name}: {shown}{more}", markup=False, highlight=False)

@@ -25,7 +25,7 @@ def evaluate(
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="Of fd,kid,mmd,is,alignment,diversity,duplicates,memorisation,classifier; default: all that "
+            help="Of fd,kid,mmd,is,alignment,diversity,duplicates,memorization,classifier; default: all that "
             "the encoders and the sets allow."
         ),
     ] = None,
@@ -38,7 +38,7 @@ def evaluate(
     training: Annotated[
         Path | None,
         typer.Option(
-            help="Real images that the generator was trained on, for memorisation and classifier. Default: "
+            help="Real images that the generator was trained on, for memorization and classifier. Default: "
             "the pool reference of REAL; its other pools are then the images never seen."
         ),
     ] = None,

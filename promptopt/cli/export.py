@@ -70,7 +70,7 @@ def submission(
     ] = False,
     template: Annotated[
         Path | None,
-        typer.Option(help="gi-2025: the organisers' submission_task2.py. Default: the installed medvqa's."),
+        typer.Option(help="gi-2025: the organizers' submission_task2.py. Default: the installed medvqa's."),
     ] = None,
     repo: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="gi-2025: the hub repository that it will be.")
@@ -86,7 +86,7 @@ def submission(
 ) -> None:
     """Write a submission folder: prompts, model, example images, README, checksums; then check it.
 
-    gi-2024: a folder for each category and the image synthesis part. gi-2025: the organisers' script with its
+    gi-2024: a folder for each category and the image synthesis part. gi-2025: the organizers' script with its
     two editable sections filled, to be uploaded as the repository --repo. Nothing is sent anywhere.
     """
     from promptopt.challenge.submission.team import read_team
@@ -162,7 +162,7 @@ def check(
         Path | None, typer.Option(help="Folder of real images, none of which may be in there.")
     ] = None,
     template: Annotated[
-        Path | None, typer.Option(help="gi-2025: the organisers' script. Default: the installed medvqa's.")
+        Path | None, typer.Option(help="gi-2025: the organizers' script. Default: the installed medvqa's.")
     ] = None,
     write_checksums: Annotated[
         bool, typer.Option("--write-checksums", help="Write SHA256SUMS anew first.")

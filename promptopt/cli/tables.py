@@ -17,7 +17,7 @@ def tables(
 ) -> None:
     """Write the tables (CSV, LaTeX) and figures (PNG) of a paper, from what finished runs have recorded.
 
-    From comparisons: FID and IS by generator and centre, every table of theirs, bar charts, samples. From
+    From comparisons: FID and IS by generator and center, every table of theirs, bar charts, samples. From
     studies: the confirmed prompts by category with a chart and samples. Nothing is measured anew.
     """
     from promptopt.export.paper.sources import read_sources

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLORS = ("#3b82c4", "#d97706", "#4d9f5b", "#9c5bb5", "#c44e52", "#5f9ea0", "#8c6d31", "#d6619e")
-_GREY = "#9a9a9a"
+_GRAY = "#9a9a9a"
 
 
 def write_charts(comparison: GeneratorComparison, folder: Path) -> list[Path]:
@@ -40,8 +40,8 @@ def chart(comparison: GeneratorComparison, scores: Sequence[Score]) -> Figure:
     titles = [s.title for s in comparison.scopes if any(score.scope == s.title for score in scores)]
     generators = list(dict.fromkeys(score.generator for score in scores))
     found = {(score.scope, score.generator): score for score in scores}
-    colors = dict(zip((g for g in generators if g != REAL), _cycle(_COLORS), strict=False)) | {REAL: _GREY}
-    scale = 100.0 if scores[0].metric == "memorisation" else 1.0
+    colors = dict(zip((g for g in generators if g != REAL), _cycle(_COLORS), strict=False)) | {REAL: _GRAY}
+    scale = 100.0 if scores[0].metric == "memorization" else 1.0
     figure = Figure(figsize=(2.2 + 1.1 * max(len(titles), 2) + 0.42 * len(titles) * len(generators), 4.2))
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained")

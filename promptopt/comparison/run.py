@@ -15,7 +15,7 @@ import numpy as np
 from evaluation.features.feature_store import FeatureStore
 from evaluation.features.image_set import ImageSet
 from evaluation.report.evaluate import Texts
-from promptopt.comparison.scopes import ComparisonError, Scope, Scopes, centre_scopes
+from promptopt.comparison.scopes import ComparisonError, Scope, Scopes, center_scopes
 from promptopt.comparison.scores import Score, Scorer, Told, image_set
 from promptopt.run.folder import writable_folder
 from promptopt.synthesis.plan import Sampling, SynthesisError
@@ -25,7 +25,7 @@ from studies.dataset import Dataset
 
 if TYPE_CHECKING:
     from evaluation.encoders.base import Encoder
-    from evaluation.metrics.memorisation import Memorisation
+    from evaluation.metrics.memorization import Memorization
     from generators.base import Generator
 
 REAL = "real images"
@@ -63,7 +63,7 @@ class Made:
     sampling: Mapping[str, Any]
     images: ImageSet
     generated: int
-    copies: Memorisation | None
+    copies: Memorization | None
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ def compare_generators(
         texts: category -> class -> texts, for the alignment.
         store: folder of images and features, as of a study.
         pool: of the real images that are measured against and, without `prompts`, that lend their captions.
-        single: centre that is the single one; see `centre_scopes`.
-        prompts: instead of captions; such images belong to no centre.
+        single: center that is the single one; see `center_scopes`.
+        prompts: instead of captions; such images belong to no center.
         category: what all `prompts` ask for.
         per_prompt: images of each prompt.
         limit: that many captions (or prompts), drawn by `seed`; more of them begin with the fewer.
@@ -180,7 +180,7 @@ def compare_generators(
     measured = data.where(pool=pool)
     if not len(measured):
         raise ComparisonError(f"{data.root}: no image in the pool {pool!r}; name another with --pool")
-    scopes = centre_scopes([record.center for record in measured], single=single)
+    scopes = center_scopes([record.center for record in measured], single=single)
     chosen = _chosen(measured, prompts, limit=limit, seed=seed)
     training = data.where(pool="reference")
     held_out = data.where(pool=("validation", "test"))
@@ -199,7 +199,7 @@ def compare_generators(
     )
     if prompts is not None and len(scopes.tables) > 1:
         scorer.notes.append(
-            "the prompts belong to no centre: the same images are measured against every centre's real ones, "
+            "the prompts belong to no center: the same images are measured against every center's real ones, "
             "and what rests on generated images alone stands in the table of all"
         )
     made = []
@@ -331,7 +331,7 @@ def _image_set(
     chosen: Sequence[tuple[PromptLine, int | None]],
     category: str | None,
 ) -> ImageSet:
-    """The generated images, each with category and centre of the record whose caption it was made from."""
+    """The generated images, each with category and center of the record whose caption it was made from."""
     index_of = {line.number: index for line, index in chosen}
     paths, categories, centers = [], [], []
     digest = hashlib.sha256()
@@ -353,7 +353,7 @@ def _image_set(
 
 
 def _like(images: ImageSet, training: Dataset, scopes: Scopes, *, seed: int, whole: bool) -> ImageSet:
-    """As many real training images as were generated, centre by centre, as far as there are."""
+    """As many real training images as were generated, center by center, as far as there are."""
     real = image_set(training.root, training, scopes.names)
     rng = np.random.default_rng(seed)
     if whole:

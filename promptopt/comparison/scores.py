@@ -17,7 +17,7 @@ from evaluation.estimate import Estimate
 from evaluation.features.feature_store import FeatureStore
 from evaluation.features.image_set import ImageSet
 from evaluation.metrics.inception_score import inception_score
-from evaluation.metrics.memorisation import Memorisation, memorisation
+from evaluation.metrics.memorization import Memorization, memorization
 from evaluation.report.evaluate import Texts, evaluate
 from evaluation.report.measures import encoder_label
 from promptopt.comparison.scopes import Scope
@@ -26,7 +26,7 @@ from studies.dataset import Dataset
 if TYPE_CHECKING:
     pass
 
-METRICS = ("fd", "is", "alignment", "memorisation")
+METRICS = ("fd", "is", "alignment", "memorization")
 _VIEWS_UP_TO = 5000
 """Training images up to which all 38 views of each are compared; of more, the image and its mirror image."""
 
@@ -94,7 +94,7 @@ class Scorer:
     notes: list[str] = field(default_factory=list)
     cards: list[Mapping[str, Any]] = field(default_factory=list)
 
-    def score(self, name: str, made: ImageSet) -> tuple[list[Score], Memorisation | None]:
+    def score(self, name: str, made: ImageSet) -> tuple[list[Score], Memorization | None]:
         """Every number of one generator's images, and the search for copies over all of them."""
         copies, found = self._copies(name, made)
         return [
@@ -116,7 +116,7 @@ class Scorer:
         ]
 
     def _own_scopes(self, made: ImageSet) -> list[Scope]:
-        """Those in which the images differ; images of no centre are the same in all of them."""
+        """Those in which the images differ; images of no center are the same in all of them."""
         return [scope for scope in self.scopes if scope.part == "all" or "center" in made.columns]
 
     def _rows(self, made: ImageSet, scope: Scope) -> NDArray[np.intp]:
@@ -189,7 +189,7 @@ class Scorer:
     @cached_property
     def _classifier(self) -> Probabilities | None:
         """A probe for the categories, fitted on the training images in the first encoder's space."""
-        from evaluation.classifier.probe import NotConvergedError, fit_standardised
+        from evaluation.classifier.probe import NotConvergedError, fit_standardized
 
         categories = [record.category for record in self.training]
         if len(set(categories)) < 2:
@@ -201,7 +201,7 @@ class Scorer:
         encoder = self.encoders[0]
         rows = self.store.features(encoder, self.training.paths()).astype(np.float64)
         try:
-            model, mean, scale = fit_standardised(rows, np.asarray(categories), seed=self.seed, strength=1.0)
+            model, mean, scale = fit_standardized(rows, np.asarray(categories), seed=self.seed, strength=1.0)
         except NotConvergedError as error:
             self._note(f"no Inception score: {error}")
             return None
@@ -237,8 +237,8 @@ class Scorer:
         )
         return self._measure(name, shown, able, "alignment", self._own_scopes(made))
 
-    def _copies(self, name: str, made: ImageSet) -> tuple[list[Score], Memorisation | None]:
-        what = "memorised"
+    def _copies(self, name: str, made: ImageSet) -> tuple[list[Score], Memorization | None]:
+        what = "memorized"
         scopes = self._own_scopes(made)
         groups = [record.group for record in self.held_out]
         if not len(self.training) or len(set(groups)) < 2:
@@ -247,7 +247,7 @@ class Scorer:
             )
             none = Estimate.undefined(len(made), reason)
             return [
-                Score(name, s.title, "memorisation", what, "lower", True, 0, len(made), none) for s in scopes
+                Score(name, s.title, "memorization", what, "lower", True, 0, len(made), none) for s in scopes
             ], None
         views = ThumbnailViewsEncoder(crops=(0.9, 0.8) if len(self.training) <= _VIEWS_UP_TO else ())
         own = ThumbnailEncoder()
@@ -259,14 +259,14 @@ class Scorer:
         scores, whole = [], None
         for scope in scopes:
             chosen = self._rows(made, scope)
-            found = memorisation(queries[chosen], known, real, groups=groups)
+            found = memorization(queries[chosen], known, real, groups=groups)
             if scope.part == "all":
                 whole = found
             scores.append(
                 Score(
                     name,
                     scope.title,
-                    "memorisation",
+                    "memorization",
                     what,
                     "lower",
                     True,
@@ -293,7 +293,7 @@ class Scorer:
 
 
 def image_set(root: Path, dataset: Dataset, names: Mapping[str, str]) -> ImageSet:
-    """Records as a set to be measured, their centres as the tables name them."""
+    """Records as a set to be measured, their centers as the tables name them."""
     return ImageSet(
         root,
         tuple(dataset.paths()),

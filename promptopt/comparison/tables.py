@@ -80,7 +80,7 @@ def shown(score: Score) -> tuple[str, str]:
     estimate = score.estimate
     if estimate.value is None:
         return "", ""
-    scale = 100.0 if score.metric == "memorisation" else 1.0
+    scale = 100.0 if score.metric == "memorization" else 1.0
     ends = [estimate.value, *(end for end in (estimate.low, estimate.high) if end is not None)]
     largest = scale * max(abs(end) for end in ends)
     digits = max(0, 2 - math.floor(math.log10(largest))) if largest > 0 else 1
@@ -110,8 +110,8 @@ def _grid(
 ) -> tuple[list[str], list[tuple[str, list[Score | None]]]]:
     """The metrics that the table has, and for each generator its scores in their order."""
     scores = comparison.of(scope=scope.title)
-    names = list(dict.fromkeys(score.name for score in scores if score.metric != "memorisation"))
-    names += dict.fromkeys(score.name for score in scores if score.metric == "memorisation")
+    names = list(dict.fromkeys(score.name for score in scores if score.metric != "memorization"))
+    names += dict.fromkeys(score.name for score in scores if score.metric == "memorization")
     found = {(score.generator, score.name): score for score in scores}
     generators = dict.fromkeys(score.generator for score in scores)
     return names, [(g, [found.get((g, name)) for name in names]) for g in generators]

@@ -216,7 +216,7 @@ def _columns(
             return Estimate(value, None, None, n, what, status)
         from scipy.special import stdtrit
 
-        # The spread alone is taken from the replicates: a bootstrap's centre is off for biased distances.
+        # The spread alone is taken from the replicates: a bootstrap's center is off for biased distances.
         half = float(stdtrit(n - 1, (1 + level) / 2)) * float(replicates.std(ddof=1))
         return Estimate(value, value - half, value + half, n, what, status)
 

@@ -34,7 +34,7 @@ class Portfolio:
     Attributes:
         weights: prompt -> share, above 0, sum 1, in steps of 1 / 10,000, largest first.
         mmd: MMD^2 of the mixture on the images that it was fitted to: too good to be true. Compare on others.
-        objective: what was minimised: `mmd` plus the allowance for sampling error.
+        objective: what was minimized: `mmd` plus the allowance for sampling error.
         alone: prompt -> the same objective for each prompt that was allowed, by itself.
         left_out: prompt -> why it could not be chosen, or not beside those that were.
         method: how the prompts were chosen, in words.
@@ -63,9 +63,9 @@ class Portfolio:
         min_share: float = LEAST_SHARE,
         caution: float = CAUTION,
     ) -> Portfolio:
-        """Choose at most `size` prompts and the weights that minimise MMD^2 of their mixture to `reference`.
+        """Choose at most `size` prompts and the weights that minimize MMD^2 of their mixture to `reference`.
 
-        The unbiased estimate of MMD^2 alone favours prompts that were lucky in the few images drawn. So
+        The unbiased estimate of MMD^2 alone favors prompts that were lucky in the few images drawn. So
         `caution` times the expected squared error of the mixture's sampled embedding is added: a ridge that
         shrinks as 1 / images, weighs prompts with varied images more, and spreads weight over prompts whose
         errors differ. With caution 1 this is the MMD^2 of the drawn images themselves (the V-statistic).

@@ -84,8 +84,8 @@ def rbf(a: FloatArray, b: FloatArray, *, bandwidth: float) -> FloatArray:
     """exp(-|x - y|^2 / (2 bandwidth^2)), shape (len(a), len(b))."""
     from sklearn.metrics.pairwise import rbf_kernel
 
-    centre = b.mean(axis=0)  # distances come from products: near the origin nothing is lost to cancellation
-    return np.asarray(rbf_kernel(a - centre, b - centre, gamma=0.5 / bandwidth**2), dtype=np.float64)
+    center = b.mean(axis=0)  # distances come from products: near the origin nothing is lost to cancellation
+    return np.asarray(rbf_kernel(a - center, b - center, gamma=0.5 / bandwidth**2), dtype=np.float64)
 
 
 def mixture_form(

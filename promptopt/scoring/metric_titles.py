@@ -67,7 +67,7 @@ METRICS = (
         "frechet",
         "Fréchet distance",
         "lower",
-        "Distance of two Gaussians fitted to the features. Unreliable with this few images: it favours "
+        "Distance of two Gaussians fitted to the features. Unreliable with this few images: it favors "
         "prompts whose images are all alike.",
     ),
     Metric(

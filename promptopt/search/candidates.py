@@ -1,4 +1,4 @@
-"""The prompts a model may choose from: all of a small space, else a sample and neighbours of the best."""
+"""The prompts a model may choose from: all of a small space, else a sample and neighbors of the best."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from promptopt.space import PromptSpace
 
 ENUMERABLE = 20_000  # spaces up to this size are listed in full
 _SAMPLED = 4_000  # unmeasured prompts that a model looks at in one step
-_NEIGHBOURS_OF = 5  # best prompts of which every one-slot change is looked at
+_NEIGHBORS_OF = 5  # best prompts of which every one-slot change is looked at
 
 Choice = Mapping[str, str]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -48,13 +48,13 @@ class Candidates:
     ) -> IntArray:
         """Codes of prompts to choose from, none of them in `known`.
 
-        All of them where there are at most 4,000; else the one-slot neighbours of the first of `best` and a
+        All of them where there are at most 4,000; else the one-slot neighbors of the first of `best` and a
         sample, of spaces too large to list half by the template's weights.
         """
         if self.listed is not None:
             assert self._codes is not None
             return self._codes[self._numbers_of(known, best, rng)]
-        return self._new([*self._neighbours(best)], self._sample(rng), known)
+        return self._new([*self._neighbors(best)], self._sample(rng), known)
 
     def _new(self, near: Sequence[Choice], sample: IntArray, known: Mapping[str, Choice]) -> IntArray:
         """Each once, none that is known."""
@@ -76,15 +76,15 @@ class Candidates:
         taken = {self._places[label] for label in known if label in self._places}
         if len(self._places) <= _SAMPLED:
             return [i for i in range(len(self._places)) if i not in taken]
-        near = [self._places[self.space.label(choice)] for choice in self._neighbours(best)]
+        near = [self._places[self.space.label(choice)] for choice in self._neighbors(best)]
         drawn = rng.choice(len(self._places), size=_SAMPLED, replace=False).tolist()
         return [i for i in dict.fromkeys([*near, *drawn]) if i not in taken]
 
-    def _neighbours(self, best: Sequence[Choice]) -> Iterator[Choice]:
-        for centre in best[:_NEIGHBOURS_OF]:
+    def _neighbors(self, best: Sequence[Choice]) -> Iterator[Choice]:
+        for center in best[:_NEIGHBORS_OF]:
             for slot in self.space.slots:
                 for option in slot.options:
-                    yield {**centre, slot.name: option}
+                    yield {**center, slot.name: option}
 
     def _sample(self, rng: np.random.Generator) -> IntArray:
         """Half by the template's weights, half evenly."""

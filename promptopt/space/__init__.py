@@ -26,7 +26,7 @@ from promptopt.space._beside import beside
 from promptopt.space._compile import compile_template
 from promptopt.space._errors import TemplateError
 from promptopt.space._space import PromptSpace, Slot
-from promptopt.space._tidy import normalise
+from promptopt.space._tidy import normalize
 from promptopt.space._variation import Variation
 
-__all__ = ["PromptSpace", "Slot", "TemplateError", "Variation", "beside", "compile_template", "normalise"]
+__all__ = ["PromptSpace", "Slot", "TemplateError", "Variation", "beside", "compile_template", "normalize"]

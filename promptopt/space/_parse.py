@@ -279,7 +279,7 @@ class _Builder(Transformer_NonRecursive[Token, Any]):
 
 
 def _joined(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Neighbouring texts as one."""
+    """Neighboring texts as one."""
     run: list[str] = []
     for node in nodes:
         if isinstance(node, str):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from promptopt.space._tidy import normalise
+from promptopt.space._tidy import normalize
 from promptopt.space._variation import Value, Variation
 
 if TYPE_CHECKING:
@@ -73,20 +73,20 @@ class PromptSpace:
 
         Raises ValueError for a missing or unknown slot, or an option that the slot does not have.
         """
-        return normalise("".join(_pieces(self.layout, self._checked(choice), choice)))
+        return normalize("".join(_pieces(self.layout, self._checked(choice), choice)))
 
     def variation(self, choice: Mapping[str, str]) -> Variation:
         """The prompt of a choice and what stands beside it. Raises what `render` does."""
         slots = self._checked(choice)
         negative = None
         if self.negative is not None:
-            negative = normalise("".join(_pieces(self.negative, slots, choice)))
+            negative = normalize("".join(_pieces(self.negative, slots, choice)))
         knobs = {
             slot.name: slot.values[slot.options.index(choice[slot.name])]
             for slot in self.slots
             if slot.kind == "knob"
         }
-        return Variation(normalise("".join(_pieces(self.layout, slots, choice))), negative, knobs)
+        return Variation(normalize("".join(_pieces(self.layout, slots, choice))), negative, knobs)
 
     def label(self, choice: Mapping[str, str]) -> str:
         """A text that tells it from every other candidate: the prompt, where nothing else varies."""

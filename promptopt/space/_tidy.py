@@ -13,7 +13,7 @@ _GLIDE = re.compile(
 )
 
 
-def normalise(prompt: str) -> str:
+def normalize(prompt: str) -> str:
     """Tidy what empty options leave: double spaces, spaces before punctuation, doubled or outer commas.
 
     An article is made to fit the word that follows it now: "a orange polyp" -> "an orange polyp".

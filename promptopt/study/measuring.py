@@ -16,7 +16,7 @@ from evaluation.estimate import Estimate
 from evaluation.features.feature_store import FeatureStore
 from evaluation.metrics import alignment
 from evaluation.metrics.diversity import diversity
-from evaluation.metrics.memorisation import memorisation
+from evaluation.metrics.memorization import memorization
 from generators.store import ImageStore, StoredImage
 from generators.workers import Workers
 from promptopt.config.study_file import ConstraintSettings
@@ -139,7 +139,7 @@ class Measuring:
         """Share of images that copy a real one of the reference pool; cropped and mirrored views count."""
         known, strange, groups = self._views
         made = self.features.features(ThumbnailEncoder(), [image.path for image in images])
-        return memorisation(made, known, strange, groups=groups).share
+        return memorization(made, known, strange, groups=groups).share
 
     @cached_property
     def _views(self) -> tuple[np.ndarray, np.ndarray, list[str]]:

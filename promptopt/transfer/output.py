@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLORS = ("#3b82c4", "#d97706", "#4d9f5b", "#9c5bb5", "#c44e52", "#5f9ea0", "#8c6d31", "#d6619e")
-_GREY = "#888888"
+_GRAY = "#888888"
 _PARTS = ("value", "low", "high", "n", "status")
 
 
@@ -139,7 +139,7 @@ def _panel(axes: Axes, by_name: Mapping[str, Transfer]) -> None:
     first = next(iter(by_name.values()))
     step = 0.8 / (len(by_name) + 1)
     series: list[tuple[str, str, list[Estimate | None]]] = [
-        (f"home ({_short(first.home[0])})", _GREY, [row.home for row in first.rows])
+        (f"home ({_short(first.home[0])})", _GRAY, [row.home for row in first.rows])
     ]
     for index, (name, one) in enumerate(by_name.items()):
         scores = [None if row.away is None else row.away.estimate for row in one.rows]

@@ -70,7 +70,7 @@ class Transfer:
         baseline: the baseline prompt, and its metrics with the other generator.
         too_long: prompts that were left out, with the words that would be lost.
         rank_correlation: Spearman's, of the scores at home and away, over the prompts that were not left out.
-            Noise in either score pulls it towards 0.
+            Noise in either score pulls it toward 0.
         seeds: of the images of each prompt.
         generated, reused: images made now, and taken from the store.
     """

@@ -40,7 +40,7 @@ CLASSES = ("red", "blue")
 
 
 def draw(name: str, seed: int) -> Image.Image:
-    """Clouds on a ground of the class's colour."""
+    """Clouds on a ground of the class's color."""
     rng = np.random.default_rng([seed, CLASSES.index(name)])
     clouds = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((SIDE, SIDE))
     ground = np.zeros((SIDE, SIDE, 3))

@@ -22,7 +22,7 @@ from scipy.stats import norm
 from evaluation import FeatureStore, load_encoder
 from evaluation.classifier.arms import five_arms
 from evaluation.classifier.folders import ImageFiles, prepared_files
-from evaluation.classifier.images import LabelledImages
+from evaluation.classifier.images import LabeledImages
 from evaluation.classifier.results import ArmsResult, Difference
 from evaluation.classifier.scores import confusion
 from evaluation.estimate import Estimate
@@ -59,23 +59,23 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def mixed(images: LabelledImages, share: float, seed: int) -> LabelledImages:
+def mixed(images: LabeledImages, share: float, seed: int) -> LabeledImages:
     """A share of the images, drawn at random, gets the label of another one among them."""
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(images))[: round(share * len(images))]
     labels = list(images.labels)
     for here, there in zip(chosen, np.roll(chosen, 1), strict=True):
         labels[here] = images.labels[there]
-    return LabelledImages(images.inputs, tuple(labels), images.groups, images.centers)
+    return LabeledImages(images.inputs, tuple(labels), images.groups, images.centers)
 
 
-def blurred(images: LabelledImages, soft: np.ndarray, share: float, seed: int) -> LabelledImages:
+def blurred(images: LabeledImages, soft: np.ndarray, share: float, seed: int) -> LabeledImages:
     """A share of the images in their blurred version (`soft`, row by row)."""
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(images))[: round(share * len(images))]
     inputs = images.inputs.copy()
     inputs[chosen] = soft[chosen]
-    return LabelledImages(inputs, images.labels, images.groups, images.centers)
+    return LabeledImages(inputs, images.labels, images.groups, images.centers)
 
 
 def blur_files(files: ImageFiles, folder: Path) -> list[Path]:
@@ -94,8 +94,8 @@ def arms(work: Path, options: argparse.Namespace) -> None:
     real = prepared_files(write_phantom(work / "real", images=options.images, seed=1))
     made = prepared_files(write_phantom(work / "made", images=options.synthetic, seed=2))
 
-    def read(files: ImageFiles) -> LabelledImages:
-        return files.labelled(store.features(encoder, files.paths))
+    def read(files: ImageFiles) -> LabeledImages:
+        return files.labeled(store.features(encoder, files.paths))
 
     reference = real.of_pools(["reference"])
     train = read(reference.take(range(options.real)))

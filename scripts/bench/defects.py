@@ -51,7 +51,7 @@ def shifted(image: Image.Image) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-PIXELS = {"blur": blurred, "colour shift": shifted}
+PIXELS = {"blur": blurred, "color shift": shifted}
 
 
 def features_of(data: Dataset, encoder: Encoder, folder: Path) -> dict[str, Rows]:
@@ -166,9 +166,9 @@ def run(draws: Draws, features: dict[str, Rows], n: int, repeats: int) -> dict[s
 
 
 def shrunk(rows: Rows, reference: Rows) -> Rows:
-    """Features drawn in towards the reference's mean: collapse without copies, made in feature space."""
-    centre = reference.mean(axis=0)
-    return centre + np.sqrt(0.8) * (rows - centre)
+    """Features drawn in toward the reference's mean: collapse without copies, made in feature space."""
+    center = reference.mean(axis=0)
+    return center + np.sqrt(0.8) * (rows - center)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

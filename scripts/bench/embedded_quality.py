@@ -3,7 +3,7 @@
     python scripts/bench/embedded_quality.py [--images 300] [--card]
 
 Prints, per category, the share of images of random template prompts whose category the judge names rightly,
-and how location words, counts and colours move its reading. --card writes the tables into the model card.
+and how location words, counts and colors move its reading. --card writes the tables into the model card.
 """
 
 import argparse
@@ -133,7 +133,7 @@ def colors(bench: Bench, images: int) -> str:
                 shown(Estimate.of_mean(reading[:, index] - rest)),
             ]
         )
-    head = ["colour word", "judge's first choice", "reading", "reading under the other words", "difference"]
+    head = ["color word", "judge's first choice", "reading", "reading under the other words", "difference"]
     return table(head, rows)
 
 
@@ -161,7 +161,7 @@ def main() -> None:
             locations(bench, few),
             f"Count, {few} images a number, the same seeds for all:",
             counts(bench, few),
-            f"Colour, {few} images a word, the same seeds for all:",
+            f"Color, {few} images a word, the same seeds for all:",
             colors(bench, few),
         ]
     )

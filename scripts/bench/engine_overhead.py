@@ -102,7 +102,7 @@ class Clocked:
 
 
 def paint(request: ImageRequest) -> Image.Image:
-    """Coarse colours of the seed, moved by each word."""
+    """Coarse colors of the seed, moved by each word."""
     pixels = np.random.default_rng(request.seed).uniform(60, 200, (8, 8, 3))
     for word in set(request.prompt.split()):
         own = np.random.default_rng(int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big"))

@@ -36,7 +36,7 @@ HEAVY = (
 
 
 def squares(runs: str, store: str) -> None:
-    """`promptopt study run` with objects that draw squares and look at colours."""
+    """`promptopt study run` with objects that draw squares and look at colors."""
     from promptopt.cli._live import LiveStudy
     from promptopt.config.study_file import study_from_mapping
     from promptopt.study.run import run_study

@@ -6,7 +6,7 @@
 For each study file (the three quickstarts unless given): the baseline and random prompts of its template are
 drawn on the same seeds. Weights, the single best prompt and the top ones are all chosen by the same thing,
 the MMD^2 of every second image to the validation pool; all are then compared on the other images with the
-test pool. Differences below 0 are in favour of the portfolio for MMD^2 and FD, above 0 for the accuracy.
+test pool. Differences below 0 are in favor of the portfolio for MMD^2 and FD, above 0 for the accuracy.
 
 --planted needs no generator: prompts and reals are Gaussians whose true MMD^2 is known from many draws, so
 that the effect of `caution` and of the least share is seen. Scenes: `shifted` (six prompts off in different
@@ -126,7 +126,7 @@ DIM = 16
 
 def scene(name: str, rng: np.random.Generator) -> Scene:
     """The reals by count, and each prompt's images as a function of what its seeds draw."""
-    centres = 0.9 * rng.normal(size=(3, DIM))
+    centers = 0.9 * rng.normal(size=(3, DIM))
     shift, spread = {"shifted": (0.25, 1.0), "equal": (0.0, 1.0), "modes": (0.2, 1.0), "narrow": (0.5, 0.7)}[
         name
     ]
@@ -135,10 +135,10 @@ def scene(name: str, rng: np.random.Generator) -> Scene:
 
     def real(n: int) -> Rows:
         first = rng.random(n) < share
-        return np.where(first[:, None], centres[0], centres[1]) + rng.normal(size=(n, DIM))
+        return np.where(first[:, None], centers[0], centers[1]) + rng.normal(size=(n, DIM))
 
     def prompt(place: int) -> Callable[[Rows], Rows]:
-        own = centres[place % 3 if name == "modes" else 0] + common + shift * rng.normal(size=DIM)
+        own = centers[place % 3 if name == "modes" else 0] + common + shift * rng.normal(size=DIM)
         return lambda draws: own + spread * draws
 
     return real, [prompt(i) for i in range(6)]

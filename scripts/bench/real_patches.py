@@ -20,12 +20,12 @@ import numpy as np
 
 from evaluation import FeatureStore, load_encoder
 from evaluation.classifier.arms import five_arms
-from evaluation.classifier.images import LabelledImages
+from evaluation.classifier.images import LabeledImages
 from evaluation.encoders.thumbnail import ThumbnailEncoder
 from evaluation.estimate import Estimate
 from evaluation.metrics.alignment import class_weights, margins
 from evaluation.metrics.frechet import frechet_distance
-from evaluation.metrics.memorisation import memorisation
+from evaluation.metrics.memorization import memorization
 from evaluation.metrics.mmd import median_bandwidth, mmd
 from generators import ImageStore, StoredImage, load
 from promptopt.cli._progress import progress_bar
@@ -95,11 +95,11 @@ def main() -> None:
     small = [features.features(thumbnails, part.paths()) for part in (reference, test)]
     groups = [record.group for record in test]
 
-    def labelled(rows: np.ndarray, names: Sequence[str], own: Sequence[str]) -> LabelledImages:
-        return LabelledImages(rows, tuple(names), tuple(own), ("all",) * len(names))
+    def labeled(rows: np.ndarray, names: Sequence[str], own: Sequence[str]) -> LabeledImages:
+        return LabeledImages(rows, tuple(names), tuple(own), ("all",) * len(names))
 
     real = [
-        labelled(rows, [record.label for record in part], [record.group for record in part])
+        labeled(rows, [record.label for record in part], [record.group for record in part])
         for part, rows in ((reference, seen), (test, unseen))
     ]
     print(
@@ -121,8 +121,8 @@ def main() -> None:
         own = [f"{name}-{i}" for i in range(len(paths))]
         arms = five_arms(
             *real,
-            synthetic_train=labelled(rows[::2], names[::2], own[::2]),  # asked for, though no arm uses it
-            synthetic_test=labelled(rows[1::2], names[1::2], own[1::2]),
+            synthetic_train=labeled(rows[::2], names[::2], own[::2]),  # asked for, though no arm uses it
+            synthetic_test=labeled(rows[1::2], names[1::2], own[1::2]),
             arms=("R->R", "R->S"),
         )
         ceiling = arms.row("R->R").estimates["accuracy"]
@@ -132,7 +132,7 @@ def main() -> None:
                 for label in labels
             ]
         )
-        copies = memorisation(features.features(thumbnails, paths), *small, groups=groups)
+        copies = memorization(features.features(thumbnails, paths), *small, groups=groups)
         cells = [
             shown(frechet_distance(rows, unseen), 1),
             shown(mmd(rows, unseen, bandwidth=bandwidth), 1, 1000),

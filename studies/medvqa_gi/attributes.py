@@ -2,8 +2,8 @@
 
 The challenge's captions each make one statement ("with 2 polyps", "containing the z-line"); a picture has
 about ten of them. Where a statement is a set (findings, instruments, sizes, Paris types, places), its members
-are kept in the one order given here, so that equal sets are equal values. Colours are kept in the order
-written: the same colours occur in many orders, so the order is the annotators' own and may say which colour
+are kept in the one order given here, so that equal sets are equal values. Colors are kept in the order
+written: the same colors occur in many orders, so the order is the annotators' own and may say which color
 prevails.
 """
 

@@ -15,7 +15,7 @@
 The words in capitals are those of ``attributes``; a list is "a", "a and b" or "a, b and c", and "polyp" is
 written "a polyp". :func:`render_caption` writes exactly this. :func:`parse_caption` also reads the set's
 own slips ("an an", "lower-rigth", "snareandtube", "pink/red", "Pink findings", "< 5mm", ...) and says which
-it met. Colours keep their order; sets are put into their one order and are written in the order the
+it met. Colors keep their order; sets are put into their one order and are written in the order the
 challenge uses, so nothing but the slips is lost.
 """
 
@@ -123,7 +123,7 @@ def _parse_with(reader: Reader) -> Attributes:
         if reader.take("an ", slip=True):
             reader.quirk("'an an' read as 'an'")
         return _parse_located(reader)
-    if reader.sees(_COLORS, slip=True):  # "Pink findings": a colour filled in where a count belongs
+    if reader.sees(_COLORS, slip=True):  # "Pink findings": a color filled in where a count belongs
         colors = reader.read_list("color", _COLORS)
         reader.need(" findings")
         reader.quirk(f"'{colors[0]} findings' read as the colors of an abnormality")

@@ -12,7 +12,7 @@ def category_and_label(statements: Sequence[Attributes]) -> tuple[str, str]:
     2. landmarks, its name: a landmark is named, or located ("anatomical landmark")
     3. instruments, the most telling name (INSTRUMENTS' order): one is named, counted or located
        ("instrument")
-    4. pathology, its name: another finding is named, or something abnormal counted, coloured or located
+    4. pathology, its name: another finding is named, or something abnormal counted, colored or located
        ("abnormality")
     5. normal, "normal"
     """

@@ -1,4 +1,4 @@
-"""The organisers' 2024 files made into a prepared data set (see ``studies.dataset``)."""
+"""The organizers' 2024 files made into a prepared data set (see ``studies.dataset``)."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The organisers' files: ``prompt-gt.csv``, the optional ``images.jsonl``, and the folder ``images``."""
+"""The organizers' files: ``prompt-gt.csv``, the optional ``images.jsonl``, and the folder ``images``."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The drawing surface: a colour image over [-1, 1]^2 with soft masks, noise and light."""
+"""The drawing surface: a color image over [-1, 1]^2 with soft masks, noise and light."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = NDArray[np.floating[Any]]
 
 @lru_cache(maxsize=4)
 def grid(pixels: int) -> tuple[Array, Array]:
-    """Pixel centres (x to the right, y downwards) in [-1, 1]; both of shape (pixels, pixels)."""
+    """Pixel centers (x to the right, y downwards) in [-1, 1]; both of shape (pixels, pixels)."""
     axis = ((np.arange(pixels, dtype=np.float32) + 0.5) / pixels) * 2 - 1
     x, y = np.meshgrid(axis, axis)
     return x, y
@@ -58,14 +58,14 @@ class Canvas:
         return smoothstep(self.edge * soft, -self.edge * soft, signed_distance)
 
     def paint(self, mask: Array, color: Any) -> None:
-        """Blend a colour (3,) or an image (h, w, 3) over the canvas."""
+        """Blend a color (3,) or an image (h, w, 3) over the canvas."""
         self.rgb += mask[..., None] * (np.asarray(color, np.float32) - self.rgb)
 
     def shade(self, factor: Array | float) -> None:
         self.rgb = (self.rgb * np.atleast_2d(factor)[..., None]).astype(np.float32)
 
     def glow(self, amount: Array, color: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> None:
-        """A highlight: moves towards ``color`` by ``amount`` in [0, 1]."""
+        """A highlight: moves toward ``color`` by ``amount`` in [0, 1]."""
         self.paint(np.clip(amount, 0, 1), color)
 
 

@@ -38,7 +38,7 @@ def captions(
 
     Each mentions a random part of the truth and nothing but the truth. The plain ones mention one thing
     alone: a generator learns from them what a location or a number is worth, which it does not from
-    captions in which colour and kind explain more of the picture.
+    captions in which color and kind explain more of the picture.
     """
     sentences = challenge_sentences(scene)
     texts = []
@@ -113,7 +113,7 @@ def describe(scene: Scene, rng: np.random.Generator, *, mention: float = 0.5) ->
 
 
 def describe_one(scene: Scene, rng: np.random.Generator) -> str:
-    """A phrase that tells one thing: where, how many, or what kind, size or colour."""
+    """A phrase that tells one thing: where, how many, or what kind, size or color."""
     opening = str(rng.choice(OPENINGS)).format(procedure=scene.procedure)
     if scene.category == "normal":
         return f"{opening} {ARTICLES[scene.kind]}"

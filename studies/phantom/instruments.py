@@ -21,7 +21,7 @@ def draw_instrument(canvas: Canvas, kind: str, thing: Thing) -> None:
 
 
 def _direction(canvas: Canvas, thing: Thing) -> float:
-    """Angle from the tip towards where the instrument enters: the working channel lies at an edge."""
+    """Angle from the tip toward where the instrument enters: the working channel lies at an edge."""
     outward = np.arctan2(thing.y, thing.x) if np.hypot(thing.x, thing.y) > 0.25 else thing.angle
     return float(outward + canvas.rng.uniform(-0.45, 0.45))
 
@@ -76,7 +76,7 @@ def _tube(canvas: Canvas, thing: Thing) -> None:
     start = _along(thing, angle, 0.05)
     mask = _rod(canvas, start, angle, 3.0, width, (0.13, 0.13, 0.16))
     u, v = canvas.local(start[0], start[1], angle)
-    # White centimetre marks tell the endoscope's own shaft from shadow.
+    # White centimeter marks tell the endoscope's own shaft from shadow.
     marks = (np.abs(np.mod(u, 0.34) - 0.22) < 0.035) & (u > 0.05)
     bend = np.sqrt(np.clip(1 - (v / width) ** 2, 0, 1))
     canvas.paint(

@@ -41,7 +41,7 @@ def _outline(canvas: Canvas, thing: Thing, stretch: float, bumps: float) -> tupl
 
 def _dome(canvas: Canvas, thing: Thing, tint: Array, *, stretch: float, height: float, radius: float) -> None:
     r, _, _ = _outline(canvas, thing, stretch, 0.06)
-    # A soft dark halo towards the far side: the polyp stands out from the wall.
+    # A soft dark halo toward the far side: the polyp stands out from the wall.
     rr, _ = canvas.polar(thing.x * 1.06, thing.y * 1.06 + 0.18 * radius)
     canvas.shade(1 - 0.45 * smoothstep(1.35 * radius, 0.85 * radius, rr))
     mask = canvas.inside(r - radius)

@@ -1,6 +1,6 @@
 """Parts of a phantom set with captions that tell where, or how many, and nothing else.
 
-A small generator learns kind and colour from full captions within hundreds of steps, and place and number
+A small generator learns kind and color from full captions within hundreds of steps, and place and number
 not in thousands: they explain too little of the picture. A few hundred steps on a lesson are enough.
 """
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from studies.phantom.canvas import Canvas, smoothstep
 
-# Base colours by procedure: the colon is orange-pink, the stomach salmon red.
+# Base colors by procedure: the colon is orange-pink, the stomach salmon red.
 BASE = {"colonoscopy": (0.86, 0.50, 0.40), "gastroscopy": (0.84, 0.43, 0.37)}
 
 

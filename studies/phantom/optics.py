@@ -1,4 +1,4 @@
-"""The camera of each centre, and what its video processor writes over the picture."""
+"""The camera of each center, and what its video processor writes over the picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from studies.phantom.canvas import Array, Canvas, smoothstep
 
 @dataclass(frozen=True)
 class Optics:
-    """How a centre's endoscope sees: field stop, colour gains, gamma, vignette."""
+    """How a center's endoscope sees: field stop, color gains, gamma, vignette."""
 
     stop: str
     gains: tuple[float, float, float]

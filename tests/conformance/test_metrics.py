@@ -17,7 +17,7 @@ from evaluation.metrics.frechet import frechet_distance
 from evaluation.metrics.frechet_infinity import frechet_infinity
 from evaluation.metrics.inception_score import inception_score
 from evaluation.metrics.kid import kid
-from evaluation.metrics.memorisation import memorisation
+from evaluation.metrics.memorization import memorization
 from evaluation.metrics.mmd import mmd, mmd_contributions
 
 REFERENCE = np.abs(np.random.default_rng(99).normal(size=(30, 4))) + 0.1
@@ -57,7 +57,7 @@ METRICS = [
     Case("inception score, whole", lambda x: inception_score(share(x), splits=1, seed=0), 1),
     Case("alignment", lambda x: Estimate.of_mean(margins(x, WEIGHTS, target="a")), 1),
     Case("comparison", lambda x: compare(margins(x, WEIGHTS, target="a"), np.zeros(len(x)), anytime=True), 1),
-    Case("memorisation", lambda x: memorisation(x, REFERENCE, images(19, seed=7), quantile=0.1).share, 1),
+    Case("memorization", lambda x: memorization(x, REFERENCE, images(19, seed=7), quantile=0.1).share, 1),
     Case("duplicates", lambda x: duplicates(x, REFERENCE, quantile=0.9).share, 2),
     Case("clip score", lambda x: Estimate.of_mean(clip_scores(x, WEIGHTS)[:, 0]), 1),
     Case("mmd contributions", lambda x: Estimate.of_mean(mmd_contributions(x, REFERENCE)), 2),

@@ -1,4 +1,4 @@
-"""A generator without a model: colours derived from the request, and a record of what was asked for."""
+"""A generator without a model: colors derived from the request, and a record of what was asked for."""
 
 from __future__ import annotations
 

@@ -35,11 +35,11 @@ def test_each_fault_is_told_from_a_picture() -> None:
     decoded[6] = -1
     decoded[6, :, :4, :4] = 0.5  # and so is a dark one with something in it
     faults = [fault for _, fault in to_pictures(decoded)]
-    assert faults == ["not finite"] * 2 + ["black"] * 2 + ["of one colour"] + [None] * 3
+    assert faults == ["not finite"] * 2 + ["black"] * 2 + ["of one color"] + [None] * 3
 
 
 @pytest.mark.parametrize(
-    ("bias", "fault"), [(float("nan"), "not finite"), (-1e4, "black"), (1e4, "of one colour")]
+    ("bias", "fault"), [(float("nan"), "not finite"), (-1e4, "black"), (1e4, "of one color")]
 )
 def test_model_that_makes_no_pictures_is_an_error_naming_prompt_and_seed(
     micro_folder: Path, tmp_path: Path, bias: float, fault: str

@@ -104,8 +104,8 @@ def test_wrong_values_are_refused_by_name(name: str, value: object) -> None:
 
 def test_from_json_refuses_other_fields_and_other_text() -> None:
     values = json.loads(BASE.to_json())
-    with pytest.raises(GeneratorError, match="colour"):
-        ImageRequest.from_json(json.dumps({**values, "colour": 1}))
+    with pytest.raises(GeneratorError, match="color"):
+        ImageRequest.from_json(json.dumps({**values, "color": 1}))
     del values["seed"]
     with pytest.raises(GeneratorError, match="seed"):
         ImageRequest.from_json(json.dumps(values))

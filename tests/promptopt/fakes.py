@@ -1,4 +1,4 @@
-"""A generator, an encoder and a judge over coloured squares: real images, no network, milliseconds."""
+"""A generator, an encoder and a judge over colored squares: real images, no network, milliseconds."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class SquareGenerator:
 
 @dataclass
 class ColorEncoder:
-    """Mean colours of a 4x4 grid; a text's features are those of the picture it describes."""
+    """Mean colors of a 4x4 grid; a text's features are those of the picture it describes."""
 
     uri: str = "colors"
     fingerprint: str = hashlib.sha256(b"colors").hexdigest()
@@ -108,7 +108,7 @@ class RednessJudge:
 
 
 def write_squares(folder: Path, *, each: int = 20, without: str | None = None) -> Path:
-    """A prepared data set: positives are big red squares on black, the others have other colours.
+    """A prepared data set: positives are big red squares on black, the others have other colors.
 
     `without` names a pool that gets no positives.
     """

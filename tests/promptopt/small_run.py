@@ -1,4 +1,4 @@
-"""A finished study over coloured squares, in about two seconds."""
+"""A finished study over colored squares, in about two seconds."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.classifier.images import ClassifierError, LabelledImages, check_disjoint
+from evaluation.classifier.images import ClassifierError, LabeledImages, check_disjoint
 from evaluation.classifier.learners import Learner
 from evaluation.classifier.paired_seeds import Difference, Resampling, Scored
 from evaluation.estimate import Estimate
@@ -111,9 +111,9 @@ class View:
 
     plain: Learner
     classical: Learner | None
-    train: LabelledImages
-    test: LabelledImages
-    synthetic: Mapping[str, LabelledImages]
+    train: LabeledImages
+    test: LabeledImages
+    synthetic: Mapping[str, LabeledImages]
 
 
 def prove(
@@ -243,7 +243,7 @@ def _plan(view: View, variants: Sequence[str], ratios: Sequence[float]) -> list[
 
 def _training(
     view: View, arm: Arm, classes: Sequence[str], count: int | None, seed: int
-) -> tuple[LabelledImages, int]:
+) -> tuple[LabeledImages, int]:
     """The images of one training, and how many of them are synthetic."""
     rows: list[int] = []
     drawn: list[int] = []
@@ -261,15 +261,15 @@ def _training(
     return real.joined(view.synthetic[arm.variant].take(sorted(drawn))), len(drawn)
 
 
-def _of_class(images: LabelledImages, name: str) -> NDArray[np.int64]:
+def _of_class(images: LabeledImages, name: str) -> NDArray[np.int64]:
     return np.flatnonzero([label == name for label in images.labels])
 
 
 def _trained(
     cache: Path,
     learner: Learner,
-    images: LabelledImages,
-    test: LabelledImages,
+    images: LabeledImages,
+    test: LabeledImages,
     classes: Sequence[str],
     seed: int,
 ) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.classifier.images import LabelledImages
+from evaluation.classifier.images import LabeledImages
 from evaluation.classifier.learners import ProbeLearner
 from evaluation.classifier.network import read_pixels
 from evaluation.classifier.small_network import SmallNetwork
@@ -85,7 +85,7 @@ def _view(
     for pool in ("reference", "test"):
         parts = {s.name: members(data, s.positives)[0].where(pool=pool) for s in sources}
         records = [(name, record) for name, part in parts.items() for record in part]
-        real[pool] = LabelledImages(
+        real[pool] = LabeledImages(
             read([data.path(record) for _, record in records]),
             tuple(name for name, _ in records),
             tuple(record.group for _, record in records),
@@ -102,7 +102,7 @@ def _view(
 
 def _synthetic(
     sources: Sequence[ClassSource], variant: str, folders: Sequence[Path], read: _Read
-) -> LabelledImages:
+) -> LabeledImages:
     found: dict[str, list[Path]] = {}
     for folder in folders:
         own: dict[str, list[Path]] = {}
@@ -122,7 +122,7 @@ def _synthetic(
             )
         labels += [source.name] * len(images)
         paths += images
-    return LabelledImages.of(read(paths), labels, name=f"synthetic-{variant}", center="synthetic")
+    return LabeledImages.of(read(paths), labels, name=f"synthetic-{variant}", center="synthetic")
 
 
 def check_learners(names: Sequence[str]) -> None:

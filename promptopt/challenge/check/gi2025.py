@@ -1,4 +1,4 @@
-"""The 2025 edition's folder: the organisers' script, untouched but for two sections, and what it needs."""
+"""The 2025 edition's folder: the organizers' script, untouched but for two sections, and what it needs."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _check_requirements(folder: Path, findings: Findings) -> None:
             requirement = Requirement(text)
         except InvalidRequirement:
             findings.error(
-                where, f"{text!r} is no package that pip finds for the organisers", "Name a package"
+                where, f"{text!r} is no package that pip finds for the organizers", "Name a package"
             )
             continue
         if requirement.url is not None:
@@ -112,13 +112,13 @@ def _check_script(folder: Path, findings: Findings, template: Path | None) -> No
         if not same_around(script, original):
             findings.error(
                 SCRIPT,
-                f"differs from the organisers' outside of the two sections, {_difference(script, original)}",
+                f"differs from the organizers' outside of the two sections, {_difference(script, original)}",
                 "Put those lines back, or write the submission anew",
             )
     else:
         findings.warning(
             SCRIPT,
-            "could not be compared with the organisers' script, which is not here",
+            "could not be compared with the organizers' script, which is not here",
             "`pip install medvqa`, or give your copy by --template",
         )
     try:
@@ -131,7 +131,7 @@ def _check_script(folder: Path, findings: Findings, template: Path | None) -> No
 
 
 def _check_rewritten(script: Template, findings: Findings) -> None:
-    """What the organisers' evaluation would change within the sections, by plain replacement of text."""
+    """What the organizers' evaluation would change within the sections, by plain replacement of text."""
     for number, section in enumerate(script.sections, start=1):
         for line in section.decode("utf-8", errors="replace").splitlines():
             hit = next((text for text in REWRITTEN if text in line), None)
@@ -140,7 +140,7 @@ def _check_rewritten(script: Template, findings: Findings) -> None:
             if hit is not None:
                 findings.error(
                     f"{SCRIPT}, section {number}",
-                    f"the organisers' evaluation replaces or removes {hit!r} in: {line.strip()[:80]}",
+                    f"the organizers' evaluation replaces or removes {hit!r} in: {line.strip()[:80]}",
                     "Write that line in other words",
                 )
 

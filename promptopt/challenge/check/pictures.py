@@ -16,7 +16,7 @@ from promptopt.challenge.check.findings import Findings
 SIDE = 16
 NEAR = 2.0
 """Two pictures are near-duplicates where the root mean square difference of their thumbnails, 16 x 16 of
-three colours from 0 to 255, is below this: one saved again or changed by a shade, not two of one prompt."""
+three colors from 0 to 255, is below this: one saved again or changed by a shade, not two of one prompt."""
 _BLACK, _SAME = 3, 2  # levels of 255, as where images are made
 _BLOCK = 1024
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -67,7 +67,7 @@ def check_pictures(folder: Path, files: Sequence[Path], findings: Findings) -> l
                 own, "is black", "Make it again; a safety checker that blacks out images must be off"
             )
         elif int(np.ptp(pixels.reshape(-1, 3).astype(int), axis=0).max()) <= _SAME:
-            findings.error(own, "is of one colour", "Make it again, or leave the prompt out")
+            findings.error(own, "is of one color", "Make it again, or leave the prompt out")
         if not synthetic:
             findings.error(
                 own,
@@ -115,7 +115,7 @@ def check_against_real(made: Sequence[Picture], real: Iterable[Path], findings: 
         findings.warning(
             fresh[index].own,
             f"looks like the real image {names[other].name}, of the data set",
-            "Compare the two; remove it if it is a copy, and look at `promptopt evaluate` for memorisation",
+            "Compare the two; remove it if it is a copy, and look at `promptopt evaluate` for memorization",
         )
     return len(rows)
 

@@ -35,7 +35,7 @@ def check_submission(
     Args:
         edition: "auto" goes by what is in the folder.
         data: folder with real images, none of which may be in the submission.
-        template: the organisers' script, for gi-2025; None: that of the installed medvqa, if there is one.
+        template: the organizers' script, for gi-2025; None: that of the installed medvqa, if there is one.
         rewrite_checksums: write SHA256SUMS anew first.
 
     Raises ExportError: no such folder, or one that is neither a submission nor a synthesis.

@@ -18,7 +18,7 @@ SYNTHETIC = (
 )
 LOOK = (
     "Look through every file first: a model trained on patients' images may repeat parts of them, and the "
-    "licence of its training data may not allow sharing it"
+    "license of its training data may not allow sharing it"
 )
 PUBLIC = f"Submitting makes the repository public. {LOOK}."
 

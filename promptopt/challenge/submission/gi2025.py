@@ -1,4 +1,4 @@
-"""The 2025 edition: the organisers' script with its two sections filled, as a hub repository's folder."""
+"""The 2025 edition: the organizers' script with its two sections filled, as a hub repository's folder."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def write_gi2025(
 ) -> Submission:
     """Write the folder, whole or not at all; its files are what the hub repository is to hold.
 
-    The organisers give the prompts of this edition, so of the studies it takes the generator and the settings
+    The organizers give the prompts of this edition, so of the studies it takes the generator and the settings
     that it draws with.
 
     Args:
         runs: finished runs with one generator and one set of settings.
         out: the folder, which must not exist (see `force`).
-        template: the organisers' script; None: that of the installed `medvqa`.
+        template: the organizers' script; None: that of the installed `medvqa`.
         repository: "owner/name" that the folder will be uploaded to; needed where the weights come along.
         team: SUBMISSION_INFO.
         weights: "copy" the generator, or name its hub "reference"; None: a reference where it can be.
@@ -121,7 +121,7 @@ def write_gi2025(
 def check_info(team: Mapping[str, object], sample: Mapping[str, object]) -> dict[str, object]:
     """SUBMISSION_INFO with the template's keys in their order.
 
-    Raises ExportError: a key that is missing, unknown or empty, or still the organisers' sample.
+    Raises ExportError: a key that is missing, unknown or empty, or still the organizers' sample.
     """
     faults = [f"{key} is unknown" for key in team if key not in sample]
     for key, example in sample.items():
@@ -131,7 +131,7 @@ def check_info(team: Mapping[str, object], sample: Mapping[str, object]) -> dict
         if not value or (isinstance(value, str) and not value.strip()):
             faults.append(f"{key} is missing or empty")
         elif value == example and key in _PERSONAL:
-            faults.append(f"{key} is still the organisers' example")
+            faults.append(f"{key} is still the organizers' example")
         elif isinstance(example, list) != isinstance(value, list):
             faults.append(f"{key} must be {'a list' if isinstance(example, list) else 'text'}")
         elif key == EMAILS and isinstance(value, list):
@@ -246,17 +246,17 @@ def _readme(
         "",
         *facts(runs[0].prompts, model, chosen=settings),
         "",
-        f"`{SCRIPT}` is the organisers' own with its two sections filled. To submit:",
+        f"`{SCRIPT}` is the organizers' own with its two sections filled. To submit:",
         "",
         f"    hf upload {name} . --exclude SHA256SUMS --exclude submission.json",
         f"    medvqa validate --competition=gi-2025 --task=2 --repo_id={name}",
         f"    medvqa validate_and_submit --competition=gi-2025 --task=2 --repo_id={name}",
         "",
         "Should the last one end with `'HfApi' object has no attribute 'update_repo_visibility'` "
-        "(huggingface_hub 1 dropped it), nothing has been sent; this runs the organisers' file with the "
+        "(huggingface_hub 1 dropped it), nothing has been sent; this runs the organizers' file with the "
         "method put back:",
         "",
-        f"    python -m promptopt.challenge.submission.organisers_command --repo_id={name}",
+        f"    python -m promptopt.challenge.submission.organizers_command --repo_id={name}",
         "",
         PUBLIC,
         "",

@@ -31,7 +31,7 @@ _BESIDE = (DEFAULTS_FILE, "README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "
 _NO_CARD = """# No model card
 
 The folder that this model was copied from had none. Write here on what data it was trained, by whom, and
-under which licence.
+under which license.
 """
 
 
@@ -54,7 +54,7 @@ def reference(uri: str, expected: str, *, study: str) -> ModelEntry:
 def copy_model(
     uri: str, expected: str, target: Path, *, root: Path, study: str, beside: Path | None = None
 ) -> ModelEntry:
-    """Copy what loading reads, model card and licence with it, as safetensors and text alone.
+    """Copy what loading reads, model card and license with it, as safetensors and text alone.
 
     Args:
         uri: of the generator; a hub address is read from the local cache.

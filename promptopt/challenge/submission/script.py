@@ -24,7 +24,7 @@ PACKAGES = (
 MORE = ("torch>=2.6", "transformers>=4.56")
 PEFT = "peft>=0.17"
 REWRITTEN = ("SimulaMet/Kvasir-VQA-test", '"validation"', "huggingface.co/datasets")
-"""The organisers' evaluation replaces the first two in the whole script, and drops lines with the third."""
+"""The organizers' evaluation replaces the first two in the whole script, and drops lines with the third."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,13 +128,13 @@ for start in tqdm(range(0, len(jobs), batch_size)):
 
 
 def requirements(drawing: Drawing) -> str:
-    """requirements.txt; the rest of the script's needs is installed by the organisers."""
+    """requirements.txt; the rest of the script's needs is installed by the organizers."""
     packages = [*PACKAGES, *MORE, *([PEFT] if drawing.adapters else [])]
     return "".join(f"{package}\n" for package in sorted(packages))
 
 
 def literal(value: Any) -> str:
-    """A value as Python on one line that the organisers' evaluation leaves as it is (see REWRITTEN)."""
+    """A value as Python on one line that the organizers' evaluation leaves as it is (see REWRITTEN)."""
     text = repr(value)
     for reserved in REWRITTEN:
         for written in {reserved, reserved.replace('"', '\\"')}:

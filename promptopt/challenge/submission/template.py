@@ -1,4 +1,4 @@
-"""The organisers' script of the 2025 edition: its two editable sections, and all that must stay as it is.
+"""The organizers' script of the 2025 edition: its two editable sections, and all that must stay as it is.
 
 The script is the user's own copy, or that of the installed `medvqa` package; none ships with this project.
 """
@@ -71,7 +71,7 @@ def split(script: bytes, where: object) -> Template:
         ends[1].start(),
     ]
     if points != sorted(points):
-        raise ExportError(f"{where}: its markers are not in order; give the organisers' own file")
+        raise ExportError(f"{where}: its markers are not in order; give the organizers' own file")
     fixed = (script[: points[0]], script[points[1] : points[2]], script[points[3] :])
     around = b"".join(fixed)
     missing = [name for name in NAMES if not re.search(rf"\b{name}\b".encode(), around)]
@@ -91,7 +91,7 @@ def read_template(path: Path | None) -> Template:
     place = path if path is not None else installed()
     if place is None:
         raise ExportError(
-            "the organisers' script is not here: give your copy of submission_task2.py by --template, or "
+            "the organizers' script is not here: give your copy of submission_task2.py by --template, or "
             "`pip install medvqa`, which brings it"
         )
     try:

@@ -1,4 +1,4 @@
-"""FID and IS by generator and centre in one table, as the challenge's papers print them."""
+"""FID and IS by generator and center in one table, as the challenge's papers print them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _METRICS = ("fd", "is")
 
 
 def summary_csv(comparison: GeneratorComparison) -> str:
-    """One line a generator: distance and Inception score of every centre with interval, n and status."""
+    """One line a generator: distance and Inception score of every center with interval, n and status."""
     columns = _columns(comparison)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -54,7 +54,7 @@ def summary_latex(comparison: GeneratorComparison, *, label: str, settings: str)
         place += width
     heads = ["Generator", *(latex(_short(scope)) for _, scope in columns)]
     caption = (
-        "Distance to the real images and Inception score by generator and centre; 95 % intervals in "
+        "Distance to the real images and Inception score by generator and center; 95 % intervals in "
         "brackets. Bold: best, and its interval lies apart from all other generators'. *: unreliable at this "
         f"number of images; \u2013: not defined. Settings: {settings}."
     )
@@ -69,7 +69,7 @@ def summary_latex(comparison: GeneratorComparison, *, label: str, settings: str)
 
 
 def _columns(comparison: GeneratorComparison) -> list[tuple[str, str]]:
-    """(name of the measure, title of the centre), distances first."""
+    """(name of the measure, title of the center), distances first."""
     titles = [scope.title for scope in comparison.scopes]
     found = {
         (score.metric, score.name, score.scope)
@@ -98,9 +98,9 @@ def _arrow(comparison: GeneratorComparison, name: str) -> str:
 
 
 def _short(title: str) -> str:
-    """`single centre: north` as `single (north)`; long lists of centres shortened."""
-    kind, colon, centres = title.partition(": ")
+    """`single center: north` as `single (north)`; long lists of centers shortened."""
+    kind, colon, centers = title.partition(": ")
     if not colon:
         return title
-    listed = textwrap.shorten(centres, 24, placeholder=" ...")
-    return f"{kind.removesuffix(' centre')} ({listed})"
+    listed = textwrap.shorten(centers, 24, placeholder=" ...")
+    return f"{kind.removesuffix(' center')} ({listed})"

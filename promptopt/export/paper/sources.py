@@ -63,7 +63,7 @@ class _Read:
 def read_sources(paths: Sequence[str | Path]) -> tuple[list[Comparisons], list[FinishedRun]]:
     """Read folders (or the JSON files in them), each a comparison or a finished run.
 
-    Comparisons on the same data, pool, centres and encoders become one; a generator's name that comes twice
+    Comparisons on the same data, pool, centers and encoders become one; a generator's name that comes twice
     gets its folder's name before it.
 
     Raises:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from promptopt.run.prompts import EstimateEntry, PromptEntry
 
-_BLUE, _GREY = "#3b82c4", "#9a9a9a"
+_BLUE, _GRAY = "#3b82c4", "#9a9a9a"
 _LATEX = ("score", "judge_accuracy", "synthetic_to_real", "mmd")
 _IMAGES = 8
 
@@ -109,7 +109,7 @@ def prompts_chart(runs: Sequence[FinishedRun], *, top: int) -> Figure:
         labels = []
         for place, entry in enumerate(entries):
             plain = entry.label == run.prompts.baseline.prompt
-            _bar(axes, place, entry, _GREY if plain else _BLUE)
+            _bar(axes, place, entry, _GRAY if plain else _BLUE)
             text = entry.shown + (" (baseline)" if plain else "")
             labels.append("\n".join(textwrap.wrap(text, 58, max_lines=2, placeholder=" ...")))
         axes.set_yticks(range(len(entries)), labels, fontsize=8.5)

@@ -44,7 +44,7 @@ def write_tables(
         written += _comparison(comparison, folder, notes)
     if len(comparisons) > 1:
         notes.append(
-            f"the comparisons are in {len(comparisons)} folders: they differ in data, pool, centres or "
+            f"the comparisons are in {len(comparisons)} folders: they differ in data, pool, centers or "
             "encoders, so their numbers do not belong in one table"
         )
     if runs:

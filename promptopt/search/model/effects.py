@@ -32,7 +32,7 @@ class OptionEffect:
 
     Attributes:
         prompts: how many prompts with the option were tried.
-        effect: in baseline SDs, shrunk towards 0; undefined when no prompt with the option was tried.
+        effect: in baseline SDs, shrunk toward 0; undefined when no prompt with the option was tried.
     """
 
     slot: str

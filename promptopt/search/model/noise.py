@@ -22,7 +22,7 @@ def means_with_noise(values: Sequence[FloatArray], codes: IntArray) -> tuple[Flo
     image's noise is split into what its seed does to every prompt, to every prompt with an option of its own
     (one share a slot), and to this prompt alone.
 
-    Where prompts have different numbers of images, the means are those of generalised least squares: what the
+    Where prompts have different numbers of images, the means are those of generalized least squares: what the
     further seeds do to all prompts is known from those that were drawn with them. Plain means would be biased
     by the race, which goes on with a prompt or not for what the first seeds gave.
 

@@ -19,7 +19,7 @@ def shrink(
     per_image: Sequence[FloatArray],
     predicted: Sequence[tuple[float, float] | None],
 ) -> list[Estimate]:
-    """Fresh scores, their differences shrunk towards those that the search's model predicts.
+    """Fresh scores, their differences shrunk toward those that the search's model predicts.
 
     The best fresh score is partly luck, so a prompt's lead over the others counts by its precision, as does
     the lead that the model predicts. Their common level is that of the fresh scores alone: all predictions

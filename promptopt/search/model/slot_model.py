@@ -2,7 +2,7 @@
 
 A prompt's value is a constant, plus an effect of each slot's option, plus effects of pairs of options, plus
 one of its own; the sizes of the three are estimated. Prompts that share options inform each other, few images
-count for less than many, and the best of many noisy scores shrinks towards what its words are worth.
+count for less than many, and the best of many noisy scores shrinks toward what its words are worth.
 Structure: an ANOVA kernel on categorical inputs (Durrande et al. 2013; Stitson et al. 1999).
 """
 

@@ -33,7 +33,7 @@ class Posterior:
     """Normal distributions, one for each draw of the variances, with the draws' weights (sum 1).
 
     Attributes:
-        means, deviations: of the targets, shape (draws, targets). A slot's option is shrunk towards 0 by its
+        means, deviations: of the targets, shape (draws, targets). A slot's option is shrunk toward 0 by its
             slot's variance; a pair is not shrunk, and is taken as one that stands out from the other pairs.
         mean, mean_deviation: of the average over all prompts of the space, shape (draws,).
         shares: of the variance between prompts, shape (draws, 3): slots, pairs, the prompt's own.
@@ -60,9 +60,9 @@ class AnovaModel:
     def __init__(
         self, scores: FloatArray, codes: IntArray, options: Sequence[int], noise: FloatArray
     ) -> None:
-        self._centre = float(scores.mean())
+        self._center = float(scores.mean())
         self._scale = float(scores.std())
-        self._y = (scores - self._centre) / self._scale
+        self._y = (scores - self._center) / self._scale
         self._codes, self._options = codes, tuple(options)
         n = len(scores)
         self._base = noise / self._scale**2 + _FLAT**2
@@ -92,7 +92,7 @@ class AnovaModel:
             weights,
             means * self._scale,
             deviations * self._scale,
-            mean * self._scale + self._centre,
+            mean * self._scale + self._center,
             mean_deviation * self._scale,
             parts / parts.sum(axis=1, keepdims=True),
         )

@@ -74,7 +74,7 @@ def _of_judge(judge: Judge, setup: Setup) -> CalibrationRow:
     right = int((answers == names.index(setup.category.name)).sum())
     return CalibrationRow(
         "Judge",
-        "Share of real images of the category that it recognises",
+        "Share of real images of the category that it recognizes",
         Estimate.of_proportion(right, len(paths)),
         1 / len(names),
     )

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from evaluation.estimate import Estimate
     from promptopt.scoring.confirm import Confirmed
 
-BLUE, ORANGE, GREY = "#3b82c4", "#d97706", "#888888"
+BLUE, ORANGE, GRAY = "#3b82c4", "#d97706", "#888888"
 _STATES = (
     ("prompt", "circle", BLUE),
-    ("lost to another prompt", "circle-open", GREY),
+    ("lost to another prompt", "circle-open", GRAY),
     ("breaks a constraint", "x", "#d9414b"),
 )
 _REAL = ("real", "phantom")  # how the names of such sets begin
@@ -86,7 +86,7 @@ def history(trials: Sequence[TrialRow]) -> str:
         row=2,
         col=1,
     )
-    figure.add_hline(y=0, line={"color": GREY, "dash": "dot"}, row=1, col=1)
+    figure.add_hline(y=0, line={"color": GRAY, "dash": "dot"}, row=1, col=1)
     figure.update_xaxes(title="prompt, in the order tried", row=2, col=1)
     figure.update_yaxes(title="score (baseline = 0)", range=history_range(rows), row=1, col=1)
     figure.update_yaxes(title="images", rangemode="tozero", row=2, col=1)
@@ -137,7 +137,7 @@ def optimism(confirmed: Sequence[Confirmed]) -> str | None:
         y=span,
         mode="lines",
         name="search and fresh score equal",
-        line={"color": GREY, "dash": "dot"},
+        line={"color": GRAY, "dash": "dot"},
         hoverinfo="skip",
     )
     figure.add_scatter(
@@ -163,7 +163,7 @@ def closeness(values: Mapping[str, Sequence[float]], title: str, name: str) -> s
     """One box a set of images, of one number an image."""
     figure = go.Figure()
     for title_, own in values.items():
-        color = GREY if title_.startswith(_REAL) else BLUE
+        color = GRAY if title_.startswith(_REAL) else BLUE
         figure.add_box(
             x=list(map(float, own)),
             name=html.escape(title_),
@@ -235,7 +235,7 @@ def slot_effects(found: SlotEffects) -> str:
             row=row,
             col=1,
         )
-    figure.add_vline(x=0, line={"color": GREY, "dash": "dot"})
+    figure.add_vline(x=0, line={"color": GRAY, "dash": "dot"})
     figure.update_xaxes(title="effect in baseline SDs", row=len(panels), col=1)
     return fragment(figure, "slot-effects", round(pixels) + 110, top=40)
 
@@ -243,7 +243,7 @@ def slot_effects(found: SlotEffects) -> str:
 def _color(estimate: Estimate) -> str:
     if estimate.low is not None and estimate.low > 0:
         return BLUE
-    return ORANGE if estimate.high is not None and estimate.high < 0 else GREY
+    return ORANGE if estimate.high is not None and estimate.high < 0 else GRAY
 
 
 def _span(estimate: Estimate) -> str:
@@ -273,13 +273,13 @@ def bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
 
 
 def corners(count: int) -> list[str]:
-    """Where labels stand, so that those of neighbours seldom cover each other."""
+    """Where labels stand, so that those of neighbors seldom cover each other."""
     places = ("top right", "bottom left", "bottom right", "top left")
     return [places[i % len(places)] for i in range(count)]
 
 
 def faint(color: str) -> str:
-    """A colour as pale as an error bar."""
+    """A color as pale as an error bar."""
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.35)"
 
@@ -297,7 +297,7 @@ def fragment(figure: go.Figure, name: str, height: int, *, top: int = 20) -> str
         margin={"l": 60, "r": 20, "t": top, "b": 50},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": GREY, "family": "system-ui, sans-serif"},
+        font={"color": GRAY, "family": "system-ui, sans-serif"},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
         template="none",
     )

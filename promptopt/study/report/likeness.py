@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evaluation.encoders.thumbnail import ThumbnailEncoder, ThumbnailViewsEncoder
-from evaluation.metrics.memorisation import memorisation
+from evaluation.metrics.memorization import memorization
 from promptopt.study.report.pictures import embed, embed_file
 from promptopt.study.report.words import format_estimate, number
 
@@ -54,7 +54,7 @@ def nearest_pairs(data: Dataset, features: FeatureStore, confirmed: Sequence[Con
     encoder = ThumbnailViewsEncoder()
     known, held_out = (encoder.unfold(features.features(encoder, p.paths())) for p in (seen, strange))
     made = features.features(ThumbnailEncoder(), [image.path for _, image in images])
-    found = memorisation(made, known, held_out, groups=groups, pairs=len(made))
+    found = memorization(made, known, held_out, groups=groups, pairs=len(made))
     paths, used, pairs = seen.paths(), set(), []
     for pair in found.closest:
         if pair.training in used:

@@ -13,7 +13,7 @@ from evaluation.estimate import Estimate
 from promptopt.run.trials import TrialRow, latest
 from promptopt.study.report.figures import (
     BLUE,
-    GREY,
+    GRAY,
     ORANGE,
     bars,
     corners,
@@ -88,7 +88,7 @@ def _figure(
         mode="markers",
         name="in the search",
         marker={
-            "color": GREY,
+            "color": GRAY,
             "size": 7,
             "symbol": ["x-thin-open" if row.violations else "circle" for row in rows],
         },
@@ -98,7 +98,7 @@ def _figure(
     figure.add_scatter(
         mode="lines",
         name="front of the search",
-        line={"color": GREY, "dash": "dot"},
+        line={"color": GRAY, "dash": "dot"},
         hoverinfo="skip",
     )
     figure.add_scatter(

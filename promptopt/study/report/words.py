@@ -108,7 +108,7 @@ def witness_sentence(prompts: PromptList, entry: PromptEntry) -> str:
     for name, witness in entry.witnesses.items():
         gain, sure = witness.gain, witness.p_value < _level(prompts)
         title = "Second encoder" if name == "second_encoder" else "Judge"
-        unit = " of its SDs" if name == "second_encoder" else " in the share of images it recognises"
+        unit = " of its SDs" if name == "second_encoder" else " in the share of images it recognizes"
         word = "no clear difference" if not sure else "better" if (gain.value or 0) > 0 else "worse"
         said.append(f"{title}: {word}, {signed(gain.value)}{unit}")
         if entry.contradicted_by == name:

@@ -164,7 +164,7 @@ def pictures(folder: Path, count: int, seed: int) -> Path:
 
 
 def tiny_network() -> KerasInception:
-    """Mean colours in a 4 x 4 grid and a linear head: what the folders go through, without the wait."""
+    """Mean colors in a 4 x 4 grid and a linear head: what the folders go through, without the wait."""
     import torch
 
     torch_state = torch.get_rng_state()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evaluation.classifier.images import LabelledImages
+from evaluation.classifier.images import LabeledImages
 
 NAMES = ("cecum", "polyp", "pylorus", "z-line")
 
@@ -19,7 +19,7 @@ def clouds(
     each: int = 1,
     d: int = 8,
     centers: Sequence[str] = ("north",),
-) -> LabelledImages:
+) -> LabeledImages:
     """n images in groups of `each` alike ones; class c is shifted by `gap` along axis c."""
     rng = np.random.default_rng(seed)
     groups = n // each
@@ -27,7 +27,7 @@ def clouds(
     x = rng.normal(size=(groups, d))
     x[np.arange(groups), kinds] += gap
     row = np.repeat(np.arange(groups), each)
-    return LabelledImages(
+    return LabeledImages(
         x[row],
         tuple(NAMES[kinds[i]] for i in row),
         tuple(f"{name}-{i}" for i in row),
@@ -35,6 +35,6 @@ def clouds(
     )
 
 
-def relabelled(images: LabelledImages, labels: Sequence[str]) -> LabelledImages:
+def relabeled(images: LabeledImages, labels: Sequence[str]) -> LabeledImages:
     """The same images under other labels."""
-    return LabelledImages(images.inputs, tuple(labels), images.groups, images.centers)
+    return LabeledImages(images.inputs, tuple(labels), images.groups, images.centers)

@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from evaluation import ClassifierError, LabelledImages, ProbeLearner, five_arms
+from evaluation import ClassifierError, LabeledImages, ProbeLearner, five_arms
 from evaluation.classifier.arms import ARMS
 from evaluation.classifier.scores import METRICS
 from evaluation.estimate import Estimate
-from tests.evaluation.classifier.conftest import clouds, relabelled
+from tests.evaluation.classifier.conftest import clouds, relabeled
 
 
-def compare(synthetic: LabelledImages, *, classes: int = 2, **changes):
+def compare(synthetic: LabeledImages, *, classes: int = 2, **changes):
     first, second = synthetic.split(0.25, seed=0)
     settings = {"seeds": (0, 1), "ratios": (0.5, 1.0), "resamples": 300} | changes
     return five_arms(
@@ -46,7 +46,7 @@ def test_swapped_labels_teach_the_opposite(classes):
     made = clouds(400, seed=3, name="made", classes=classes)
     names = sorted(set(made.labels))
     swap = dict(zip(names, [*names[1:], names[0]], strict=True))
-    result = compare(relabelled(made, [swap[label] for label in made.labels]), classes=classes)
+    result = compare(relabeled(made, [swap[label] for label in made.labels]), classes=classes)
     assert value(result, "S->R") < 0.1
     assert value(result, "R->S") < 0.1
     assert value(result, "S->S") > 0.9  # it is all consistent, and all wrong
@@ -240,10 +240,10 @@ def test_few_groups_and_missing_classes_are_said():
     row = few.row("S->R")
     assert row.estimates["balanced_accuracy"].status == "unreliable"
     assert row.estimates["accuracy"].status == "ok"
-    # one centre has polyps alone
+    # one center has polyps alone
     labels = np.array(TEST.labels)
     centers = np.where((labels == "polyp") & (np.arange(40) < 20), "south", "north")
-    test = LabelledImages(TEST.inputs, TEST.labels, TEST.groups, tuple(centers))
+    test = LabeledImages(TEST.inputs, TEST.labels, TEST.groups, tuple(centers))
     result = five_arms(REAL, test, synthetic_train=MADE, arms=["S->R"], resamples=100, by_center=True)
     south = result.row("S->R", scope="south")
     assert south.estimates["balanced_accuracy"].status == "undefined"

@@ -1,4 +1,4 @@
-"""Labelled images on disk."""
+"""Labeled images on disk."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def test_prepared_sets_keep_their_pools(tmp_path):
     assert "test" not in first.pools
     assert len(first) + len(second) == 30
     assert set(prepared_files(data).labels) >= {"polyp"}
-    images = files.labelled(np.zeros((30, 2)))
+    images = files.labeled(np.zeros((30, 2)))
     assert images.labels == files.labels
     kept = files.of_classes(["polyps"])
     assert set(kept.labels) == {"polyps"}

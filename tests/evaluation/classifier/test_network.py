@@ -7,21 +7,21 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 
-from evaluation import ClassifierError, LabelledImages, NetworkLearner, five_arms
+from evaluation import ClassifierError, LabeledImages, NetworkLearner, five_arms
 from evaluation.classifier.network import read_pixels
 
 
-def pictures(n: int, *, seed: int, name: str) -> LabelledImages:
+def pictures(n: int, *, seed: int, name: str) -> LabeledImages:
     """16 x 16 noise, reddish or bluish."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(60, 160, size=(n, 16, 16, 3))
     kinds = np.arange(n) % 2
     pixels[kinds == 0, ..., 0] += 80
     pixels[kinds == 1, ..., 2] += 80
-    return LabelledImages.of(pixels.astype(np.uint8), [("red", "blue")[k] for k in kinds], name=name)
+    return LabeledImages.of(pixels.astype(np.uint8), [("red", "blue")[k] for k in kinds], name=name)
 
 
-def test_arms_of_a_network_that_learns_colours():
+def test_arms_of_a_network_that_learns_colors():
     notes = []
     result = five_arms(
         pictures(16, seed=0, name="train"),

@@ -1,4 +1,4 @@
-"""The linear probe: finds what is there, the same way each time, and refuses what cannot be learnt."""
+"""The linear probe: finds what is there, the same way each time, and refuses what cannot be learned."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_separates_what_is_separable_and_not_noise() -> None:
     assert blind.low < 0.5 < blind.high
 
 
-def test_solves_the_penalised_problem() -> None:
+def test_solves_the_penalized_problem() -> None:
     x, y = clouds(40, gap=1.0, seed=3)
     y[:10] = True
     probe = fit_probe(x, y, seed=0)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from evaluation import memorisation
+from evaluation import memorization
 from evaluation.encoders.base import Encoder
 from evaluation.encoders.thumbnail import ThumbnailEncoder, copy_views
 
 
 def picture(seed: int, side: int = 64) -> Image.Image:
-    """Soft coloured blobs, larger than a cell of the grid."""
+    """Soft colored blobs, larger than a cell of the grid."""
     coarse = np.random.default_rng(seed).integers(0, 256, size=(5, 5, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
 
@@ -66,7 +66,7 @@ def test_a_cropped_mirrored_copy_is_found_through_views() -> None:
 
     copy = ImageOps.mirror(picture(7).crop((3, 5, 59, 61)))
     fresh = [picture(seed) for seed in range(300, 310)]
-    found = memorisation(
+    found = memorization(
         encoder.encode_images([copy, *fresh]), viewed(range(40)), viewed(range(100, 200)), quantile=0.02
     )
     assert found.copies.tolist()[:1] == [0]

@@ -14,10 +14,10 @@ from PIL import Image
 from evaluation import FeatureStore, FeatureStoreError
 
 
-class MeanColour:
+class MeanColor:
     """Mean, spread and maximum of each channel; counts what it is asked for."""
 
-    uri = "mean-colour"
+    uri = "mean-color"
     dim = 9
 
     def __init__(self, fingerprint: str = "f" * 64) -> None:
@@ -44,7 +44,7 @@ def images(tmp_path: Path) -> list[Path]:
 
 
 def test_second_time_nothing_is_encoded(tmp_path: Path, images: list[Path]) -> None:
-    encoder = MeanColour()
+    encoder = MeanColor()
     first = FeatureStore(tmp_path / "new" / "features.sqlite").features(encoder, images, batch_size=3)
     assert encoder.calls == [3, 3, 1]
     again = FeatureStore(tmp_path / "new" / "features.sqlite").features(encoder, images[::-1])
@@ -55,7 +55,7 @@ def test_second_time_nothing_is_encoded(tmp_path: Path, images: list[Path]) -> N
 
 
 def test_keyed_by_content_and_encoder(tmp_path: Path, images: list[Path]) -> None:
-    store, encoder = FeatureStore(tmp_path / "f.sqlite"), MeanColour()
+    store, encoder = FeatureStore(tmp_path / "f.sqlite"), MeanColor()
     features = store.features(encoder, images)
     moved = tmp_path / "moved.png"
     moved.write_bytes(images[2].read_bytes())
@@ -63,7 +63,7 @@ def test_keyed_by_content_and_encoder(tmp_path: Path, images: list[Path]) -> Non
     assert encoder.encoded == 7
     images[2].write_bytes(images[3].read_bytes())
     np.testing.assert_array_equal(store.features(encoder, [images[2]]), features[[3]])
-    other = MeanColour("0" * 64)
+    other = MeanColor("0" * 64)
     store.features(other, images[:2])
     assert other.encoded == 2
     assert len(store) == 9
@@ -71,18 +71,18 @@ def test_keyed_by_content_and_encoder(tmp_path: Path, images: list[Path]) -> Non
 
 def test_progress_counts_images_that_are_ready(tmp_path: Path, images: list[Path]) -> None:
     store, seen = FeatureStore(tmp_path / "f.sqlite"), []
-    store.features(MeanColour(), images[:2])
-    store.features(MeanColour(), images, batch_size=2, on_progress=seen.append)
+    store.features(MeanColor(), images[:2])
+    store.features(MeanColor(), images, batch_size=2, on_progress=seen.append)
     assert seen == [2, 4, 6, 7]
 
 
 def test_nothing_asked_nothing_given(tmp_path: Path) -> None:
-    assert FeatureStore(tmp_path / "f.sqlite").features(MeanColour(), []).shape == (0, 9)
+    assert FeatureStore(tmp_path / "f.sqlite").features(MeanColor(), []).shape == (0, 9)
 
 
 @pytest.mark.parametrize("damage", ["x'00'", "x'" + "00" * 36 + "'", "NULL", "'text'"])
 def test_corrupt_row_is_made_again(tmp_path: Path, images: list[Path], damage: str) -> None:
-    store, encoder = FeatureStore(tmp_path / "f.sqlite"), MeanColour()
+    store, encoder = FeatureStore(tmp_path / "f.sqlite"), MeanColor()
     good = store.features(encoder, images)
     with closing(sqlite3.connect(store.path)) as connection, connection:
         if damage == "NULL":
@@ -96,7 +96,7 @@ def test_corrupt_row_is_made_again(tmp_path: Path, images: list[Path], damage: s
 
 
 def test_interrupted_work_is_kept(tmp_path: Path, images: list[Path]) -> None:
-    class Tired(MeanColour):
+    class Tired(MeanColor):
         def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
             if len(self.calls) == 2:
                 raise KeyboardInterrupt
@@ -105,7 +105,7 @@ def test_interrupted_work_is_kept(tmp_path: Path, images: list[Path]) -> None:
     store = FeatureStore(tmp_path / "f.sqlite")
     with pytest.raises(KeyboardInterrupt):
         store.features(Tired(), images, batch_size=2)
-    rested = MeanColour()
+    rested = MeanColor()
     store.features(rested, images)
     assert rested.encoded == 3
 
@@ -114,20 +114,20 @@ def test_broken_and_missing_images_are_named(tmp_path: Path, images: list[Path])
     store = FeatureStore(tmp_path / "f.sqlite")
     images[4].write_bytes(images[4].read_bytes()[:60])
     with pytest.raises(FeatureStoreError, match=r"image 4\.png: not a readable image"):
-        store.features(MeanColour(), images)
+        store.features(MeanColor(), images)
     images[1].write_text("not an image")
     with pytest.raises(FeatureStoreError, match=r"image 1\.png: not a readable image"):
-        store.features(MeanColour(), images)
+        store.features(MeanColor(), images)
     with pytest.raises(FeatureStoreError, match=r"absent\.png: cannot be read"):
-        store.features(MeanColour(), [tmp_path / "absent.png"])
+        store.features(MeanColor(), [tmp_path / "absent.png"])
 
 
 def test_encoder_that_misbehaves_is_caught(tmp_path: Path, images: list[Path]) -> None:
-    class Wrong(MeanColour):
+    class Wrong(MeanColor):
         def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
             return super().encode_images(images)[:, :5]
 
-    class Nan(MeanColour):
+    class Nan(MeanColor):
         def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
             rows = super().encode_images(images)
             rows[1, 2] = np.nan
@@ -136,7 +136,7 @@ def test_encoder_that_misbehaves_is_caught(tmp_path: Path, images: list[Path]) -
     store = FeatureStore(tmp_path / "f.sqlite")
     with pytest.raises(FeatureStoreError, match=r"shape \(7, 5\)"):
         store.features(Wrong(), images)
-    with pytest.raises(FeatureStoreError, match=r"image 1\.png: mean-colour gives a NaN"):
+    with pytest.raises(FeatureStoreError, match=r"image 1\.png: mean-color gives a NaN"):
         store.features(Nan(), images)
     assert len(store) == 0
 
@@ -166,7 +166,7 @@ def test_read_only_folder(tmp_path: Path) -> None:
 
 
 def _work(path: Path, images: list[Path], turn: int) -> None:
-    FeatureStore(path).features(MeanColour(), images[turn:] + images[:turn], batch_size=1)
+    FeatureStore(path).features(MeanColor(), images[turn:] + images[:turn], batch_size=1)
 
 
 def test_processes_at_the_same_time(tmp_path: Path, images: list[Path]) -> None:
@@ -177,7 +177,7 @@ def test_processes_at_the_same_time(tmp_path: Path, images: list[Path]) -> None:
     for job in jobs:
         job.join(60)
     assert [job.exitcode for job in jobs] == [0, 0, 0]
-    store, encoder = FeatureStore(tmp_path / "f.sqlite"), MeanColour()
+    store, encoder = FeatureStore(tmp_path / "f.sqlite"), MeanColor()
     assert len(store) == 7
     expected = encoder.encode_images([Image.open(path) for path in images])
-    np.testing.assert_array_equal(store.features(MeanColour(), images), expected)
+    np.testing.assert_array_equal(store.features(MeanColor(), images), expected)

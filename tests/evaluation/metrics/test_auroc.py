@@ -1,4 +1,4 @@
-"""AUROC: scikit-learn's value, DeLong's variance spelt out, and the coverage of the interval."""
+"""AUROC: scikit-learn's value, DeLong's variance spelled out, and the coverage of the interval."""
 
 import numpy as np
 import pytest

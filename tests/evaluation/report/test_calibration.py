@@ -1,4 +1,4 @@
-"""An encoder judges what it recognises on real images, and nothing else."""
+"""An encoder judges what it recognizes on real images, and nothing else."""
 
 import json
 

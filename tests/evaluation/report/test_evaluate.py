@@ -33,7 +33,7 @@ def write_images(folder: Path, n: int, *, seed: int, tint: float = 1.0) -> Path:
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageSet, ImageSet]:
-    """A prepared real set of two categories and two centres, and a plain folder with subfolders."""
+    """A prepared real set of two categories and two centers, and a plain folder with subfolders."""
     root = tmp_path_factory.mktemp("sets")
     real = root / "real"
     write_images(real / "polyps", 20, seed=0, tint=0.5)
@@ -78,7 +78,7 @@ def test_numbers_are_those_of_the_metrics(
     assert pick(result, "RBF-MMD", "category=polyps").estimate.value == pytest.approx(
         expected.value, abs=1e-6
     )
-    # the generated images have no centre: all of them stand in each
+    # the generated images have no center: all of them stand in each
     assert {(row.part, row.n_generated) for row in result.rows if "center" in row.part} == {
         ("center=A", 19),
         ("center=B", 19),
@@ -192,8 +192,8 @@ def test_json_csv_and_card(sets: tuple[ImageSet, ImageSet], micro_clip: Any, tmp
 def test_wrong_input_is_named(sets: tuple[ImageSet, ImageSet], micro_clip: Any, tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"metric 'fid' does not exist; use fd, kid"):
         measure(sets, micro_clip, tmp_path, metrics=["fid"])
-    with pytest.raises(EvaluationError, match="by 'colour' does not exist"):
-        measure(sets, micro_clip, tmp_path, by=["colour"])
+    with pytest.raises(EvaluationError, match="by 'color' does not exist"):
+        measure(sets, micro_clip, tmp_path, by=["color"])
     with pytest.raises(EvaluationError, match="no encoder"):
         evaluate(*sets, [], store=FeatureStore(tmp_path / "f.sqlite"))
     flat = read_image_set(write_images(tmp_path / "flat", 2, seed=0))

@@ -33,7 +33,7 @@ def picture(rng: np.random.Generator, category: str) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
-    """A prepared set: two categories in two centres, 80 images to train on, 60 to validate, 60 to test."""
+    """A prepared set: two categories in two centers, 80 images to train on, 60 to validate, 60 to test."""
     root = tmp_path_factory.mktemp("real")
     rng = np.random.default_rng(0)
     records = []
@@ -94,7 +94,7 @@ def test_planted_copies_are_found_shown_and_shared_out_by_category(
 ) -> None:
     monkeypatch.setattr(micro_clip, "encode_images", lambda _: pytest.fail("no encoder is needed"))
     result = evaluate(
-        real, made, [micro_clip], store=store, metrics=["memorisation"], by=["category"], **pools(real)
+        real, made, [micro_clip], store=store, metrics=["memorization"], by=["category"], **pools(real)
     )
     share = pick(result, "copies of training images").estimate
     assert (share.value, share.n) == (pytest.approx(3 / 40), 40)
@@ -205,14 +205,14 @@ def test_crossed_parts_hold_both_and_small_ones_are_marked(
 def test_what_is_missing_is_said(
     real: ImageSet, made: ImageSet, micro_clip: Any, store: FeatureStore, tmp_path: Path
 ) -> None:
-    with pytest.raises(EvaluationError, match="'memorisation' needs the real images that the generator"):
-        evaluate(real, made, [micro_clip], store=store, metrics=["memorisation"])
+    with pytest.raises(EvaluationError, match="'memorization' needs the real images that the generator"):
+        evaluate(real, made, [micro_clip], store=store, metrics=["memorization"])
     bare = replace(made, columns={})
     with pytest.raises(EvaluationError, match=r"does not say the category"):
         evaluate(real, bare, [micro_clip], store=store, metrics=["classifier"], **pools(real))
     lone = {"training": real.of_pools("reference"), "held_out": real.take([150])}
-    result = evaluate(real, made, [micro_clip], store=store, metrics=["memorisation"], **lone)
+    result = evaluate(real, made, [micro_clip], store=store, metrics=["memorization"], **lone)
     assert "held-out groups" in pick(result, "copies").estimate.method
     everything = evaluate(real, made, [micro_clip], store=store, **pools(real))
-    assert {row.metric for row in everything.rows} >= {"fd", "duplicates", "memorisation", "classifier"}
+    assert {row.metric for row in everything.rows} >= {"fd", "duplicates", "memorization", "classifier"}
     assert everything.card["sets"]["held out"]["images"] == 120

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.metrics.memorisation import Pair
+from evaluation.metrics.memorization import Pair
 from evaluation.report.pairs_sheet import MOST_PAIRS, clusters_sheet, copies_sheet, pairs_sheet
 from evaluation.report.table import CopyPair
 
@@ -27,7 +27,7 @@ def test_pairs_stand_side_by_side(tmp_path: Path) -> None:
         tile=40,
     )
     assert sheet.size == (2 * (2 * 40 + 16), 2 * (40 + 48))
-    centre = {"blue": (26, 24), "yellow": (70, 24), "lime": (122, 24), "black": (166, 24), "red": (26, 112)}
+    center = {"blue": (26, 24), "yellow": (70, 24), "lime": (122, 24), "black": (166, 24), "red": (26, 112)}
     colors = {
         "blue": (0, 0, 255),
         "yellow": (255, 255, 0),
@@ -35,7 +35,7 @@ def test_pairs_stand_side_by_side(tmp_path: Path) -> None:
         "black": (0, 0, 0),
         "red": (255, 0, 0),
     }
-    assert {name: sheet.getpixel(at) for name, at in centre.items()} == colors
+    assert {name: sheet.getpixel(at) for name, at in center.items()} == colors
     assert sheet.getpixel((70, 8)) == (255, 255, 255)  # fitted, not stretched
     frame = np.asarray(sheet)[2, 4:92]
     assert (frame == (255, 0, 0)).all()

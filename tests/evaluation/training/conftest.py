@@ -1,4 +1,4 @@
-"""A data set of coloured squares on a mucosa-like ground: small, quick, with known truth."""
+"""A data set of colored squares on a mucosa-like ground: small, quick, with known truth."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ COLORS = {"red": (210, 40, 40), "white": (240, 240, 240), "pink": (250, 150, 190
 
 
 def write_squares(root: Path, *, images: int, size: int = 32, seed: int = 0) -> Dataset:
-    """Every picture: no square (normal) or one square at one of nine places, in one of three colours."""
+    """Every picture: no square (normal) or one square at one of nine places, in one of three colors."""
     rng = np.random.default_rng(seed)
     (root / "images").mkdir(parents=True)
     records = []

@@ -95,11 +95,11 @@ def _estimate(z: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("signal", [0.05, 0.5, 0.95])
-def test_push_is_one_thing_in_every_parametrisation(micro_folder: Path, signal: float) -> None:
+def test_push_is_one_thing_in_every_parametrization(micro_folder: Path, signal: float) -> None:
     guided = load(f"clip-guided:{micro_folder}?mode=gradient&scale=1", device="cpu", batch_size=4)
     latents = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     image, noise = math.sqrt(signal), math.sqrt(1 - signal)
-    # How each parametrisation says the same estimate of the image, and how the estimate is read back.
+    # How each parametrization says the same estimate of the image, and how the estimate is read back.
     says = {
         "epsilon": lambda z: (z - image * _estimate(z)) / noise,
         "v_prediction": lambda z: (image * z - _estimate(z)) / noise,

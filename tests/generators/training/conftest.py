@@ -21,7 +21,7 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Dataset:
-    """24 pictures of 16x16, each of one colour with a little noise; the last four are not for training."""
+    """24 pictures of 16x16, each of one color with a little noise; the last four are not for training."""
     root = tmp_path / "data"
     (root / "images").mkdir(parents=True)
     rng = np.random.default_rng(0)

@@ -104,7 +104,7 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(
     train_sd(spec, data=data, out=tmp_path / "out")
     with pytest.raises(TrainingError, match=r"training\.lr"):
         train_sd(changed(spec, training={"lr": 0.5}), data=data, out=tmp_path / "out")
-    # how often to save changes nothing that is learnt
+    # how often to save changes nothing that is learned
     train_sd(changed(spec, training={"checkpoint_every": 3}), data=data, out=tmp_path / "out")
 
 

@@ -1,4 +1,4 @@
-"""The loop: the same training however a batch is shared out, by any optimiser, safe against a bad end."""
+"""The loop: the same training however a batch is shared out, by any optimizer, safe against a bad end."""
 
 import errno
 import json
@@ -81,7 +81,7 @@ def test_two_processes_train_as_one(spec: SdTrainingSpec, data: Dataset, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "sgd"])
-def test_every_optimiser_resumes_where_it_was(name: str, tmp_path: Path) -> None:
+def test_every_optimizer_resumes_where_it_was(name: str, tmp_path: Path) -> None:
     def run(folder: Path, *, stop: int | None = None) -> torch.Tensor:
         torch.manual_seed(0)
         module = torch.nn.Linear(5, 3)
@@ -110,7 +110,7 @@ def test_every_optimiser_resumes_where_it_was(name: str, tmp_path: Path) -> None
     assert torch.equal(run(tmp_path / "cut"), whole)
 
 
-def test_an_optimiser_that_is_not_installed_is_said(tmp_path: Path) -> None:
+def test_an_optimizer_that_is_not_installed_is_said(tmp_path: Path) -> None:
     from generators.training.optimizer import build_optimizer
 
     with pytest.raises(TrainingError, match="pip install bitsandbytes"):

@@ -22,7 +22,7 @@ from generators.training.optimizer import lr_schedule
 from generators.training.parts import Parts, build_scheduler, build_text_encoder
 from generators.training.spec import RECIPES, LoopSpec, RecipeError, SdTrainingSpec, load_recipe
 from generators.training.tokenizer import save_tokenizer, train_tokenizer
-from generators.training.vae import build_vae, encode, normalise_latents
+from generators.training.vae import build_vae, encode, normalize_latents
 from promptopt.base.training.errors import TrainingError
 from studies.dataset import Dataset
 
@@ -72,7 +72,7 @@ def test_latents_of_another_vae_or_of_the_mirror_are_never_used(
     assert not torch.equal(one.get(pictures.keys), one.get(pictures.keys, mirror=[True] * 3))
 
 
-def test_normalised_latents_have_unit_variance_and_the_same_reconstructions(
+def test_normalized_latents_have_unit_variance_and_the_same_reconstructions(
     spec: SdTrainingSpec, data: Dataset
 ) -> None:
     vae = build_vae(spec.vae, size=16).eval()
@@ -82,7 +82,7 @@ def test_normalised_latents_have_unit_variance_and_the_same_reconstructions(
     images = pictures.batch(range(len(pictures)))
     with torch.no_grad():
         before = vae.decode(encode(vae, images)[0]).sample
-        normalise_latents(vae, pictures, range(len(pictures)))
+        normalize_latents(vae, pictures, range(len(pictures)))
         mean, logvar = encode(vae, images)
         torch.testing.assert_close(vae.decode(mean).sample, before, atol=1e-4, rtol=1e-3)
     variance = mean.var(dim=(0, 2, 3), correction=0) + logvar.exp().mean(dim=(0, 2, 3))
@@ -231,7 +231,7 @@ def test_a_checkpoint_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 # --- pictures and recipes ----------------------------------------------------------------------------------
 
 
-def test_a_picture_is_cut_to_its_centre_square(tmp_path: Path) -> None:
+def test_a_picture_is_cut_to_its_center_square(tmp_path: Path) -> None:
     pixels = np.zeros((16, 48, 3), np.uint8)
     pixels[:, 16:32] = 255
     Image.fromarray(pixels).save(tmp_path / "wide.png")

@@ -122,11 +122,11 @@ def test_copies_of_training_images_are_refused(tmp_path: Path) -> None:
         tmp_path / "set",
         counts={"red": 20, "other": 4},
         reference=reference,
-        filters=("memorisation",),
+        filters=("memorization",),
         open_generator=lambda _: Copier(),
     )
     known = {Image.open(path).convert("RGB").tobytes() for path in paths}
-    assert made.classes[0].removed["memorisation"] > 5
+    assert made.classes[0].removed["memorization"] > 5
     for row in rows(tmp_path / "set"):
         assert pixels(tmp_path / "set" / row["file_name"]).tobytes() not in known
 

@@ -117,7 +117,7 @@ def _remove(name: str) -> Callable[[Path], None]:
     ("change", "file", "problem"),
     [
         (_paint(0), ONE, "is black"),
-        (_paint(90), ONE, "is of one colour"),
+        (_paint(90), ONE, "is of one color"),
         (_paint(None, label=False), ONE, "does not say that it is synthetic"),
         (_cut, ONE, "truncated"),
         (_write(ONE, b""), ONE, "no readable image"),
@@ -228,7 +228,7 @@ def test_real_images_are_found_under_any_name(folder: Path, tmp_path: Path) -> N
     for index, pixels in enumerate(real):
         _picture(data / f"patient{index}.png", pixels, label=False)
     shutil.copy(data / "patient0.png", folder / "polyps" / "logo.png")  # the file itself
-    _picture(folder / ONE, real[1])  # its pixels, saved anew and labelled
+    _picture(folder / ONE, real[1])  # its pixels, saved anew and labeled
     second = "polyps/images/prompt0001_img0002.png"
     _picture(folder / second, np.clip(real[2] + 1, 0, 255))
     code, lines = check(folder, "--write-checksums", "--data", tmp_path / "data")

@@ -1,4 +1,4 @@
-"""`promptopt export submission --edition gi-2025`, with a script of the organisers' shape."""
+"""`promptopt export submission --edition gi-2025`, with a script of the organizers' shape."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from promptopt.challenge.submission.template import split
 from promptopt.cli.main import main
 from promptopt.run.errors import ExportError
 from promptopt.run.prompts import Network
-from tests.promptopt.challenge.organisers import INFO, PROMPTS, TEMPLATE, Machine, pixels, read_json
+from tests.promptopt.challenge.organizers import INFO, PROMPTS, TEMPLATE, Machine, pixels, read_json
 from tests.promptopt.export.runs import SETTINGS, prompt_list, write_run
 
 
@@ -176,7 +176,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_left(place: Path) -> None:
         (INFO.replace("a.person@example.org", "nobody"), "Contact_emails: 'nobody' is no address"),
         (INFO.replace("[a.person@example.org]", "a.person@example.org"), "Contact_emails must be a list"),
         (INFO + "Shoe_size: '43'\n", "Shoe_size is unknown"),
-        (INFO.replace("Team's \\name", "Sample team"), "Team_Name is still the organisers' example"),
+        (INFO.replace("Team's \\name", "Sample team"), "Team_Name is still the organizers' example"),
     ):
         (place / "info.yaml").write_text(text)
         assert problem in said("--repo", "me/model")
@@ -257,7 +257,7 @@ def test_the_check_finds(place: Path, change: Callable[[Path], object], file: st
     assert any(line.startswith(f"error: {file}: ") and problem in line for line in lines), lines
 
 
-def test_without_the_organisers_script_the_check_says_so(
+def test_without_the_organizers_script_the_check_says_so(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("promptopt.challenge.check.gi2025.installed", lambda: None)
@@ -265,7 +265,7 @@ def test_without_the_organisers_script_the_check_says_so(
     assert submit(place, "--repo", "me/model")[0] == 0
     code, said = call("check", place / "out")
     assert code == 0
-    assert "could not be compared with the organisers' script" in said
+    assert "could not be compared with the organizers' script" in said
     words = [place / "runs" / "polyps-study", "--edition", "gi-2025", "--out", place / "other"]
     code, said = call("submission", *words, "--info", place / "info.yaml", "--repo", "me/model")
     assert code == 2

@@ -1,8 +1,8 @@
-"""Against the organisers' own `medvqa` package, as far as it goes without a network.
+"""Against the organizers' own `medvqa` package, as far as it goes without a network.
 
 Its command line, template, validation, submission, patch for the final evaluation and the function by which
 its server takes a file run as they are. Stubs are what asks the hub, the downloads of prompts, `datasets` and
-the way to the server (`organisers.Machine`); BiomedCLIP is a tiny ViT of random weights.
+the way to the server (`organizers.Machine`); BiomedCLIP is a tiny ViT of random weights.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from promptopt.challenge.submission.gi2025 import SAMPLE, write_gi2025
 from promptopt.challenge.submission.team import read_team
 from promptopt.challenge.submission.template import installed, read_template, split
 from promptopt.run.finished import read_runs
-from tests.promptopt.challenge.organisers import INFO, Machine, read_json
+from tests.promptopt.challenge.organizers import INFO, Machine, read_json
 from tests.promptopt.export.runs import write_run
 
 pytestmark = pytest.mark.skipif(
     installed() is None,
-    reason="the organisers' package is not installed (pip install medvqa), so there is no template to test",
+    reason="the organizers' package is not installed (pip install medvqa), so there is no template to test",
 )
 
 
@@ -66,7 +66,7 @@ def test_the_script_of_another_task_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_submitted_is_taken_by_the_organisers_server(folder: Path, tmp_path: Path) -> None:
+def test_what_is_submitted_is_taken_by_the_organizers_server(folder: Path, tmp_path: Path) -> None:
     machine = Machine(tmp_path / "machine")
     machine.upload(folder, "me/model")
     machine.upload_encoder("ikim-uk-essen/BiomedCLIP_ViT_patch16_224")
@@ -74,7 +74,7 @@ def test_what_is_submitted_is_taken_by_the_organisers_server(folder: Path, tmp_p
         words = ["-c", "from medvqa.cli import main; main()", "validate_and_submit", "--competition=gi-2025"]
         done = machine.python(*words, "--task=2", "--repo_id=me/model", cwd=tmp_path)
     else:  # theirs would end in an AttributeError; the folder's README.md names this command
-        command = "promptopt.challenge.submission.organisers_command"
+        command = "promptopt.challenge.submission.organizers_command"
         assert f"python -m {command} --repo_id=me/model" in (folder / "README.md").read_text()
         done = machine.python("-m", command, "--repo_id=me/model", cwd=tmp_path)
     said = done.stdout + done.stderr

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import evaluation.encoders
 import generators.base
 from promptopt.cli.main import main
-from tests.promptopt.comparison.planted import Deaf, write_two_centres
+from tests.promptopt.comparison.planted import Deaf, write_two_centers
 from tests.promptopt.fakes import ColorEncoder, SquareGenerator, category
 
 
@@ -24,7 +24,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(generators.base, "load", load)
     monkeypatch.setattr(evaluation.encoders, "load_encoder", lambda *_, **__: ColorEncoder(), raising=False)
     monkeypatch.chdir(tmp_path)
-    write_two_centres(tmp_path / "data")
+    write_two_centers(tmp_path / "data")
     (tmp_path / "red.yaml").write_text(yaml.safe_dump(category()))
     return tmp_path
 
@@ -46,13 +46,13 @@ def test_tables_are_printed_and_everything_is_written(place: Path) -> None:
     ]
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 0, done.output
-    for said in ("single centre: east", "other centre: west", "both", "FD (colors)", "memorised"):
+    for said in ("single center: east", "other center: west", "both", "FD (colors)", "memorized"):
         assert said in done.stdout
     assert "32 images: 32 generated now, 0 were there" in done.stdout
-    assert "note: beside east the set has one centre" in done.stderr
+    assert "note: beside east the set has one center" in done.stderr
     assert {p.name for p in (place / "out").glob("table-*.tex")} == {
-        "table-single-centre-east.tex",
-        "table-other-centre-west.tex",
+        "table-single-center-east.tex",
+        "table-other-center-west.tex",
         "table-both.tex",
     }
     again = CliRunner().invoke(main, command)
@@ -70,7 +70,7 @@ def test_tables_are_printed_and_everything_is_written(place: Path) -> None:
         (["--generator", "a=squares", "--words", "b:red=sks red"], "write NAME:PHRASE=OWN"),
         (["--generator", "a=squares", "--words", "a:red"], "write NAME:PHRASE=OWN"),
         (["--generator", "a=squares", "--pool", "all"], "pool 'all' does not exist"),
-        (["--generator", "a=squares", "--single", "north"], "centres are east, west"),
+        (["--generator", "a=squares", "--single", "north"], "centers are east, west"),
         (["--generator", "a=squares", "--prompts", "none.txt"], "cannot be read"),
         (["--generator", "a=squares", "--texts", "nothing"], "category 'nothing' does not exist"),
     ],

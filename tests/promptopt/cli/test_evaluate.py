@@ -44,7 +44,7 @@ def test_copies_are_drawn_and_old_pictures_do_not_stay(
     for name in ("000.png", "001.png"):
         shutil.copy(tmp_path / "train" / name, tmp_path / "made" / f"copy-{name}")
     shutil.copy(tmp_path / "made" / "004.png", tmp_path / "made" / "again.png")
-    command = ["evaluate", "real", "made", "--metrics", "memorisation,duplicates", "--out", "out"]
+    command = ["evaluate", "real", "made", "--metrics", "memorization,duplicates", "--out", "out"]
     done = CliRunner().invoke(main, [*command, "--training", "train"])
     assert done.exit_code == 0, done.output
     document = json.loads((tmp_path / "out" / "evaluation.json").read_text())
@@ -64,9 +64,9 @@ def test_copies_are_drawn_and_old_pictures_do_not_stay(
     [
         (["--metrics", "fd,fid"], "metric 'fid' does not exist"),
         (["--encoder", "nowhere"], "no such folder"),
-        (["--by", "colour"], "by 'colour' does not exist"),
+        (["--by", "color"], "by 'color' does not exist"),
         (["--pool", "test"], "it has no pools"),
-        (["--metrics", "memorisation"], "name the training images too"),
+        (["--metrics", "memorization"], "name the training images too"),
         (["--cross"], "cross needs category and center"),
         (["--second-encoder", "embedded"], "is the first one"),
         (["--texts", "ulcers"], "category 'ulcers' does not exist"),

@@ -174,9 +174,9 @@ def test_template_check_needs_no_model_and_points_at_a_fault():
         "   50.00%  b",
         "slot1 (2 options)",
     ]
-    faulty = run("template", "check", "a __colour__", "--category", "polyps", "--generator", "none")
+    faulty = run("template", "check", "a __color__", "--category", "polyps", "--generator", "none")
     assert faulty.exit_code == 2
-    assert faulty.stderr.splitlines()[1:3] == ["  a __colour__", "    ^"]
+    assert faulty.stderr.splitlines()[1:3] == ["  a __color__", "    ^"]
     assert "Did you mean 'color'?" in faulty.stderr
 
 
@@ -392,7 +392,7 @@ def test_adapters_are_trained_judged_and_drawn_with(tmp_path):
     assert f"{base}+lora:{adapter}" in result.stdout.replace("\n", "")
     events = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     judged = next(event for event in events if event["event"] == "validation")
-    assert {"mmd", "frechet", "clip_score", "memorisation"} <= judged.keys()
+    assert {"mmd", "frechet", "clip_score", "memorization"} <= judged.keys()
     drawn = run("generate", f"{base}+lora:{adapter}@0.5", "a polyp", "--out", tmp_path / "g", "--count", 1)
     assert drawn.exit_code == 0, drawn.output
     refused = run("train", "dreambooth-lora", "--init", base, "--data", data, "--out", tmp_path / "o",

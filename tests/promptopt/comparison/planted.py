@@ -1,4 +1,4 @@
-"""Generators whose quality is known, on coloured squares from two hospitals with different backgrounds."""
+"""Generators whose quality is known, on colored squares from two hospitals with different backgrounds."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TEXTS = {
     "red": {"red": ["a red square"], "green": ["a green square"]},
     "green": {"green": ["a green square"], "red": ["a red square"]},
 }
-EACH = 24  # images of a centre in a pool
+EACH = 24  # images of a center in a pool
 
 
-def write_two_centres(
+def write_two_centers(
     folder: Path, *, centers: Sequence[str] = ("east", "west"), held_out: int = 60
 ) -> Dataset:
-    """Red and green squares; in the first centre on black, in the others on white."""
+    """Red and green squares; in the first center on black, in the others on white."""
     (folder / "images").mkdir(parents=True)
     records = []
     for p, pool in enumerate(("reference", "validation", "test")):

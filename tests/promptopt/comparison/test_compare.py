@@ -19,15 +19,15 @@ from promptopt.comparison.scopes import ComparisonError
 from promptopt.synthesis.plan import Sampling
 from promptopt.synthesis.prompt_files import prompt_lines
 from studies.dataset import Dataset
-from tests.promptopt.comparison.planted import EACH, TEXTS, Copier, Deaf, write_two_centres
+from tests.promptopt.comparison.planted import EACH, TEXTS, Copier, Deaf, write_two_centers
 from tests.promptopt.fakes import ColorEncoder, SquareGenerator
 
-EAST, WEST, ALL = "single centre: east", "single centre: west", "multi centre: east + west"
+EAST, WEST, ALL = "single center: east", "single center: west", "multi center: east + west"
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return write_two_centres(tmp_path_factory.mktemp("squares") / "data")
+    return write_two_centers(tmp_path_factory.mktemp("squares") / "data")
 
 
 class Counting(ColorEncoder):
@@ -83,14 +83,14 @@ def test_the_planted_differences_are_found(found: GeneratorComparison) -> None:
     for scope in (EAST, WEST, ALL):
         assert value(found, "good", "fd", scope) < value(found, "deaf", "fd", scope)
         assert value(found, "good", "alignment", scope) > value(found, "deaf", "alignment", scope) + 0.2
-        assert value(found, "copier_1", "memorisation", scope) > 0.9
-        assert value(found, "good", "memorisation", scope) < 0.2
+        assert value(found, "copier_1", "memorization", scope) > 0.9
+        assert value(found, "good", "memorization", scope) < 0.2
         assert value(found, "good", "is", scope) > value(found, "deaf", "is", scope)
     assert all(score.estimate.n in (EACH, 2 * EACH) for score in found.of(metric="fd"))
     assert any("categories, fitted on the real" in note for note in found.notes)
 
 
-def test_distances_are_those_of_the_centres_own_images(found: GeneratorComparison, data: Dataset) -> None:
+def test_distances_are_those_of_the_centers_own_images(found: GeneratorComparison, data: Dataset) -> None:
     encoder = ColorEncoder()
 
     def features(paths: list[Path]) -> np.ndarray:
@@ -124,7 +124,7 @@ def test_all_generators_are_asked_for_the_same(data: Dataset, tmp_path: Path) ->
 def test_real_images_show_what_is_in_reach(found: GeneratorComparison) -> None:
     for scope in (EAST, WEST, ALL):
         assert value(found, REAL, "fd", scope) < value(found, "good", "fd", scope)
-    assert not [s for s in found.of(metric="memorisation") if s.generator == REAL]
+    assert not [s for s in found.of(metric="memorization") if s.generator == REAL]
 
 
 def test_a_second_call_makes_nothing_and_writes_the_same(data: Dataset, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_tables_and_json_hold_the_same_numbers(found: GeneratorComparison, out: 
     document = json.loads((out / "comparison.json").read_text())
     assert [g["name"] for g in document["generators"]] == ["good", "deaf", "copier_1"]
     assert len(document["scores"]) == len(found.scores)
-    with (out / "table-multi-centre-east-west.csv").open(newline="") as stream:
+    with (out / "table-multi-center-east-west.csv").open(newline="") as stream:
         rows = {row["generator"]: row for row in csv.DictReader(stream)}
     assert list(rows) == [REAL, "good", "deaf", "copier_1"]
     assert float(rows["good"]["FD (colors):value"]) == pytest.approx(value(found, "good", "fd"), rel=1e-5)
@@ -159,7 +159,7 @@ def test_tables_and_json_hold_the_same_numbers(found: GeneratorComparison, out: 
 
 
 def test_the_latex_table_is_escaped_and_whole(out: Path) -> None:
-    text = (out / "table-single-centre-east.tex").read_text()
+    text = (out / "table-single-center-east.tex").read_text()
     assert r"copier\_1" in text
     assert "copier_1" not in text
     assert r"95 \% intervals" in text
@@ -183,7 +183,7 @@ def test_charts_show_value_and_interval_and_leave_pyplot_alone(found: GeneratorC
     assert len(axes.containers) == 2 * len(scores)  # a bar and an interval each
     assert axes.get_ylabel() == "FD (colors)\nlower is better"
     assert "matplotlib.pyplot" not in sys.modules
-    for name in ("fd-colors", "is-probe-on-colors", "alignment-margin-colors", "memorised"):
+    for name in ("fd-colors", "is-probe-on-colors", "alignment-margin-colors", "memorized"):
         with Image.open(out / f"chart-{name}.png") as picture:
             assert picture.width > 400
 
@@ -198,48 +198,48 @@ def test_samples_are_a_row_for_each_generator(found: GeneratorComparison, out: P
 
 def test_the_published_split_and_the_files_of_another_one(data: Dataset, tmp_path: Path) -> None:
     write_comparison(run(data, tmp_path, contenders=contenders(data)[:1]), tmp_path / "out")
-    assert (tmp_path / "out" / "table-single-centre-west.tex").exists()
+    assert (tmp_path / "out" / "table-single-center-west.tex").exists()
     (tmp_path / "out" / "table-mine.txt").write_text("mine")
     found = run(data, tmp_path, contenders=contenders(data)[:1], single="east")
-    assert [scope.title for scope in found.scopes] == [EAST, "other centre: west", "both"]
-    assert any("not multi-centre" in note for note in found.notes)
+    assert [scope.title for scope in found.scopes] == [EAST, "other center: west", "both"]
+    assert any("not multi-center" in note for note in found.notes)
     write_comparison(found, tmp_path / "out")
-    assert not (tmp_path / "out" / "table-single-centre-west.tex").exists()
+    assert not (tmp_path / "out" / "table-single-center-west.tex").exists()
     assert (tmp_path / "out" / "table-mine.txt").exists()
 
 
-def test_prompts_of_ones_own_belong_to_no_centre(data: Dataset, tmp_path: Path) -> None:
+def test_prompts_of_ones_own_belong_to_no_center(data: Dataset, tmp_path: Path) -> None:
     own = contenders(data)[:1]
     prompts = prompt_lines(["a red square on black"] * 12 + ["a red square"] * 12)
     found = run(data, tmp_path, contenders=own, prompts=prompts, category="red")
     assert {score.scope for score in found.of(metric="fd")} == {EAST, WEST, ALL}
     assert {score.scope for score in found.of(metric="alignment")} == {ALL}
     assert value(found, "good", "fd", EAST) < value(found, "good", "fd", WEST)  # they ask for black
-    assert any("belong to no centre" in note for note in found.notes)
+    assert any("belong to no center" in note for note in found.notes)
     silent = run(data, tmp_path, contenders=own, prompts=prompts)
     assert not [s for s in silent.of(metric="alignment") if s.generator == "good"]
     assert any("--category" in note for note in silent.notes)
     write_comparison(found, tmp_path / "out")
 
 
-def test_one_centre_is_not_repeated(tmp_path: Path) -> None:
-    data = write_two_centres(tmp_path / "data", centers=["only"])
+def test_one_center_is_not_repeated(tmp_path: Path) -> None:
+    data = write_two_centers(tmp_path / "data", centers=["only"])
     found = run(data, tmp_path, contenders=contenders(data)[:1], limit=12)
-    assert [scope.title for scope in found.scopes] == ["single centre: only"]
-    assert any("no multi-centre table" in note for note in found.notes)
-    assert {score.scope for score in found.scores} == {"single centre: only"}
+    assert [scope.title for scope in found.scopes] == ["single center: only"]
+    assert any("no multi-center table" in note for note in found.notes)
+    assert {score.scope for score in found.scores} == {"single center: only"}
 
 
 def test_what_cannot_be_measured_is_undefined_and_said(tmp_path: Path) -> None:
-    data = write_two_centres(tmp_path / "data", held_out=4)
+    data = write_two_centers(tmp_path / "data", held_out=4)
     found = run(data, tmp_path, contenders=contenders(data)[:1], limit=4, texts={"red": TEXTS["red"]})
-    (copies, *_) = found.of(metric="memorisation", scope=ALL)
+    (copies, *_) = found.of(metric="memorization", scope=ALL)
     assert copies.estimate.status == "undefined"  # 56 held-out images allow no alarm in a hundred
     (score,) = [s for s in found.of(metric="is", scope=ALL) if s.generator == "good"]
     assert score.estimate.status == "undefined"
     assert any("there are no texts for green" in note for note in found.notes)
     write_comparison(found, tmp_path / "out")
-    assert "--" in (tmp_path / "out" / "table-single-centre-east.tex").read_text()
+    assert "--" in (tmp_path / "out" / "table-single-center-east.tex").read_text()
     json.loads((tmp_path / "out" / "comparison.json").read_text())
 
 
@@ -249,7 +249,7 @@ def test_broken_requests_are_refused_before_anything_is_made(data: Dataset, tmp_
         ({"contenders": []}, "give one or more"),
         ({"contenders": one * 2}, "its own name"),
         ({"encoders": []}, "no encoder"),
-        ({"single": "north"}, "centres are east, west"),
+        ({"single": "north"}, "centers are east, west"),
         ({"limit": 0}, "limit is 0"),
     ):
         with pytest.raises(ComparisonError, match=said):

@@ -21,7 +21,7 @@ from promptopt.run.prompts import read_prompts
 from tests.latex import compile_tables
 from tests.promptopt.small_run import SmallRun, small_run
 
-SCOPES = ("single centre: north", "multi centre: south + west", "both")
+SCOPES = ("single center: north", "multi center: south + west", "both")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def columns(latex: str) -> set[int]:
     return found
 
 
-def test_fid_and_is_by_generator_and_centre(tmp_path):
+def test_fid_and_is_by_generator_and_center(tmp_path):
     folder = write_comparison(tmp_path / "cmp", {"clip": 9.0, "sd_15": 4.0})
     comparisons, runs = read_sources([folder])
     assert not runs

@@ -21,8 +21,8 @@ from promptopt.scoring.objective import RealPool
 WIDTH = 4
 
 
-def around(centre: float, n: int, rng: np.random.Generator) -> np.ndarray:
-    return rng.normal(centre, 0.5, (n, WIDTH))
+def around(center: float, n: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(center, 0.5, (n, WIDTH))
 
 
 def planted(n: int = 64, seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -47,10 +47,10 @@ def test_few_images_do_not_put_all_on_one_lucky_prompt(n: int) -> None:
     won, spread = 0, 0
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        centres = rng.normal(0, 0.5, (6, WIDTH))
-        made = {str(i): c + rng.normal(0, 1, (n, WIDTH)) for i, c in enumerate(centres)}
+        centers = rng.normal(0, 0.5, (6, WIDTH))
+        made = {str(i): c + rng.normal(0, 1, (n, WIDTH)) for i, c in enumerate(centers)}
         found = Portfolio.fit(made, rng.normal(0, 1, (100, WIDTH)), bandwidth=2.5)
-        large = {str(i): c + rng.normal(0, 1, (500, WIDTH)) for i, c in enumerate(centres)}
+        large = {str(i): c + rng.normal(0, 1, (500, WIDTH)) for i, c in enumerate(centers)}
         truth = mixture_form(large, rng.normal(0, 1, (500, WIDTH)), bandwidth=2.5, same_seeds=False)
         lucky = min(found.alone, key=lambda prompt: found.alone[prompt])
         alone = [float(p == lucky) for p in made]
@@ -210,12 +210,12 @@ def test_the_same_seed_gives_the_same_comparison() -> None:
 
 def test_the_interval_of_a_difference_covers_the_truth() -> None:
     rng = np.random.default_rng(0)
-    centres = {"a": 0.0, "b": 0.3, "c": -0.3}
+    centers = {"a": 0.0, "b": 0.3, "c": -0.3}
     mixtures = {"mix": {"a": 0.4, "b": 0.3, "c": 0.3}, "b": {"b": 1.0}}
 
     def draw(n: int) -> dict[str, np.ndarray]:
         shared = rng.normal(0, 1, (n, 3))
-        return {p: c + 0.8 * shared + 0.6 * rng.normal(0, 1, (n, 3)) for p, c in centres.items()}
+        return {p: c + 0.8 * shared + 0.6 * rng.normal(0, 1, (n, 3)) for p, c in centers.items()}
 
     large = mixture_form(draw(2500), rng.normal(0, 1, (2500, 3)), bandwidth=2.0)
     truth = large.mmd([0.4, 0.3, 0.3]) - large.mmd([0, 1, 0])

@@ -30,7 +30,7 @@ def draw(worths, count, rng):
     return found
 
 
-def test_without_slots_it_is_penalised_logistic_regression():
+def test_without_slots_it_is_penalized_logistic_regression():
     rng = np.random.default_rng(0)
     comparisons = draw({"a": 1.5, "b": 0.0, "c": -1.0, "d": 0.3}, 60, rng)
     model = PreferenceModel(comparisons, slots={})

@@ -250,12 +250,14 @@ def test_the_posterior_is_that_of_conjugate_regression_when_variances_are_known(
     pair = np.einsum("ia,ib->iab", blocks[1], blocks[2]).reshape(30, -1)
     x = np.hstack([*blocks, pair])
 
-    def centred(m: int) -> np.ndarray:
+    def centered(m: int) -> np.ndarray:
         return (np.eye(m) - 1 / m) * m / (m - 1)
 
     from scipy.linalg import block_diag
 
-    cov = block_diag(prior[0], v[0] * centred(3), v[1] * centred(4), v[2] * np.kron(centred(3), centred(4)))
+    cov = block_diag(
+        prior[0], v[0] * centered(3), v[1] * centered(4), v[2] * np.kron(centered(3), centered(4))
+    )
     gain = cov @ x.T @ np.linalg.inv(x @ cov @ x.T + noise + v[3] * np.eye(30))
     mean = gain @ (y - y.mean())
     spread = np.sqrt(np.diag(cov - gain @ x @ cov))

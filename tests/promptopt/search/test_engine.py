@@ -124,7 +124,7 @@ def test_budgets_of_images_and_minutes_end_it() -> None:
     assert "minutes" in reason
 
 
-def test_a_space_too_large_to_list_is_searched_by_its_neighbours() -> None:
+def test_a_space_too_large_to_list_is_searched_by_its_neighbors() -> None:
     slots = ["{" + "|".join(f"{letter}{i}" for i in range(9)) + "}" for letter in "abcdef"]
     space = compile_template(" ".join(slots), {})
     assert space.size > 20_000

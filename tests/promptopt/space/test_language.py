@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptopt.space import TemplateError, compile_template, normalise
+from promptopt.space import TemplateError, compile_template, normalize
 
 WILDCARDS = {
     "color/warm": ["red", "2::orange"],
@@ -161,7 +161,7 @@ def test_fixed_variables_in_a_wildcard_are_refused():
 
 def test_an_error_in_a_value_points_into_the_template():
     with pytest.raises(TemplateError) as caught:
-        compile_template("${v={a|__colour__}}\n${v}", {"color": ["red"]})
+        compile_template("${v={a|__color__}}\n${v}", {"color": ["red"]})
     assert (caught.value.line, caught.value.column) == (1, 8)
 
 
@@ -207,8 +207,8 @@ def test_an_error_behind_a_comment_has_its_own_place():
     ],
 )
 def test_articles_fit_the_word_that_follows(before, after):
-    assert normalise(before) == after
-    assert normalise(after) == after
+    assert normalize(before) == after
+    assert normalize(after) == after
 
 
 def test_articles_fit_whatever_is_chosen():

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from promptopt.space import compile_template, normalise
+from promptopt.space import compile_template, normalize
 
 generators = pytest.importorskip(
     "dynamicprompts.generators", reason="the oracle, dynamicprompts, is not installed (extra: dev)"
@@ -73,7 +73,7 @@ def ours(text):
 )
 def test_the_same_prompts(oracle, text):
     mine, reference = ours(text), theirs(oracle, text)
-    assert set(mine) == {normalise(prompt) for prompt in reference}
+    assert set(mine) == {normalize(prompt) for prompt in reference}
     assert len(mine) == len(reference)
 
 
@@ -99,7 +99,7 @@ def sorted_words(prompt):
 )
 def test_the_same_sets_where_several_are_taken(oracle, text):
     mine, reference = ours(text), theirs(oracle, text)
-    assert {normalise(p).replace(", ", ",") for p in mine} <= {normalise(p) for p in reference}
+    assert {normalize(p).replace(", ", ",") for p in mine} <= {normalize(p) for p in reference}
     assert {sorted_words(p) for p in mine} == {sorted_words(p) for p in reference}
     assert len(mine) == len({sorted_words(p) for p in mine})  # each set once
 
@@ -136,7 +136,7 @@ def test_generated_templates_span_the_same_prompts(oracle, assignment, pieces):
     reference = theirs(oracle, text)
     assume(len(reference) < LIMIT)
     mine = [space.render(choice) for choice in space.enumerate()]
-    assert set(mine) == {normalise(prompt) for prompt in reference}
+    assert set(mine) == {normalize(prompt) for prompt in reference}
 
 
 letters = st.sampled_from("abcdefghijklm")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptopt.space import TemplateError, compile_template, normalise
+from promptopt.space import TemplateError, compile_template, normalize
 
 WILDCARDS = {
     "color": ["red", "pink", "2::pale {yellow|white}"],
@@ -106,8 +106,8 @@ def test_options_lose_spaces_only_where_the_template_has_them():
         ("1,000 folds", "1,000 folds"),
     ],
 )
-def test_normalise(before, after):
-    assert normalise(before) == after
+def test_normalize(before, after):
+    assert normalize(before) == after
 
 
 def test_escapes_stand_for_themselves():
@@ -167,7 +167,7 @@ BAD = [
     ("a\nb {c|\n{d|e", 3, 1, "never closed", "missing '}'"),
     ("a b}", 1, 4, "'}' outside of braces", r"'\}'"),
     ("a|b", 1, 2, "'|' outside of braces", "{a|b}"),
-    ("x __colour__", 1, 3, "unknown wildcard 'colour'", "Did you mean 'color'? Known wildcards: color,"),
+    ("x __color__", 1, 3, "unknown wildcard 'color'", "Did you mean 'color'? Known wildcards: color,"),
     ("x\n\n  {a|__zzz__}", 3, 6, "unknown wildcard 'zzz'", "Known wildcards: color, none, number"),
     ("__color", 1, 1, "not closed", "__name__"),
     ("{__color|b}__", 1, 2, "not closed", "__name__"),
@@ -273,7 +273,7 @@ def expand(text):
     )
     innermost = re.search(r"\{([^{}]*)\}", text)
     if innermost is None:
-        return {normalise(text)}
+        return {normalize(text)}
     found = set()
     for option in innermost.group(1).split("|"):
         plain = re.sub(r"^[\s\d.]*::", "", option)

@@ -1,4 +1,4 @@
-"""The study loop on coloured squares: finds what was planted, resumes, reuses, refuses."""
+"""The study loop on colored squares: finds what was planted, resumes, reuses, refuses."""
 
 import json
 import os

@@ -81,7 +81,7 @@ def test_the_runs_own_generator_gives_the_confirmed_scores_and_no_new_image(resu
         assert found.winner.estimates[name].value == pytest.approx(entry.confirmation[name].value, rel=1e-5)
 
 
-def test_a_generator_that_swaps_colours_turns_the_winner_into_a_loser(result: StudyResult) -> None:
+def test_a_generator_that_swaps_colors_turns_the_winner_into_a_loser(result: StudyResult) -> None:
     found = move(result, Contrary())
     assert "red" in found.winner.prompt
     assert found.winner.away is not None

@@ -1,4 +1,4 @@
-"""A source folder as the organisers hand it out, small and made on the spot."""
+"""A source folder as the organizers hand it out, small and made on the spot."""
 
 from collections.abc import Callable
 from pathlib import Path

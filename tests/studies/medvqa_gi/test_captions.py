@@ -130,7 +130,7 @@ def test_examples(caption: str, attributes: Attributes, rendered: str, quirks: t
     assert render_caption(attributes) == rendered
 
 
-def test_colours_keep_their_order_and_places_do_not() -> None:
+def test_colors_keep_their_order_and_places_do_not() -> None:
     start = "Generate an image with an abnormality"
     assert parse_caption(f"{start} with the colors red and pink.").attributes.colors == ("red", "pink")
     one_way, other = (

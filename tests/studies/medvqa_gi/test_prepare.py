@@ -1,4 +1,4 @@
-"""The organisers' files made into a data set: what is kept, what is left out and said, what is refused."""
+"""The organizers' files made into a data set: what is kept, what is left out and said, what is refused."""
 
 import json
 from collections import Counter

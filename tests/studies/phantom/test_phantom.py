@@ -106,7 +106,7 @@ def test_the_category_templates_use_words_that_captions_use(name):
 
 
 @pytest.mark.parametrize("color", ["red", "yellow", "white", "brown"])
-def test_a_polyp_has_the_colour_that_its_caption_says(color):
+def test_a_polyp_has_the_color_that_its_caption_says(color):
     found = [
         scene for scene in scenes(400, category="polyps") if scene.size == ">20mm" and scene.paris == "is"
     ]
@@ -124,7 +124,7 @@ def test_a_polyp_has_the_colour_that_its_caption_says(color):
     assert hits >= 9
 
 
-def test_the_two_centres_differ_in_optics():
+def test_the_two_centers_differ_in_optics():
     scene = replace(
         sample_scene(np.random.default_rng(3), category="normal"), light="bright", text=False, box=False
     )

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from evaluation.classifier.images import ClassifierError, LabelledImages
+from evaluation.classifier.images import ClassifierError, LabeledImages
 from evaluation.classifier.learners import ProbeLearner
 from evaluation.classifier.paired_seeds import Resampling
 from evaluation.classifier.small_network import SmallNetwork
@@ -42,14 +42,14 @@ class CountingProbe(ProbeLearner):
         return super().fit(*arguments, **named)
 
 
-def gaussians(count: int, seed: int, *, name: str, flip: bool = False) -> LabelledImages:
+def gaussians(count: int, seed: int, *, name: str, flip: bool = False) -> LabeledImages:
     """Two classes, one SD apart along each axis in all; `flip` exchanges their labels."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(["a", "b"], count)
     shift = np.where(labels == "a", -1, 1)[:, None] * 1.2 / np.sqrt(DIM)
     said = np.where(labels == "a", "b", "a") if flip else labels
     inputs = rng.normal(size=(2 * count, DIM)) + shift
-    return LabelledImages.of(inputs.astype(np.float32), said.tolist(), name=name)
+    return LabeledImages.of(inputs.astype(np.float32), said.tolist(), name=name)
 
 
 def view(learner: Any = None, *, flip: bool = False) -> View:

@@ -365,7 +365,7 @@ def test_what_the_score_is_worth_is_measured_on_real_images(result: StudyResult,
     row = re.search(r"Alignment: AUROC, by the fixed texts alone ([\d.]+)", page.text)
     assert row is not None
     assert float(row[1]) == pytest.approx(expected, abs=0.006)
-    assert "Share of real images of the category that it recognises" in page.text
+    assert "Share of real images of the category that it recognizes" in page.text
 
 
 def test_an_encoder_that_does_not_know_the_category_is_named_as_such() -> None:

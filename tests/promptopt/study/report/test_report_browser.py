@@ -82,7 +82,7 @@ def test_the_words_of_the_plots_stand_out_from_the_page_and_their_marks_too(open
 
 
 def _contrast(first: str, second: str) -> float:
-    """WCAG's contrast of two colours `rgb(...)`."""
+    """WCAG's contrast of two colors `rgb(...)`."""
 
     def light(color: str) -> float:
         parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]

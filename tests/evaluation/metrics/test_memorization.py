@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation import memorisation
+from evaluation import memorization
 
 D = 12
 
@@ -37,7 +37,7 @@ def slow(
 def test_equals_the_plain_loop(distance: str) -> None:
     generated, training, held_out = images(0, 9), images(1, 20), images(2, 15)
     groups = [i // 3 for i in range(15)]
-    got = memorisation(generated, training, held_out, groups=groups, distance=distance, quantile=0.2)  # type: ignore[arg-type]
+    got = memorization(generated, training, held_out, groups=groups, distance=distance, quantile=0.2)  # type: ignore[arg-type]
     made, null = slow(generated, training, held_out, groups, distance == "cosine")
     assert got.ratio == pytest.approx(made)
     assert got.null_ratio == pytest.approx(null)
@@ -57,7 +57,7 @@ def test_planted_copies_are_found_and_named(distance: str) -> None:
         generated[row] = training[source] + rng.normal(size=D) * 0.02
     generated[20] = training[60]  # to the last bit
     planted[20] = 60
-    got = memorisation(generated, training, held_out, distance=distance, pairs=6)  # type: ignore[arg-type]
+    got = memorization(generated, training, held_out, distance=distance, pairs=6)  # type: ignore[arg-type]
     assert set(planted) <= set(got.copies.tolist())
     assert got.copies[0] == 20
     assert {row: int(got.nearest[row]) for row in planted} == planted
@@ -74,7 +74,7 @@ def test_false_alarms_stay_near_the_quantile() -> None:
     flagged = total = 0
     for seed in range(30):
         pool = images(100 + seed, 100 + 99 + 100, 6)
-        got = memorisation(pool[:100], pool[100:199], pool[199:], quantile=0.05)
+        got = memorization(pool[:100], pool[100:199], pool[199:], quantile=0.05)
         flagged += len(got.copies)
         total += 100
     # 150 expected of 3,000; images of one run share their sets, so the spread is wider than binomial
@@ -86,8 +86,8 @@ def test_ungrouped_duplicates_in_the_held_out_set_make_false_alarms() -> None:
     held_out = np.concatenate([single, single + images(3, 60) * 0.01])
     groups = [*range(60), *range(60)]
     fresh = images(4, 400)
-    loose = memorisation(fresh, training, held_out, quantile=0.05)
-    grouped = memorisation(fresh, training, held_out, groups=groups, quantile=0.05)
+    loose = memorization(fresh, training, held_out, quantile=0.05)
+    grouped = memorization(fresh, training, held_out, groups=groups, quantile=0.05)
     assert len(loose.copies) > 3 * len(grouped.copies)
 
 
@@ -95,9 +95,9 @@ def test_the_nearest_view_counts() -> None:
     training, held_out = images(1, 120), images(2, 110)
     turned = np.roll(training, 3, axis=1)  # stands for a mirrored image
     generated = turned[[7, 50]] + 0.001
-    blind = memorisation(generated, training, held_out)
+    blind = memorization(generated, training, held_out)
     assert len(blind.copies) == 0
-    seeing = memorisation(
+    seeing = memorization(
         generated, np.stack([training, turned]), np.stack([held_out, np.roll(held_out, 3, axis=1)])
     )
     assert seeing.copies.tolist() in ([0, 1], [1, 0])
@@ -114,15 +114,15 @@ def test_laws(seed: int, scale: float, distance: str) -> None:
         rng.normal(size=(21, 4)),
     )
     settings_ = {"distance": distance, "quantile": 0.1}
-    got = memorisation(generated, training, held_out, **settings_)  # type: ignore[arg-type]
-    larger = memorisation(generated * scale, training * scale, held_out * scale, **settings_)  # type: ignore[arg-type]
+    got = memorization(generated, training, held_out, **settings_)  # type: ignore[arg-type]
+    larger = memorization(generated * scale, training * scale, held_out * scale, **settings_)  # type: ignore[arg-type]
     assert larger.ratio == pytest.approx(got.ratio, rel=1e-6)
     order = rng.permutation(8)
-    shuffled = memorisation(generated[order], training, held_out, **settings_)  # type: ignore[arg-type]
+    shuffled = memorization(generated[order], training, held_out, **settings_)  # type: ignore[arg-type]
     assert shuffled.ratio == pytest.approx(got.ratio[order])
     assert np.array_equal(shuffled.nearest, got.nearest[order])
     assert ((got.p_value > 0) & (got.p_value <= 1)).all()
-    more = memorisation(generated, np.concatenate([training, generated[:1]]), held_out, **settings_)  # type: ignore[arg-type]
+    more = memorization(generated, np.concatenate([training, generated[:1]]), held_out, **settings_)  # type: ignore[arg-type]
     assert more.nearest[0] == 11
     assert (more.distance <= got.distance + 1e-12).all()
     assert np.isfinite(more.ratio).all()
@@ -131,18 +131,18 @@ def test_laws(seed: int, scale: float, distance: str) -> None:
 def test_an_image_in_both_sets_is_no_copy() -> None:
     training, held_out = images(1, 120), images(2, 110)
     held_out[3] = training[9]
-    got = memorisation(training[9:10], training, held_out)
+    got = memorization(training[9:10], training, held_out)
     assert got.ratio.tolist() == pytest.approx([1])
     assert len(got.copies) == 0
 
 
 def test_too_few_held_out_images_can_flag_nothing() -> None:
-    got = memorisation(images(1, 12), images(2, 12), images(3, 98))
+    got = memorization(images(1, 12), images(2, 12), images(3, 98))
     assert (got.share.status, got.share.n, got.threshold, len(got.copies)) == ("undefined", 12, None, 0)
     assert got.p_value.min() >= 1 / 99
-    enough = memorisation(images(1, 12), images(2, 12), images(3, 99))
+    enough = memorization(images(1, 12), images(2, 12), images(3, 99))
     assert enough.share.status == "ok"
-    assert memorisation(images(1, 9), images(2, 12), images(3, 99)).share.status == "unreliable"
+    assert memorization(images(1, 9), images(2, 12), images(3, 99)).share.status == "unreliable"
 
 
 @pytest.mark.parametrize(
@@ -171,4 +171,4 @@ def test_too_few_held_out_images_can_flag_nothing() -> None:
 def test_bad_input_is_named(change: dict[str, object], message: str) -> None:
     arguments = {"generated": images(1, 3), "training": images(2, 10), "held_out": images(3, 30), **change}
     with pytest.raises(ValueError, match=message):
-        memorisation(**arguments)  # type: ignore[arg-type]
+        memorization(**arguments)  # type: ignore[arg-type]

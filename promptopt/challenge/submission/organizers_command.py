@@ -1,10 +1,10 @@
 """`medvqa validate_and_submit` of gi-2025, task 2, with a huggingface_hub without `update_repo_visibility`.
 
-The organisers' command calls that method after the script has run; huggingface_hub 1 dropped it for
+The organizers' command calls that method after the script has run; huggingface_hub 1 dropped it for
 `update_repo_settings`, and medvqa requires 1.13. This runs their very file with the method put back. Like
-theirs it makes the repository public and gated, and sends the predictions to the organisers' server:
+theirs it makes the repository public and gated, and sends the predictions to the organizers' server:
 
-    python -m promptopt.challenge.submission.organisers_command --repo_id=OWNER/NAME
+    python -m promptopt.challenge.submission.organizers_command --repo_id=OWNER/NAME
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from promptopt.run.errors import ExportError
 
 
 def task_file() -> Path:
-    """The organisers' file of the task. Raises ExportError where their package is missing or has none."""
+    """The organizers' file of the task. Raises ExportError where their package is missing or has none."""
     template = installed()
     if template is None:
-        raise ExportError("the organisers' package is not installed: pip install medvqa")
+        raise ExportError("the organizers' package is not installed: pip install medvqa")
     found = template.parent.parent.parent / "competitions" / "gi-2025" / "task_2.py"
     if not found.is_file():
         raise ExportError(f"{found}: missing; is this medvqa of another time? Known to work: 0.15.7")
@@ -35,7 +35,7 @@ def _update_repo_visibility(self: Any, repo_id: str, private: bool, **others: An
 
 
 def main() -> None:
-    """Run the organisers' file with the arguments given."""
+    """Run the organizers' file with the arguments given."""
     import huggingface_hub
 
     if not hasattr(huggingface_hub.HfApi, "update_repo_visibility"):

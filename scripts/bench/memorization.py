@@ -1,6 +1,6 @@
 """Are planted near-copies found among generated images, and how often is a real unseen image called one?
 
-    python scripts/bench/memorisation.py DATA [--copies 150] [--seed 0] [--sheet pairs.png]
+    python scripts/bench/memorization.py DATA [--copies 150] [--seed 0] [--sheet pairs.png]
 
 DATA is a prepared data set (promptopt data prepare). Training images are its reference pool, held-out ones
 its validation pool. Near-copies are changed reference images; the false alarms are counted on the test pool,
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from evaluation import load_encoder, memorisation
+from evaluation import load_encoder, memorization
 from evaluation.encoders.base import Encoder
 from evaluation.encoders.thumbnail import ThumbnailEncoder, copy_views
 from evaluation.estimate import Estimate
@@ -136,18 +136,18 @@ def main() -> None:
         for quantile in options.quantile:
             column = columns.setdefault((quantile, space), [])
             for rows in queries.values():
-                found = memorisation(rows, known, real, groups=groups, quantile=quantile)
+                found = memorization(rows, known, real, groups=groups, quantile=quantile)
                 right = float(np.mean(found.nearest == chosen))
                 column.append(f"{shown(found.share)} [{100 * right:.0f} %]")
             column.append(
-                f"{shown(memorisation(alarms, known, real, groups=groups, quantile=quantile).share)}"
+                f"{shown(memorization(alarms, known, real, groups=groups, quantile=quantile).share)}"
             )
         for quantile in options.quantile:  # the tables come last; an interrupted run has shown this much
             done = "; ".join(columns[quantile, space])
             print(f"{space}, quantile {quantile:g}: {done}", file=sys.stderr, flush=True)
         if options.sheet and space == list(spaces)[-1]:
             rows = queries["crop to 85 %, mirrored, noise, JPEG"]
-            found = memorisation(rows, known, real, groups=groups, quantile=options.quantile[0])
+            found = memorization(rows, known, real, groups=groups, quantile=options.quantile[0])
             pairs_sheet(found.closest, planted["crop to 85 %, mirrored, noise, JPEG"], training).save(
                 options.sheet
             )

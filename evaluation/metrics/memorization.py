@@ -1,4 +1,4 @@
-"""Did the generator copy its training images? Nearest neighbours, calibrated on real images."""
+"""Did the generator copy its training images? Nearest neighbors, calibrated on real images."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Pair:
 
 
 @dataclass(frozen=True, eq=False)
-class Memorisation:
-    """What `memorisation` found.
+class Memorization:
+    """What `memorization` found.
 
     Attributes:
         share: of generated images flagged as copies, Wilson's interval. Of images that are no copies, up to
@@ -67,7 +67,7 @@ class Memorisation:
     threshold: float | None
 
 
-def memorisation(
+def memorization(
     generated: ArrayLike,
     training: ArrayLike,
     held_out: ArrayLike,
@@ -77,7 +77,7 @@ def memorisation(
     distance: Literal["cosine", "euclidean"] = "cosine",
     pairs: int = 16,
     level: float = 0.95,
-) -> Memorisation:
+) -> Memorization:
     """Nearest training image of each generated one, and how much nearer it is than real images ever are.
 
     The ratio of an image is its distance to the nearest training image over that to the nearest held-out one.
@@ -88,7 +88,7 @@ def memorisation(
     `quantile` or less.
 
     A space that is blind to a change cannot see a copy behind it; which space finds crops, flips, noise and
-    JPEG is measured by scripts/bench/memorisation.py. To look for changed copies, give training and held-out
+    JPEG is measured by scripts/bench/memorization.py. To look for changed copies, give training and held-out
     features of several views of each image (flipped, cropped …): the nearest view counts. Best there:
     `ThumbnailEncoder` with `copy_views` (evaluation/encoders/thumbnail.py).
 
@@ -164,7 +164,7 @@ def memorisation(
         if threshold is None or n == 0
         else Estimate.of_proportion(len(copies), n, level=level, method=method)
     )
-    return Memorisation(share, nearest, near, far, ratio, p_value, null, copies, closest, quantile, threshold)
+    return Memorization(share, nearest, near, far, ratio, p_value, null, copies, closest, quantile, threshold)
 
 
 def _views(features: ArrayLike, name: str) -> Matrix:

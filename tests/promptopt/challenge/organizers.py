@@ -1,4 +1,4 @@
-"""A script of the organisers' shape in our own words, and a machine without a network to run it on.
+"""A script of the organizers' shape in our own words, and a machine without a network to run it on.
 
 The shape: two sections between markers, names that the text before them defines, a count of the images after.
 """
@@ -116,7 +116,7 @@ huggingface_hub.HfApi.update_repo_settings = _note("update_repo_settings")
 huggingface_hub.grant_access = _note("grant_access")
 """
 _DATASETS = '''
-"""As much of `datasets` as the organisers' script calls."""
+"""As much of `datasets` as the organizers' script calls."""
 import numpy as np
 from PIL import Image
 
@@ -167,7 +167,7 @@ def _received(repo_type, path_or_fileobj, path_in_repo, repo_id):
 
 
 def _portal(name):
-    # a function of the organisers' server, as it stands in their package
+    # a function of the organizers' server, as it stands in their package
     folder = os.path.dirname(importlib.util.find_spec("medvqa").origin)
     with open(os.path.join(folder, "competitions", "gi-2025", "submission_portal.py"), encoding="utf-8") as f:
         tree = ast.parse(f.read())
@@ -248,7 +248,7 @@ class Machine:
 
     @property
     def received(self) -> list[Path]:
-        """What the organisers' server took."""
+        """What the organizers' server took."""
         return sorted((self._stubs / "received").rglob("*.json"))
 
     def python(self, *words: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
