@@ -1,0 +1,110 @@
+"""The embedding of any prompt, and of any product of slot distributions, from those of the measured prompts.
+
+A Gaussian process whose values are kernel mean embeddings (vector-valued kriging with one covariance over
+slots): the embedding of a prompt is a weighted sum of the measured ones, ``mu_p = sum_i a_i(p) mu_i`` with
+``a(p) = B^-1 c(p)``, B the slot covariance of the measured prompts plus the noise of their few images. A product
+distribution q over slots has ``c(q) = E_{p ~ q} c(p)`` in closed form, so ``mu_q`` needs no sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
+
+from promptopt.search.model.noise import IntArray
+from promptopt.search.sets.embeddings import FloatArray, Form
+
+_PRIOR = np.log([1.0, 0.4, 0.2, 1.0])  # shares of options, pairs, own; and of the noise of one image
+_LIMITS = (-7.0, 5.0)
+_CONSTANT = 30.0  # variance of what all prompts have in common, in units of the rest
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingModel:
+    """Fitted to a form; `shares` are the variances of options, pairs of options and the prompt's own.
+
+    Attributes:
+        codes: options of the measured prompts as numbers, (k, slots).
+        inverse: B^-1, (k, k).
+    """
+
+    codes: IntArray
+    shares: FloatArray
+    inverse: FloatArray
+
+    @classmethod
+    def fit(cls, codes: IntArray, form: Form) -> EmbeddingModel:
+        """Variances of greatest posterior density, the common scale of all coordinates profiled out.
+
+        For embeddings with Gram matrix G (k, k) whose coordinates are independent draws of one process with
+        covariance ``s B``, the likelihood profiled over s is ``-k log tr(B^-1 G) - log |B|`` a coordinate.
+        """
+        gram = form.within + form.error
+        parts = _matches(codes)
+        noise = np.diag(1.0 / form.counts)
+        k = len(gram)
+
+        def loss(logs: FloatArray) -> float:
+            factor, lower = cho_factor(_whole(np.exp(logs), parts, noise), lower=True)
+            fit = k * float(np.log(max(np.trace(cho_solve((factor, lower), gram)), 1e-300)))
+            return 0.5 * (fit + 2 * float(np.log(np.diag(factor)).sum())) + 0.5 * float(
+                ((logs - _PRIOR) ** 2).sum()
+            )
+
+        fitted = minimize(loss, _PRIOR, method="L-BFGS-B", bounds=[_LIMITS] * 4, options={"maxiter": 20})
+        whole = _whole(np.exp(fitted.x), parts, noise)
+        return cls(codes, np.exp(fitted.x[:3]), np.linalg.inv(whole))
+
+    def weights(self, product: Sequence[FloatArray]) -> FloatArray:
+        """a(q) of a product distribution: probabilities of each slot's options; (k,)."""
+        return np.asarray(self.inverse @ self._covariance(self._hits(product)))
+
+    def pull(self, product: Sequence[FloatArray], gradient: FloatArray) -> list[FloatArray]:
+        """The derivative of ``gradient' a(q)`` by every probability of q, a list like `product`."""
+        hits = self._hits(product)
+        k, slots = hits.shape
+        pairs = max(1, slots * (slots - 1) // 2)
+        back = self.inverse @ gradient
+        total = hits.sum(axis=1)
+        found = []
+        for s, probabilities in enumerate(product):
+            rest = np.prod(np.delete(hits, s, axis=1), axis=1)
+            slope = self.shares[0] / slots + self.shares[1] * (total - hits[:, s]) / pairs
+            slope = slope + self.shares[2] * rest
+            found.append(np.bincount(self.codes[:, s], weights=back * slope, minlength=len(probabilities)))
+        return found
+
+    def _hits(self, product: Sequence[FloatArray]) -> FloatArray:
+        """Probability under q of the option that each measured prompt has, (k, slots)."""
+        return np.stack([np.asarray(p)[self.codes[:, s]] for s, p in enumerate(product)], axis=1)
+
+    def _covariance(self, hits: FloatArray) -> FloatArray:
+        slots = hits.shape[1]
+        pairs = max(1, slots * (slots - 1) // 2)
+        total = hits.sum(axis=1)
+        both = (total**2 - (hits**2).sum(axis=1)) / 2
+        constant = _CONSTANT * self.shares.sum()
+        return np.asarray(
+            constant
+            + self.shares[0] * total / slots
+            + self.shares[1] * both / pairs
+            + self.shares[2] * np.prod(hits, axis=1)
+        )
+
+
+def _matches(codes: IntArray) -> FloatArray:
+    """Correlations by shared options, shared pairs of options, and being one prompt, (3, k, k)."""
+    slots = codes.shape[1]
+    same = (codes[:, None, :] == codes[None, :, :]).sum(axis=2).astype(np.float64)
+    pairs = max(1, slots * (slots - 1) // 2)
+    return np.stack([same / slots, same * (same - 1) / (2 * pairs), same == slots])
+
+
+def _whole(variances: FloatArray, parts: FloatArray, noise: FloatArray) -> FloatArray:
+    shares = variances[:3]
+    found = _CONSTANT * shares.sum() + np.tensordot(shares, parts, axes=1) + variances[3] * noise
+    return np.asarray(found + 1e-9 * shares.sum() * np.eye(len(found)))

@@ -1,0 +1,173 @@
+"""Kernel mean embeddings of prompts, from images of one panel of seeds that grow as the search goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from evaluation.arrays import check_features
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+
+_DECIMALS = 7
+"""Kernel means are rounded: features may differ in their last digits between batch sizes, and such noise must
+not send the search another way."""
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """The quadratic form of k prompts over m real images; symbols as in `promptopt.search.sets`.
+
+    Attributes:
+        within: K, (k, k); pairs of one seed are left out, so it is unbiased for images drawn independently.
+        error: E, (k, k). Positive semidefinite with ``within`` added: the Gram matrix of the samples.
+        per_real: R, (k, m).
+        real: mean kernel value among the real images, each pair different (scalar).
+        counts: images of each prompt, (k,).
+    """
+
+    within: FloatArray
+    error: FloatArray
+    per_real: FloatArray
+    real: float
+    counts: np.ndarray[Any, np.dtype[np.int64]]
+
+    @cached_property
+    def across(self) -> FloatArray:
+        """b: mean kernel value between a prompt's images and the real ones, (k,)."""
+        return np.asarray(self.per_real.mean(axis=1))
+
+    def mmd(self, weights: ArrayLike) -> float:
+        """Unbiased estimate of MMD^2 for weights that were fixed before these images were seen."""
+        w = np.asarray(weights, dtype=np.float64)
+        return float(w @ self.within @ w - 2 * w @ self.across + self.real)
+
+    def ridged(self, *, generated: float = 1.0, real: float = 1.0) -> FloatArray:
+        """K with allowances for the sampling error of both sides, (k, k), positive semidefinite.
+
+        Args:
+            generated: how many times the expected squared error of the sampled mixture is added, 1 or more.
+            real: how many times the squared standard error of ``w'b`` over the real images is added.
+        """
+        m = self.per_real.shape[1]
+        centered = self.per_real - self.across[:, None]
+        spread = centered @ centered.T / (m * max(m - 1, 1))
+        return np.asarray(self.within + generated * self.error + real * spread)
+
+    def over_reals(self, rows: ArrayLike) -> Form:
+        """The same prompts over a part of the real images; ``real`` stays, as no weight depends on it."""
+        chosen = np.asarray(rows)
+        return Form(self.within, self.error, self.per_real[:, chosen], self.real, self.counts)
+
+
+class MeanEmbeddings:
+    """Images of prompts, added as they are made, and the kernel means that follow from them.
+
+    Args:
+        reference: features of the real images, shape (m, d), two rows or more.
+        bandwidth: of the Gaussian kernel, above 0, in feature units.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> embeddings = MeanEmbeddings(rng.normal(size=(50, 3)), bandwidth=2.0)
+        >>> embeddings.put("near", rng.normal(size=(8, 3)))
+        >>> embeddings.put("far", rng.normal(2.0, 1.0, size=(8, 3)))
+        >>> form = embeddings.form()
+        >>> bool(form.mmd([1, 0]) < form.mmd([0, 1]))
+        True
+    """
+
+    def __init__(self, reference: ArrayLike, *, bandwidth: float) -> None:
+        real = check_features(reference, "reference")
+        if len(real) < 2 or not bandwidth > 0:
+            raise ValueError(f"{len(real)} real images and bandwidth {bandwidth!r}; 2 and above 0 are needed")
+        self.bandwidth = float(bandwidth)
+        self._center = real.mean(axis=0)  # near the origin, distances lose nothing to cancellation
+        self._real = real - self._center
+        kernel = self._kernel(self._real, self._real)
+        m = len(real)
+        self._real_mean = float((kernel.sum() - np.trace(kernel)) / (m * (m - 1)))
+        self._places: dict[Hashable, int] = {}
+        self._rows = np.empty((0, real.shape[1]))
+        self._owner = np.empty(0, dtype=np.int64)
+        self._seed = np.empty(0, dtype=np.int64)
+        self._gram = np.empty((0, 0))
+        self._to_real = np.empty((0, m))
+
+    @property
+    def keys(self) -> list[Hashable]:
+        """The prompts, in the order in which they came."""
+        return list(self._places)
+
+    def put(self, key: Hashable, features: ArrayLike) -> None:
+        """The images of a prompt, row s of seed s of the panel; a longer list continues a shorter one.
+
+        Raises:
+            ValueError: fewer rows than before, or rows of another width or not finite.
+        """
+        rows = check_features(features, "features") - self._center
+        place = self._places.setdefault(key, len(self._places))
+        had = int((self._owner == place).sum())
+        if len(rows) < had:
+            raise ValueError(f"{key!r}: {len(rows)} images, there were {had} before")
+        new = rows[had:]
+        across = self._kernel(new, self._rows)
+        corner = self._kernel(new, new)
+        self._gram = np.block([[self._gram, across.T], [across, corner]])
+        self._to_real = np.concatenate([self._to_real, self._kernel(new, self._real)])
+        self._rows = np.concatenate([self._rows, new])
+        self._owner = np.concatenate([self._owner, np.full(len(new), place)])
+        self._seed = np.concatenate([self._seed, np.arange(had, len(rows))])
+
+    def form(self) -> Form:
+        """The quadratic form of all prompts, in the order of `keys`. Two images of each are needed."""
+        k = len(self._places)
+        member = self._member(k)
+        counts = member.sum(axis=1).astype(np.int64)
+        if k == 0 or counts.min() < 2:
+            raise ValueError("no prompt yet, or one with fewer than two images")
+        common = np.minimum(counts[:, None], counts)
+        pairs = counts[:, None] * counts - common
+        same = np.where(self._seed[:, None] == self._seed, self._gram, 0.0)
+        of_same = member @ same @ member.T
+        within = (member @ self._gram @ member.T - of_same) / pairs
+        error = (of_same - common * within) / (counts[:, None] * counts)
+        per_real = (member @ self._to_real) / counts[:, None]
+        return Form(
+            np.round((within + within.T) / 2, _DECIMALS),
+            np.round((error + error.T) / 2, _DECIMALS),
+            np.round(per_real, _DECIMALS),
+            self._real_mean,
+            counts,
+        )
+
+    def witness(self, weights: ArrayLike) -> list[FloatArray]:
+        """g of every image under the mixture, one array a prompt in the order of `keys`.
+
+        An image is not compared with those of its own seed, which resemble it more than a mixture's would.
+        """
+        w = np.asarray(weights, dtype=np.float64)
+        k = len(self._places)
+        member = self._member(k)
+        counts = member.sum(axis=1)
+        different = self._seed[:, None] != self._seed
+        others = different @ member.T  # (N, k): images of each prompt with another seed
+        sums = np.where(different, self._gram, 0.0) @ member.T
+        chosen = w > 0
+        mixture = (sums[:, chosen] / np.maximum(others[:, chosen], 1)) @ w[chosen]
+        values = np.round(mixture - self._to_real.mean(axis=1), _DECIMALS)
+        assert counts.min() > 0
+        return [values[self._owner == place] for place in range(k)]
+
+    def _member(self, k: int) -> FloatArray:
+        return np.asarray(self._owner[None, :] == np.arange(k)[:, None], dtype=np.float64)
+
+    def _kernel(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2 * (a @ b.T)
+        return np.asarray(np.exp(-np.maximum(squares, 0.0) / (2 * self.bandwidth**2)))
