@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ from promptopt.search.model.slot_model import SlotModel
 from promptopt.search.sets.certificate import Certificate, certify
 from promptopt.search.sets.embeddings import FloatArray, Form, MeanEmbeddings
 from promptopt.search.sets.weights import LEAST_SHARE, Problem
+from promptopt.space import Candidate
 
 STARTUP = 8
 """Prompts drawn by the template's weights before a model is fitted."""
@@ -36,7 +37,7 @@ class Look:
         choice: its slots, or None for a prompt that the template does not hold, such as the baseline.
     """
 
-    key: Hashable
+    key: Candidate
     choice: Choice | None
     images: int
 
@@ -60,7 +61,7 @@ class SetBudget:
     tolerance: float | None = 0.05
 
 
-LinearTerms = Callable[[Mapping[Hashable, float]], Mapping[Hashable, FloatArray]]
+LinearTerms = Callable[[Mapping[Candidate, float]], Mapping[Candidate, FloatArray]]
 """From the weights of the set to t of every image measured: one array a prompt, less being better."""
 
 
@@ -78,10 +79,10 @@ class SetState:
     candidates: Candidates
     embeddings: MeanEmbeddings
     terms: LinearTerms | None = None
-    floored: Callable[[Hashable], FloatArray] | None = None
+    floored: Callable[[Candidate], FloatArray] | None = None
     floor: float = -np.inf
-    looks: dict[Hashable, Look] = field(default_factory=dict)
-    weights: dict[Hashable, float] = field(default_factory=dict)
+    looks: dict[Candidate, Look] = field(default_factory=dict)
+    weights: dict[Candidate, float] = field(default_factory=dict)
     form: Form | None = None
     problem: Problem | None = None
     values: list[FloatArray] = field(default_factory=list)
@@ -92,7 +93,7 @@ class SetState:
         return sum(look.images for look in self.looks.values())
 
     @property
-    def keys(self) -> list[Hashable]:
+    def keys(self) -> list[Candidate]:
         """The prompts measured, in order."""
         return self.embeddings.keys
 
@@ -129,9 +130,9 @@ class SetState:
         choices = [c for i in places if (c := self.looks[self.keys[i]].choice) is not None]
         return places, self.candidates.codes(choices)
 
-    def known(self) -> dict[str, Choice]:
+    def known(self) -> dict[Candidate, Choice]:
         """Label -> choice of the template's prompts that were measured."""
-        return {str(k): look.choice for k, look in self.looks.items() if look.choice is not None}
+        return {k: look.choice for k, look in self.looks.items() if look.choice is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,15 +208,15 @@ class SetSearch:
     def _start(self, state: SetState, rng: np.random.Generator) -> list[Look]:
         space, first = state.candidates.space, self.budget.first
         most = max(1, self.budget.images // first - 1)
-        chosen: dict[str, Choice] = {}
+        chosen: dict[Candidate, Choice] = {}
         for choice in (*self.first, space.likeliest()):
-            chosen.setdefault(space.label(choice), choice)
+            chosen.setdefault(space.candidate(choice), choice)
         while len(chosen) < min(STARTUP, most, space.size):
             fresh = state.candidates.fresh(chosen, rng)
             if fresh is None:
                 break
             drawn = space.sample(rng)
-            chosen.setdefault(space.label(drawn), drawn)
+            chosen.setdefault(space.candidate(drawn), drawn)
         looks = [Look(key, choice, first) for key, choice in list(chosen.items())[:most]]
         return [self.baseline, *(look for look in looks if look.key != self.baseline.key)]
 
@@ -271,7 +272,7 @@ class SetSearch:
             place = int(gain.argmax())
             picked.append(place)
             choice = state.candidates.choice(others[place])
-            if (label := space.label(choice)) not in taken:
+            if (label := space.candidate(choice)) not in taken:
                 taken.add(label)
                 chosen.append(choice)
                 lead = np.maximum(lead, draws[:, measured + place])
@@ -279,18 +280,18 @@ class SetSearch:
 
     @staticmethod
     def _new(state: SetState, choice: Choice, images: int) -> Look:
-        return Look(state.candidates.space.label(choice), choice, images)
+        return Look(state.candidates.space.candidate(choice), choice, images)
 
 
 def _drawn(
-    candidates: Candidates, known: Mapping[str, Choice], count: int, rng: np.random.Generator
+    candidates: Candidates, known: Mapping[Candidate, Choice], count: int, rng: np.random.Generator
 ) -> list[Choice]:
     seen, found = dict(known), list[Choice]()
     for _ in range(count):
         choice = candidates.fresh(seen, rng)
         if choice is None:
             break
-        seen[candidates.space.label(choice)] = choice
+        seen[candidates.space.candidate(choice)] = choice
         found.append(choice)
     return found
 

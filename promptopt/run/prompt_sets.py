@@ -1,0 +1,209 @@
+"""prompts.json of a study of sets: each class's set, its learned template, and what was confirmed of both.
+
+The file holds no time and no machine's path, so two identical runs write identical bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from promptopt.base.files import write_text
+from promptopt.config.study_file import StudyError
+from promptopt.run.prompts import EstimateEntry, Network, Seeds
+from promptopt.space import Candidate, PromptSpace, compile_template
+
+METHODS = ("set", "learned", "baseline", "random", "single", "captions")
+"""What the images of a class can be drawn by: ``--prompts`` of `augment` and `synthesize`."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WeightedPrompt(_Model):
+    """One prompt of a set.
+
+    `images` is how many the weights were fitted on, `adds` the MMD^2 that the set would lose without it.
+    """
+
+    prompt: str
+    negative_prompt: str | None = None
+    generation_parameters: dict[str, int | float | str] = {}
+    weight: float
+    images: int
+    adds: float
+
+    @property
+    def candidate(self) -> Candidate:
+        """The prompt as a value."""
+        return Candidate(self.prompt, self.negative_prompt, dict(self.generation_parameters))
+
+
+class PromptSet(_Model):
+    """Prompts with weights whose images together come near to the real images of a class.
+
+    Example:
+        >>> pair = PromptSet(
+        ...     prompts=[
+        ...         WeightedPrompt(prompt="a dim polyp", weight=0.75, images=8, adds=0.1),
+        ...         WeightedPrompt(prompt="a bright polyp", weight=0.25, images=8, adds=0.02),
+        ...     ]
+        ... )
+        >>> [one.prompt for one in pair.spread(4, seed=0)].count("a dim polyp")
+        3
+    """
+
+    prompts: list[WeightedPrompt]
+
+    @property
+    def weights(self) -> dict[Candidate, float]:
+        """Candidate -> weight, the largest first."""
+        return {one.candidate: one.weight for one in self.prompts}
+
+    def spread(self, count: int, *, seed: int) -> list[Candidate]:
+        """`count` candidates, each as often as its weight says, in an order drawn from `seed`."""
+        return spread(self.weights, count, seed=seed)
+
+
+class LearnedTemplate(_Model):
+    """A template with fitted weights: a distribution over prompts that can be sampled without end.
+
+    `template` is in the prompt language, weights and all, and needs no wildcards.
+    """
+
+    template: str
+    weights: dict[str, dict[str, float]]  # slot -> option -> probability
+    strength: float
+    predicted: EstimateEntry | None = None
+
+    def space(self) -> PromptSpace:
+        """The compiled template."""
+        return compile_template(self.template)
+
+    def sample(self, count: int, *, seed: int) -> list[Candidate]:
+        """`count` candidates drawn from it."""
+        space, rng = self.space(), np.random.default_rng([seed, 0x1EA2])
+        return [space.candidate(space.sample(rng)) for _ in range(count)]
+
+
+class CertificateEntry(_Model):
+    """See `promptopt.search.sets.certificate.Certificate`."""
+
+    bound: float
+    expected: float
+    probability: float
+    share: float | None
+    prompts: int
+    complete: bool
+    sentence: str
+
+
+class SizeEntry(_Model):
+    """Closeness of the best set of `prompts` prompts on the images fitted to, and on those held out."""
+
+    prompts: int
+    fitted: float
+    held_out: EstimateEntry
+
+
+class ComparisonEntry(_Model):
+    """The set, or the learned template, minus another method; `better` after Holm's correction."""
+
+    first: str
+    second: str
+    metric: Literal["closeness", "second_encoder", "accuracy"]
+    difference: EstimateEntry
+    p_value: float
+    p_adjusted: float
+    verdict: Literal["better", "worse", "unclear"]
+
+
+class ClassEntry(_Model):
+    """One class of the study."""
+
+    label: str
+    category: str
+    baseline: str
+    real_images: dict[str, int]
+    set: PromptSet
+    learned: LearnedTemplate | None
+    single: WeightedPrompt
+    sizes: list[SizeEntry]
+    certificate: CertificateEntry | None
+    prompts_in_space: int
+    prompts_measured: int
+    images_in_search: int
+    stopped: str
+    closeness: dict[str, EstimateEntry]
+    second_encoder: dict[str, EstimateEntry] = {}
+    comparisons: list[ComparisonEntry]
+    metrics: dict[str, dict[str, EstimateEntry]] = {}
+
+
+class SetList(_Model):
+    """The whole file."""
+
+    format: Literal["promptopt-sets"] = "promptopt-sets"
+    version: Literal[1] = 1
+    study: str
+    sentence: str
+    classes: list[ClassEntry]
+    accuracy: dict[str, EstimateEntry] = {}
+    comparisons: list[ComparisonEntry] = []
+    generator: Network
+    encoder: Network
+    second_encoder: Network | None = None
+    data: str
+    seeds: Seeds
+    settings: dict[str, Any]
+    versions: dict[str, str]
+
+    def of(self, label: str) -> ClassEntry:
+        """The class of a label. Raises StudyError for another one."""
+        for entry in self.classes:
+            if entry.label == label:
+                return entry
+        raise StudyError(
+            f"prompts.json: there is no class {label!r}; classes: {', '.join(c.label for c in self.classes)}."
+        )
+
+
+def spread(weights: Mapping[Candidate, float], count: int, *, seed: int) -> list[Candidate]:
+    """`count` candidates by systematic sampling of their weights, shuffled: each within one of its share."""
+    rng = np.random.default_rng([seed, 0x5E7])
+    ends = np.cumsum(list(weights.values()))
+    places = (rng.permutation(count) + 0.5) / count * ends[-1]
+    chosen: Sequence[int] = np.minimum(np.searchsorted(ends, places, side="right"), len(ends) - 1).tolist()
+    candidates = list(weights)
+    return [candidates[i] for i in chosen]
+
+
+def write_sets(path: Path, sets: SetList) -> Path:
+    """Write atomically, in one canonical form."""
+    content = sets.model_dump(mode="json")
+    return write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_sets(path: str | Path) -> SetList:
+    """Read and check a prompts.json of sets.
+
+    Raises:
+        StudyError: missing, not JSON, or of another format.
+    """
+    path = Path(path)
+    try:
+        return SetList.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(
+            f"{path}: cannot be read ({error.strerror or error}). Run the study first."
+        ) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise StudyError(f"{path}: {key}: {first['msg']}. Run the study again to write it anew.") from error

@@ -1,0 +1,165 @@
+"""The record of a search for a set: one Optuna study a class, one trial a prompt, which grows with its images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+
+from promptopt.base.errors import PromptoptError
+from promptopt.run.trials import distributions, quiet
+from promptopt.space import Candidate, PromptSpace
+
+_RUNNING = optuna.trial.TrialState.RUNNING
+_PRUNED = optuna.trial.TrialState.PRUNED
+_FAIL = optuna.trial.TrialState.FAIL
+
+
+class SetLogError(PromptoptError, ValueError):
+    """The database of a run holds something that this search cannot have written."""
+
+
+@dataclass(frozen=True)
+class LoggedLook:
+    """One prompt measured on the first `images` seeds; `choice` is None for one outside the template."""
+
+    candidate: Candidate
+    choice: Mapping[str, str] | None
+    images: int
+
+
+class SetLog:
+    """The steps of one class's search, in an Optuna database that any Optuna user can open.
+
+    A trial begins when its prompt is proposed and ends when the prompt has left the set for good, or with the
+    search: COMPLETE where the prompt was in the set or got more than its first images, PRUNED otherwise. Its
+    intermediate values, by number of images, and its value are what the prompt would have added to the set at
+    that time. A trial that a killed process left half written is failed and its step is taken again.
+
+    Args:
+        path: the SQLite file; made if missing.
+        label: of the class; the name of the Optuna study.
+    """
+
+    def __init__(self, path: Path, *, label: str, space: PromptSpace) -> None:
+        self._distributions = distributions(space)
+        # an address object: a path may hold ?, # or %, which an address in text would not survive
+        url = sqlalchemy.URL.create("sqlite", database=str(path))
+        with quiet():
+            storage = optuna.storages.RDBStorage(
+                url.render_as_string(), engine_kwargs={"connect_args": {"timeout": 60}}
+            )
+            self._study = optuna.create_study(
+                storage=storage,
+                study_name=label,
+                direction="maximize",
+                load_if_exists=True,
+                sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: choices are enqueued
+            )
+            self._numbers: dict[Candidate, int] = {}
+            self._open: dict[Candidate, Any] = {}
+            self.steps: list[list[LoggedLook]] = self._read()
+
+    def add(self, looks: Sequence[LoggedLook], values: Mapping[Candidate, float]) -> None:
+        """Write one step. `values` says what each of its prompts would add to the set."""
+        step = len(self.steps)
+        with quiet():
+            for place, look in enumerate(looks):
+                trial = self._open.get(look.candidate)
+                if trial is None:
+                    trial = self._begin(look)
+                seen = list(trial.user_attrs.get("looks", []))
+                entry = [step, place, len(looks), look.images]
+                if entry not in seen:
+                    trial.report(values[look.candidate], step=look.images)
+                    trial.set_user_attr("looks", [*seen, entry])
+        self.steps.append(list(looks))
+
+    def close(self, candidates: Sequence[Candidate], values: Mapping[Candidate, float]) -> None:
+        """End the trials of prompts that have left the set for good."""
+        with quiet():
+            for candidate in candidates:
+                trial = self._open.pop(candidate, None)
+                if trial is not None:
+                    once = len(trial.user_attrs["looks"]) == 1
+                    trial.set_user_attr("value", values[candidate])
+                    self._study.tell(
+                        trial.number,
+                        values=None if once else values[candidate],
+                        state=_PRUNED if once else None,
+                    )
+
+    def finish(self, values: Mapping[Candidate, float], weights: Mapping[Candidate, float]) -> None:
+        """End every trial that is still open: those of the set, with their weights."""
+        with quiet():
+            for candidate, trial in list(self._open.items()):
+                trial.set_user_attr("weight", weights.get(candidate, 0.0))
+                self._study.tell(trial.number, values=values[candidate])
+                del self._open[candidate]
+
+    def is_open(self, candidate: Candidate) -> bool:
+        """Whether its trial can still grow."""
+        return candidate in self._open
+
+    def _begin(self, look: LoggedLook) -> Any:
+        if look.choice is None:
+            trial = self._study.ask()
+        else:
+            self._study.enqueue_trial(dict(look.choice))
+            trial = self._study.ask(fixed_distributions=self._distributions)
+        trial.set_user_attr("prompt", str(look.candidate))
+        trial.set_user_attr("candidate", look.candidate.to_json())
+        self._numbers[look.candidate] = trial.number
+        self._open[look.candidate] = trial
+        return trial
+
+    def _read(self) -> list[list[LoggedLook]]:
+        by_step: dict[int, list[tuple[int, LoggedLook]]] = {}
+        sizes: dict[int, int] = {}
+        trials = [t for t in self._study.get_trials(deepcopy=False) if t.state != _FAIL]
+        for frozen in trials:
+            attrs = frozen.user_attrs
+            if frozen.state == optuna.trial.TrialState.WAITING:
+                continue
+            if "looks" not in attrs or "candidate" not in attrs:
+                if frozen.state == _RUNNING:
+                    self._study.tell(frozen.number, state=_FAIL)
+                    continue
+                raise SetLogError(
+                    f"trial {frozen.number} was not written by this search",
+                    file=self._study.study_name,
+                    remedy="Run the study again under another name.",
+                )
+            candidate = Candidate.from_json(attrs["candidate"])
+            choice = dict(frozen.params) if frozen.params else None
+            for step, place, size, images in attrs["looks"]:
+                sizes[step] = size
+                by_step.setdefault(step, []).append((place, LoggedLook(candidate, choice, images)))
+        whole = [step for step in sorted(by_step) if len(by_step[step]) == sizes[step]]
+        kept = set(range(len(whole))) if whole == list(range(len(whole))) else set()
+        if len(kept) < len(by_step) - 1:
+            raise SetLogError(
+                "steps are missing from the trials",
+                file=self._study.study_name,
+                remedy="Run the study again under another name.",
+            )
+        for frozen in trials:
+            if frozen.state == _RUNNING and "looks" in frozen.user_attrs:
+                self._reopen(frozen, kept)
+        ordered = (sorted(by_step[step], key=lambda pair: pair[0]) for step in sorted(kept))
+        return [[look for _, look in pairs] for pairs in ordered]
+
+    def _reopen(self, frozen: Any, kept: set[int]) -> None:
+        """Go on with a trial that is still running; what a killed process had half written is dropped."""
+        looks = [look for look in frozen.user_attrs["looks"] if look[0] in kept]
+        if not looks:
+            self._study.tell(frozen.number, state=_FAIL)
+            return
+        trial = optuna.trial.Trial(self._study, frozen._trial_id)
+        if looks != frozen.user_attrs["looks"]:
+            trial.set_user_attr("looks", looks)
+        self._open[Candidate.from_json(frozen.user_attrs["candidate"])] = trial

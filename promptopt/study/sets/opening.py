@@ -1,0 +1,112 @@
+"""A study of sets, opened and checked: each class as a study of one, all with the same networks and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptopt.config.study_file import StudyConfig, StudyError
+from promptopt.space.of_category import open_category
+from promptopt.study.setup import Setup, prepare
+
+if TYPE_CHECKING:
+    from evaluation.classifier.judge import Judge
+    from evaluation.encoders.base import Encoder, TextEncoder
+    from generators.base import Generator
+
+LEAST_REAL = 8
+"""Fewest real images of a class, reference and validation pool together, that a set can be fitted to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetSetup:
+    """A checked study of sets.
+
+    Attributes:
+        classes: label -> the same study as one of that class alone.
+        identity: all that decides the results; a run that is resumed must have the same.
+    """
+
+    config: StudyConfig
+    classes: Mapping[str, Setup]
+    identity: Mapping[str, Any]
+
+    @property
+    def first(self) -> Setup:
+        """The first class's: networks, data and seeds are the same for all."""
+        return next(iter(self.classes.values()))
+
+    @property
+    def generator(self) -> Generator:
+        """The generator."""
+        return self.first.generator
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The search's encoder."""
+        return self.first.encoder
+
+    @property
+    def second(self) -> Encoder | None:
+        """The encoder that only the confirmation asks, or None."""
+        return self.first.second
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in the study file's order."""
+        return tuple(self.classes)
+
+
+def prepare_sets(
+    config: StudyConfig,
+    *,
+    store: Path,
+    device: str = "auto",
+    generator: Generator | None = None,
+    encoder: TextEncoder | None = None,
+    judge: Judge | None = None,
+) -> SetSetup:
+    """Open and check everything; the objects given replace those that the study file names.
+
+    Raises:
+        StudyError: as `promptopt.study.setup.prepare`, two classes with one category's name, or a class with
+            too few real images.
+    """
+    named = class_categories(config)
+    setups: dict[str, Setup] = {}
+    for label, category in named.items():
+        own = config.model_copy(update={"category": category, "classes": {}, "positives": label})
+        setup = prepare(own, store=store, device=device, generator=generator, encoder=encoder, judge=judge)
+        generator, encoder, judge = setup.generator, setup.encoder, setup.judge
+        seen = [len(setup.positives.where(pool=pool)) for pool in ("reference", "validation")]
+        if sum(seen) < LEAST_REAL:
+            raise StudyError(
+                f"{config.source}: classes.{label}: {sum(seen)} real images in the pools reference and "
+                f"validation, at least {LEAST_REAL} are needed to fit a set to. Add images."
+            )
+        setups[label] = setup
+    return SetSetup(config=config, classes=setups, identity=_identity(config, setups))
+
+
+def class_categories(config: StudyConfig) -> dict[str, str | dict[str, Any]]:
+    """Label -> category of each class; of a study of one category, that one."""
+    if config.classes:
+        return {label: one.category for label, one in config.classes.items()}
+    assert config.category is not None
+    category = open_category(config)
+    return {config.positives or category.name: config.category}
+
+
+def _identity(config: StudyConfig, setups: Mapping[str, Setup]) -> dict[str, Any]:
+    """What every class's study depends on, and what only a search for sets has."""
+    settings = config.set.model_dump(mode="json")
+    for key in ("budget", "prompts", "tolerance"):  # they say when it ends and what is made of it
+        settings.pop(key)
+    return {
+        "aim": "set",
+        "classes": {label: dict(setup.identity) for label, setup in setups.items()},
+        "set": settings,
+        "set_score": config.set_score.model_dump(mode="json"),
+    }
