@@ -67,7 +67,7 @@ def propose(sampling: Sampling, rows: Sequence[TrialRow], count: int, model: Mod
         model: the posterior after `rows`, for the sampler "slots"; None while there is too little for one.
     """
     rng = np.random.default_rng([sampling.seed, len(rows)])
-    known = {row.prompt: row.choice for row in rows}
+    known = {row.candidate.normalized_key: row.choice for row in rows}
     space = sampling.candidates.space
     if sampling.name == "enumerate" or _repeats(rows) >= _REPEATS:
         return _untried(sampling.candidates, known, count, rng)
@@ -75,8 +75,9 @@ def propose(sampling: Sampling, rows: Sequence[TrialRow], count: int, model: Mod
         return _optuna(sampling, rows, count, replay=True)
     if len(known) < STARTUP:
         begin: list[Choice] = [*sampling.first, space.likeliest()]
-        chosen = [choice for choice in begin if space.label(choice) not in known][:count]
-        unknown = known | {space.label(choice): choice for choice in chosen}
+        key = sampling.candidates.key
+        chosen = [choice for choice in begin if key(choice) not in known][:count]
+        unknown = known | {key(choice): choice for choice in chosen}
         if sampling.name == "slots":  # a model of its own draws no prompt twice
             return chosen + _drawn(sampling.candidates, unknown, count - len(chosen), rng)
         return chosen + [space.sample(rng) for _ in range(count - len(chosen))]
@@ -124,7 +125,7 @@ class Models:
         random weights (Knowles 2006).
         """
         codes = self._promising(known)
-        space, taken = self.candidates.space, set(known)
+        taken = set(known)
         apart = self.draws(codes, rng)
         measured, picked, chosen = len(self.arms), list[int](), list[Choice]()
         while len(chosen) < count and len(picked) < len(codes):
@@ -138,8 +139,8 @@ class Models:
             gain[picked] = -np.inf
             picked.append(int(gain.argmax()))
             choice = self.candidates.choice(codes[picked[-1]])
-            if (label := space.label(choice)) not in taken:  # other options may say the same
-                taken.add(label)
+            if (key := self.candidates.key(choice)) not in taken:  # other options may say the same
+                taken.add(key)
                 chosen.append(choice)
         return chosen
 
@@ -208,7 +209,7 @@ def _untried(
         choice = candidates.fresh(seen, rng)
         if choice is None:
             break
-        seen[candidates.space.label(choice)] = choice
+        seen[candidates.key(choice)] = choice
         found.append(choice)
     return found
 
@@ -222,8 +223,8 @@ def _drawn(
         if len(found) == count:
             break
         choice = space.sample(rng)
-        if (label := space.label(choice)) not in seen:
-            seen[label] = choice
+        if (key := candidates.key(choice)) not in seen:
+            seen[key] = choice
             found.append(choice)
     return found + _untried(candidates, seen, count - len(found), rng)
 
@@ -239,7 +240,7 @@ def _optuna(sampling: Sampling, rows: Sequence[TrialRow], count: int, *, replay:
         replay: ask and tell everything again from the start, for a sampler that remembers what it asked.
     """
     space, terms = sampling.candidates.space, sampling.terms
-    now = {row.prompt: row for row in latest(rows)}
+    now = {row.candidate.normalized_key: row for row in latest(rows)}
     tried = [row for row in rows if row.continues is None]
     seed = sampling.seed if replay else derived_seed(sampling.seed, len(rows))
     with quiet():
@@ -251,7 +252,9 @@ def _optuna(sampling: Sampling, rows: Sequence[TrialRow], count: int, *, replay:
                 trial = study.ask(distributions(space))
                 study.tell(trial, values_of(row, terms))
             else:
-                study.add_trial(frozen(space, row, values=values_of(now[row.prompt], terms)))
+                study.add_trial(
+                    frozen(space, row, values=values_of(now[row.candidate.normalized_key], terms))
+                )
         asked = [study.ask(distributions(space)) for _ in range(count)]
     return [{slot.name: str(trial.params[slot.name]) for slot in space.slots} for trial in asked]
 
