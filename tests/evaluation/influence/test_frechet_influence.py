@@ -92,7 +92,8 @@ def test_the_rule_leaves_large_sets_almost_alone_and_a_refit_keeps_it() -> None:
     x, real = sets(7, n=800, m=3000)
     real *= [1.0, 2.0, 3.0, 4.0]  # equal variances in all directions would be shrunk, rightly
     made = FrechetInfluence.fit(x, real)
-    assert made.shrinkage < 0.1
+    assert 0.01 <= made.shrinkage < 0.02
+    assert FrechetInfluence.fit(x, FeatureStatistics.of(real)).shrinkage == 0.01
     again = made.refit(x[:5])
     assert again.shrinkage == made.shrinkage
     assert again.value == pytest.approx(slow(x[:5], np.full(5, 0.2), real, made.shrinkage), rel=1e-9)
