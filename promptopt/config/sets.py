@@ -35,7 +35,7 @@ class SetSettings(_Model):
         default=0.1,
         ge=0,
         le=1,
-        description="prompts of which a greater share of images copies real ones stay out; null: not looked for",
+        description="prompts of which more images than this share copy real ones stay out; null: any",
     )
 
 

@@ -14,6 +14,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from promptopt.base.errors import PromptoptError
 from promptopt.config.paths import absolute_folder_or_name, absolute_path, absolute_uri
+from promptopt.config.sets import ClassifierSettings, ClassSettings, SetScore, SetSettings
 from studies.category import CATEGORIES
 
 RENAMED = {
@@ -170,6 +171,9 @@ class ConfirmSettings(_Model):
     alpha: float = Field(
         default=0.05, gt=0, lt=1, description="risk of any false claim over all confirmed prompts (Holm)"
     )
+    classifier: ClassifierSettings | None = Field(
+        default=ClassifierSettings(), description="what confirms sets of two classes or more; null: none"
+    )
     second_encoder: str | None = Field(
         default=None, min_length=1, description="another encoder that the search never sees; null: none"
     )
@@ -192,6 +196,12 @@ class PortfolioSettings(_Model):
     )
 
 
+def _score_kind(value: object) -> str:
+    if isinstance(value, ScoreWeights | SetScore):
+        return "single" if isinstance(value, ScoreWeights) else "set"
+    return "single" if isinstance(value, dict) and {*value} & {*ScoreWeights.model_fields} else "set"
+
+
 def _data_kind(value: object) -> str:
     return "path" if isinstance(value, str | Path) else "phantom"
 
@@ -200,7 +210,15 @@ class StudyConfig(_Model):
     """One study. Its paths are absolute: `load_study` makes them so, from the folder of the study file."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="also the run folder's name")
-    category: str | dict[str, Any] = Field(description="a shipped category, a YAML file, or its content")
+    aim: Literal["set", "single"] = Field(
+        default="set", description="a set of prompts for each class, or a ranking of single prompts"
+    )
+    category: str | dict[str, Any] | None = Field(
+        default=None, description="a shipped category, a YAML file, or its content; for a study of one class"
+    )
+    classes: dict[Annotated[str, Field(min_length=1)], ClassSettings] = Field(
+        default={}, description="label of the real images -> {category: ...}, in place of `category`"
+    )
     data: Annotated[
         Annotated[str, Tag("path")] | Annotated[PhantomSource, Tag("phantom")], Discriminator(_data_kind)
     ] = Field(description="folder of a prepared data set, or {phantom: {images, seed}}")
@@ -224,7 +242,14 @@ class StudyConfig(_Model):
     )
     search: SearchSettings = SearchSettings()
     constraints: ConstraintSettings = ConstraintSettings()
-    score: ScoreWeights = ScoreWeights()
+    score: (
+        Annotated[
+            Annotated[ScoreWeights, Tag("single")] | Annotated[SetScore, Tag("set")],
+            Discriminator(_score_kind),
+        ]
+        | None
+    ) = Field(default=None, description="weights of the terms; which there are depends on the aim")
+    set: SetSettings = SetSettings()
     preference: PreferenceSettings | None = None
     confirm: ConfirmSettings = ConfirmSettings()
     portfolio: PortfolioSettings = PortfolioSettings()
@@ -233,6 +258,36 @@ class StudyConfig(_Model):
     _base: Path = PrivateAttr(default_factory=Path.cwd)
     _source: str = PrivateAttr(default="study")
     _written: dict[str, str] = PrivateAttr(default_factory=dict)  # absolute path or URI -> the user's words
+
+    @_model_validator(mode="after")
+    def _fits_the_aim(self) -> StudyConfig:
+        if (self.category is None) == (not self.classes):
+            raise ValueError("category and classes: give one of them: a category, or classes by label")
+        if self.aim == "single" and self.classes:
+            raise ValueError("classes: a study with aim: single has one class; give its `category`")
+        if self.aim == "set" and isinstance(self.score, ScoreWeights):
+            raise ValueError(
+                "score: alignment, utility and distance are of aim: single; a set is scored by "
+                f"{', '.join(SetScore.model_fields)}"
+            )
+        if self.aim == "single" and isinstance(self.score, SetScore):
+            raise ValueError(
+                f"score: {', '.join(SetScore.model_fields)} are of aim: set; single prompts are scored by "
+                f"{', '.join(ScoreWeights.model_fields)}"
+            )
+        if self.aim == "set" and self.mode == "pareto":
+            raise ValueError("mode: pareto ranks single prompts; add aim: single")
+        return self
+
+    @property
+    def single_score(self) -> ScoreWeights:
+        """Weights of the terms of a single prompt's score."""
+        return self.score if isinstance(self.score, ScoreWeights) else ScoreWeights()
+
+    @property
+    def set_score(self) -> SetScore:
+        """Weights of the terms of a set's objective."""
+        return self.score if isinstance(self.score, SetScore) else SetScore()
 
     @property
     def source(self) -> str:

@@ -30,8 +30,8 @@ def closeness_difference(
     """MMD^2 of `first` to `real` minus that of `second`, with an interval for new seeds and new real images.
 
     The difference is a mean over seeds of differences of contributions (`mmd_contributions`), and also a mean
-    over real images of ``2 (mean k(y, r) - mean k(x, r))``. Its variance adds what the seeds and what the real
-    images bring, with Welch and Satterthwaite's degrees of freedom.
+    over real images of ``2 (mean k(y, r) - mean k(x, r))``. Its variance adds what the seeds and what the
+    real images bring, with Welch and Satterthwaite's degrees of freedom.
 
     Args:
         first, second: features of generated images, shape (n, d) each; row s of both is of the same seed.

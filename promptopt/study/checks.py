@@ -115,7 +115,7 @@ def _pareto_terms(config: StudyConfig, metrics: Sequence[ImageMetric]) -> tuple[
     """Names of the terms of a study with a Pareto front; none for one score."""
     if config.mode == "score":
         return ()
-    names = [name for name, weight in config.score.model_dump().items() if weight > 0]
+    names = [name for name, weight in config.single_score.model_dump().items() if weight > 0]
     names += [metric.name for metric in metrics if metric.weight > 0]
     if len(names) < 2:
         raise StudyError(

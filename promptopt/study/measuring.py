@@ -127,7 +127,7 @@ class Measuring:
             bandwidth=study_bandwidth(reference.positives, own),
             training_negatives=reference.negatives,
             held_out=self.real("validation", encoder),
-            weights=setup.config.score,
+            weights=setup.config.single_score,
             seed=setup.panel.metrics,
             judge=setup.judge,
             judge_target=setup.category.name,

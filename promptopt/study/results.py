@@ -109,8 +109,9 @@ def prompt_list(setup: Setup, finished: Finished) -> PromptList:
             "mode": config.mode,
             **{
                 key: config.as_written(getattr(config, key).model_dump(mode="json"))
-                for key in ("search", "constraints", "score", "confirm", "portfolio")
+                for key in ("search", "constraints", "confirm", "portfolio")
             },
+            "score": config.single_score.model_dump(mode="json"),
             **({"metrics": metrics} if (metrics := setup.identity["metrics"]) else {}),
         },
         versions=_versions(),

@@ -195,7 +195,7 @@ def _identity(
         "mode": config.mode,
         "search": search,
         "constraints": config.constraints.model_dump(mode="json"),
-        "score": config.score.model_dump(mode="json"),
+        "score": config.single_score.model_dump(mode="json"),
         "metrics": {m.name: [m.weight, m.greater_is_better, m.version] for m in metrics},
         **(
             {"preference": [opinion.fingerprint, config.preference.weight]}

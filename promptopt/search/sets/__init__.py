@@ -1,4 +1,4 @@
-"""The search for a set of prompts: a convex problem over mixtures, solved by asking what each prompt would add.
+"""The search for a set of prompts: a convex problem over mixtures, solved by asking what each would add.
 
 Notation, used by every module here (k prompts, N images in all, m real images, d features):
 
@@ -17,6 +17,6 @@ symbol       meaning                                                            
 ===========  ==========================================================================  =========
 
 The gradient of J at w in direction of prompt p is ``2 mean g`` over the images of p. So the best next prompt
-is the one of the lowest mean witness, and ``max_p f(p) - sum_p w_p f(p)`` (the Frank-Wolfe gap) bounds what is
-left to gain (Frank and Wolfe 1956; Bach, Lacoste-Julien and Obozinski 2012; Jaggi 2013).
+is the one of the lowest mean witness, and ``max_p f(p) - sum_p w_p f(p)`` (the Frank-Wolfe gap) bounds what
+is left to gain (Frank and Wolfe 1956; Bach, Lacoste-Julien and Obozinski 2012; Jaggi 2013).
 """

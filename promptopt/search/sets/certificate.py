@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtr
 
-from promptopt.search.model.slot_model import SlotModel
 from promptopt.search.model.noise import IntArray
+from promptopt.search.model.slot_model import SlotModel
 from promptopt.search.sets.embeddings import FloatArray
 
 PROBABILITY = 0.98
@@ -62,8 +61,8 @@ def certify(
     """Bound the Frank-Wolfe gap ``max_p f(p) - sum_p w_p f(p)`` by the model's posterior.
 
     The gap is at least the distance from the best mixture, for the objective is convex (Jaggi 2013). The
-    prompts that may be best are drawn jointly with those of the set; all the others are allowed for by the sum
-    of their tails beyond the bound, so that none is left out (half of the risk goes to either).
+    prompts that may be best are drawn jointly with those of the set; all the others are allowed for by the
+    sum of their tails beyond the bound, so that none is left out (half of the risk goes to either).
 
     Args:
         model: of f, the values of the measured prompts.
@@ -110,4 +109,3 @@ def _beyond(lead: FloatArray, sd: FloatArray, least: float, risk: float) -> floa
         middle = (low + high) / 2
         low, high = (low, middle) if chance(middle) <= risk else (middle, high)
     return high
-

@@ -2,8 +2,8 @@
 
 A Gaussian process whose values are kernel mean embeddings (vector-valued kriging with one covariance over
 slots): the embedding of a prompt is a weighted sum of the measured ones, ``mu_p = sum_i a_i(p) mu_i`` with
-``a(p) = B^-1 c(p)``, B the slot covariance of the measured prompts plus the noise of their few images. A product
-distribution q over slots has ``c(q) = E_{p ~ q} c(p)`` in closed form, so ``mu_q`` needs no sampling.
+``a(p) = B^-1 c(p)``, B the slot covariance of the measured prompts plus the noise of their few images. A
+product distribution q over slots has ``c(q) = E_{p ~ q} c(p)`` in closed form, so ``mu_q`` needs no sampling.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class EmbeddingModel:
     def pull(self, product: Sequence[FloatArray], gradient: FloatArray) -> list[FloatArray]:
         """The derivative of ``gradient' a(q)`` by every probability of q, a list like `product`."""
         hits = self._hits(product)
-        k, slots = hits.shape
+        slots = hits.shape[1]
         pairs = max(1, slots * (slots - 1) // 2)
         back = self.inverse @ gradient
         total = hits.sum(axis=1)

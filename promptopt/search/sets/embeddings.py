@@ -64,6 +64,14 @@ class Form:
         chosen = np.asarray(rows)
         return Form(self.within, self.error, self.per_real[:, chosen], self.real, self.counts)
 
+    def only(self, places: ArrayLike) -> Form:
+        """Some of the prompts, over the same real images."""
+        rows = np.asarray(places)
+        inside = np.ix_(rows, rows)
+        return Form(
+            self.within[inside], self.error[inside], self.per_real[rows], self.real, self.counts[rows]
+        )
+
 
 class MeanEmbeddings:
     """Images of prompts, added as they are made, and the kernel means that follow from them.

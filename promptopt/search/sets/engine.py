@@ -74,6 +74,9 @@ class SetState:
         embeddings: of the images, over the real ones.
         terms: linear terms besides the closeness; None for none.
         floored: per-image values whose mean over the set may not fall below `floor`, asked for by prompt.
+        excluded: prompts that may not be in the set, with the reason.
+        closed: prompts that have left the set and get no further images.
+        checked: prompts (with their number of images) that were looked at for copies of real images.
     """
 
     candidates: Candidates
@@ -86,6 +89,9 @@ class SetState:
     form: Form | None = None
     problem: Problem | None = None
     values: list[FloatArray] = field(default_factory=list)
+    excluded: dict[Candidate, str] = field(default_factory=dict)
+    closed: set[Candidate] = field(default_factory=set)
+    checked: set[tuple[int, Candidate]] = field(default_factory=set)
 
     @property
     def images(self) -> int:
@@ -113,12 +119,17 @@ class SetState:
         floored = None if self.floored is None else np.array([self.floored(key).mean() for key in keys])
         self.form = form
         self.problem = Problem.of(form, linear, floored=floored, floor=self.floor)
-        w = self.problem.without_crumbs()
+        allowed = [i for i, key in enumerate(keys) if key not in self.excluded]
+        w = self.problem.without_crumbs(allowed)
         self.weights = {key: float(x) for key, x in zip(keys, w, strict=True) if x > 0}
         witness = self.embeddings.witness(w)
         self.values = [
             -(2 * g + (0.0 if extra is None else extra[key])) for key, g in zip(keys, witness, strict=True)
         ]
+
+    def holds(self, candidate: Candidate) -> bool:
+        """Whether it was measured, up to case, punctuation and spaces."""
+        return candidate.normalized_key in {known.normalized_key for known in self.looks}
 
     def vector(self) -> FloatArray:
         """The weights in the order of `keys`."""
@@ -166,9 +177,9 @@ class SetSearch:
             return [], f"{state.images} images were made of {len(state.looks)} prompts"
         if budget.tolerance is not None and step % _CERTIFIED_EVERY == 0:
             certificate = self.certificate(state, rng)
-            if certificate is not None and certificate.share is not None:
-                if certificate.share <= budget.tolerance:
-                    return [], certificate.sentence()
+            share = None if certificate is None else certificate.share
+            if certificate is not None and share is not None and share <= budget.tolerance:
+                return [], certificate.sentence()
         count = min(budget.proposals, left // budget.first)
         choices = self._propose(state, count, rng)
         if not choices:
@@ -198,7 +209,8 @@ class SetSearch:
 
     def gained(self, state: SetState) -> float:
         """By how much the set's objective is below the baseline's, on the images it was fitted to."""
-        assert state.form is not None and state.problem is not None
+        assert state.form is not None
+        assert state.problem is not None
         alone = np.zeros(len(state.keys))
         alone[state.keys.index(self.baseline.key)] = 1.0
         w = state.vector()
@@ -232,6 +244,8 @@ class SetSearch:
         for i in order:
             look = state.looks[state.keys[i]]
             more = min(2 * look.images, self.budget.most)
+            if look.key in state.closed:
+                continue
             if w[i] >= LEAST_SHARE and more > look.images and more - look.images <= allowance:
                 found.append(Look(look.key, look.choice, more))
                 allowance -= more - look.images
@@ -262,7 +276,8 @@ class SetSearch:
         level = draws[:, :measured] @ w
         if outside > 1e-9:  # weight of prompts that the template does not hold: at the mixture's level
             level = level / max(1 - outside, 1e-9) if w.sum() > 0 else np.full(_DRAWS, means.max())
-        lead, chosen, taken = level.copy(), list[Choice](), set(known)
+        lead, chosen = level.copy(), list[Choice]()
+        taken = {candidate.normalized_key for candidate in state.looks}
         picked: list[int] = []
         while len(chosen) < count and len(picked) < len(others):
             gain = np.maximum(draws[:, measured:] - lead[:, None], 0.0).mean(axis=0)
@@ -272,8 +287,8 @@ class SetSearch:
             place = int(gain.argmax())
             picked.append(place)
             choice = state.candidates.choice(others[place])
-            if (label := space.candidate(choice)) not in taken:
-                taken.add(label)
+            if (key := space.candidate(choice).normalized_key) not in taken:
+                taken.add(key)
                 chosen.append(choice)
                 lead = np.maximum(lead, draws[:, measured + place])
         return chosen

@@ -1,4 +1,4 @@
-"""A template that learned: a product distribution over its options whose mixture comes nearest to the target."""
+"""A template that learned: the product distribution over its options that comes nearest to the target."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def fit_product(
     """Minimize ``J(q) + strength KL(q | template)`` over product distributions q.
 
     The mixture's embedding is the model's, a weighted sum of those of measured prompts; with the weights a,
-    ``J = a'Qa - 2 a'b + a't``. Solved over logits by L-BFGS with the exact gradient; options that the template
-    gives no weight keep none.
+    ``J = a'Qa - 2 a'b + a't``. Solved over logits by L-BFGS with the exact gradient; options that the
+    template gives no weight keep none.
 
     Args:
         form: of the measured prompts.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -58,7 +58,7 @@ def choose_size(
     paths: list[list[FloatArray]] = []
     for fold in range(int(fold_of.max()) + 1):
         seen = form.over_reals(np.flatnonzero(fold_of != fold))
-        paths.append(replace(problem, quadratic=seen.ridged(), across=seen.across).path(most))
+        paths.append(problem.over(seen).path(most))
     longest = max(len(path) for path in paths)
     sizes = tuple(range(1, longest + 1))
     held = np.zeros((longest, m))

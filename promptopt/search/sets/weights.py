@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,11 +49,20 @@ class Problem:
         zero = np.zeros(len(quadratic))
         return cls(quadratic, form.across, zero if linear is None else linear, floored, floor)
 
+    def only(self, places: Sequence[int]) -> Problem:
+        """Of some of the prompts."""
+        rows = np.asarray(places)
+        floored = None if self.floored is None else self.floored[rows]
+        inside = self.quadratic[np.ix_(rows, rows)]
+        return Problem(inside, self.across[rows], self.linear[rows], floored, self.floor)
+
+    def over(self, form: Form) -> Problem:
+        """The same terms and floor over other real images."""
+        return replace(self, quadratic=form.ridged(), across=form.across)
+
     def value(self, weights: FloatArray) -> float:
         """The objective."""
-        return float(
-            weights @ self.quadratic @ weights - 2 * weights @ self.across + weights @ self.linear
-        )
+        return float(weights @ self.quadratic @ weights - 2 * weights @ self.across + weights @ self.linear)
 
     def gradient(self, weights: FloatArray) -> FloatArray:
         """Its gradient, (k,)."""
@@ -92,7 +101,7 @@ class Problem:
         return on_simplex(quadratic, pull + high * scale * held)
 
     def without_crumbs(self, rows: Sequence[int] | None = None, *, least: float = LEAST_SHARE) -> FloatArray:
-        """As `solve`, but no weight between 0 and `least`: the smallest goes first, then all is solved again."""
+        """As `solve`, but no weight between 0 and `least`: the smallest goes, then all is solved again."""
         chosen = list(range(len(self.across))) if rows is None else list(rows)
         while True:
             weights = self.solve(chosen)
@@ -142,8 +151,8 @@ class Problem:
 def on_simplex(quadratic: FloatArray, pull: FloatArray) -> FloatArray:
     """The w of 0 or more, sum 1, that minimizes ``w'Qw - 2 w'b``, by SciPy's non-negative least squares.
 
-    On the simplex the objective is ``w'(Q - b1' - 1b' + c11')w - c``, a squared norm for a c large enough, and
-    the point of a hull nearest to the origin is a non-negative least squares problem.
+    On the simplex the objective is ``w'(Q - b1' - 1b' + c11')w - c``, a squared norm for a c large enough,
+    and the point of a hull nearest to the origin is a non-negative least squares problem.
     """
     from scipy.optimize import nnls
 

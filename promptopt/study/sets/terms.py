@@ -137,8 +137,8 @@ class TermBook:
 class LinearPart:
     """t of every image: minus the weighted terms, in the unit of the closeness.
 
-    Each term is divided by the SD over the baseline's images of its first values, and multiplied by that of the
-    closeness, so that weights mean the same as they do in a study of single prompts.
+    Each term is divided by the SD over the baseline's images of its first values, and multiplied by that of
+    the closeness, so that weights mean the same as they do in a study of single prompts.
 
     Args:
         features: of the images measured, asked for by prompt.

@@ -1,0 +1,132 @@
+"""What is confirmed beside a set: the learned template, the baseline, random prompts, the best single one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from promptopt.base.seeds import derived_seed
+from promptopt.run.prompt_sets import spread
+from promptopt.search.sets.certificate import Certificate
+from promptopt.search.sets.embedding_model import EmbeddingModel
+from promptopt.search.sets.embeddings import FloatArray
+from promptopt.search.sets.learned import STRENGTHS, Product, fit_product
+from promptopt.search.sets.sizes import SizeChoice, choose_size
+from promptopt.search.sets.weights import Problem
+from promptopt.space import Candidate
+from promptopt.study.sets.search import ClassSearch
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What a class's search ends with.
+
+    Attributes:
+        weights: of the set, the largest first.
+        adds: what the set's objective would rise by without each prompt, the others' weights solved anew.
+        learned: the product distribution, None where too few prompts of the template were measured.
+        single: the prompt whose images alone come nearest.
+    """
+
+    weights: Mapping[Candidate, float]
+    adds: Mapping[Candidate, float]
+    sizes: SizeChoice
+    learned: Product | None
+    single: Candidate
+    certificate: Certificate | None
+
+
+def choose(one: ClassSearch, *, most: int, seed: int) -> Chosen:
+    """The set of the size that real images held out ask for, and what else is confirmed beside it."""
+    state = one.known
+    form, problem = state.form, state.problem
+    assert form is not None
+    assert problem is not None
+    allowed = [i for i, key in enumerate(state.keys) if key not in state.excluded]
+    part = problem.only(allowed)
+    sizes = choose_size(form.only(allowed), part, most=most, groups=one.groups, seed=seed)
+    path = part.path(most)
+    rows = [allowed[int(i)] for i in np.flatnonzero(path[min(sizes.chosen, len(path)) - 1])]
+    w = problem.without_crumbs(rows)
+    order = sorted((i for i in rows if w[i] > 0), key=lambda i: (-w[i], i))
+    keys = state.keys
+    alone = np.diag(form.within) - 2 * form.across + problem.linear
+    best = min(allowed, key=lambda i: (float(alone[i]), i))
+    return Chosen(
+        weights=_shares({keys[i]: float(w[i]) for i in order}),
+        adds={keys[i]: _adds(problem, w, i) for i in order},
+        sizes=sizes,
+        learned=_learned(one, problem, seed=seed),
+        single=keys[best],
+        certificate=one.engine.certificate(state),
+    )
+
+
+def method_prompts(
+    one: ClassSearch, chosen: Chosen, *, count: int, seed: int
+) -> dict[str, list[Candidate]]:
+    """The candidates of `count` images by each method, one an image, in the order of the seeds."""
+    space = one.setup.space
+    own = derived_seed(seed, 0x3E7)
+    rng = np.random.default_rng([own, 1])
+    found = {
+        "set": spread(chosen.weights, count, seed=own),
+        "baseline": [one.baseline] * count,
+        "random": [space.candidate(space.sample(rng)) for _ in range(count)],
+        "single": [chosen.single] * count,
+    }
+    if chosen.learned is not None:
+        rng = np.random.default_rng([own, 2])
+        found["learned"] = [
+            space.candidate(
+                {
+                    slot.name: slot.options[int(rng.choice(len(slot.options), p=p))]
+                    for slot, p in zip(space.slots, chosen.learned.probabilities, strict=True)
+                }
+            )
+            for _ in range(count)
+        ]
+    return found
+
+
+def _adds(problem: Problem, weights: FloatArray, place: int) -> float:
+    rest = [int(i) for i in np.flatnonzero(weights) if int(i) != place]
+    if not rest:
+        return 0.0
+    return max(problem.value(problem.solve(rest)) - problem.value(weights), 0.0)
+
+
+def _shares(weights: Mapping[Candidate, float]) -> dict[Candidate, float]:
+    """In steps of 1 / 10,000, sum 1: finer ones would be noise."""
+    steps = {key: round(10_000 * weight) for key, weight in weights.items()}
+    steps[next(iter(steps))] += 10_000 - sum(steps.values())
+    return {key: count / 10_000 for key, count in steps.items()}
+
+
+def _learned(one: ClassSearch, problem: Problem, *, seed: int) -> Product | None:
+    """The learned template; the weight of its divergence is chosen on real images held out."""
+    state = one.known
+    assert state.form is not None
+    places, codes = state.coded()
+    if len(places) < 3 or not one.setup.space.slots:
+        return None
+    form, part = state.form.only(places), problem.only(places)
+    template = [slot.weights for slot in one.setup.space.slots]
+    model = EmbeddingModel.fit(codes, form)
+    start = model.weights([np.asarray(p) for p in template])
+    unit = max(float(form.mmd(start)), 1e-6)
+    m = form.per_real.shape[1]
+    fold_of = np.random.default_rng([seed, 0x1EA]).permutation(m) % min(3, m)
+    held = np.zeros(len(STRENGTHS))
+    for fold in range(int(fold_of.max()) + 1):
+        seen = form.over_reals(np.flatnonzero(fold_of != fold))
+        own = part.over(seen)
+        other = form.over_reals(np.flatnonzero(fold_of == fold))
+        for place, strength in enumerate(STRENGTHS):
+            q = fit_product(seen, own, model, template, strength=strength * unit)
+            a = model.weights(q.probabilities)
+            held[place] += float(a @ form.within @ a - 2 * a @ other.across)
+    best = int(held.argmin())
+    return fit_product(form, part, model, template, strength=STRENGTHS[best] * unit)
