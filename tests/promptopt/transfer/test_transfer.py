@@ -118,10 +118,10 @@ def test_a_prompt_that_would_be_cut_is_left_out_by_name(result: StudyResult, tmp
     assert len(lengths) > 1
     short = Contrary(max_tokens=lengths[-1] - 1)
     found = move(result, short)
-    long = [e.candidate for e in result.prompts.prompts if len(e.prompt.split()) + 2 == lengths[-1]]
+    long = [e.prompt for e in result.prompts.prompts if len(e.prompt.split()) + 2 == lengths[-1]]
     assert [one.prompt for one in found.too_long] == long
     assert all(one.lost == one.prompt.split()[-1] for one in found.too_long)
-    assert {row.candidate for row in found.rows if row.away is None} == set(long)
+    assert {row.candidate.prompt for row in found.rows if row.away is None} == set(long)
     assert not {request.prompt for request in short.made} & set(long)
     write_transfers({"short": [found]}, tmp_path)
     rows = _csv(tmp_path / "transfer.csv")
