@@ -77,6 +77,9 @@ class NetworkLearner:
         keys = ("steps", "batch_size", "learning_rate", "weight_decay", "augmentation")
         return {**{key: getattr(self, key) for key in keys}, "weights_sha256": self._digest}
 
+    def augmented(self) -> None:
+        """None: `augmentation` belongs to every training of this network."""
+
     def fit(
         self, inputs: NDArray[Any], truth: NDArray[np.int64], *, classes: int, seed: int, on_step: OnStep
     ) -> Predict:

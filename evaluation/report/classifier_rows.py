@@ -14,7 +14,8 @@ from evaluation.encoders.base import Encoder
 from evaluation.estimate import Estimate
 from evaluation.features.feature_store import FeatureStore, Progress, told
 from evaluation.features.image_set import ImageSet
-from evaluation.inference.bootstrap import GroupBootstrap, share_estimate
+from evaluation.inference.bootstrap import GroupBootstrap
+from evaluation.inference.intervals import share_estimate
 from evaluation.report.slices import ALL, Part
 from evaluation.report.table import Row
 from promptopt.base.files import file_digest

@@ -34,7 +34,8 @@ from evaluation import (
     mmd,
 )
 from evaluation.classifier.probe import accuracy, balanced_accuracy
-from evaluation.inference.bootstrap import GroupBootstrap, share_estimate
+from evaluation.inference.bootstrap import GroupBootstrap
+from evaluation.inference.intervals import share_estimate
 from evaluation.inference.paired import _half_width
 from evaluation.metrics.mmd import mmd_contributions
 
