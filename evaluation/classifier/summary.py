@@ -1,8 +1,8 @@
 """From predicted probabilities to rows of Estimates and comparisons of arms.
 
-Intervals are for new test images and new training seeds: groups of test images and seeds are resampled
-independently, and the degrees of freedom tell of both (`evaluation.inference.bootstrap.SeedScores`). All arms
-and learners share their draws, so that comparisons are paired.
+Intervals are for new test images and new training seeds: variance and degrees of freedom tell of both
+(`evaluation.inference.bootstrap.SeedScores`). All arms and learners share the draws of test groups, so that
+comparisons are paired.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from evaluation.classifier.images import LabeledImages
 from evaluation.classifier.results import ALL, ArmRow, Comparison, Difference, Run
 from evaluation.classifier.scores import METRICS, classifier_scores, confusion
 from evaluation.estimate import Estimate
-from evaluation.inference.bootstrap import GroupBootstrap, SeedScores, draw_seeds
+from evaluation.inference.bootstrap import GroupBootstrap, SeedScores
 from evaluation.inference.intervals import FEWEST_GROUPS, interval_estimate, p_value, share_estimate
 from evaluation.inference.multiple_testing import holm
 
@@ -83,16 +83,15 @@ def summarize(
             for index, (name, images) in enumerate(test.items())
             if (part := _part(images, scope, classes, resamples, key=[number, index])) is not None
         }
-        shares = draw_seeds(len(seeds), resamples=resamples, rng=np.random.default_rng([4, number]))
         scored: dict[tuple[str, Arm], _Scored] = {}
         for own in trained:
             if (part := parts.get(own.arm.test)) is not None:
                 scored[own.learner, own.arm] = one = _score(own, part, classes)
-                rows.append(_row(own, one, shares, scope, classes=classes, seeds=seeds, level=level))
+                rows.append(_row(own, one, scope, resamples, classes=classes, seeds=seeds, level=level))
         for learner in dict.fromkeys(own.learner for own in trained):
             own_arms = {arm: one for (name, arm), one in scored.items() if name == learner}
             for family in families:
-                comparisons += _compare(family, own_arms, shares, learner, scope, classes, level)
+                comparisons += _compare(family, own_arms, learner, scope, classes, level)
     return tuple(rows), tuple(comparisons)
 
 
@@ -160,22 +159,19 @@ def _fewest(name: str, draws: GroupBootstrap, classes: Sequence[str]) -> int:
 def _row(
     own: Trained,
     scored: _Scored,
-    shares: Array,
     scope: str,
+    resamples: int,
     *,
     classes: Sequence[str],
     seeds: Sequence[int],
     level: float,
 ) -> ArmRow:
     groups = scored.part.draws.groups
-    how = f"bootstrap over {groups} test groups, {len(shares)} resamples"
+    how = f"bootstrap over {groups} test groups, {resamples} resamples"
 
-    def estimates(scores: Mapping[str, SeedScores], shares: Array, how: str) -> dict[str, Estimate]:
+    def estimates(scores: Mapping[str, SeedScores], how: str) -> dict[str, Estimate]:
         names = [*METRICS, *(f"recall:{name}" for name in classes)]
-        return {
-            name: _estimate(name, scores.get(name), scored.part, shares, classes, how, level)
-            for name in names
-        }
+        return {name: _estimate(name, scores.get(name), scored.part, classes, how, level) for name in names}
 
     runs = []
     for place, seed in enumerate(seeds):
@@ -188,7 +184,7 @@ def _row(
         runs.append(
             Run(
                 seed=seed,
-                estimates=estimates(one, np.ones((len(shares), 1)), f"one seed, {how}"),
+                estimates=estimates(one, f"one seed, {how}"),
                 confusion=tuple(tuple(int(cell) for cell in line) for line in scored.tables[place]),
             )
         )
@@ -202,24 +198,25 @@ def _row(
         train_synthetic=own.train_synthetic,
         test_images=len(scored.part.rows),
         test_groups=groups,
-        estimates=estimates(scored.scores, shares, f"mean of {len(seeds)} seeds, {how} of groups and seeds"),
+        estimates=estimates(scored.scores, f"mean of {len(seeds)} seeds, variance over them and {how}"),
         confusion=tuple(
             (Estimate.undefined(0, method),) * len(classes)
             if line is None
-            else tuple(_share(cell, shares, int(counts[i]), method, level) for cell in line)
+            else tuple(_share(cell, int(counts[i]), method, level) for cell in line)
             for i, line in enumerate(scored.cells)
         ),
         runs=tuple(runs),
     )
 
 
-def _share(scores: SeedScores, shares: Array, n: int, method: str, level: float) -> Estimate:
+def _share(scores: SeedScores, n: int, method: str, level: float) -> Estimate:
+    variance, freedom = scores.spread()
     return share_estimate(
         scores.mean,
-        scores.combined(shares),
+        variance,
         groups=scores.groups,
         n=n,
-        freedom=scores.total_freedom(),
+        freedom=freedom,
         method=method,
         level=level,
         reliable=scores.enough_seeds,
@@ -230,7 +227,6 @@ def _estimate(
     name: str,
     scores: SeedScores | None,
     part: _Part,
-    shares: Array,
     classes: Sequence[str],
     how: str,
     level: float,
@@ -242,13 +238,12 @@ def _estimate(
     if name.startswith("recall:"):
         n = int(np.sum(part.truth == classes.index(name.removeprefix("recall:"))))
     if name == "accuracy" or name.startswith("recall:"):
-        return _share(scores, shares, n, method, level)
-    return _interval(scores, shares, n, method, level, biased=name == "ece")
+        return _share(scores, n, method, level)
+    return _interval(scores, n, method, level, biased=name == "ece")
 
 
 def _interval(
     scores: SeedScores,
-    shares: Array,
     n: int,
     method: str,
     level: float,
@@ -256,11 +251,12 @@ def _interval(
     biased: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Estimate:
+    variance, freedom = scores.spread()
     return interval_estimate(
         scores.mean,
-        scores.combined(shares),
+        variance,
         n=n,
-        freedom=scores.total_freedom(),
+        freedom=freedom,
         method=method,
         level=level,
         reliable=scores.groups >= FEWEST_GROUPS and scores.enough_seeds,
@@ -272,7 +268,6 @@ def _interval(
 def _compare(
     family: Family,
     scored: Mapping[Arm, _Scored],
-    shares: Array,
     learner: str,
     scope: str,
     classes: Sequence[str],
@@ -282,7 +277,7 @@ def _compare(
     pairs = [(first, second) for first, second in family.pairs if first in scored and second in scored]
     names = [*METRICS, *(f"recall:{name}" for name in classes)]
     columns = {
-        name: _adjusted([_difference(name, scored[a], scored[b], b, shares, level) for a, b in pairs])
+        name: _adjusted([_difference(name, scored[a], scored[b], b, level) for a, b in pairs])
         for name in names
     }
     return [
@@ -298,9 +293,7 @@ def _compare(
     ]
 
 
-def _difference(
-    name: str, first: _Scored, second: _Scored, base: Arm, shares: Array, level: float
-) -> Difference:
+def _difference(name: str, first: _Scored, second: _Scored, base: Arm, level: float) -> Difference:
     paired = first.part is second.part
     n = min(len(first.part.rows), len(second.part.rows))
     how = "same test images and seeds" if paired else "other test images, same seeds"
@@ -308,9 +301,10 @@ def _difference(
     if name not in first.scores or name not in second.scores:
         return Difference(estimate=Estimate.undefined(n, method), p=None, p_holm=None, paired=paired)
     change = first.scores[name] - second.scores[name]
+    variance, freedom = change.spread()
     return Difference(
-        estimate=_interval(change, shares, n, method, level, bounds=(-1.0, 1.0)),
-        p=p_value(change.mean, change.combined(shares), freedom=change.total_freedom()),
+        estimate=_interval(change, n, method, level, bounds=(-1.0, 1.0)),
+        p=p_value(change.mean, variance, freedom=freedom),
         p_holm=None,
         paired=paired,
     )

@@ -1,9 +1,6 @@
-"""Intervals and p-values from the replicates of a bootstrap."""
+"""Intervals and p-values from the variance of a score, as resampling gives it."""
 
 from __future__ import annotations
-
-import numpy as np
-from numpy.typing import ArrayLike
 
 from evaluation.estimate import Estimate, Status, check_level, wilson
 
@@ -11,9 +8,13 @@ FEWEST_GROUPS = 10
 """Below so many test groups (of a class, where classes count) an estimate is ``unreliable``."""
 
 
+NO_SPREAD = 1e-24
+"""Below so small a variance nothing varies but the rounding."""
+
+
 def interval_estimate(
     value: float,
-    replicates: ArrayLike,
+    variance: float,
     *,
     n: int,
     freedom: int,
@@ -23,18 +24,17 @@ def interval_estimate(
     biased: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Estimate:
-    """An Estimate with an interval from the variance of its replicates.
+    """An Estimate with an interval from the variance of its value.
 
     A score from 0 to 1 gets Wilson's interval for as many trials as give a share of this value the variance
-    of the replicates (its effective sample size), with Student's t quantile of `freedom` degrees: percentiles
-    of a share cover too seldom on few groups (92 % with 16). A score with other bounds, or one that is
-    biased, gets Student's interval: percentiles cannot end beyond the most extreme training seed, and three
-    seeds lie to one side of their mean in a quarter of all cases. Replicates that are all equal (every image
-    right, say) have no spread to make an interval of: no interval then, and ``unreliable``. Coverage is
-    measured by ``scripts/bench/classifier_arms.py --coverage``.
+    (its effective sample size), with Student's t quantile of `freedom` degrees: percentiles of a share cover
+    too seldom on few groups (92 % with 16). A score with other bounds, or one that is biased, gets Student's
+    interval: percentiles cannot end beyond the most extreme training seed, and three seeds lie to one side of
+    the truth in a quarter of all cases. Where nothing varies (every image right, say) there is no interval,
+    and the Estimate is ``unreliable``. ``scripts/bench/classifier_arms.py --coverage`` measures coverage.
 
     Args:
-        value: the score; replicates: shape (b,).
+        value: the score; variance: of the value, 0 or more (of a bootstrap's replicates, say).
         n: number of test images.
         reliable: False marks the Estimate ``unreliable``.
         biased: resampling biases the score, as it does the calibration error; the interval then tells of
@@ -42,13 +42,12 @@ def interval_estimate(
         bounds: range of the score.
     """
     check_level(level)
-    drawn = np.asarray(replicates, dtype=np.float64)
-    if freedom < 1 or float(np.ptp(drawn)) < 1e-12:
+    if freedom < 1 or variance < NO_SPREAD:
         return Estimate(value, None, None, n, method, "unreliable")
     from scipy.special import stdtrit
 
     status: Status = "ok" if reliable else "unreliable"
-    variance, quantile = float(np.var(drawn, ddof=1)), float(stdtrit(freedom, (1 + level) / 2))
+    quantile = float(stdtrit(freedom, (1 + level) / 2))
     if not biased and bounds == (0.0, 1.0) and 0 < value < 1:
         low, high = wilson(value, value * (1 - value) / variance, quantile)
     else:
@@ -68,7 +67,7 @@ def boundary_estimate(
 
 def share_estimate(
     value: float,
-    replicates: ArrayLike,
+    variance: float,
     *,
     groups: int,
     n: int,
@@ -77,32 +76,29 @@ def share_estimate(
     level: float,
     reliable: bool = True,
 ) -> Estimate:
-    """A share with Wilson's interval for as many trials as its replicates' variance tells of.
+    """A share with Wilson's interval for as many trials as its variance tells of.
 
     Independent trials of that number would vary as much (Korn and Graubard 1998). Percentiles of the
     replicates of a share near 0 or 1 cover 61 to 83 % with 10 to 32 groups. Of a share that is 0 or 1 no
     resampling tells: there the groups are the trials. ``unreliable`` below 10 `groups`, too.
     """
     reliable = reliable and groups >= FEWEST_GROUPS
-    if value in (0.0, 1.0) and float(np.ptp(np.asarray(replicates))) < 1e-12:
+    if value in (0.0, 1.0) and variance < NO_SPREAD:
         return boundary_estimate(value, groups=groups, n=n, method=method, level=level, reliable=reliable)
     return interval_estimate(
-        value, replicates, n=n, freedom=freedom, method=method, level=level, reliable=reliable
+        value, variance, n=n, freedom=freedom, method=method, level=level, reliable=reliable
     )
 
 
-def p_value(value: float, replicates: ArrayLike, *, freedom: int) -> float | None:
+def p_value(value: float, variance: float, *, freedom: int) -> float | None:
     """Two-sided p-value of "no difference": the level at which Student's interval would reach 0.
 
-    None without a degree of freedom. Replicates that are all equal say no more than their number allows.
+    None without a degree of freedom. Where nothing varies, every group says the same: then the sign test's.
     """
-    drawn = np.asarray(replicates, dtype=np.float64)
     if freedom < 1:
         return None
-    from scipy.special import ndtri, stdtr
+    from scipy.special import stdtr
 
-    if float(np.ptp(drawn)) < 1e-12:
-        z = 0.0 if abs(value) < 1e-12 else float(ndtri(1 / (len(drawn) + 1)))
-    else:
-        z = -abs(value) / float(np.std(drawn, ddof=1))
-    return float(2 * stdtr(freedom, z))
+    if variance < NO_SPREAD:
+        return 1.0 if abs(value) < 1e-12 else 2.0**-freedom
+    return float(2 * stdtr(freedom, -abs(value) / variance**0.5))
