@@ -81,6 +81,9 @@ class NetworkLearner:
             "weights_sha256": self._start[1] if self._start else None,
         }
 
+    def augmented(self) -> None:
+        """None: `augmentation` belongs to every training of this network."""
+
     def fit(
         self, inputs: NDArray[Any], truth: NDArray[np.int64], *, classes: int, seed: int, on_step: OnStep
     ) -> Predict:

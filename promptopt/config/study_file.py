@@ -238,7 +238,8 @@ class StudyConfig(_Model):
         default=None, min_length=1, description="embedded or a folder; reads the confirmed images; null: none"
     )
     mode: Literal["score", "pareto"] = Field(
-        default="score", description="pareto keeps the terms of the score apart"
+        default="score",
+        description="score is the weighted sum of the terms, pareto the front of all of them",
     )
     search: SearchSettings = SearchSettings()
     constraints: ConstraintSettings = ConstraintSettings()

@@ -51,7 +51,7 @@ class TrialRow:
 
     @property
     def value(self) -> float:
-        """The score told to the sampler."""
+        """The score, as the sampler has it."""
         if self.score.value is None:
             raise ValueError(f"trial {self.number} has no score")
         return self.score.value
@@ -86,7 +86,7 @@ class TrialLog:
     """The rows of one study, in an Optuna SQLite database (opens in optuna-dashboard).
 
     Args:
-        terms: names of the terms that are kept apart, for a study with a Pareto front; none for one score.
+        terms: names of the terms of a study with a Pareto front; none for one score.
     """
 
     def __init__(self, path: Path, *, space: PromptSpace, terms: Sequence[str] = ()) -> None:
@@ -143,7 +143,7 @@ class TrialLog:
 
 
 def values_of(row: TrialRow, terms: Sequence[str]) -> list[float]:
-    """What Optuna is told: the score, or the mean gain in each term."""
+    """What Optuna gets: the score, or the mean gain in each term."""
     if not terms:
         return [row.value]
     gains = row.terms()

@@ -1,4 +1,4 @@
-"""The search itself, apart from images: what to measure next, and what to make of it.
+"""The search itself, without the images: what to measure next, and what to make of it.
 
 It decides in steps. A step is a list of prompts with numbers of images: new prompts, or more images for
 promising ones. Each step is a function of the study and the rows of the steps before it, so it does not
@@ -54,10 +54,10 @@ class Scored:
 
 
 class Scorer(Protocol):
-    """Measures prompts; the same wish must give the same answer."""
+    """Measures prompts; the same pull must give the same result."""
 
     def __call__(self, wanted: Sequence[Pull]) -> Sequence[Scored]:
-        """One result a wish, in order."""
+        """One result a pull, in order."""
         ...
 
 
@@ -257,7 +257,7 @@ def complete(rows: Sequence[TrialRow]) -> list[TrialRow]:
 
 
 def images_made(rows: Sequence[TrialRow]) -> int:
-    """Images that the search has asked for, the baseline's apart."""
+    """Images that the search has asked for, without the baseline's."""
     return sum(row.images for row in latest(rows))
 
 

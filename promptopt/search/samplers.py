@@ -31,7 +31,7 @@ class Sampling:
 
     Attributes:
         name: "slots", "gp", "tpe", "nsga2", "random" or "enumerate"; "auto" is resolved before.
-        terms: names of the terms kept apart, for a Pareto front; none for one score.
+        terms: names of the terms, for a Pareto front; none for one score.
         first: choices to begin with, e.g. the winners of an earlier study.
     """
 
@@ -89,7 +89,7 @@ def propose(sampling: Sampling, rows: Sequence[TrialRow], count: int, model: Mod
 
 
 class Models:
-    """The posterior over prompts: of the score, or of each term where these are kept apart."""
+    """The posterior over prompts: of the score, or of each term for a Pareto front."""
 
     def __init__(self, sampling: Sampling, arms: Sequence[TrialRow]) -> None:
         self.candidates = sampling.candidates
@@ -126,11 +126,11 @@ class Models:
         """
         codes = self._promising(known)
         taken = set(known)
-        apart = self.draws(codes, rng)
+        by_term = self.draws(codes, rng)
         measured, picked, chosen = len(self.arms), list[int](), list[Choice]()
         while len(chosen) < count and len(picked) < len(codes):
-            weights = rng.dirichlet(np.ones(len(apart))) if len(apart) > 1 else np.ones(1)
-            values = np.tensordot(weights, apart, axes=1)
+            weights = rng.dirichlet(np.ones(len(by_term))) if len(by_term) > 1 else np.ones(1)
+            values = np.tensordot(weights, by_term, axes=1)
             seen = np.concatenate([np.arange(measured), measured + np.array(picked, dtype=np.int64)])
             lead = values[:, seen].max(axis=1)
             gain = np.maximum(values[:, measured:] - lead[:, None], 0.0).mean(axis=0)
@@ -146,10 +146,10 @@ class Models:
 
     def leading(self, rng: np.random.Generator) -> FloatArray:
         """Probability of each measured prompt to be the best of them, or on their Pareto front, (n,)."""
-        apart = self.draws(np.empty((0, self._slots), dtype=np.int64), rng, count=2 * _DRAWS)
-        if len(apart) == 1:
-            return np.bincount(apart[0].argmax(axis=1), minlength=len(self.arms)) / apart.shape[1]
-        return np.asarray(_undominated(apart).mean(axis=0), dtype=np.float64)
+        by_term = self.draws(np.empty((0, self._slots), dtype=np.int64), rng, count=2 * _DRAWS)
+        if len(by_term) == 1:
+            return np.bincount(by_term[0].argmax(axis=1), minlength=len(self.arms)) / by_term.shape[1]
+        return np.asarray(_undominated(by_term).mean(axis=0), dtype=np.float64)
 
     def doubt(self, known: Mapping[str, Choice], margin: float, rng: np.random.Generator) -> float:
         """Probability that some prompt, measured or not, beats the most promising by more than `margin`."""
@@ -182,9 +182,9 @@ class Models:
         return len(self.candidates.space.slots)
 
 
-def _scores(arms: Sequence[TrialRow], name: str, apart: bool) -> list[FloatArray]:
+def _scores(arms: Sequence[TrialRow], name: str, by_term: bool) -> list[FloatArray]:
     """Per-image scores; those of prompts that break a constraint are moved down to the worst sound one."""
-    rows = [np.asarray(arm.terms()[name] if apart else arm.per_image["score"]) for arm in arms]
+    rows = [np.asarray(arm.terms()[name] if by_term else arm.per_image["score"]) for arm in arms]
     sound = [row.mean() for arm, row in zip(arms, rows, strict=True) if not arm.violations]
     floor = min(sound, default=0.0)
     return [
@@ -234,7 +234,7 @@ def _repeats(rows: Sequence[TrialRow]) -> int:
 
 
 def _optuna(sampling: Sampling, rows: Sequence[TrialRow], count: int, *, replay: bool) -> list[Choice]:
-    """Ask one of Optuna's samplers, with all rows told to it.
+    """Ask one of Optuna's samplers, which has all rows.
 
     Args:
         replay: ask and tell everything again from the start, for a sampler that remembers what it asked.

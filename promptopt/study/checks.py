@@ -127,7 +127,7 @@ def _pareto_terms(config: StudyConfig, metrics: Sequence[ImageMetric]) -> tuple[
 
 def _earlier_winners(config: StudyConfig, space: PromptSpace) -> tuple[Mapping[str, str], ...]:
     """The best prompts of the earlier studies that this space holds too, the best of each first."""
-    found: dict[Candidate, Mapping[str, str]] = {}
+    found: dict[str, Mapping[str, str]] = {}
     for text in config.search.warm_start:
         try:
             trials = latest(read_rows(text))
@@ -139,7 +139,7 @@ def _earlier_winners(config: StudyConfig, space: PromptSpace) -> tuple[Mapping[s
             choice = {slot.name: row.choice.get(slot.name) for slot in space.slots}
             if own < _WARM and all(choice[slot.name] in slot.options for slot in space.slots):
                 known = {name: str(option) for name, option in choice.items()}
-                found.setdefault(space.candidate(known), known)
+                found.setdefault(space.candidate(known).normalized_key, known)
                 own += 1
         if not own:
             raise StudyError(
@@ -183,8 +183,8 @@ def _list(values: set[str]) -> str:
 
 
 def fixed_texts(category: Category, *, shipped: bool) -> dict[str, list[str]]:
-    """The classes that an image is told apart by: name -> texts, the category's own first."""
-    # A shipped category is told apart from its sisters too; a file of one's own says all there is to say.
+    """The classes that an image is compared with: name -> texts, the category's own first."""
+    # A shipped category is compared with the other shipped ones too; a user's own file says all there is.
     texts = {category.name: list(category.texts)}
     if shipped:
         for other in CATEGORIES:

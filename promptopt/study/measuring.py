@@ -40,7 +40,7 @@ class Measuring:
     """Makes and measures the images of one study.
 
     Args:
-        on_image: told of each image, and whether it was made now.
+        on_image: called for each image with whether it was made now.
         workers: processes that make images; with 1 this process does.
     """
 
@@ -66,13 +66,13 @@ class Measuring:
         """The images of each prompt for its seeds, from the store where they exist."""
         requests = [[self.setup.request(candidate, seed) for seed in seeds] for candidate, seeds in wanted]
         flat = [request for row in requests for request in row]
-        told: set[str] = set()  # images that others made, and that were counted when they came
+        counted: set[str] = set()  # images that others made, and that were counted when they came
         if self._workers is not None:
-            told = self._workers.make(flat, self.images, on_image=self._count)
+            counted = self._workers.make(flat, self.images, on_image=self._count)
 
         def arrived(image: StoredImage, new: bool) -> None:
-            if image.request.key in told and not new:
-                told.remove(image.request.key)  # further wishes for it count
+            if image.request.key in counted and not new:
+                counted.remove(image.request.key)  # asked for once more, it counts
             else:
                 self._count(new)
 
@@ -144,7 +144,7 @@ class Measuring:
 
     @cached_property
     def _views(self) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        """Views of what the generator may have been trained on, and of strangers with their groups."""
+        """Views of what the generator may have been trained on, and of other images with their groups."""
         encoder, data = ThumbnailViewsEncoder(), self.setup.data
         seen, strange = data.where(pool="reference"), data.where(pool="validation")
         views = [encoder.unfold(self.features.features(encoder, part.paths())) for part in (seen, strange)]
@@ -161,7 +161,7 @@ class Scoring:
         self._real_diversity = diversity(objective.distance_to).value
 
     def __call__(self, wanted: Sequence[Pull]) -> list[Scored]:
-        """One result a wish; all images are asked for at once."""
+        """One result a pull; all images are asked for at once."""
         panel = self._measuring.setup.panel.search
         fetched = self._measuring.fetch([(pull.candidate, panel[: pull.images]) for pull in wanted])
         found = []

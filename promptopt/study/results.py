@@ -39,7 +39,7 @@ class Finished:
         searched_baseline, fresh_baseline: the plain prompt measured on the search seeds and on fresh ones.
         weighing: each prompt's share.
         scored: distinct prompts that the search has scored.
-        images: that the search asked for, the baseline's apart.
+        images: that the search asked for, without the baseline's.
         stopped: why the search ended.
     """
 

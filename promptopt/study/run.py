@@ -225,11 +225,11 @@ class _Run:
         self.baseline = self.objectives.searching.measure(plain, images)
         scorer = Scoring(self.measuring, self.objectives.searching, self.baseline)
 
-        def told(row: TrialRow) -> None:
+        def scored(row: TrialRow) -> None:
             if row.duplicate_of is None:
                 self.observer.on_trial(row, max(log.distinct, key=lambda r: r.value))
 
-        self.stopped = engine.run(log, scorer, on_row=told)
+        self.stopped = engine.run(log, scorer, on_row=scored)
 
     def confirm(self, given: Sequence[Candidate]) -> Finished:
         """The ranking on fresh seeds, and the weights of the mixture."""
