@@ -52,9 +52,11 @@ def run(
         config = config.override(changes)
     # After the study file is read: a fault in it should show before optuna and scipy are loaded.
     from promptopt.study.run import run_study
+    from promptopt.study.sets.run import run_set_study
 
+    run_one = run_set_study if config.aim == "set" else run_study
     with LiveStudy() as live:
-        run_study(config, runs=runs, store=store, device=device, workers=workers, observer=live)
+        run_one(config, runs=runs, store=store, device=device, workers=workers, observer=live)
     show(runs / config.name)
 
 

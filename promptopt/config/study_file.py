@@ -167,7 +167,9 @@ class ConfirmSettings(_Model):
     """How many of the best prompts are tested again, on how many fresh images, and by whom besides."""
 
     top: int = Field(default=5, ge=1, le=1000, description="prompts drawn again, the baseline besides")
-    images: int = Field(default=32, ge=4, le=100_000, description="fresh images of each")
+    images: int | None = Field(
+        default=None, ge=4, le=100_000, description="fresh images of each; 32, or 100 of a set and its rivals"
+    )
     alpha: float = Field(
         default=0.05, gt=0, lt=1, description="risk of any false claim over all confirmed prompts (Holm)"
     )
@@ -279,6 +281,13 @@ class StudyConfig(_Model):
         if self.aim == "set" and self.mode == "pareto":
             raise ValueError("mode: pareto ranks single prompts; add aim: single")
         return self
+
+    @property
+    def confirm_images(self) -> int:
+        """Fresh images of each prompt, or of each method that a set is compared with."""
+        if self.confirm.images is not None:
+            return self.confirm.images
+        return 100 if self.aim == "set" else 32
 
     @property
     def single_score(self) -> ScoreWeights:

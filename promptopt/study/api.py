@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from promptopt.space import Candidate
     from promptopt.study.observer import Observer
     from promptopt.study.run import StudyResult
+    from promptopt.study.sets.run import SetResult
 
 
 class Study:
@@ -88,8 +89,20 @@ class Study:
         device: str = "auto",
         observer: Observer | None = None,
         given: Sequence[Candidate | str] = (),
-    ) -> StudyResult:
+    ) -> StudyResult | SetResult:
         """Run, resume or extend the study; a finished one makes no image. See `run_study`."""
+        if self.config.aim == "set":
+            from promptopt.study.sets.run import run_set_study
+
+            return run_set_study(
+                self.config,
+                runs=self.runs,
+                store=self.store,
+                workers=workers,
+                device=device,
+                observer=observer,
+                **self._objects,
+            )
         from promptopt.study.run import run_study
 
         return run_study(

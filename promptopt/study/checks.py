@@ -66,8 +66,10 @@ def check(config: StudyConfig, *, store: Path, metrics: Sequence[ImageMetric] = 
     first = _earlier_winners(config, space)
     panel = seed_panel(
         config.seed,
-        search_images=stages(config.search.images, racing=config.search.racing)[-1],
-        confirm_images=config.confirm.images,
+        search_images=max(config.set.most_images, 2 * config.set.images)
+        if config.aim == "set"
+        else stages(config.search.images, racing=config.search.racing)[-1],
+        confirm_images=config.confirm_images,
         sampler=config.search.seed,
     )
     data = open_data(config, store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from promptopt.scoring.confirm import Confirmed
     from promptopt.space import Candidate
     from promptopt.study.run import StudyResult
+    from promptopt.study.sets.run import SetResult
+    from promptopt.study.sets.search import StepDone
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,22 @@ class StudyStart:
     images_per_confirmation: int
 
 
+@dataclass(frozen=True)
+class SetStart:
+    """Facts known before the first image of a study of sets.
+
+    Attributes:
+        classes: label -> number of prompts in its template.
+        images: most images of the search, for each class.
+        confirm_images: fresh images of each method, for each class.
+    """
+
+    name: str
+    classes: Mapping[str, int]
+    images: int
+    confirm_images: int
+
+
 class Observer:
     """Receives events; each method does nothing unless overridden. An exception from one stops the study."""
 
@@ -34,6 +53,18 @@ class Observer:
 
     def on_start(self, start: StudyStart) -> None:
         """Everything is checked; the search begins or goes on."""
+
+    def on_sets(self, start: SetStart) -> None:
+        """As `on_start`, of a study of sets."""
+
+    def on_step(self, step: StepDone) -> None:
+        """A class's search has measured some prompts and solved its set anew."""
+
+    def on_training(self, done: int, total: int, note: str) -> None:
+        """Classifiers are being trained: steps done, in all, and of which one."""
+
+    def on_sets_finished(self, result: SetResult) -> None:
+        """Everything is written, of a study of sets."""
 
     def on_image(self, generated: bool) -> None:
         """One image is at hand; `generated` is False when it came from the store."""

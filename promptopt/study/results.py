@@ -114,7 +114,7 @@ def prompt_list(setup: Setup, finished: Finished) -> PromptList:
             "score": config.single_score.model_dump(mode="json"),
             **({"metrics": metrics} if (metrics := setup.identity["metrics"]) else {}),
         },
-        versions=_versions(),
+        versions=software_versions(),
     )
 
 
@@ -172,7 +172,7 @@ def _entries(score: Estimate | None, estimates: Mapping[str, Estimate]) -> dict[
     return {name: EstimateEntry.of(estimate) for name, estimate in named.items()}
 
 
-def _versions() -> dict[str, str]:
+def software_versions() -> dict[str, str]:
     names = (
         "numpy",
         "scipy",

@@ -107,6 +107,8 @@ def run_study(
     started = time.perf_counter()
     observer = observer or Observer()
     _check_workers(workers, own_generator=generator is not None)
+    if config.aim == "set":
+        raise StudyError(f"{config.source}: aim: set: is run by run_set_study, or by Study.run.")
     with runfolder.locked_run(Path(runs), config.name) as folder:
         store = runfolder.writable_folder(Path(store), "the store")
         observer.on_phase("checking the study, its data and its models")
@@ -216,7 +218,7 @@ class _Run:
                 trials_done=self.trials_before,
                 images_per_trial=setup.config.search.images,
                 prompts_to_confirm=setup.config.confirm.top,
-                images_per_confirmation=setup.config.confirm.images,
+                images_per_confirmation=setup.config.confirm_images,
             )
         )
         plain = setup.baseline

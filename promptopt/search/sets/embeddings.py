@@ -50,6 +50,10 @@ class Form:
     def ridged(self, *, generated: float = 1.0, real: float = 1.0) -> FloatArray:
         """K with allowances for the sampling error of both sides, (k, k), positive semidefinite.
 
+        The error of the generated side is taken as if every prompt had as few images as the one with the
+        fewest. With its own number of images, a prompt that once got more would keep its place for that alone,
+        and sets would shrink to the few prompts that were looked at longest.
+
         Args:
             generated: how many times the expected squared error of the sampled mixture is added, 1 or more.
             real: how many times the squared standard error of ``w'b`` over the real images is added.
@@ -57,7 +61,8 @@ class Form:
         m = self.per_real.shape[1]
         centered = self.per_real - self.across[:, None]
         spread = centered @ centered.T / (m * max(m - 1, 1))
-        return np.asarray(self.within + generated * self.error + real * spread)
+        few = self.error * np.maximum(self.counts[:, None], self.counts) / self.counts.min()
+        return np.asarray(self.within + generated * few + real * spread)
 
     def over_reals(self, rows: ArrayLike) -> Form:
         """The same prompts over a part of the real images; ``real`` stays, as no weight depends on it."""

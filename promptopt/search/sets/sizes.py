@@ -23,7 +23,8 @@ class SizeChoice:
         held_out: closeness to real images that were held out, one Estimate a size: MMD^2 without the term of
             the real images alone, so that only differences mean something; standard error over real images.
         fitted: the same on the images that the weights were fitted to: too good to be true.
-        chosen: the smallest size within one standard error of the best.
+        chosen: the largest size within one standard error of the best. Not the smallest: what a further prompt
+            brings to a classifier is more than what the distance shows of it.
     """
 
     sizes: tuple[int, ...]
@@ -74,7 +75,7 @@ def choose_size(
     best = int(held.mean(axis=1).argmin())
     gaps = held - held[best]
     errors = gaps.std(axis=1, ddof=1) / np.sqrt(m)
-    chosen = next(i for i in range(longest) if gaps[i].mean() <= errors[i] or i == best)
+    chosen = max(i for i in range(longest) if i == best or gaps[i].mean() <= errors[i])
     method = f"MMD^2 to real images held out ({len(paths)} folds), less the real images' own term"
     return SizeChoice(
         sizes,

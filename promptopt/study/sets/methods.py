@@ -16,6 +16,7 @@ from promptopt.search.sets.learned import STRENGTHS, Product, fit_product
 from promptopt.search.sets.sizes import SizeChoice, choose_size
 from promptopt.search.sets.weights import Problem
 from promptopt.space import Candidate
+from promptopt.space.weighted import can_be_weighted
 from promptopt.study.sets.search import ClassSearch
 
 
@@ -110,7 +111,7 @@ def _learned(one: ClassSearch, problem: Problem, *, seed: int) -> Product | None
     state = one.known
     assert state.form is not None
     places, codes = state.coded()
-    if len(places) < 3 or not one.setup.space.slots:
+    if len(places) < 3 or not one.setup.space.slots or not can_be_weighted(one.setup.space):
         return None
     form, part = state.form.only(places), problem.only(places)
     template = [slot.weights for slot in one.setup.space.slots]
