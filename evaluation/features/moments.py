@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -17,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evaluation.arrays import check_features
 from promptopt.base.errors import PromptoptError
+from promptopt.base.files import write_bytes
 
 Matrix = NDArray[np.float64]
 
@@ -215,14 +214,7 @@ class FeatureStatistics:
         }
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(save(tensors, metadata=header))
-                Path(partial).chmod(0o644)
-                Path(partial).replace(path)
-            finally:
-                Path(partial).unlink(missing_ok=True)
+            write_bytes(path, save(tensors, metadata=header))
         except OSError as error:
             raise StatisticsError(f"{path}: cannot be written ({error}); give a writable place") from error
         return path

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generators.errors import GeneratorError
-from generators.folder import ModelDefaults, file_digest, read_defaults
+from generators.folder import ModelDefaults, read_defaults
+from promptopt.base.files import file_digest
 
 if TYPE_CHECKING:
     from generators.adapters.lora_layouts import LoraLayer

@@ -1,8 +1,6 @@
 """The parts of a Stable Diffusion (1.x, 2.x, XL): built from a recipe, read from a folder, written."""
 
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from generators.training.spec import SdTrainingSpec
 from generators.training.tokenizer import MAX_TOKENS, save_tokenizer
+from promptopt.base.files import new_folder
 
 _PIPELINES: dict[str, Any] = {
     "StableDiffusionPipeline": StableDiffusionPipeline,
@@ -174,18 +173,14 @@ def export(parts: Parts, folder: Path, *, dtype: str, card: str) -> Path:
             raise ValueError(
                 f"a weight of {type(module).__name__} does not fit {dtype}; export_dtype: float32"
             )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    parts.pipeline().save_pretrained(aside, safe_serialization=True)
-    for file in aside.glob("*/config.json"):
-        content = json.loads(file.read_text(encoding="utf-8"))
-        content.pop("_name_or_path", None)  # where a part once lay on this machine
-        file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    save_tokenizer(parts.tokenizer, aside / "tokenizer")
-    if parts.tokenizer_2 is not None:
-        save_tokenizer(parts.tokenizer_2, aside / "tokenizer_2")
-    (aside / "README.md").write_text(card, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    with new_folder(folder) as partial:
+        parts.pipeline().save_pretrained(partial, safe_serialization=True)
+        for file in partial.glob("*/config.json"):
+            content = json.loads(file.read_text(encoding="utf-8"))
+            content.pop("_name_or_path", None)  # where a part once lay on this machine
+            file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        save_tokenizer(parts.tokenizer, partial / "tokenizer")
+        if parts.tokenizer_2 is not None:
+            save_tokenizer(parts.tokenizer_2, partial / "tokenizer_2")
+        (partial / "README.md").write_text(card, encoding="utf-8")
     return folder

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from promptopt.base.files import write_bytes
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -55,6 +57,4 @@ def png_bytes(image: Image.Image) -> bytes:
 def save_png(image: Image.Image, path: Path) -> Path:
     """Write `png_bytes`; whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(png_bytes(image))
-    return partial.replace(path)
+    return write_bytes(path, png_bytes(image))

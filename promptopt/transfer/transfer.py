@@ -16,6 +16,7 @@ import numpy as np
 
 from evaluation.estimate import Estimate
 from generators.family import GeneratorFamily
+from promptopt.base.files import writable_folder
 from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import StudyError, load_study
 from promptopt.run import folder as runfolder
@@ -147,7 +148,7 @@ def transfer(
         StudyError: not a finished run, data or encoder that are no longer those of the run, or a generator
             that cannot be loaded or cannot take the baseline prompt.
     """
-    folder, store = Path(run_folder), runfolder.writable_folder(Path(store), "the store")
+    folder, store = Path(run_folder), writable_folder(Path(store), "the store")
     prompts = read_prompts(folder / runfolder.PROMPTS)
     entries = [e for e in prompts.prompts if e.label != prompts.baseline.prompt]
     if not entries:

@@ -20,6 +20,7 @@ from evaluation.estimate import Estimate
 from evaluation.inference.bootstrap import holm
 from promptopt.augmentation.proof.sets import PORTFOLIO
 from promptopt.augmentation.sources import AugmentationError
+from promptopt.base.files import write_bytes
 
 RATIOS = (0.5, 1.0, 2.0)
 _CACHE = ".prove"
@@ -289,9 +290,7 @@ def _trained(
     result = predict(test.inputs)
     buffer = io.BytesIO()
     np.save(buffer, result, allow_pickle=False)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(path)
+    write_bytes(path, buffer.getvalue())
     return result
 
 

@@ -21,8 +21,8 @@ from generators.base import EMBEDDED
 from generators.errors import GeneratorError
 from generators.folder import DEFAULTS_FILE, fingerprint, model_files
 from generators.training.push import files_to_push
+from promptopt.base.files import link_or_copy
 from promptopt.challenge.submission.details import ModelEntry
-from promptopt.challenge.submission.folder import link_or_copy
 from promptopt.run.errors import ExportError
 
 MODEL = "model"

@@ -93,7 +93,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="no such study file"):
+    with pytest.raises(StudyError, match="there is no such file"):
         load_study(tmp_path / "absent.yaml")
 
 
