@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from promptopt.base.devices import resolve_device
 from promptopt.base.errors import PromptoptError
 from promptopt.base.files import new_file, write_json
 from promptopt.base.settings import read_json
@@ -242,16 +243,15 @@ def load_judge(uri: str | Path = "embedded", *, device: str = "auto") -> Judge:
         raise JudgeError(f"{weights_file}: damaged or cut short ({error}); copy or train it again") from error
     network = JudgeNetwork(config)
     _fill(network, tensors, weights_file)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    place = resolve_device(device)
     digest = hashlib.sha256(config_file.read_bytes())
     digest.update(weights_file.read_bytes())
     return Judge(
         uri=str(uri),
         fingerprint=digest.hexdigest(),
         config=config,
-        network=network.eval().requires_grad_(False).to(device),
-        device=device,
+        network=network.eval().requires_grad_(False).to(place),
+        device=str(place),
     )
 
 

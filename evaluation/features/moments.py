@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evaluation.arrays import check_features
-from promptopt.base.errors import PromptoptError
+from promptopt.base.errors import ArgumentError, PromptoptError
 from promptopt.base.files import write_bytes
 
 Matrix = NDArray[np.float64]
@@ -114,14 +114,14 @@ class FeatureStatistics:
             if sums is None:
                 sums = _Sums(rows.shape[1])
             elif rows.shape[1] != len(sums.mean):
-                raise ValueError(
+                raise ArgumentError(
                     f"block {position} has {rows.shape[1]} features an image, those before it "
                     f"{len(sums.mean)}; all blocks must come from the same encoder"
                 )
             for start in range(0, len(rows), BLOCK):
                 sums.add(rows[start : start + BLOCK])
         if sums is None or sums.count == 0:
-            raise ValueError("no features at all; statistics need one image or more")
+            raise ArgumentError("no features at all; statistics need one image or more")
         return sums.finish(encoder, preprocessing)
 
     @property

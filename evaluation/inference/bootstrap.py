@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evaluation.estimate import Estimate, Status, check_level, wilson
+from promptopt.base.errors import ArgumentError
 
 Array = NDArray[np.float64]
 
@@ -50,9 +51,11 @@ class GroupBootstrap:
             ValueError: `groups` and `labels` of different lengths, or fewer than 100 `resamples`.
         """
         if len(groups) != len(labels):
-            raise ValueError(f"{len(groups)} groups and {len(labels)} labels; give one of each for an image")
+            raise ArgumentError(
+                f"{len(groups)} groups and {len(labels)} labels; give one of each for an image"
+            )
         if resamples < 100:
-            raise ValueError(f"resamples is {resamples}; a 95 % interval needs 100 or more, better 1,000")
+            raise ArgumentError(f"resamples is {resamples}; a 95 % interval needs 100 or more, better 1,000")
         held: dict[str, set[str]] = {}
         for group, label in zip(groups, labels, strict=True):
             held.setdefault(group, set()).add(label)
@@ -199,7 +202,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     for index, p in enumerate(p_values):
         if not 0 <= p <= 1:
-            raise ValueError(f"p_values[{index}] is {p}; expected a probability, 0 to 1")
+            raise ArgumentError(f"p_values[{index}] is {p}; expected a probability, 0 to 1")
     adjusted = [0.0] * len(p_values)
     highest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):

@@ -19,6 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from generators.training.spec import SdTrainingSpec
 from generators.training.tokenizer import MAX_TOKENS, save_tokenizer
+from promptopt.base.errors import ArgumentError
 from promptopt.base.files import new_folder
 
 _PIPELINES: dict[str, Any] = {
@@ -127,13 +128,13 @@ def load_parts(folder: Path) -> Parts:
     """Read a pipeline folder of the SD 1.x, 2.x or XL family, safetensors only. May raise ValueError."""
     index = folder / "model_index.json"
     if not index.is_file():
-        raise ValueError(f"{folder}: not a diffusers pipeline folder (it has no model_index.json)")
+        raise ArgumentError(f"{folder}: not a diffusers pipeline folder (it has no model_index.json)")
     try:
         kind = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{index}: cannot be read ({error}); download the checkpoint again") from error
+        raise ArgumentError(f"{index}: cannot be read ({error}); download the checkpoint again") from error
     if kind not in _PIPELINES:
-        raise ValueError(f"{index}: is of a {kind}; give one of {', '.join(_PIPELINES)}")
+        raise ArgumentError(f"{index}: is of a {kind}; give one of {', '.join(_PIPELINES)}")
     checker: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
     try:
         pipe = _PIPELINES[kind].from_pretrained(
@@ -150,7 +151,7 @@ def load_parts(folder: Path) -> Parts:
             if pickled
             else "; download or save it again"
         )
-        raise ValueError(f"{folder}: cannot be read as a {kind} ({error}){hint}") from error
+        raise ArgumentError(f"{folder}: cannot be read as a {kind} ({error}){hint}") from error
     parts = Parts(
         *(pipe.tokenizer, pipe.text_encoder, pipe.vae, pipe.unet, pipe.scheduler),
         tokenizer_2=getattr(pipe, "tokenizer_2", None),
@@ -170,7 +171,7 @@ def export(parts: Parts, folder: Path, *, dtype: str, card: str) -> Path:
         torch.nn.Module.to(module.requires_grad_(False), device="cpu", dtype=_DTYPES[dtype])
         module.to(memory_format=torch.contiguous_format)
         if any(not bool(torch.isfinite(tensor).all()) for tensor in module.parameters()):
-            raise ValueError(
+            raise ArgumentError(
                 f"a weight of {type(module).__name__} does not fit {dtype}; export_dtype: float32"
             )
     with new_folder(folder) as partial:
