@@ -151,8 +151,14 @@ def override(
     return Settings(content, settings.source, lines)
 
 
-def validate(model: Any, settings: Settings, *, error: type[PromptoptError] = SettingsError) -> Any:
-    """The settings as a pydantic model, or as a union of some.
+def validate(
+    model: Any,
+    settings: Settings,
+    *,
+    error: type[PromptoptError] = SettingsError,
+    renamed: Mapping[str, str] | None = None,
+) -> Any:
+    """The settings as a pydantic model, or as a union of some; `renamed` are keys of earlier versions.
 
     Raises:
         SettingsError: (or `error`) every fault with its line, key, value and remedy.
@@ -162,7 +168,9 @@ def validate(model: Any, settings: Settings, *, error: type[PromptoptError] = Se
     try:
         return TypeAdapter(model).validate_python(settings.content)
     except ValidationError as fault:
-        raise explain(fault, settings.source, error=error, model=model, settings=settings) from fault
+        raise explain(
+            fault, settings.source, error=error, model=model, settings=settings, renamed=renamed or {}
+        ) from fault
 
 
 def read_json(
@@ -191,6 +199,7 @@ def explain(
     model: Any = None,
     settings: Settings | None = None,
     remedy: str | None = None,
+    renamed: Mapping[str, str] = {},
 ) -> PromptoptError:
     """What pydantic found wrong, as an error for people: one line a fault, the first ten of them.
 
@@ -201,9 +210,10 @@ def explain(
         model: that was validated against, to tell the keys there are.
         settings: that were validated, to tell the lines.
         remedy: stands at the end.
+        renamed: dotted keys of earlier versions -> those of now.
     """
     problems = fault.errors(include_url=False)
-    told = [_problem(problem, str(source), model, settings) for problem in problems[:_PROBLEMS]]
+    told = [_problem(problem, str(source), model, settings, renamed) for problem in problems[:_PROBLEMS]]
     if len(problems) == 1:
         return error(**{**told[0], **({} if remedy is None else {"remedy": remedy})})
     lines = [str(PromptoptError(**one)) for one in told]
@@ -223,7 +233,9 @@ _REMEDIES = {
 }
 
 
-def _problem(problem: Any, source: str, model: Any, settings: Settings | None) -> dict[str, Any]:
+def _problem(
+    problem: Any, source: str, model: Any, settings: Settings | None, renamed: Mapping[str, str]
+) -> dict[str, Any]:
     place, models = _located(problem, model, settings)
     kind, value = problem["type"], problem["input"]
     lines = {} if settings is None else settings.lines
@@ -233,6 +245,8 @@ def _problem(problem: Any, source: str, model: Any, settings: Settings | None) -
         "key": ".".join(map(str, place)) or None,
         "remedy": _REMEDIES.get(kind),
     }
+    if kind == "extra_forbidden" and said["key"] in renamed:
+        return {**said, "problem": f"is now called {renamed[said['key']]}", "remedy": "Rename it."}
     if kind == "extra_forbidden":
         known = list(dict.fromkeys(name for one in models for name in one.model_fields))
         near = difflib.get_close_matches(str(place[-1]), known, n=1)
@@ -240,6 +254,10 @@ def _problem(problem: Any, source: str, model: Any, settings: Settings | None) -
         return {**said, "problem": f"unknown key{hint}", "remedy": f"Known here: {', '.join(known)}."}
     if kind == "missing":
         return {**said, "problem": "missing"}
+    if kind == "literal_error" and place == ("version",):
+        reads = problem["ctx"]["expected"]
+        text = f"is of another version of promptopt, and this one reads {reads}"
+        return {**said, "value": value, "problem": text}
     message = problem["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if isinstance(value, str | bytes | int | float) and place:

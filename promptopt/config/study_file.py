@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,9 +11,15 @@ from pydantic import model_validator as _model_validator
 
 from promptopt.base.errors import PromptoptError
 from promptopt.base.settings import Settings, override, read_yaml, validate
+from promptopt.config.paths import absolute_folder_or_name, absolute_path, absolute_uri
+from studies.category import CATEGORIES
 
-_NAMED = ("embedded", "hf:", "open_clip:", "clip-guided:", "inception", "dinov2", "thumbnail")  # no paths
-_LORA = "+lora:"  # between a generator's uri and an adapter's
+RENAMED = {
+    "knobs": "generation_parameters",
+    "search.round": "search.proposals_per_step",
+    "confirm.level": "confirm.alpha",
+}
+"""Keys of earlier versions."""
 
 
 class StudyError(PromptoptError, ValueError):
@@ -50,7 +56,9 @@ class GeneratorSettings(_Model):
         description="embedded, a diffusers folder or hf:owner/name[@revision]; then +lora:PATH@SCALE",
     )
     named: dict[GeneratorName, Annotated[str, Field(min_length=1)]] = Field(
-        default={}, description="further generators by name, to vary with `knobs: {generator: [main, NAME]}`"
+        default={},
+        description="further generators by name, to vary with "
+        "`generation_parameters: {generator: [main, NAME]}`",
     )
     steps: int | None = Field(default=None, ge=1, le=1000, description="denoising steps")
     guidance: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False, description="its scale")
@@ -79,7 +87,7 @@ class SearchSettings(_Model):
     sampler: SamplerName = Field(
         default="auto", description="auto: slots, a model of their effects; few prompts are all tried"
     )
-    round: int = Field(
+    proposals_per_step: int = Field(
         default=2, ge=1, le=1000, description="prompts proposed at a time, then measured together"
     )
     max_images: int | None = Field(default=None, ge=4, description="stop before more are made")
@@ -157,7 +165,7 @@ class ConfirmSettings(_Model):
 
     top: int = Field(default=5, ge=1, le=1000, description="prompts drawn again, the baseline besides")
     images: int = Field(default=32, ge=4, le=100_000, description="fresh images of each")
-    level: float = Field(
+    alpha: float = Field(
         default=0.05, gt=0, lt=1, description="risk of any false claim over all confirmed prompts (Holm)"
     )
     second_encoder: str | None = Field(
@@ -187,7 +195,7 @@ def _data_kind(value: object) -> str:
 
 
 class StudyConfig(_Model):
-    """One study. Relative paths are resolved against the folder of the study file (`base`)."""
+    """One study. Its paths are absolute: `load_study` makes them so, from the folder of the study file."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="also the run folder's name")
     category: str | dict[str, Any] = Field(description="a shipped category, a YAML file, or its content")
@@ -196,9 +204,9 @@ class StudyConfig(_Model):
     ] = Field(description="folder of a prepared data set, or {phantom: {images, seed}}")
     positives: str | None = Field(default=None, description="category or label that counts as positive")
     generator: GeneratorSettings = GeneratorSettings()
-    knobs: dict[str, list[int | float | str]] = Field(
+    generation_parameters: dict[str, list[int | float | str]] = Field(
         default={},
-        description="settings to try beside the words, in place of the category's own: guidance, steps, "
+        description="what to try beside the words, in place of the category's own: guidance, steps, "
         "scheduler, generator (main or a name in generator.named), lora_scale (times the adapters' own)",
     )
     encoder: str = Field(
@@ -210,7 +218,8 @@ class StudyConfig(_Model):
         default=None, min_length=1, description="embedded or a folder; reads the confirmed images; null: none"
     )
     mode: Literal["score", "pareto"] = Field(
-        default="score", description="pareto keeps the terms of the score apart"
+        default="score",
+        description="score is the weighted sum of the terms, pareto the front of all of them",
     )
     search: SearchSettings = SearchSettings()
     constraints: ConstraintSettings = ConstraintSettings()
@@ -222,37 +231,33 @@ class StudyConfig(_Model):
 
     _base: Path = PrivateAttr(default_factory=Path.cwd)
     _source: str = PrivateAttr(default="study")
-
-    @property
-    def base(self) -> Path:
-        """Folder that relative paths start from."""
-        return self._base
+    _written: dict[str, str] = PrivateAttr(default_factory=dict)  # absolute path or URI -> the user's words
 
     @property
     def source(self) -> str:
         """The study file as the user wrote it, for messages."""
         return self._source
 
-    def resolve(self, text: str) -> str:
-        """An absolute path for a path; names such as `embedded` or `hf:...` come back unchanged.
+    def as_written(self, value: Any) -> Any:
+        """A value of the study, or a section as plain JSON, with paths as the user wrote them.
 
-        The paths of LoRA adapters, `MODEL+lora:PATH@SCALE`, are made absolute too.
+        For what other machines read, and for messages.
         """
-        return _LORA.join(self._resolve(part) for part in text.split(_LORA))
-
-    def _resolve(self, text: str) -> str:
-        if text.startswith(_NAMED):
-            return text
-        return str((self._base / Path(text).expanduser()).resolve())
+        if isinstance(value, dict):
+            return {key: self.as_written(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self.as_written(inner) for inner in value]
+        return self._written.get(value, value) if isinstance(value, str) else value
 
     def override(self, changes: Mapping[str, Any]) -> StudyConfig:
         """A checked copy with dotted keys replaced, e.g. `{"search.trials": 80, "name": "again"}`."""
         settings = Settings(self.model_dump(mode="json"), self._source)
-        return _validate(override(settings, changes, error=StudyError), base=self._base)
+        changed = override(settings, changes, error=StudyError)
+        return _validate(changed, base=self._base, written=self._written)
 
 
 def load_study(path: str | Path) -> StudyConfig:
-    """Read and check a study file.
+    """Read and check a study file; relative paths in it start at its own folder.
 
     Raises:
         StudyError: not readable, not YAML, an unknown key, a wrong value; with the line where known.
@@ -263,7 +268,7 @@ def load_study(path: str | Path) -> StudyConfig:
 
 
 def study_from_mapping(content: Mapping[str, Any], *, base: str | Path | None = None) -> StudyConfig:
-    """Check a study given as a mapping (scripts, tests) instead of a file."""
+    """Check a study given as a mapping (scripts, tests); paths start at `base`, or the current folder."""
     return _validate(Settings(dict(content), "study"), base=Path(base or Path.cwd()).resolve())
 
 
@@ -273,8 +278,45 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "promptopt study"}
 
 
-def _validate(settings: Settings, *, base: Path) -> StudyConfig:
-    config: StudyConfig = validate(StudyConfig, settings, error=StudyError)
+def _validate(settings: Settings, *, base: Path, written: Mapping[str, str] | None = None) -> StudyConfig:
+    config: StudyConfig = validate(StudyConfig, settings, error=StudyError, renamed=RENAMED)
+    changed: dict[str, str] = {}
+    config = _absolute(config, base, changed)
     config._base = base
     config._source = settings.source
+    config._written = {**(written or {}), **changed}
     return config
+
+
+def _absolute(config: StudyConfig, base: Path, changed: dict[str, str]) -> StudyConfig:
+    """The study with all paths absolute; notes in `changed` what the user wrote for each."""
+
+    def of(make: Callable[[str, Path], str], text: str) -> str:
+        absolute = make(text, base)
+        if absolute != text:
+            changed[absolute] = text
+        return absolute
+
+    def maybe(make: Callable[[str, Path], str], text: str | None) -> str | None:
+        return None if text is None else of(make, text)
+
+    own, category, data, opinion = config.generator, config.category, config.data, config.preference
+    sections: dict[str, Any] = {
+        "generator": {
+            "uri": of(absolute_uri, own.uri),
+            "named": {name: of(absolute_uri, uri) for name, uri in own.named.items()},
+        },
+        "search": {"warm_start": tuple(of(absolute_path, run) for run in config.search.warm_start)},
+        "confirm": {"second_encoder": maybe(absolute_uri, config.confirm.second_encoder)},
+        "portfolio": {"sentence_model": maybe(absolute_folder_or_name, config.portfolio.sentence_model)},
+    }
+    if opinion is not None:
+        sections["preference"] = {"source": of(absolute_path, opinion.source)}
+    update = {name: getattr(config, name).model_copy(update=new) for name, new in sections.items()}
+    update["encoder"] = of(absolute_uri, config.encoder)
+    update["judge"] = maybe(absolute_uri, config.judge)
+    if isinstance(category, str) and category not in CATEGORIES:
+        update["category"] = of(absolute_path, category)
+    if isinstance(data, str):
+        update["data"] = of(absolute_path, data)
+    return config.model_copy(update=update)
