@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from evaluation.arrays import check_features, check_pair
 from evaluation.estimate import Estimate
 from evaluation.metrics._two_sample import Kernel, Matrix, across, u_statistic, within
+from promptopt.base.errors import ArgumentError
 
 RELIABLE_FROM = 16
 """Fewest images in either set for which a 95 % interval was seen to cover as much (Gaussians, d = 32)."""
@@ -31,12 +32,12 @@ def median_bandwidth(reference: ArrayLike) -> float:
 
     rows = check_features(reference, "reference")
     if len(rows) < 2:
-        raise ValueError(
+        raise ArgumentError(
             f"reference has {len(rows)} rows; a median distance needs two or more reference images"
         )
     median = float(np.median(pdist(rows)))
     if median == 0:
-        raise ValueError(
+        raise ArgumentError(
             "the median distance in the reference is 0: most of its images are equal; remove copies"
         )
     return median
@@ -109,7 +110,7 @@ def mmd_contributions(
     """
     x, y = check_pair(generated, reference, names=("generated", "reference"))
     if len(x) < 2 or len(y) < 1:
-        raise ValueError(
+        raise ArgumentError(
             f"{len(x)} generated and {len(y)} reference images; contributions need 2 and 1 or more"
         )
     width = median_bandwidth(y) if bandwidth is None else check_bandwidth(bandwidth)
@@ -122,7 +123,7 @@ def mmd_contributions(
 def check_bandwidth(bandwidth: float) -> float:
     """The bandwidth, or a ValueError where it is not above 0."""
     if not (math.isfinite(bandwidth) and bandwidth > 0):
-        raise ValueError(
+        raise ArgumentError(
             f"bandwidth is {bandwidth!r}; expected a number above 0, say median_bandwidth(reference)"
         )
     return float(bandwidth)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from promptopt.base.files import writable_folder, write_text
 from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.portfolio.weigh import weigh
 from promptopt.run import folder as runfolder
@@ -110,7 +111,7 @@ def run_study(
     if config.aim == "set":
         raise StudyError(f"{config.source}: aim: set: is run by run_set_study, or by Study.run.")
     with runfolder.locked_run(Path(runs), config.name) as folder:
-        store = runfolder.writable_folder(Path(store), "the store")
+        store = writable_folder(Path(store), "the store", error=StudyError)
         observer.on_phase("checking the study, its data and its models")
         setup = prepare(
             config,
@@ -122,7 +123,7 @@ def run_study(
             metrics=metrics,
         )
         runfolder.check_settings(folder, setup.identity)
-        runfolder.write_text(folder / runfolder.STUDY, resolved_study(setup))
+        write_text(folder / runfolder.STUDY, resolved_study(setup))
         measuring = Measuring(
             setup, store=store, metrics=tuple(metrics), workers=workers, on_image=observer.on_image
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from promptopt.base.errors import ArgumentError
+
 CATEGORIES = ("polyps", "landmarks", "instruments", "normal")
 LANDMARKS = ("z-line", "pylorus", "cecum", "ileum")
 INSTRUMENTS = ("biopsy forceps", "polyp snare", "tube", "metal clip", "injection needle")
@@ -92,7 +94,7 @@ def sample_scene(rng: np.random.Generator, *, category: str | None = None, kind:
     category = category or _pick(rng, CATEGORIES, (0.4, 0.22, 0.26, 0.12))
     kinds = {"polyps": ("polyp",), "landmarks": LANDMARKS, "instruments": INSTRUMENTS, "normal": ("normal",)}
     if category not in kinds:
-        raise ValueError(f"unknown category {category!r}; choose one of {', '.join(CATEGORIES)}")
+        raise ArgumentError(f"unknown category {category!r}; choose one of {', '.join(CATEGORIES)}")
     kind = kind or _pick(rng, kinds[category])
     gastric = {"z-line": True, "pylorus": True, "cecum": False, "ileum": False, "polyp": False}
     procedure = "gastroscopy" if gastric.get(kind, rng.random() < 0.25) else "colonoscopy"
@@ -126,7 +128,7 @@ def _category_of(kind: str) -> str:
     ):
         if kind in kinds:
             return category
-    raise ValueError(
+    raise ArgumentError(
         f"unknown kind {kind!r}; choose polyp, normal or one of {', '.join(LANDMARKS + INSTRUMENTS)}"
     )
 

@@ -142,7 +142,7 @@ def test_a_wrong_study_file_names_file_line_key_value_and_remedy(
         (
             "name:",
             "knobs: {steps: [3]}\nname:",
-            "line 1: knobs: is now called generation_parameters; rename it",
+            "line 1: knobs: is now called generation_parameters. Rename it",
         ),
         ("  trials: 12", "  round: 3", "line 8: search.round: is now called search.proposals_per_step"),
         ("name:", "confirm: {level: 0.1}\nname:", "confirm.level: is now called confirm.alpha"),
@@ -169,7 +169,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="no such study file"):
+    with pytest.raises(StudyError, match="there is no such file"):
         load_study(tmp_path / "absent.yaml")
 
 
