@@ -18,7 +18,8 @@ from pydantic import (
 
 from promptopt.base.errors import PromptoptError
 
-CATEGORIES = ("polyps", "landmarks", "instruments")
+CATEGORIES = ("polyps", "landmarks", "instruments")  # of the challenge
+SHIPPED = (*CATEGORIES, "normal", "polyps-wide")
 KNOBS = ("guidance", "steps", "scheduler", "generator", "lora_scale")
 FOLDER = Path(__file__).resolve().parent / "categories"
 
@@ -143,16 +144,16 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def load_category(name_or_path: str | Path) -> Category:
-    """Read one of CATEGORIES by its name, or any category from the path of a YAML file.
+    """Read one of SHIPPED by its name, or any category from the path of a YAML file.
 
     Raises CategoryError naming the file, the key, the bad value and the remedy.
     """
     given = str(name_or_path)
     path = Path(name_or_path)
     if isinstance(name_or_path, str) and path.suffix not in (".yaml", ".yml") and path.name == given:
-        if given not in CATEGORIES:
+        if given not in SHIPPED:
             raise CategoryError(
-                f"category {given!r} does not exist; use {', '.join(CATEGORIES)}, or the path of a .yaml file"
+                f"category {given!r} does not exist; use {', '.join(SHIPPED)}, or the path of a .yaml file"
             )
         path = FOLDER / f"{given}.yaml"
     return _read(path)
@@ -163,7 +164,7 @@ def _read(path: Path) -> Category:
         content = path.read_text("utf-8-sig")
     except FileNotFoundError:
         raise CategoryError(
-            f"{path}: no such file; give {', '.join(CATEGORIES)} or the path of a file"
+            f"{path}: no such file; give {', '.join(SHIPPED)} or the path of a file"
         ) from None
     except UnicodeDecodeError as error:
         raise CategoryError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None

@@ -36,7 +36,8 @@ def open_data(config: StudyConfig, store: Path) -> Dataset:
 def phantom_data(settings: PhantomSettings, store: Path) -> Dataset:
     """The phantom data set in the store, written on first use; whole or not at all."""
     version = promptopt.__version__
-    name = f"phantom-{settings.images}-{settings.seed}-{settings.size}-{version}"
+    where = f"{settings.hospital}-{settings.test}-" if settings.hospital is not None else ""
+    name = f"phantom-{where}{settings.images}-{settings.seed}-{settings.size}-{version}"
     parent = store / "data"
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / name
@@ -47,7 +48,7 @@ def phantom_data(settings: PhantomSettings, store: Path) -> Dataset:
             for leftover in parent.glob(f".{name}.partial-*"):  # of a killed process; we hold the lock
                 shutil.rmtree(leftover)
             partial = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}.partial-"))
-            write_phantom(partial, images=settings.images, seed=settings.seed, size=settings.size)
+            write_phantom(partial, **settings.model_dump())
             partial.chmod(0o755)
             partial.rename(folder)
     return read_dataset(folder)
