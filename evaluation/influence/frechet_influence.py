@@ -37,8 +37,8 @@ class FrechetInfluence:
     compare. Whitened features would be shrunk to means alone: give s for these. As every Fréchet distance of
     few images, this one rewards mode collapse.
 
-    Time grows with d^3: for another set about 0.1 s at d = 512, 3 to 5 s at d = 2048 on one core, twice that for
-    the first; values of new images are quick.
+    Time grows with d^3: for another set about 0.1 s at d = 512, 3 to 5 s at d = 2048 on one core, twice that
+    for the first; values of new images are quick.
 
     Attributes:
         value: F(w), lower is better, 0 or above; 0 for equal moments. But for the n - 1 there and the
