@@ -20,6 +20,8 @@ from torch.nn import functional as F
 from evaluation.classifier.fitting import balanced, fit_one_cycle
 from evaluation.classifier.images import ClassifierError
 from evaluation.classifier.learners import OnStep, Predict
+from promptopt.base.devices import resolve_device
+from promptopt.base.errors import ArgumentError
 
 # Those that torchvision's published weights were trained with.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -63,9 +65,11 @@ class NetworkLearner:
     def __post_init__(self) -> None:
         for key, least in (("steps", 1), ("batch_size", 2), ("weight_decay", 0), ("augmentation", 0)):
             if not getattr(self, key) >= least:
-                raise ValueError(f"{key} is {getattr(self, key)}; expected {least} or more")
+                raise ArgumentError(f"{key} is {getattr(self, key)}; expected {least} or more")
         if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate is {self.learning_rate}; expected a number above 0, say 0.001")
+            raise ArgumentError(
+                f"learning_rate is {self.learning_rate}; expected a number above 0, say 0.001"
+            )
         _ = self._start  # read now, so that a fault shows before any training
 
     @cached_property
@@ -81,6 +85,9 @@ class NetworkLearner:
             "weights_sha256": self._start[1] if self._start else None,
         }
 
+    def augmented(self) -> None:
+        """None: `augmentation` belongs to every training of this network."""
+
     def fit(
         self, inputs: NDArray[Any], truth: NDArray[np.int64], *, classes: int, seed: int, on_step: OnStep
     ) -> Predict:
@@ -92,9 +99,7 @@ class NetworkLearner:
         _check_pixels(inputs)
         from evaluation.classifier.pictures import augment
 
-        device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-        )
+        device = resolve_device(self.device)
         network = self._network(classes, seed).to(device).train()
         rng = np.random.default_rng([seed, 2])
         members = [np.flatnonzero(truth == c) for c in range(classes)]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from evaluation.estimate import Estimate
-from evaluation.inference.bootstrap import holm
+from evaluation.inference.multiple_testing import holm
 from evaluation.inference.paired import compare, p_value
 from promptopt.run.trials import TrialRow
 from promptopt.scoring.objective import Measurement, Objective, Score

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluation.estimate import Estimate
+from evaluation.inference.agreement import rank_correlation
 from generators.family import GeneratorFamily
+from promptopt.base.files import writable_folder
 from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import StudyError, load_study
 from promptopt.run import folder as runfolder
@@ -34,11 +36,6 @@ if TYPE_CHECKING:
     from evaluation.encoders.base import TextEncoder
     from generators.base import Generator
     from generators.request import ImageRequest
-
-FEWEST_RANKED = 8
-"""Prompts below which a rank correlation is unreliable, and has no interval."""
-
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ def transfer(
         StudyError: not a finished run, data or encoder that are no longer those of the run, or a generator
             that cannot be loaded or cannot take the baseline prompt.
     """
-    folder, store = Path(run_folder), runfolder.writable_folder(Path(store), "the store")
+    folder, store = Path(run_folder), writable_folder(Path(store), "the store")
     prompts = read_prompts(folder / runfolder.PROMPTS)
     entries = [e for e in prompts.prompts if e.candidate != prompts.baseline.candidate]
     if not entries:
@@ -194,7 +191,7 @@ def transfer(
         rows=tuple(rows),
         baseline=(baseline.prompt, measured[baseline][0].estimates),
         too_long=tuple(long.values()),
-        rank_correlation=_rank_correlation(rows, seed=setup.panel.metrics),
+        rank_correlation=_rank_correlation(rows),
         seeds=tuple(seeds),
         generated=made,
         reused=total - made,
@@ -315,31 +312,11 @@ def _measure(
     return found, made
 
 
-def _rank_correlation(rows: Sequence[Transferred], *, seed: int) -> Estimate:
-    """Spearman's correlation, with the percentiles of a bootstrap over prompts."""
-    from scipy.stats import rankdata
-
+def _rank_correlation(rows: Sequence[Transferred]) -> Estimate:
+    """Spearman's correlation of the values at home and away, over prompts."""
     both = [
         (row.home.value, row.away.estimate.value)
         for row in rows
         if row.away is not None and row.home.value is not None and row.away.estimate.value is not None
     ]
-    method = "Spearman's rank correlation over prompts, bootstrap over prompts"
-    pairs = np.array(both, dtype=np.float64).reshape(len(both), 2)
-    if len(pairs) < 3 or (np.ptp(pairs, axis=0) == 0).any():
-        return Estimate.undefined(len(pairs), method)
-
-    def spearman(sample: np.ndarray) -> np.ndarray:
-        """Of samples (..., prompts, 2); NaN where one side is all equal."""
-        ranks = rankdata(sample, axis=-2)
-        ranks = ranks - ranks.mean(axis=-2, keepdims=True)
-        norms = np.sqrt((ranks**2).sum(axis=-2)).prod(axis=-1)
-        products = ranks.prod(axis=-1).sum(axis=-1)
-        return np.asarray(np.divide(products, norms, out=np.full_like(norms, np.nan), where=norms > 0))
-
-    value = min(max(float(spearman(pairs[None])[0]), -1.0), 1.0)
-    if len(pairs) < FEWEST_RANKED:
-        return Estimate(value, None, None, len(pairs), method, "unreliable")
-    drawn = np.random.default_rng(seed).integers(len(pairs), size=(_RESAMPLES, len(pairs)))
-    low, high = np.nanquantile(spearman(pairs[drawn]), [0.025, 0.975])
-    return Estimate(value, min(float(low), value), max(float(high), value), len(pairs), method, "ok")
+    return rank_correlation([home for home, _ in both], [away for _, away in both])

@@ -75,7 +75,6 @@ def test_the_runs_own_generator_gives_the_confirmed_scores_and_no_new_image(resu
             home = getattr(row.home, part)
             assert getattr(row.away.estimate, part) == pytest.approx(home, rel=1e-5, abs=1e-6)
     assert found.rank_correlation.value == pytest.approx(1.0)
-    assert found.rank_correlation.status == "ok"
     entry = next(e for e in result.prompts.prompts if e.candidate == found.winner.candidate)
     for name in ("alignment", "utility", "synthetic_to_real", "judge_accuracy", "diversity"):
         assert found.winner.estimates[name].value == pytest.approx(entry.confirmation[name].value, rel=1e-5)
@@ -164,17 +163,17 @@ def _rows(pairs: list[tuple[float, float]]) -> list[Transferred]:
     ]
 
 
-def test_the_rank_correlation_is_scipys_and_few_prompts_have_no_interval() -> None:
+def test_the_rank_correlation_is_scipys_and_few_prompts_are_said() -> None:
     rng = np.random.default_rng(0)
     pairs = [(float(v), float(v + rng.normal())) for v in np.round(rng.normal(size=12), 1)]  # with ties
-    found = _rank_correlation(_rows(pairs), seed=0)
+    found = _rank_correlation(_rows(pairs))
     assert found.value == pytest.approx(spearmanr(np.array(pairs)).statistic)
     assert found.low is not None
     assert -1 <= found.low < found.value < found.high <= 1
-    few = _rank_correlation(_rows(pairs[:5]), seed=0)
-    assert (few.status, few.low, few.n) == ("unreliable", None, 5)
-    assert _rank_correlation(_rows(pairs[:2]), seed=0).status == "undefined"
-    assert _rank_correlation(_rows([(1.0, float(i)) for i in range(9)]), seed=0).status == "undefined"
+    few = _rank_correlation(_rows(pairs[:5]))
+    assert (few.status, few.n) == ("unreliable", 5)
+    assert _rank_correlation(_rows(pairs[:2])).status == "undefined"
+    assert _rank_correlation(_rows([(1.0, float(i)) for i in range(9)])).status == "undefined"
 
 
 def _csv(path: Path) -> list[dict[str, str]]:
