@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,6 @@ class NetworkLearner:
     augmentation: float = 1.0
     weights: str | Path | None = None
     device: str = "auto"
-    _start: Mapping[str, Tensor] | None = field(init=False, repr=False, compare=False, default=None)
-    _digest: str | None = field(init=False, repr=False, default=None)
 
     uses_seed = True
 
@@ -74,15 +73,20 @@ class NetworkLearner:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected a number above 0, say 0.001")
         with torch.device("meta"):
             build_network(self.architecture, 2)
-        if self.weights is not None:
-            tensors, digest = _read_weights(Path(self.weights), self.architecture)
-            object.__setattr__(self, "_start", tensors)
-            object.__setattr__(self, "_digest", digest)
+        _ = self._start  # read now, so that a fault shows before any training
+
+    @cached_property
+    def _start(self) -> tuple[Mapping[str, Tensor], str] | None:
+        """The starting weights and their sha256."""
+        return None if self.weights is None else _read_weights(Path(self.weights), self.architecture)
 
     def settings(self) -> Mapping[str, Any]:
         """The hyperparameters, and the sha256 of the starting weights."""
         keys = ("steps", "batch_size", "learning_rate", "weight_decay", "augmentation")
-        return {**{key: getattr(self, key) for key in keys}, "weights_sha256": self._digest}
+        return {
+            **{key: getattr(self, key) for key in keys},
+            "weights_sha256": self._start[1] if self._start else None,
+        }
 
     def augmented(self) -> None:
         """None: `augmentation` belongs to every training of this network."""
@@ -138,7 +142,7 @@ class NetworkLearner:
             torch.manual_seed(seed)
             network = build_network(self.architecture, classes)
         if self._start is not None:
-            network.load_state_dict(dict(self._start), strict=False)
+            network.load_state_dict(dict(self._start[0]), strict=False)
         return network
 
     def _check_size(self, network: nn.Module, size: tuple[int, ...], device: torch.device) -> None:
