@@ -20,6 +20,8 @@ from torch.nn import functional as F
 from evaluation.classifier.fitting import balanced, fit_one_cycle
 from evaluation.classifier.images import ClassifierError
 from evaluation.classifier.learners import OnStep, Predict
+from promptopt.base.devices import resolve_device
+from promptopt.base.errors import ArgumentError
 
 # Those that torchvision's published weights were trained with.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -68,9 +70,11 @@ class NetworkLearner:
     def __post_init__(self) -> None:
         for key, least in (("steps", 1), ("batch_size", 2), ("weight_decay", 0), ("augmentation", 0)):
             if not getattr(self, key) >= least:
-                raise ValueError(f"{key} is {getattr(self, key)}; expected {least} or more")
+                raise ArgumentError(f"{key} is {getattr(self, key)}; expected {least} or more")
         if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate is {self.learning_rate}; expected a number above 0, say 0.001")
+            raise ArgumentError(
+                f"learning_rate is {self.learning_rate}; expected a number above 0, say 0.001"
+            )
         with torch.device("meta"):
             build_network(self.architecture, 2)
         _ = self._start  # read now, so that a fault shows before any training
@@ -102,9 +106,7 @@ class NetworkLearner:
         _check_pixels(inputs)
         from evaluation.classifier.pictures import augment
 
-        device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-        )
+        device = resolve_device(self.device)
         network = self._network(classes, seed).to(device)
         self._check_size(network, inputs.shape[1:3], device)
         network.train()

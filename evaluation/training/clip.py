@@ -28,6 +28,7 @@ from evaluation.encoders.open_clip import TOKENIZER_FILES, OpenClipEncoder, buil
 from evaluation.training.batches import Batches, draw_captions
 from evaluation.training.loop import CHECKPOINT, OnProgress, rng_for, run
 from evaluation.training.recipe import ClipSpec
+from promptopt.base.devices import resolve_device
 from promptopt.base.training.errors import TrainingError
 from studies.dataset import Dataset
 
@@ -227,9 +228,8 @@ def _start(spec: ClipSpec, *, init: str | Path | None, tokenizer: str | Path | N
             model = build_open_clip(config, seed=spec.seed, preprocess={"mean": spec.mean, "std": spec.std})
         except (TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise TrainingError(f"recipe, key 'model': open_clip cannot build it: {error}") from error
-        place = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
         return _Start(
-            model=model.to(place),
+            model=model.to(resolve_device(device)),
             tokenizer=vocabulary,
             config=config,
             tokenizer_folder=folder,

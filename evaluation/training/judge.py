@@ -32,6 +32,7 @@ from evaluation.classifier.pictures import Pictures, augment, gaussian_blur
 from evaluation.training.batches import Batches
 from evaluation.training.loop import CHECKPOINT, OnProgress, rng_for, run
 from evaluation.training.recipe import JudgeSpec
+from promptopt.base.devices import resolve_device
 from promptopt.base.training.errors import TrainingError
 from studies.dataset import Dataset, Record
 
@@ -87,16 +88,15 @@ def train_judge(
     targets, valid_targets = targets_of(train.records, config), targets_of(valid.records, config)
     pictures = Pictures(train.paths(), decode=lambda image: to_pixels(image, spec.image_size))
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    place = resolve_device(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
-        network = JudgeNetwork(config).to(device)
+        network = JudgeNetwork(config).to(place)
     batches = Batches(len(pictures), batch_size=spec.batch_size, seed=spec.seed)
 
     def loss_at(step: int) -> Tensor:
         rows = batches.rows_at(step)
-        images = augment(pictures.batch(rows).to(device), rng_for(spec.seed, 2, step), spec.augmentation)
+        images = augment(pictures.batch(rows).to(place), rng_for(spec.seed, 2, step), spec.augmentation)
         return judge_loss(network(images), targets, rows)
 
     cpu_seconds = run(network, spec, out=out, identity=identity, loss_at=loss_at, on_progress=on_progress)

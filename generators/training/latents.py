@@ -1,7 +1,6 @@
 """Latents of pictures, cached by what the picture is: none can meet another picture's caption."""
 
 import hashlib
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from generators.training.images import Pictures
 from generators.training.loop import OnProgress, throughput
 from generators.training.vae import encode
+from promptopt.base.files import new_file
 
 _SHARD = 1024
 _BATCH = 32
@@ -83,7 +83,6 @@ class LatentCache:
     def _write(self, shard: dict[str, torch.Tensor]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256("".join(sorted(shard)).encode()).hexdigest()[:32]
-        aside = self.folder / f".{name}-{os.getpid()}.tmp"  # other processes write the same
-        save_file(shard, aside)
-        aside.replace(self.folder / f"{name}.safetensors")
+        with new_file(self.folder / f"{name}.safetensors") as partial:  # other processes write the same
+            save_file(shard, partial)
         self._latents.update(shard)

@@ -87,8 +87,8 @@ def classify(
     share where it has no such pool. Tested on: the pool `test` of both. Groups that cross are refused.
     """
     from evaluation.classifier.folders import prepared_files, refuse_copies, split_synthetic, synthetic_files
+    from promptopt.base.files import writable_folder
     from promptopt.cli._progress import progress_bar
-    from promptopt.run.folder import writable_folder
     from studies.dataset import read_dataset
 
     chosen_ratios = None if ratios is None else _numbers(ratios)
@@ -264,7 +264,7 @@ def _save(out: Path, result: ArmsResult, facts: dict[str, Any]) -> list[Path]:
     import json
 
     from promptopt.augmentation.proof.arms_page import arms_page
-    from promptopt.run.folder import write_text
+    from promptopt.base.files import write_text
 
     header, lines = result.table()
     stream = io.StringIO()

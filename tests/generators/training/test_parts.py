@@ -254,7 +254,7 @@ def test_the_recipes_that_ship_can_be_read(name: str) -> None:
         ("unet.channels=[64,96,129]", "norm_groups"),
         ("size=60", "multiple of 16"),
         ("vae.norm_groups=16", "tint"),
-        ("nonsense", "key=value"),
+        ("nonsense", "KEY=VALUE"),
     ],
 )
 def test_a_wrong_recipe_is_refused_by_key(override: str, message: str) -> None:
