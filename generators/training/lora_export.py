@@ -26,7 +26,7 @@ from generators.adapters.kohya import kohya_name, targets
 from generators.adapters.lora import DIFFUSERS_FILE, PEFT_CONFIG, PEFT_WEIGHTS
 from generators.adapters.lora_layouts import METADATA_KEY
 from generators.folder import DEFAULTS_FILE, ModelDefaults
-from generators.training.checkpoint import sync
+from promptopt.base.training.checkpoint import sync
 from promptopt.base.training.errors import TrainingError
 
 KOHYA_FILE = "kohya.safetensors"

@@ -11,8 +11,11 @@ from accelerate import Accelerator
 from diffusers import AutoencoderKL
 
 from generators.training.images import Pictures
-from generators.training.loop import DataOrder, JsonLog, Loop, LoopResult, OnProgress, seeded
+from generators.training.optimizer import method
 from generators.training.spec import VaeSpec, VaeTrainingSpec
+from promptopt.base.training.loop import Loop, LoopResult
+from promptopt.base.training.order import DataOrder, seeded
+from promptopt.base.training.progress import JsonLog, OnProgress
 
 _MEASURED = 1024
 _CHUNK = 32
@@ -155,11 +158,10 @@ def train_vae(
         stage="vae",
         modules={"vae": vae},
         loss=loss,
-        spec=spec,
-        rates={"vae": spec.lr},
+        method=method(spec, stage="vae", rates={"vae": spec.lr}),
         checkpoints=work / "checkpoints",
         log=JsonLog(work / "log.jsonl"),
-        accelerator=place,
+        place=place,
         on_progress=on_progress,
         after_step=after_step,
     ).run()

@@ -13,9 +13,10 @@ import torch
 from evaluation.encoders.base import load_encoder
 from evaluation.encoders.open_clip import build_open_clip
 from evaluation.training.clip import encode_text, tokenize, train_clip
-from evaluation.training.loop import Progress
 from evaluation.training.recipe import ClipModel, ClipSpec
+from generators.training.push import files_to_push
 from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.progress import Progress
 from studies.dataset import Dataset, Record
 
 CONTEXT = 70
@@ -102,7 +103,8 @@ def test_the_folder_is_open_clips_and_small(trained: Path, squares: Dataset) -> 
     card = (trained / "README.md").read_text()
     assert squares.fingerprint in card
     assert "zero-shot accuracy" in card
-    assert not (trained / "checkpoint.safetensors").exists()
+    assert not (trained / "checkpoints").exists()
+    assert files_to_push(trained)
 
 
 def test_a_cut_run_ends_with_the_same_bits(

@@ -3,25 +3,38 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
-from generators.training import checkpoint
 from generators.training.device import accelerator
 from generators.training.finetune import train_sd
-from generators.training.loop import JsonLog, Loop
+from generators.training.optimizer import build_optimizer, method
 from generators.training.parts import load_parts
 from generators.training.spec import LoopSpec, SdTrainingSpec
 from generators.training.validation import Score
+from promptopt.base.training import checkpoint
 from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.loop import Loop
+from promptopt.base.training.progress import Progress
 from studies.dataset import Dataset
-from tests.generators.training.test_finetune import assert_same_bits, changed, weights
+from tests.generators.training.test_finetune import KilledError, assert_same_bits, changed, weights
+
+
+def kill_at(stage: str, step: int) -> Callable[[Progress], None]:
+    def kill(progress: Progress) -> None:
+        if (progress.stage, progress.step) == (stage, step):
+            raise KilledError
+
+    return kill
 
 
 def far_apart(one: Path, other: Path) -> float:
@@ -96,11 +109,13 @@ def test_every_optimizer_resumes_where_it_was(name: str, tmp_path: Path) -> None
             stage="t",
             modules={"m": module},
             loss=loss,
-            spec=LoopSpec(steps=9, batch_size=4, optimizer=name, checkpoint_every=2, warmup=2, lr=1e-2),
-            rates={"m": 1e-2},
+            method=method(
+                LoopSpec(steps=9, batch_size=4, optimizer=name, checkpoint_every=2, warmup=2, lr=1e-2),
+                stage="t",
+                rates={"m": 1e-2},
+            ),
             checkpoints=folder,
-            log=JsonLog(folder / "log.jsonl"),
-            accelerator=accelerator(device="cpu", precision="float32"),
+            place=accelerator(device="cpu", precision="float32"),
         ).run()
         return module.weight.detach().clone()
 
@@ -111,8 +126,6 @@ def test_every_optimizer_resumes_where_it_was(name: str, tmp_path: Path) -> None
 
 
 def test_an_optimizer_that_is_not_installed_is_said(tmp_path: Path) -> None:
-    from generators.training.optimizer import build_optimizer
-
     with pytest.raises(TrainingError, match="pip install bitsandbytes"):
         build_optimizer(
             [{"params": [torch.nn.Parameter(torch.zeros(1))]}], LoopSpec(steps=1, optimizer="adamw8bit")
@@ -154,11 +167,8 @@ def test_out_of_memory_is_an_error_with_a_remedy(batch: int, remedy: str, tmp_pa
         stage="t",
         modules={"m": module},
         loss=loss,
-        spec=LoopSpec(steps=1, batch_size=batch),
-        rates={"m": 1e-2},
+        method=method(LoopSpec(steps=1, batch_size=batch), stage="t", rates={"m": 1e-2}),
         checkpoints=tmp_path,
-        log=JsonLog(tmp_path / "log.jsonl"),
-        accelerator=accelerator(device="cpu", precision="float32"),
     )
     with pytest.raises(TrainingError, match=remedy):
         loop.run()
@@ -171,6 +181,68 @@ def test_the_precision_and_device_that_cannot_be_had_are_said() -> None:
         accelerator(device="gpu", precision="float32")
     with pytest.raises(TrainingError, match=r"tracker wandb.*none"):
         accelerator(device="cpu", precision="float32", tracker="wandb")
+
+
+@pytest.mark.parametrize("stage", ["vae_training", "training"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_training_that_diverges_exports_nothing_and_its_advice_can_be_followed(
+    stage: str, steps: int, spec: SdTrainingSpec, data: Dataset, tmp_path: Path
+) -> None:
+    # of three steps, the first bad one is not the last; of one step, it is
+    wild = changed(spec, **{stage: {"lr": 1e30, "steps": steps, "warmup": 0}})
+    for _ in range(2):  # nothing poisoned is gone on from
+        with pytest.raises(TrainingError, match=r"diverged.*lower lr \(1e\+30\).*another output folder"):
+            train_sd(wild, data=data, out=tmp_path / "out")
+    assert not (tmp_path / "out" / "pipeline").exists()
+    for file in tmp_path.glob("out/stages/*/checkpoints/step-*/tensors.safetensors"):
+        assert all(float(t.abs().max()) < 1e4 for t in load_file(file).values() if t.is_floating_point())
+    train_sd(changed(wild, **{stage: {"lr": 1e-3}}), data=data, out=tmp_path / "other")
+
+
+def test_a_damaged_checkpoint_costs_time_but_no_bit(
+    spec: SdTrainingSpec, data: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = train_sd(spec, data=data, out=tmp_path / "whole")
+    with pytest.raises(KilledError):
+        train_sd(spec, data=data, out=tmp_path / "cut", on_progress=kill_at("unet", 5))
+    newest = tmp_path / "cut/stages/unet/checkpoints/step-00000004/tensors.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-400:] = bytes(byte ^ 1 for byte in content[-400:])
+    newest.write_bytes(content)
+    assert_same_bits(whole, train_sd(spec, data=data, out=tmp_path / "cut"))
+    assert "step-00000004: damaged" in caplog.text
+
+
+def test_a_finished_result_that_is_damaged_is_made_again(
+    spec: SdTrainingSpec, data: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = train_sd(spec, data=data, out=tmp_path / "out")
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    content = file.read_bytes()
+    for spoilt in (content[:-100], content[:-1] + bytes([content[-1] ^ 1])):
+        file.write_bytes(spoilt)
+        seen: list[Progress] = []
+        assert train_sd(spec, data=data, out=tmp_path / "out", on_progress=seen.append) == folder
+        assert seen == []  # from the last checkpoint, not trained again
+        assert file.read_bytes() == content
+        assert "pipeline: damaged" in caplog.text
+        caplog.clear()
+    vae = tmp_path / "out/stages/vae/model/diffusion_pytorch_model.safetensors"
+    vae.write_bytes(vae.read_bytes()[:-1] + b"\xff")
+    train_sd(spec, data=data, out=tmp_path / "out")
+    assert file.read_bytes() == content
+
+
+def test_pictures_that_changed_since_a_kill_are_noticed(
+    spec: SdTrainingSpec, data: Dataset, tmp_path: Path
+) -> None:
+    base = train_sd(spec, data=data, out=tmp_path / "base")
+    with pytest.raises(KilledError):
+        train_sd(spec, data=data, out=tmp_path / "o", vae=base / "vae", on_progress=kill_at("unet", 3))
+    one, other = data.paths()[:2]
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(TrainingError, match="pictures"):
+        train_sd(spec, data=data, out=tmp_path / "o", vae=base / "vae")
 
 
 # --- validation --------------------------------------------------------------------------------------------
@@ -205,6 +277,80 @@ def test_the_weights_that_validated_best_are_exported(
     # validation looks, it does not touch: the same training without it ends in the same weights
     none = train_sd(changed(spec, validation={"every": 0}), data=data, out=tmp_path / "none")
     assert_same_bits(last, none)
+
+
+class Brightness:
+    """Scores images by their mean, a function of the images alone."""
+
+    def __init__(self, *, lower_is_better: bool) -> None:
+        self.lower_is_better, self.values = lower_is_better, []
+
+    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Mapping[str, Score]:
+        self.values.append(float(np.mean([np.asarray(image) for image in images])))
+        return {"mmd": Score(self.values[-1], lower_is_better=self.lower_is_better)}
+
+
+_KILLED_AT_VALIDATION = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from generators.training import SdTrainingSpec, train_sd
+from studies.dataset import read_dataset
+out = Path(sys.argv[3])
+def judge(images, prompts):
+    assert (out / "stages/unet/checkpoints/step-00000004").is_dir()
+    os.kill(os.getpid(), signal.SIGKILL)
+spec = SdTrainingSpec.model_validate_json(Path(sys.argv[1]).read_text())
+train_sd(spec, data=read_dataset(sys.argv[2]), out=out, device="cpu", judge=judge)
+"""
+
+
+def test_a_kill_between_a_checkpoint_and_its_validation_changes_no_bit(
+    spec: SdTrainingSpec, data: Dataset, tmp_path: Path
+) -> None:
+    spec = changed(
+        spec,
+        training={"steps": 8, "checkpoint_every": 4, "lr": 1e-2},
+        validation={"every": 4, "images": 3},
+    )
+    first = Brightness(lower_is_better=True)
+    train_sd(spec, data=data, out=tmp_path / "first", judge=first, device="cpu")
+    # the way round in which the validation at step 4 is the best, so that it matters
+    lower = first.values[0] < first.values[1]
+    judge = Brightness(lower_is_better=lower)
+    whole = train_sd(spec, data=data, out=tmp_path / "whole", judge=judge, device="cpu")
+    assert "at step 4" in (whole / "README.md").read_text()
+
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    (tmp_path / "worker.py").write_text(_KILLED_AT_VALIDATION)
+    command = [sys.executable, *(str(tmp_path / name) for name in ("worker.py", "spec.json"))]
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(
+        [*command, str(data.root), str(tmp_path / "cut")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
+    again = Brightness(lower_is_better=lower)
+    resumed = train_sd(spec, data=data, out=tmp_path / "cut", judge=again, device="cpu")
+    assert again.values == judge.values
+    assert "at step 4" in (resumed / "README.md").read_text()
+    assert_same_bits(whole, resumed)
+
+
+def test_the_best_weights_are_not_forgotten_in_silence_when_they_are_damaged(
+    spec: SdTrainingSpec, data: Dataset, tmp_path: Path
+) -> None:
+    spec = changed(spec, validation={"every": 2, "images": 3})
+    with pytest.raises(KilledError):
+        train_sd(spec, data=data, out=tmp_path, judge=Planted(), on_progress=kill_at("unet", 5))
+    (best,) = (tmp_path / "validation" / "best").glob("step-*")
+    (best / "state.json").write_text("{}")
+    with pytest.raises(TrainingError, match=r"best: the weights that validated best are damaged"):
+        train_sd(spec, data=data, out=tmp_path, judge=Planted())
 
 
 def test_a_metric_that_is_not_measured_is_named(spec: SdTrainingSpec, data: Dataset, tmp_path: Path) -> None:
