@@ -15,7 +15,7 @@ from evaluation.training.figures import METRICS_FILE
 from evaluation.training.recipe import ClipSpec, JudgeSpec
 from promptopt.base.files import file_digest
 from promptopt.base.training.errors import TrainingError
-from promptopt.base.training.folder import claim, damage
+from promptopt.base.training.folder import claim, damage, read_json
 from promptopt.base.training.loop import Loop, Method
 from promptopt.base.training.place import OneProcess
 from promptopt.base.training.progress import JsonLog, OnProgress
@@ -75,7 +75,7 @@ def is_finished(out: Path, identity: Mapping[str, Any]) -> bool:
     """Whether this run has been finished in the folder; raises TrainingError if another one has."""
     if not (out / METRICS_FILE).exists():
         return False
-    metrics = json.loads((out / METRICS_FILE).read_text(encoding="utf-8"))
+    metrics = read_json(out / METRICS_FILE)
     if metrics.get("identity") != fingerprint_of(identity):
         raise TrainingError(f"{out}: holds the result of another run; give another folder")
     if (fault := damage(out, metrics.get("files", {}))) is not None:

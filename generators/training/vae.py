@@ -1,7 +1,7 @@
 """The autoencoder: image-only training, its latent scale, and its error on pictures it has not seen."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +110,6 @@ def train_vae(
     place: Accelerator,
     keep_latents: bool = False,
     on_progress: OnProgress | None = None,
-    after_step: Callable[[int], None] | None = None,
 ) -> VaeReport:
     """Train ``vae`` in place on pictures alone; goes on from the checkpoints under ``work``.
 
@@ -163,7 +162,6 @@ def train_vae(
         log=JsonLog(work / "log.jsonl"),
         place=place,
         on_progress=on_progress,
-        after_step=after_step,
     ).run()
     if not keep_latents and learns_encoder:
         chosen = torch.randperm(len(pictures), generator=seeded(spec.seed, "scale", 0))[:_MEASURED].tolist()

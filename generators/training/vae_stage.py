@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ def train_vae_stage(
     start: AutoencoderKL | None = None,
     device: str = "auto",
     on_progress: OnProgress | None = None,
-    after_step: Callable[[int], None] | None = None,
 ) -> AutoencoderKL:
     """The VAE stage alone, from pictures without captions; the result is kept in ``out/stages/vae/model``.
 
@@ -71,7 +70,6 @@ def train_vae_stage(
         place=place,
         keep_latents=start is not None,
         on_progress=on_progress,
-        after_step=after_step,
     )
     vae.to(memory_format=torch.contiguous_format)
     if place.is_main_process:

@@ -65,7 +65,7 @@ def claim(stage: Path, identity: Mapping[str, Any]) -> None:
     """
     file = stage / "stage.json"
     if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = read_json(file)
         # only what was recorded: a later version may record more
         now = json.loads(json.dumps({key: identity.get(key) for key in before}))
         changed = sorted(_changes(before, now))
@@ -84,6 +84,17 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
     partial = file.with_name(f".{file.name}-{os.getpid()}")
     partial.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
     partial.replace(file)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """What `write_json` wrote; TrainingError for what it did not."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TrainingError(f"is not JSON ({error})", file=file, remedy=f"Remove {file.parent}.") from error
+    if not isinstance(content, dict):
+        raise TrainingError("holds no mapping", file=file, remedy=f"Remove {file.parent}.")
+    return content
 
 
 def digests(folder: Path, pattern: str = "*") -> dict[str, str]:
@@ -108,7 +119,7 @@ def finished(report: Path, result: Path) -> bool:
 
     Damage is said in the log: the result is to be made again from the last checkpoint.
     """
-    files = json.loads(report.read_text(encoding="utf-8")).get("files") if report.is_file() else None
+    files = read_json(report).get("files") if report.is_file() else None
     if not files:
         return False
     fault = damage(result, files)

@@ -16,6 +16,7 @@ from evaluation.training.clip import encode_text, tokenize, train_clip
 from evaluation.training.recipe import ClipModel, ClipSpec
 from generators.training.push import files_to_push
 from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.folder import held
 from promptopt.base.training.progress import Progress
 from studies.dataset import Dataset, Record
 
@@ -176,6 +177,8 @@ def test_captions_that_do_not_fit_are_counted(tokenizer_folder: Path) -> None:
 def test_what_cannot_be_trained_is_refused(
     squares: Dataset, trained: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
+    with held(tmp_path), pytest.raises(TrainingError, match="another training writes there"):
+        train_clip(SPEC, data=squares, out=tmp_path)
     with pytest.raises(TrainingError, match="'init' has no use"):
         train_clip(SPEC, data=squares, out=tmp_path, init=trained)
     without = SPEC.model_copy(update={"model": None})

@@ -13,6 +13,7 @@ from evaluation.training.judge import UNKNOWN, judge_loss, targets_of, train_jud
 from evaluation.training.recipe import JudgeSpec
 from generators.training.push import files_to_push
 from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.folder import held
 from promptopt.base.training.progress import Progress
 from studies.dataset import Dataset, Record
 from tests.evaluation.training.conftest import write_squares
@@ -217,6 +218,11 @@ def test_a_value_without_a_name_is_refused(
 ) -> None:
     with pytest.raises(TrainingError, match=message):
         targets_of([record(**attributes)], config)
+
+
+def test_a_folder_in_which_another_trains_is_refused(squares: Dataset, tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(TrainingError, match="another training writes there"):
+        train_judge(SPEC, data=squares, out=tmp_path)
 
 
 def test_both_pools_are_needed(squares: Dataset, tmp_path: Path) -> None:

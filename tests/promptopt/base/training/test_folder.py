@@ -70,3 +70,10 @@ def test_a_result_is_finished_while_its_files_are_whole(
     weights.unlink()
     assert not finished(report, tmp_path / "out")
     assert "w.safetensors is missing" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_a_note_that_is_damaged_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "stage.json").write_text(content)
+    with pytest.raises(TrainingError, match=r"stage\.json: .*Remove"):
+        claim(tmp_path, {"lr": 0.1})

@@ -1,29 +1,23 @@
-"""The loop: the same training however a batch is shared out, by any optimizer, safe against a bad end."""
+"""A training in stages: the same however a batch is shared out, safe against damage and a bad end."""
 
 import errno
-import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from generators.training.device import accelerator
 from generators.training.finetune import train_sd
-from generators.training.optimizer import build_optimizer, method
 from generators.training.parts import load_parts
-from generators.training.spec import LoopSpec, SdTrainingSpec
-from generators.training.validation import Score
+from generators.training.spec import SdTrainingSpec
 from promptopt.base.training import checkpoint
 from promptopt.base.training.errors import TrainingError
-from promptopt.base.training.loop import Loop
+from promptopt.base.training.folder import held
 from promptopt.base.training.progress import Progress
 from studies.dataset import Dataset
 from tests.generators.training.test_finetune import KilledError, assert_same_bits, changed, weights
@@ -93,45 +87,6 @@ def test_two_processes_train_as_one(spec: SdTrainingSpec, data: Dataset, tmp_pat
     assert far_apart(one, tmp_path / "two" / "pipeline") < 1e-5
 
 
-@pytest.mark.parametrize("name", ["adamw", "adafactor", "sgd"])
-def test_every_optimizer_resumes_where_it_was(name: str, tmp_path: Path) -> None:
-    def run(folder: Path, *, stop: int | None = None) -> torch.Tensor:
-        torch.manual_seed(0)
-        module = torch.nn.Linear(5, 3)
-
-        def loss(step: int, rows: slice) -> torch.Tensor:
-            if step == stop:
-                raise KeyboardInterrupt
-            generator = torch.Generator().manual_seed(step)
-            return (module(torch.randn(4, 5, generator=generator)) - 1).square().mean()
-
-        Loop(
-            stage="t",
-            modules={"m": module},
-            loss=loss,
-            method=method(
-                LoopSpec(steps=9, batch_size=4, optimizer=name, checkpoint_every=2, warmup=2, lr=1e-2),
-                stage="t",
-                rates={"m": 1e-2},
-            ),
-            checkpoints=folder,
-            place=accelerator(device="cpu", precision="float32"),
-        ).run()
-        return module.weight.detach().clone()
-
-    whole = run(tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", stop=5)
-    assert torch.equal(run(tmp_path / "cut"), whole)
-
-
-def test_an_optimizer_that_is_not_installed_is_said(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="pip install bitsandbytes"):
-        build_optimizer(
-            [{"params": [torch.nn.Parameter(torch.zeros(1))]}], LoopSpec(steps=1, optimizer="adamw8bit")
-        )
-
-
 def test_a_full_disk_ends_training_with_the_last_checkpoint_intact(
     spec: SdTrainingSpec, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,26 +107,6 @@ def test_a_full_disk_ends_training_with_the_last_checkpoint_intact(
     assert [path.name for path in folder.iterdir()] == ["step-00000002"]
     monkeypatch.setattr(checkpoint, "save_file", write)
     assert_same_bits(whole, train_sd(spec, data=data, out=tmp_path / "out"))
-
-
-@pytest.mark.parametrize(
-    ("batch", "remedy"), [(4, "gradient_accumulation to 2"), (1, "gradient_checkpointing")]
-)
-def test_out_of_memory_is_an_error_with_a_remedy(batch: int, remedy: str, tmp_path: Path) -> None:
-    module = torch.nn.Linear(1, 1)
-
-    def loss(step: int, rows: slice) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    loop = Loop(
-        stage="t",
-        modules={"m": module},
-        loss=loss,
-        method=method(LoopSpec(steps=1, batch_size=batch), stage="t", rates={"m": 1e-2}),
-        checkpoints=tmp_path,
-    )
-    with pytest.raises(TrainingError, match=remedy):
-        loop.run()
 
 
 def test_the_precision_and_device_that_cannot_be_had_are_said() -> None:
@@ -245,118 +180,11 @@ def test_pictures_that_changed_since_a_kill_are_noticed(
         train_sd(spec, data=data, out=tmp_path / "o", vae=base / "vae")
 
 
-# --- validation --------------------------------------------------------------------------------------------
-
-
-class Planted:
-    """Judges the second look best; the same images, the same scores."""
-
-    def __init__(self) -> None:
-        self.looks: list[list[bytes]] = []
-
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Mapping[str, Score]:
-        self.looks.append([image.tobytes() for image in images])
-        return {"mmd": Score(abs(len(self.looks) - 2), lower_is_better=True)}
-
-
-def test_the_weights_that_validated_best_are_exported(
+def test_a_folder_in_which_another_trains_is_refused(
     spec: SdTrainingSpec, data: Dataset, tmp_path: Path
 ) -> None:
-    spec = changed(spec, training={"lr": 1e-2}, validation={"every": 2, "images": 3})
-    judge = Planted()
-    best = train_sd(spec, data=data, out=tmp_path / "best", judge=judge)
-    assert len(judge.looks) == 3
-    assert judge.looks[0] != judge.looks[1]
-    assert "mmd 0 at step 4" in (best / "README.md").read_text()
-    last = train_sd(
-        changed(spec, validation={"keep": "last"}), data=data, out=tmp_path / "last", judge=Planted()
-    )
-    assert far_apart(best, last) > 0
-    events = [json.loads(line) for line in (tmp_path / "best" / "log.jsonl").read_text().splitlines()]
-    assert [event["mmd"] for event in events if event["event"] == "validation"] == [1, 0, 1]
-    # validation looks, it does not touch: the same training without it ends in the same weights
-    none = train_sd(changed(spec, validation={"every": 0}), data=data, out=tmp_path / "none")
-    assert_same_bits(last, none)
-
-
-class Brightness:
-    """Scores images by their mean, a function of the images alone."""
-
-    def __init__(self, *, lower_is_better: bool) -> None:
-        self.lower_is_better, self.values = lower_is_better, []
-
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Mapping[str, Score]:
-        self.values.append(float(np.mean([np.asarray(image) for image in images])))
-        return {"mmd": Score(self.values[-1], lower_is_better=self.lower_is_better)}
-
-
-_KILLED_AT_VALIDATION = """
-import os, signal, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from generators.training import SdTrainingSpec, train_sd
-from studies.dataset import read_dataset
-out = Path(sys.argv[3])
-def judge(images, prompts):
-    assert (out / "stages/unet/checkpoints/step-00000004").is_dir()
-    os.kill(os.getpid(), signal.SIGKILL)
-spec = SdTrainingSpec.model_validate_json(Path(sys.argv[1]).read_text())
-train_sd(spec, data=read_dataset(sys.argv[2]), out=out, device="cpu", judge=judge)
-"""
-
-
-def test_a_kill_between_a_checkpoint_and_its_validation_changes_no_bit(
-    spec: SdTrainingSpec, data: Dataset, tmp_path: Path
-) -> None:
-    spec = changed(
-        spec,
-        training={"steps": 8, "checkpoint_every": 4, "lr": 1e-2},
-        validation={"every": 4, "images": 3},
-    )
-    first = Brightness(lower_is_better=True)
-    train_sd(spec, data=data, out=tmp_path / "first", judge=first, device="cpu")
-    # the way round in which the validation at step 4 is the best, so that it matters
-    lower = first.values[0] < first.values[1]
-    judge = Brightness(lower_is_better=lower)
-    whole = train_sd(spec, data=data, out=tmp_path / "whole", judge=judge, device="cpu")
-    assert "at step 4" in (whole / "README.md").read_text()
-
-    (tmp_path / "spec.json").write_text(spec.model_dump_json())
-    (tmp_path / "worker.py").write_text(_KILLED_AT_VALIDATION)
-    command = [sys.executable, *(str(tmp_path / name) for name in ("worker.py", "spec.json"))]
-    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
-    done = subprocess.run(
-        [*command, str(data.root), str(tmp_path / "cut")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
-    again = Brightness(lower_is_better=lower)
-    resumed = train_sd(spec, data=data, out=tmp_path / "cut", judge=again, device="cpu")
-    assert again.values == judge.values
-    assert "at step 4" in (resumed / "README.md").read_text()
-    assert_same_bits(whole, resumed)
-
-
-def test_the_best_weights_are_not_forgotten_in_silence_when_they_are_damaged(
-    spec: SdTrainingSpec, data: Dataset, tmp_path: Path
-) -> None:
-    spec = changed(spec, validation={"every": 2, "images": 3})
-    with pytest.raises(KilledError):
-        train_sd(spec, data=data, out=tmp_path, judge=Planted(), on_progress=kill_at("unet", 5))
-    (best,) = (tmp_path / "validation" / "best").glob("step-*")
-    (best / "state.json").write_text("{}")
-    with pytest.raises(TrainingError, match=r"best: the weights that validated best are damaged"):
-        train_sd(spec, data=data, out=tmp_path, judge=Planted())
-
-
-def test_a_metric_that_is_not_measured_is_named(spec: SdTrainingSpec, data: Dataset, tmp_path: Path) -> None:
-    spec = changed(spec, validation={"every": 2, "metric": "beauty"})
-    with pytest.raises(TrainingError, match=r"'beauty' is not among the scores; use one of mmd"):
-        train_sd(spec, data=data, out=tmp_path / "out", judge=Planted())
+    with held(tmp_path), pytest.raises(TrainingError, match="another training writes there"):
+        train_sd(spec, data=data, out=tmp_path)
 
 
 # --- checkpoints to start from -----------------------------------------------------------------------------
