@@ -213,6 +213,8 @@ def explain(
         renamed: dotted keys of earlier versions -> those of now.
     """
     problems = fault.errors(include_url=False)
+    # Of a file of another version all else may be other too.
+    problems = [one for one in problems if one["loc"] == ("version",)] or problems
     told = [_problem(problem, str(source), model, settings, renamed) for problem in problems[:_PROBLEMS]]
     if len(problems) == 1:
         return error(**{**told[0], **({} if remedy is None else {"remedy": remedy})})

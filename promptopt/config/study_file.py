@@ -242,7 +242,7 @@ class StudyConfig(_Model):
     )
     data: Annotated[
         Annotated[str, Tag("path")] | Annotated[PhantomSource, Tag("phantom")], Discriminator(_data_kind)
-    ] = Field(description="folder of a prepared data set, or {phantom: {images, seed}}")
+    ] = Field(description="folder of a prepared data set, or {phantom: {images, seed, hospital}}")
     positives: str | None = Field(default=None, description="category or label that counts as positive")
     generator: GeneratorSettings = GeneratorSettings()
     generation_parameters: dict[str, list[int | float | str]] = Field(
