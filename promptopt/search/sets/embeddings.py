@@ -163,7 +163,9 @@ class MeanEmbeddings:
     def witness(self, weights: ArrayLike) -> list[FloatArray]:
         """g of every image under the mixture, one array a prompt in the order of `keys`.
 
-        An image is not compared with those of its own seed, which resemble it more than a mixture's would.
+        An image is not compared with those of its own seed, which resemble it more than a mixture's would. With
+        as many images of every prompt, the means are half of J's gradient exactly; with other numbers nearly,
+        as the pairs then count a little differently.
         """
         w = np.asarray(weights, dtype=np.float64)
         k = len(self._places)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from promptopt.base.files import write_text
-from promptopt.study.report.pictures import embed_all, embed_file
+from promptopt.study.report.pictures import SMALL, embed_all, embed_file
 
 if TYPE_CHECKING:
     from promptopt.run.prompt_sets import SetList
@@ -46,9 +46,16 @@ def write_set_report(path: Path, content: SetReport) -> Path:
 def _context(content: SetReport) -> dict[str, Any]:
     return {
         "sets": content.sets,
+        "pixelated": _small(content),
         "phantom": not isinstance(content.setup.config.data, str),
         "rows": {label: _rows(content, label) for label in content.setup.labels},
     }
+
+
+def _small(content: SetReport) -> bool:
+    one = next(iter(content.confirmation.classes.values()))
+    request = next(iter(one.images.values()))[0].request
+    return max(request.width, request.height) <= SMALL
 
 
 def _rows(content: SetReport, label: str) -> list[tuple[str, list[str]]]:
