@@ -15,8 +15,6 @@ import logging
 import os
 import secrets
 import zlib
-from collections import Counter
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,9 +26,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from generators.base import Generator
 from generators.errors import GeneratorError, StoreError
-from generators.fetching import make_missing
 from generators.request import ImageRequest
 
 logger = logging.getLogger(__name__)
@@ -128,57 +124,6 @@ class ImageStore:
         _write(path, content)
         _write(path.with_suffix(".json"), (json.dumps(side, indent=1, sort_keys=True) + "\n").encode("ascii"))
         return StoredImage(request=request, path=path, sha256=digest)
-
-    def fetch(
-        self,
-        generator: Generator,
-        requests: Sequence[ImageRequest],
-        *,
-        on_image: Callable[[StoredImage, bool], None] | None = None,
-    ) -> list[StoredImage]:
-        """One stored image for every request, in their order; what is missing is generated.
-
-        Equal requests are generated once. Images are encoded and written by threads beside the generation of
-        the next ones. Whatever happens, every image that the generator gave is written before this returns or
-        raises; only a process killed outright loses the few that wait (at most 64), and a run that is
-        started again generates only what is still missing.
-
-        Args:
-            generator: makes the missing images.
-            requests: any requests that this generator made.
-            on_image: called in this thread, once for every entry of `requests`, with its stored image and
-                whether it was generated now (False for stored ones and for repetitions); stored ones come
-                first, then new ones in the order they were made.
-
-        Returns:
-            the images in the order of `requests`. Where memory ran out on the way, later ones carry a
-            `request` of their own: the one asked for, made anew for the smaller batch.
-
-        Raises:
-            StoreError: the store cannot be read or written.
-            GeneratorError: the generator refuses a request, or gives another number of images than asked for.
-            BadImageError: some images came out black or not finite. The others have all been stored, unless
-                bad ones were in the majority.
-        """
-        repeats = Counter(requests)
-        stored: dict[ImageRequest, StoredImage] = {}
-
-        def arrived(asked: ImageRequest, image: StoredImage, new: bool) -> None:
-            stored[asked] = image
-            if on_image is not None:
-                for copy in range(repeats[asked]):
-                    on_image(image, new and copy == 0)
-
-        missing: list[ImageRequest] = []
-        for request in repeats:
-            found = self.get(request)
-            if found is None:
-                missing.append(request)
-            else:
-                arrived(request, found, False)
-        if missing:
-            make_missing(generator, missing, get=self.get, put=self.put, arrived=arrived)
-        return [stored[request] for request in requests]
 
 
 def _png(request: ImageRequest, image: Image.Image) -> bytes:

@@ -221,7 +221,7 @@ def _prove(
 
 
 def _encoder(sources: "list[ClassSource]", reference: "Reference", device: str) -> "Encoder":
-    from evaluation.encoders.base import load_encoder
+    from evaluation.encoders.load import load_encoder
 
     if reference.encoder is not None:
         return reference.encoder

@@ -138,7 +138,7 @@ class _Reader:
         self._features: Any = None
         self.identity: dict[str, Any] = {"image_size": size}
         if network == "probe":
-            from evaluation.encoders.base import load_encoder
+            from evaluation.encoders.load import load_encoder
             from evaluation.features.feature_store import FeatureStore
 
             self._encoder = load_encoder(encoder, device=device)

@@ -75,7 +75,7 @@ def compare_generators(
     All make the same prompts with the same seeds. Out come a table for each center, and one for all (CSV and
     LaTeX), charts with intervals, samples, the images nearest to training images, and a JSON of everything.
     """
-    from evaluation.encoders.base import load_encoder
+    from evaluation.encoders.load import load_encoder
     from promptopt.comparison.output import write_comparison
     from promptopt.comparison.run import compare_generators as compare
     from promptopt.study.setup import fixed_texts

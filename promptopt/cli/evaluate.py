@@ -66,7 +66,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Measure generated images against real ones, with intervals, a status and a metric card."""
-    from evaluation.encoders.base import load_encoder
+    from evaluation.encoders.load import load_encoder
     from evaluation.features.feature_store import FeatureStore
     from evaluation.features.image_set import read_image_set
     from evaluation.report.evaluate import NAMES, EvaluationError

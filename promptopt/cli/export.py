@@ -96,7 +96,7 @@ def submission(
     team = {} if info is None else read_team(info)
     if edition == "gi-2024":
         _gi2024_alone(repo=repo, template=template)
-        from generators.base import load
+        from generators.loading import load
         from promptopt.challenge.submission.gi2024 import write_gi2024
         from promptopt.cli._progress import GenerationBar
 

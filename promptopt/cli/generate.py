@@ -32,7 +32,8 @@ def generate(
 
     Images lie in OUT/store, one for each request; asking again generates only what is missing.
     """
-    from generators.base import load
+    from generators.fetching import fetch
+    from generators.loading import load
     from generators.store import ImageStore
     from promptopt.cli._progress import progress_bar
     from promptopt.formatting.contact_sheet import Tile, contact_sheet
@@ -51,7 +52,7 @@ def generate(
             made += generated
             bar.update(task, advance=1)
 
-        stored = ImageStore(out / "store").fetch(generator, requests, on_image=on_image)
+        stored = fetch(ImageStore(out / "store"), generator, requests, on_image=on_image)
     tiles = [Tile(image.load(), f"seed {image.request.seed}") for image in stored]
     path = contact_sheet([(prompt, tiles)], out / "sheet.png", tile=max(128, max(tiles[0].image.size)))
     for image in stored:

@@ -65,7 +65,7 @@ def synthesize(
     Stop it any time; the same command goes on and makes no image twice. More images a prompt, or prompts
     added at the end of the list, keep what is there.
     """
-    from generators.base import load
+    from generators.loading import load
     from promptopt.cli._progress import GenerationBar
     from promptopt.synthesis.naming import PATTERN, check_pattern
     from promptopt.synthesis.prompt_files import read_prompt_file

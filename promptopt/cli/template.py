@@ -96,7 +96,7 @@ def _check_lengths(space: "PromptSpace", drawn: Sequence["Variation"], uri: str)
     """Print samples with their token lengths, and the longest prompt; whether all of them fit."""
     from statistics import median
 
-    from generators.base import load
+    from generators.loading import load
     from promptopt.space import Variation
     from promptopt.space.token_limit import describe, too_long
 

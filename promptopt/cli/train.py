@@ -215,7 +215,7 @@ def _judge(
 
 
 def _pipeline_folder(init: str | None) -> Path | None:
-    from generators.base import resolve
+    from generators.loading import resolve
 
     return None if init is None else resolve(init)
 

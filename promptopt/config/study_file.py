@@ -13,6 +13,7 @@ from pydantic import model_validator as _model_validator
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from promptopt.base.errors import PromptoptError
+from promptopt.base.plugins import is_registered
 
 _NAMED = ("embedded", "hf:", "open_clip:", "clip-guided:", "inception", "dinov2", "thumbnail")  # no paths
 _LORA = "+lora:"  # between a generator's uri and an adapter's
@@ -217,6 +218,9 @@ class StudyConfig(_Model):
     search: SearchSettings = SearchSettings()
     constraints: ConstraintSettings = ConstraintSettings()
     score: ScoreWeights = ScoreWeights()
+    metrics: list[str] = Field(
+        default=[], description="further terms of the score, by the names that installed packages register"
+    )
     preference: PreferenceSettings | None = None
     confirm: ConfirmSettings = ConfirmSettings()
     portfolio: PortfolioSettings = PortfolioSettings()
@@ -243,7 +247,7 @@ class StudyConfig(_Model):
         return _LORA.join(self._resolve(part) for part in text.split(_LORA))
 
     def _resolve(self, text: str) -> str:
-        if text.startswith(_NAMED):
+        if text.startswith(_NAMED) or is_registered(text):
             return text
         return str((self._base / Path(text).expanduser()).resolve())
 

@@ -253,14 +253,14 @@ def _try(group: str, name: str, action: Callable[[], Any], rows: list[Check], re
 
 
 def _generator() -> str:
-    from generators.base import load
+    from generators.loading import load
 
     loaded = load("embedded", device="cpu")
     return f"loads, {loaded.max_tokens} tokens a prompt, fingerprint {loaded.fingerprint[:12]}"
 
 
 def _clip() -> str:
-    from evaluation.encoders.base import load_encoder
+    from evaluation.encoders.load import load_encoder
 
     loaded = load_encoder("embedded", device="cpu")
     return f"loads, {loaded.dim} features, fingerprint {loaded.fingerprint[:12]}"

@@ -17,6 +17,7 @@ from promptopt.run.snapshot import read_rows
 from promptopt.run.trials import TrialLog, TrialRow
 from promptopt.scoring.confirm import Finalist, confirm
 from promptopt.scoring.objective import ImageMetric, Measurement
+from promptopt.scoring.registered import registered_metrics
 from promptopt.search.engine import Search, images_made, ranked
 from promptopt.search.model.effects import slot_effects
 from promptopt.study.measuring import Measuring, Scoring
@@ -98,7 +99,7 @@ def run_study(
         workers: processes that make images; the results do not depend on it.
         given: prompts to confirm besides the best ones (for comparisons).
         generator, encoder, judge: used in place of those that the study file names.
-        metrics: further terms of the score.
+        metrics: further terms of the score, beside those that the study file names.
 
     Raises:
         StudyError: something is missing or contradictory; raised before any image is made.
@@ -106,6 +107,7 @@ def run_study(
     started = time.perf_counter()
     observer = observer or Observer()
     _check_workers(workers, own_generator=generator is not None)
+    metrics = (*registered_metrics(config.metrics), *metrics)
     with runfolder.locked_run(Path(runs), config.name) as folder:
         store = runfolder.writable_folder(Path(store), "the store")
         observer.on_phase("checking the study, its data and its models")
@@ -121,7 +123,7 @@ def run_study(
         runfolder.check_settings(folder, setup.identity)
         runfolder.write_text(folder / runfolder.STUDY, resolved_study(setup))
         measuring = Measuring(
-            setup, store=store, metrics=tuple(metrics), workers=workers, on_image=observer.on_image
+            setup, store=store, metrics=metrics, workers=workers, on_image=observer.on_image
         )
         with contextlib.closing(measuring):
             run = _Run(measuring, folder=folder, observer=observer)

@@ -203,6 +203,7 @@ class _Run:
 
     def _make_chunk(self, chunk: list[Item], total: int, stream: TextIO) -> None:
         from generators.errors import StoreError
+        from generators.fetching import fetch
 
         # Not by the request: where memory runs out, a store may give the image of a smaller batch instead.
         index_of = {_identity(item.request): index for index, item in enumerate(chunk)}
@@ -223,7 +224,7 @@ class _Run:
                 self._check_space(total)
 
         try:
-            self._store.fetch(self._plan.generator, [item.request for item in chunk], on_image=on_image)
+            fetch(self._store, self._plan.generator, [item.request for item in chunk], on_image=on_image)
         except BaseException:
             # A store may keep images that it had no time to tell of; the error is the one to report.
             with suppress(OSError, StoreError):

@@ -238,8 +238,8 @@ def _setup(
     encoder: TextEncoder | None,
     judge: Judge | None,
 ) -> Setup:
-    from generators.base import load
     from generators.errors import GeneratorError
+    from generators.loading import load
 
     config = load_study(folder / runfolder.STUDY)
     config = config.override({"confirm.images": images or len(prompts.seeds.confirmation), **changes})

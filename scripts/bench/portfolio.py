@@ -24,6 +24,7 @@ import numpy as np
 from evaluation.estimate import Estimate
 from evaluation.features.feature_store import FeatureStore
 from evaluation.metrics.alignment import class_weights, margins
+from generators.fetching import fetch
 from generators.store import ImageStore
 from promptopt.cli._progress import progress_bar
 from promptopt.config.study_file import StudyConfig, load_study
@@ -68,7 +69,8 @@ def on_images(config: StudyConfig, options: argparse.Namespace) -> None:
     with progress_bar("images") as bar:
         task = bar.add_task(config.name, total=len(prompts) * options.images, note="")
         for prompt in prompts:
-            made = images.fetch(
+            made = fetch(
+                images,
                 setup.generator,
                 [setup.request(prompt, seed) for seed in setup.panel.confirmation],
                 on_image=lambda image, generated: bar.update(task, advance=1),

@@ -27,7 +27,7 @@ from evaluation.metrics.alignment import class_weights, margins
 from evaluation.metrics.frechet import frechet_distance
 from evaluation.metrics.memorization import memorization
 from evaluation.metrics.mmd import median_bandwidth, mmd
-from generators import ImageStore, StoredImage, load
+from generators import ImageStore, StoredImage, fetch, load
 from promptopt.cli._progress import progress_bar
 from promptopt.formatting.contact_sheet import Tile, contact_sheet
 from studies.dataset import Dataset, read_dataset
@@ -50,7 +50,8 @@ def draw(uri: str, prompts: dict[str, str], images: int, store: ImageStore) -> d
     with progress_bar("images") as bar:
         task = bar.add_task(uri[-40:], total=images * len(prompts), note="")
         return {
-            label: store.fetch(
+            label: fetch(
+                store,
                 generator,
                 [generator.request(prompt, seed) for seed in range(images)],
                 on_image=lambda image, made: bar.update(task, advance=1),

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from evaluation import FeatureStore, load_encoder
-from evaluation.encoders.base import EMBEDDED_CLIP, Encoder, TextEncoder
+from evaluation.encoders.base import Encoder, TextEncoder
+from evaluation.encoders.load import EMBEDDED_CLIP
 from tests.evaluation.conftest import make_micro_clip
 from tests.evaluation.encoders.small import make_micro_dinov2, make_small_inception
 

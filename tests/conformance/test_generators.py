@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from generators import Generator, GeneratorError, ImageRequest, ImageStore, PromptTooLongError, load
-from generators.base import EMBEDDED
+from generators import Generator, GeneratorError, ImageRequest, ImageStore, PromptTooLongError, fetch, load
+from generators.loading import EMBEDDED
 from tests.generators.micro import build_micro_pipeline, build_micro_xl_pipeline
 
 # name -> makes a folder (the one argument is an empty one to build in), and the URI of what stands on it
@@ -225,5 +225,5 @@ def test_fingerprint_follows_the_weights(
 
 def test_through_the_store_pixels_stay_the_same(generator: Generator, tmp_path: Path) -> None:
     requests = [_request(generator, seed=seed) for seed in range(5)]
-    stored = ImageStore(tmp_path).fetch(generator, requests)
+    stored = fetch(ImageStore(tmp_path), generator, requests)
     assert _pixels([image.load() for image in stored]) == _pixels(list(generator.generate(requests)))

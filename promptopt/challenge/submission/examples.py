@@ -92,6 +92,8 @@ def _made(
     images: Any,
     load: Callable[[], Generator],
 ) -> list[StoredImage]:
+    from generators.fetching import fetch
+
     generator, expected = load(), run.network.fingerprint
     if generator.fingerprint != expected:
         raise ExportError(
@@ -105,7 +107,7 @@ def _made(
         size = {key: settings[key] for key in ("width", "height") if key in settings}
         drawn = {key: settings[key] for key in ("negative_prompt", *_VARIED) if key in settings}
         requests.append(generator.request(prompt, seed, **drawn, **size))
-    return list(images.fetch(generator, requests))
+    return list(fetch(images, generator, requests))
 
 
 def _settings(run: FinishedRun, entry: PromptEntry) -> tuple[str, dict[str, Any]]:

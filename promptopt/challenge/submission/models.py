@@ -17,9 +17,9 @@ from generators.adapters.lora import (
     split_uri,
 )
 from generators.adapters.lora import fingerprint as with_adapters
-from generators.base import EMBEDDED
 from generators.errors import GeneratorError
 from generators.folder import DEFAULTS_FILE, fingerprint, model_files
+from generators.loading import EMBEDDED
 from generators.training.push import files_to_push
 from promptopt.challenge.submission.details import ModelEntry
 from promptopt.challenge.submission.folder import link_or_copy

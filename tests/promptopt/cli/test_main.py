@@ -135,7 +135,7 @@ def test_template_check_shows_slots_samples_and_lengths(monkeypatch):
     from tests.promptopt.fakes import SquareGenerator
 
     model = SquareGenerator(max_tokens=6)
-    monkeypatch.setattr("generators.base.load", lambda uri, **_: model)
+    monkeypatch.setattr("generators.loading.load", lambda uri, **_: model)
     fits = run("template", "check", "a {3::red|pale __color__} polyp", "--category", "polyps", "--samples", 3)
     assert fits.exit_code == 0, fits.output
     lines = fits.output.splitlines()
@@ -154,7 +154,7 @@ def test_template_check_goes_through_what_stands_beside_the_words(tmp_path, monk
     from tests.promptopt.fakes import SquareGenerator, category
 
     model = SquareGenerator(max_tokens=12)
-    monkeypatch.setattr("generators.base.load", lambda uri, **_: model)
+    monkeypatch.setattr("generators.loading.load", lambda uri, **_: model)
     file = tmp_path / "own.yaml"
     own = {"negative_template": "{dark|" + "so " * 12 + "dim}", "knobs": {"guidance": [2, 5]}}
     file.write_text(yaml.safe_dump({**category(), **own}), encoding="utf-8")
