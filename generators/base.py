@@ -19,6 +19,12 @@ class Generator(Protocol):
         uri: what it was loaded from.
         fingerprint: sha256 of everything of the model that can change a pixel.
         max_tokens: the longest prompt, in tokens as `count_tokens` counts them.
+
+    Example:
+        >>> from generators import load
+        >>> generator = load("embedded", device="cpu")
+        >>> isinstance(generator, Generator), generator.count_tokens("a polyp") < generator.max_tokens
+        (True, True)
     """
 
     @property

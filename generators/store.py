@@ -38,7 +38,17 @@ _PNG_LEVEL, _PNG_STRATEGY = 1, zlib.Z_RLE
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image in the store. `sha256` is the PNG file's checksum (hexadecimal)."""
+    """An image in the store. `sha256` is the PNG file's checksum (hexadecimal).
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from generators import ImageStore, load
+        >>> request = load("embedded", device="cpu").request("a polyp", 7)
+        >>> stored = ImageStore(tempfile.mkdtemp()).put(request, Image.new("RGB", (64, 64), "red"))
+        >>> stored.load().getpixel((0, 0))
+        (255, 0, 0)
+    """
 
     request: ImageRequest
     path: Path
@@ -59,7 +69,16 @@ class StoredImage:
 
 
 class ImageStore:
-    """Images keyed by everything that can change a pixel. Any number of processes may share one store."""
+    """Images keyed by everything that can change a pixel. Any number of processes may share one store.
+
+    Example:
+        >>> import tempfile
+        >>> from generators import fetch, load
+        >>> generator, store = load("embedded", device="cpu"), ImageStore(tempfile.mkdtemp())
+        >>> requests = [generator.request("a polyp", seed, steps=2) for seed in (1, 2)]
+        >>> len(fetch(store, generator, requests)), store.get(requests[0]).path.suffix
+        (2, '.png')
+    """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)

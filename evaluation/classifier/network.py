@@ -46,6 +46,11 @@ class NetworkLearner:
     Raises:
         ClassifierError: a file that is missing, damaged or of another network.
         ValueError: settings out of range.
+
+    Example:
+        >>> learner = NetworkLearner(steps=100, batch_size=16)
+        >>> learner.name, learner.settings()["steps"]
+        ('resnet18', 100)
     """
 
     steps: int = 300

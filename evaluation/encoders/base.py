@@ -22,7 +22,15 @@ class EncoderError(PromptoptError, ValueError):
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Images to features. The same image gives the same row whatever stands beside it in the call."""
+    """Images to features. The same image gives the same row whatever stands beside it in the call.
+
+    Example:
+        >>> from PIL import Image
+        >>> from evaluation import load_encoder
+        >>> encoder = load_encoder("thumbnail")
+        >>> isinstance(encoder, Encoder), encoder.encode_images([Image.new("RGB", (32, 32))]).shape
+        (True, (1, 193))
+    """
 
     @property
     def uri(self) -> str:
@@ -42,7 +50,14 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class TextEncoder(Encoder, Protocol):
-    """An encoder whose texts live in the same space as its images (CLIP and its kin)."""
+    """An encoder whose texts live in the same space as its images (CLIP and its kin).
+
+    Example:
+        >>> from evaluation import load_text_encoder
+        >>> encoder = load_text_encoder("embedded", device="cpu")
+        >>> isinstance(encoder, TextEncoder), encoder.encode_texts(["a polyp"]).shape == (1, encoder.dim)
+        (True, True)
+    """
 
     @property
     def logit_scale(self) -> float:

@@ -57,6 +57,14 @@ class Evaluation:
         card: settings, versions, encoders, sets and warnings as plain JSON values.
         copies: every generated image flagged as a copy of a training image, and the closest pairs beside.
         duplicates: files of generated images that repeat each other, the largest cluster first.
+
+    Example:
+        >>> from evaluation.estimate import Estimate
+        >>> fd = Estimate(1.5, 1.0, 2.0, 8, "FD", "ok")
+        >>> row = Row("fd", "FD (embedded)", "embedded", "all", "lower", 8, 8, fd)
+        >>> table = Evaluation((row,), {})
+        >>> Evaluation.from_json(table.to_json()) == table
+        True
     """
 
     rows: tuple[Row, ...]

@@ -190,7 +190,14 @@ def _data_kind(value: object) -> str:
 
 
 class StudyConfig(_Model):
-    """One study. Relative paths are resolved against the folder of the study file (`base`)."""
+    """One study. Relative paths are resolved against the folder of the study file (`base`).
+
+    Example:
+        >>> from promptopt.config.study_file import study_from_mapping
+        >>> config = study_from_mapping({"name": "first", "category": "polyps", "data": {"phantom": {}}})
+        >>> config.encoder, config.override({"search.trials": 80}).search.trials
+        ('embedded', 80)
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="also the run folder's name")
     category: str | dict[str, Any] = Field(description="a shipped category, a YAML file, or its content")

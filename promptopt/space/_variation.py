@@ -16,6 +16,10 @@ class Variation:
     Attributes:
         negative_prompt: None where the space does not vary it.
         settings: of the knobs of the space, such as guidance and steps; empty where it has none.
+
+    Example:
+        >>> Variation("a polyp", "blurred", {"steps": 20}).shown
+        'a polyp [negative: blurred] [steps 20]'
     """
 
     prompt: str

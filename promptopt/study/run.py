@@ -39,6 +39,21 @@ class StudyResult:
     Attributes:
         generated: images made now; 0 when everything was in the store.
         seconds: wall time by phase ("prepare", "search", "confirm", "report", "total").
+
+    Example:
+        >>> import tempfile
+        >>> from promptopt import Study
+        >>> content = {
+        ...     "name": "first",
+        ...     "category": "polyps",
+        ...     "data": {"phantom": {"images": 180}},
+        ...     "search": {"trials": 2, "images": 4, "racing": False},
+        ...     "confirm": {"top": 1, "images": 4},
+        ... }
+        >>> folder = tempfile.mkdtemp()
+        >>> result = Study(content, runs=folder + "/runs", store=folder + "/store").run()
+        >>> len(result.trials()), result.nothing_new, result.report_path.name
+        (2, False, 'report.html')
     """
 
     folder: Path

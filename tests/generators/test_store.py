@@ -121,7 +121,8 @@ def _empty(path: Path) -> None:
 
 def _flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 4
+    place = content.index(b'"sha256"') + 14 if path.suffix == ".json" else len(content) // 2
+    content[place] ^= 4
     path.write_bytes(content)
 
 
@@ -138,9 +139,6 @@ def test_damage_is_noticed_said_and_repaired(store, suffix, damage, caplog) -> N
     damage(stored.path.with_suffix(suffix))
     with caplog.at_level(logging.WARNING, logger="generators.store"):
         found = store.get(request)
-    if suffix == ".json" and damage is _flip_a_bit and found is not None:
-        assert found.sha256 == stored.sha256  # the bit was in a part that says nothing about the image
-        return
     assert found is None
     assert request.key in caplog.text
     assert "made again" in caplog.text

@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import typer.main
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -71,43 +74,29 @@ def test_help_imports_nothing_heavy():
     assert result.stdout.strip().splitlines()[-1] == "LOADED []"
 
 
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command and group of the app with its path, the app itself first."""
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+COMMANDS = list(commands(typer.main.get_command(main)))
+
+
 @pytest.mark.parametrize(
-    "command",
-    [
-        [],
-        ["study"],
-        ["study", "run"],
-        ["study", "show"],
-        ["study", "schema"],
-        ["data"],
-        ["data", "prepare"],
-        ["data", "prepare", "medvqa-gi-2024"],
-        ["data", "prepare", "phantom"],
-        ["data", "check"],
-        ["data", "sheet"],
-        ["train", "sd"],
-        ["train", "clip"],
-        ["train", "judge"],
-        ["train", "dreambooth-lora"],
-        ["generate"],
-        ["classify"],
-        ["template", "check"],
-        ["template", "count"],
-        ["template", "sample"],
-        ["dashboard"],
-        ["review"],
-        ["review", "prefer"],
-        ["review", "values"],
-        ["review", "sheet"],
-        ["review", "score"],
-        ["tables"],
-        ["doctor"],
-    ],
+    ("path", "command"), [pytest.param(*one, id=" ".join(one[0]) or "promptopt") for one in COMMANDS]
 )
-def test_every_command_has_help(command):
-    result = run(*command, "--help")
+def test_every_command_has_help(path: tuple[str, ...], command: Any):
+    result = run(*path, "--help")
     assert result.exit_code == 0, result.output
-    assert "Usage:" in result.output
+    usage = result.output.split("\n\n")[0].split()
+    assert usage[0] == "Usage:"
+    assert usage[2 : 2 + len(path)] == list(path)
+    assert " ".join(command.help.split()) in " ".join(result.output.split())
+    for parameter in command.params:
+        assert parameter.help, f"{parameter.name} is not explained"
+        assert parameter.param_type_name == "argument" or parameter.opts[0] in result.output
 
 
 def test_version():

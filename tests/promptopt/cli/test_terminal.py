@@ -20,14 +20,14 @@ from promptopt.run.prompts import read_prompts, write_prompts
 from promptopt.run.trials import latest
 from promptopt.study.observer import StudyStart
 from promptopt.study.run import show
-from tests.promptopt.small_run import SmallRun, small_run
+from tests.promptopt.small_run import SmallRun
 
 TERMINAL = {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm"}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
-    return small_run(tmp_path_factory.mktemp("terminal"))
+@pytest.fixture
+def run(shared_run: SmallRun, tmp_path: Path) -> SmallRun:
+    return shared_run.copied(tmp_path)
 
 
 def printed(*words: object) -> list[str]:
@@ -44,10 +44,7 @@ def test_study_show_prints_every_column_whole(run: SmallRun) -> None:
     changed = entry.model_copy(update={"prompt": long, "p_value": 0.0345, "confirmation": measured})
     others = [changed if e is entry else e for e in prompts.prompts]
     write_prompts(path, prompts.model_copy(update={"prompts": others}))
-    try:
-        lines = printed("study", "show", run.folder)
-    finally:
-        write_prompts(path, prompts)
+    lines = printed("study", "show", run.folder)
     table = lines[: next(i for i, line in enumerate(lines) if line.startswith("Score:"))]
     assert max(map(len, table)) <= 80
     head = next(line for line in table if "rank" in line)

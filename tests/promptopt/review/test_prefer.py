@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from promptopt import Study, StudyError
 from promptopt.cli.main import main
-from promptopt.review import candidates
+from promptopt.review.candidates import candidates
 from promptopt.review.page import PreferencePage
 from promptopt.review.preferences import PreferenceMetric, write_preferences
 from promptopt.review.records import ReviewError, read_choices, records_path
@@ -25,18 +25,12 @@ from promptopt.review.session import Session
 from promptopt.run.images import RunImages
 from promptopt.web.server import LocalServer
 from tests.promptopt.fakes import ColorEncoder, SquareGenerator, study
-from tests.promptopt.small_run import SmallRun, small_run
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> SmallRun:
-    return small_run(tmp_path_factory.mktemp("prefer"))
+from tests.promptopt.small_run import SmallRun
 
 
 @pytest.fixture
-def run(made) -> SmallRun:
-    records_path(made.folder).unlink(missing_ok=True)
-    return made
+def run(shared_run, tmp_path_factory) -> SmallRun:
+    return shared_run.copied(tmp_path_factory.mktemp("prefer"))
 
 
 def session(run, rater="anna", **changes):
@@ -201,11 +195,11 @@ def test_a_study_goes_where_the_experts_point(run, tmp_path):
         Study(content, runs=tmp_path / "other", store=tmp_path / "store", **objects).run()
 
 
-def test_a_study_that_is_not_finished_shows_its_best_prompts(made, tmp_path):
+def test_a_study_that_is_not_finished_shows_its_best_prompts(shared_run, tmp_path):
     folder = tmp_path / "run"
-    shutil.copytree(made.folder, folder)
+    shutil.copytree(shared_run.folder, folder)
     (folder / "prompts.json").unlink()
-    shown, stage = candidates(RunImages.open(folder, store=made.store), most=3)
+    shown, stage = candidates(RunImages.open(folder, store=shared_run.store), most=3)
     assert stage == "search"
     assert [prompt.score for prompt in shown[1:]] == sorted((p.score for p in shown[1:]), reverse=True)
 

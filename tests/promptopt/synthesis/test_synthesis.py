@@ -164,16 +164,17 @@ def test_prompts_over_the_limit_are_listed_before_anything_is_made(tmp_path: Pat
 def test_a_full_disk_is_said_and_everything_finished_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, written = generators.store._write, []
+    replace, written = Path.replace, []
 
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, target: Path) -> Path:
         if len(written) >= 6:  # three images with their side files
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        write(path, content)
-        written.append(path)
+        if "store" in target.parts:
+            written.append(target)
+        return replace(path, target)
 
     fake = FakeGenerator()
-    monkeypatch.setattr(generators.store, "_write", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(SynthesisError) as caught:
         synthesize(prompt_lines(["a", "b"]), fake, tmp_path, per_prompt=3)
     assert "free some space" in str(caught.value)

@@ -28,15 +28,10 @@ from promptopt.web.server import LocalServer, is_loopback
 from tests.promptopt.small_run import SmallRun, small_run
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> SmallRun:
-    return small_run(tmp_path_factory.mktemp("dashboard"))
-
-
 @pytest.fixture
-def run(made, tmp_path) -> SmallRun:
+def run(shared_run, tmp_path) -> SmallRun:
     """A copy of its own for every test."""
-    return SmallRun(Path(shutil.copytree(made.folder, tmp_path / made.folder.name)), made.store, made.data)
+    return shared_run.copied(tmp_path)
 
 
 def get(url: str, **headers: str) -> bytes:
