@@ -115,7 +115,11 @@ class ArmsResult:
         ...     features = rng.normal(size=(n, 3)) + [[label == "polyp"] * 3 for label in labels]
         ...     return LabeledImages.of(features, labels, name=name)
         >>> result = five_arms(
-        ...     draw("real"), draw("test"), synthetic_train=draw("drawn"), arms=["R->R", "S->R"], resamples=200
+        ...     draw("real"),
+        ...     draw("test"),
+        ...     synthetic_train=draw("drawn"),
+        ...     arms=["R->R", "S->R"],
+        ...     resamples=200,
         ... )
         >>> result.classes, [row.arm for row in result.where()]
         (('normal', 'polyp'), ['R->R', 'S->R'])
