@@ -51,12 +51,6 @@ def scheme(address: str) -> str | None:
     return match["name"] if match else None
 
 
-def is_registered(address: str) -> bool:
-    """Whether "name:rest" is the address of a generator or an encoder of another package, and so no path."""
-    name = scheme(address)
-    return name is not None and any(entry_points(group=group, name=name) for group in (GENERATORS, ENCODERS))
-
-
 def find(group: str, name: str) -> Any | None:
     """What packages register under a name, imported; None where none does.
 

@@ -12,7 +12,7 @@ from promptopt.export.best import BestList, Row, rows
 from promptopt.formatting.escapes import csv_text, latex, markdown
 from promptopt.formatting.latex import NEEDS, PROSE, latex_table, stacked
 from promptopt.run.prompts import EstimateEntry, PromptList
-from promptopt.space import Variation
+from promptopt.space import Candidate
 
 _PARTS = tuple(EstimateEntry.model_fields)
 _COLUMNS = 4  # prompts side by side in a LaTeX table of metrics
@@ -31,7 +31,16 @@ def to_csv(best: BestList) -> str:
     studies = [(study, row) for lists in best.categories.values() for study in lists for row in rows(study)]
     estimates = list(dict.fromkeys(name for _, row in studies for name in row.estimates))
     scalars = list(dict.fromkeys(name for _, row in studies for name in row.scalars))
-    head = ["category", "study", "rank", "baseline", "prompt", "negative_prompt", "settings", "weight"]
+    head = [
+        "category",
+        "study",
+        "rank",
+        "baseline",
+        "prompt",
+        "negative_prompt",
+        "generation_parameters",
+        "weight",
+    ]
     tail = [
         "generator",
         "generator_fingerprint",
@@ -52,12 +61,12 @@ def to_csv(best: BestList) -> str:
             row.is_baseline,
             row.prompt,
             row.negative_prompt,
-            _json(row.settings) if row.settings else None,
+            _json(row.generation_parameters) if row.generation_parameters else None,
             row.weight,
             row.tied,
             *(row.scalars.get(name) for name in scalars),
         ]
-        network = study.drawn_with(row.settings)
+        network = study.drawn_with(row.generation_parameters)
         for name in estimates:
             estimate = row.estimates.get(name)
             cells += [None if estimate is None else getattr(estimate, part) for part in _PARTS]
@@ -187,7 +196,7 @@ def _rank(row: Row) -> str:
 
 
 def _prompt(row: Row) -> str:
-    shown = Variation(row.prompt, row.negative_prompt, row.settings).shown
+    shown = Candidate(row.prompt, row.negative_prompt, row.generation_parameters).label
     return f"{shown} (baseline)" if row.is_baseline and row.rank is not None else shown
 
 

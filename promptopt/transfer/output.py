@@ -67,13 +67,16 @@ def _table(transfers: Mapping[str, Sequence[Transfer]]) -> str:
 
     for several in zip(*transfers.values(), strict=True):
         for row in several[0].rows:
-            line([several[0].study, "home", row.prompt, row.home_rank, ""], {"score": row.home})
+            line([several[0].study, "home", row.candidate.label, row.home_rank, ""], {"score": row.home})
         for name, one in zip(transfers, several, strict=True):
             line([one.study, name, one.baseline[0], "", ""], one.baseline[1])
             for row in one.rows:
                 score = {} if row.away is None else {"score": row.away.estimate}
                 left_out = "too long" if row.away is None else ""
-                line([one.study, name, row.prompt, row.home_rank, left_out], {**score, **row.estimates})
+                line(
+                    [one.study, name, row.candidate.label, row.home_rank, left_out],
+                    {**score, **row.estimates},
+                )
     return stream.getvalue()
 
 
@@ -95,13 +98,13 @@ def _plain(one: Transfer) -> dict[str, Any]:
             "prompt": one.baseline[0],
             "estimates": {name: e.to_dict() for name, e in one.baseline[1].items()},
         },
-        "winner": one.winner.prompt,
+        "winner": one.winner.candidate.label,
         "verdict": one.sentence,
         "rank_correlation": one.rank_correlation.to_dict(),
         "seeds": list(one.seeds),
         "prompts": [
             {
-                "prompt": row.prompt,
+                "prompt": row.candidate.label,
                 "home_rank": row.home_rank,
                 "home": row.home.to_dict(),
                 "away": None if row.away is None else row.away.estimate.to_dict(),
@@ -158,7 +161,7 @@ def _panel(axes: Axes, by_name: Mapping[str, Transfer]) -> None:
             )
             label = None  # once in the legend
     axes.axvline(0, color="black", linewidth=0.8, linestyle=":")
-    ticks = [f"{row.home_rank}. " + textwrap.fill(row.prompt, 48) for row in first.rows]
+    ticks = [f"{row.home_rank}. " + textwrap.fill(row.candidate.label, 48) for row in first.rows]
     axes.set_yticks(range(len(ticks)), ticks, fontsize=8.5)
     axes.set_ylim(len(ticks) - 0.4, -0.6)
     axes.set_title(first.study, loc="left", fontsize=10)

@@ -9,17 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluation.classifier.results import MAIN, ArmRow, Comparison
 from evaluation.estimate import Estimate
-from promptopt.augmentation.proof.proof import (
-    AGAINST,
-    ALONE,
-    BESIDE,
-    CLASSICAL,
-    ArmResult,
-    Comparison,
-    Proof,
-    to_dict,
-)
+from promptopt.augmentation.proof.proof import AGAINST, ALONE, BESIDE, CLASSICAL, Proof, to_dict
 from promptopt.formatting.points import points
 from promptopt.run.folder import write_text
 
@@ -33,10 +25,12 @@ _LEARNERS = {"network": "a small network trained on pixels", "probe": "a linear 
 def verdict(proof: Proof) -> list[str]:
     """Plain sentences, one for each number of real images, question and learner; then the notes."""
     lines = []
-    for learner in proof.settings["learners"]:
-        lines.append(f"{_LEARNERS.get(learner, learner)}, {proof.test_images} real test images:".capitalize())
-        for count in proof.settings["real_per_class"]:
-            own = [c for c in proof.comparisons if (c.learner, c.real_per_class) == (learner, count)]
+    result = proof.result
+    images = result.rows[0].test_images
+    for learner in result.settings["learners"]:
+        lines.append(f"{_LEARNERS.get(learner, learner)}, {images} real test images:".capitalize())
+        for count in result.settings["real_per_class"]:
+            own = [c for c in result.comparisons if (c.learner, c.first.per_class) == (learner, count)]
             lines.append(f"  {_amount(count)}: {_sentence(own)}")
     return [*lines, *(f"Note: {note}" for note in proof.notes)]
 
@@ -48,39 +42,45 @@ def _sentence(own: Sequence[Comparison]) -> str:
             parts.append(f"classical augmentation alone {_change(one)}")
     if beside := [c for c in own if c.question == BESIDE]:
         parts.append(_answer("synthetic images beside classical augmentation", beside, "over it alone"))
-    for name in dict.fromkeys(c.second.variant for c in own if c.question == AGAINST):
-        rivals = [c for c in own if c.question == AGAINST and c.second.variant == name]
+    for name in dict.fromkeys(c.second.synthetic for c in own if c.question == AGAINST):
+        rivals = [c for c in own if c.question == AGAINST and c.second.synthetic == name]
         parts.append(_answer("the portfolio", rivals, f"over the {name} prompt{'s' * (name == 'random')}"))
     return "; ".join(parts) + "."
 
 
 def _answer(what: str, family: Sequence[Comparison], over: str) -> str:
-    better = [c for c in family if c.verdict == "better"]
-    worse = [c for c in family if c.verdict == "worse"]
-    shown = max(better or family, key=lambda c: c.estimate.value or 0.0)
+    better = [c for c in family if c.differences[MAIN].verdict == "better"]
+    worse = [c for c in family if c.differences[MAIN].verdict == "worse"]
+    shown = max(better or family, key=_value)
     verb = {"the portfolio": ("is better", "is worse", "shows no clear difference")}.get(
         what, ("help", "hurt", "show no clear effect")
     )
     if better and worse:
-        worst = min(worse, key=lambda c: c.estimate.value or 0.0)
+        worst = min(worse, key=_value)
         said = (
             f"{what} {verb[0]} at one ratio and the contrary at another: {_change(shown)}, {_change(worst)}"
         )
     elif better:
         said = f"{what} {verb[0]}: {_change(shown)}"
     elif worse:
-        said = f"{what} {verb[1]}: {_change(min(worse, key=lambda c: c.estimate.value or 0.0))}"
+        said = f"{what} {verb[1]}: {_change(min(worse, key=_value))}"
     else:
         said = f"{what} {verb[2]}, at best {_change(shown)}"
-        worst = min(family, key=lambda c: c.estimate.value or 0.0)
-        if worst is not shown and worst.estimate.high is not None and worst.estimate.high < 0:
+        worst = min(family, key=_value)
+        high = worst.differences[MAIN].estimate.high
+        if worst is not shown and high is not None and high < 0:
             said += f", at worst {_change(worst)}"
     return f"{said} {over}"
 
 
+def _value(one: Comparison) -> float:
+    return one.differences[MAIN].estimate.value or 0.0
+
+
 def _change(one: Comparison) -> str:
     at = "" if one.first.ratio is None else f" at 1:{one.first.ratio:g}"
-    return f"{points(one.estimate)} points{at}, p {_p(one.p_holm)}"
+    main = one.differences[MAIN]
+    return f"{points(main.estimate)} points{at}, p {_p(main.p_holm)}"
 
 
 def _p(value: float | None) -> str:
@@ -94,16 +94,17 @@ def _amount(count: int | None) -> str:
 def markdown(proof: Proof) -> str:
     """Two tables: the arms, and the differences."""
     lines = ["| learner | real images | trained on | images | balanced accuracy |", "| --- " * 5 + "|"]
-    for one in proof.arms:
+    for row in proof.result.rows:
         lines.append(
-            f"| {one.learner} | {_amount(one.real_per_class)} | {one.arm.title} | "
-            f"{one.train_real} + {one.train_synthetic} | {points(one.estimate, sign='')} |"
+            f"| {row.learner} | {_amount(row.arm.per_class)} | {row.title} | "
+            f"{row.train_real} + {row.train_synthetic} | {points(row.estimates[MAIN], sign='')} |"
         )
     lines += ["", "| learner | real images | difference | points | p (Holm) |", "| --- " * 5 + "|"]
-    for change in proof.comparisons:
+    for one in proof.result.comparisons:
+        main = one.differences[MAIN]
         lines.append(
-            f"| {change.learner} | {_amount(change.real_per_class)} | {change.first.title} minus "
-            f"{change.second.title} | {points(change.estimate)} | {_p(change.p_holm)} |"
+            f"| {one.learner} | {_amount(one.first.per_class)} | {one.first.title} minus "
+            f"{one.second.title} | {points(main.estimate)} | {_p(main.p_holm)} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -131,15 +132,16 @@ def _table(proof: Proof) -> str:
         ["learner", "real_per_class", "trained_on", "minus", "train_real", "train_synthetic", "value", "low",
          "high", "status", "p", "p_holm"]
     )  # fmt: skip
-    for one in proof.arms:
+    for row in proof.result.rows:
         writer.writerow(
-            [one.learner, one.real_per_class, one.arm.title, "", one.train_real, one.train_synthetic,
-             *_numbers(one.estimate), "", ""]
+            [row.learner, row.arm.per_class, row.title, "", row.train_real, row.train_synthetic,
+             *_numbers(row.estimates[MAIN]), "", ""]
         )  # fmt: skip
-    for change in proof.comparisons:
+    for one in proof.result.comparisons:
+        main = one.differences[MAIN]
         writer.writerow(
-            [change.learner, change.real_per_class, change.first.title, change.second.title, "", "",
-             *_numbers(change.estimate), change.p, change.p_holm]
+            [one.learner, one.first.per_class, one.first.title, one.second.title, "", "",
+             *_numbers(main.estimate), main.p, main.p_holm]
         )  # fmt: skip
     return stream.getvalue()
 
@@ -154,15 +156,15 @@ def chart(proof: Proof) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    learners, counts = list(proof.settings["learners"]), proof.settings["real_per_class"]
-    ratios = proof.settings["ratios"]
+    settings = proof.result.settings
+    learners, counts, ratios = list(settings["learners"]), settings["real_per_class"], settings["ratios"]
     figure = Figure(figsize=(1.2 + 3.9 * len(counts), 0.9 + 3.4 * len(learners)))
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained")
     panels = figure.subplots(len(learners), len(counts), squeeze=False, sharey="row")
     for line, learner in zip(panels, learners, strict=True):
         for axes, count in zip(line, counts, strict=True):
-            own = [a for a in proof.arms if (a.learner, a.real_per_class) == (learner, count)]
+            own = [r for r in proof.result.rows if (r.learner, r.arm.per_class) == (learner, count)]
             _panel(axes, own, ratios)
             axes.set_title(f"{learner}, {_amount(count)}", fontsize=10)
         line[0].set_ylabel("balanced accuracy on real test images (%)", fontsize=9)
@@ -176,13 +178,13 @@ def chart(proof: Proof) -> Figure:
     return figure
 
 
-def _panel(axes: Any, arms: Sequence[ArmResult], ratios: Sequence[float]) -> None:
-    series = list(dict.fromkeys((a.arm.classical, a.arm.variant) for a in arms))
+def _panel(axes: Any, rows: Sequence[ArmRow], ratios: Sequence[float]) -> None:
+    series = list(dict.fromkeys((r.arm.classical, r.arm.synthetic) for r in rows))
     shift = 0.7 / max(len(series) - 1, 1)
     for index, (classical, variant) in enumerate(series):
-        own = [a for a in arms if (a.arm.classical, a.arm.variant) == (classical, variant)]
+        own = [r for r in rows if (r.arm.classical, r.arm.synthetic) == (classical, variant)]
         for one in own:
-            value = one.estimate
+            value = one.estimates[MAIN]
             if value.value is None:
                 continue
             place = 0 if one.arm.ratio is None else 1 + list(ratios).index(one.arm.ratio)
@@ -198,12 +200,13 @@ def _panel(axes: Any, arms: Sequence[ArmResult], ratios: Sequence[float]) -> Non
                 capsize=3,
                 linewidth=1.2,
                 markersize=6,
-                label=" + ".join(["real", *["classical"] * classical, *([variant] if variant else [])]),
+                label=one.arm.name,
             )
-    for one in arms:
-        if one.arm.variant is None and one.estimate.value is not None:
+    for one in rows:
+        value = one.estimates[MAIN]
+        if one.arm.synthetic is None and value.value is not None:
             style = "--" if one.arm.classical else "-"
-            axes.axhline(100 * one.estimate.value, color="#b0b0b0", linewidth=0.8, linestyle=style, zorder=0)
+            axes.axhline(100 * value.value, color="#b0b0b0", linewidth=0.8, linestyle=style, zorder=0)
     axes.set_xticks(range(1 + len(ratios)), ["none", *(f"1:{ratio:g}" for ratio in ratios)])
     axes.set_xlabel("real to synthetic images", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)

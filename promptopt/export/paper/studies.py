@@ -41,7 +41,7 @@ def prompts_csv(runs: Sequence[FinishedRun]) -> str:
                 estimate = entry.confirmation.get(name)
                 parts = [getattr(estimate, part) if estimate else None for part in PARTS]
                 cells += ["" if p is None else f"{p:.6g}" if isinstance(p, float) else p for p in parts]
-            plain = entry.label == run.prompts.baseline.prompt
+            plain = entry.candidate == run.prompts.baseline.candidate
             writer.writerow(
                 [
                     run.prompts.study,
@@ -71,8 +71,8 @@ def prompts_latex(runs: Sequence[FinishedRun], *, top: int) -> str:
         for place, entry in enumerate(run.prompts.prompts[:top]):
             first = _category(run, runs) if place == 0 else ""
             mark = r"\textsuperscript{=}" if entry.tied_with_first and entry.rank > 1 else ""
-            plain = " (baseline)" if entry.label == run.prompts.baseline.prompt else ""
-            prompt = latex(entry.shown + plain)
+            plain = " (baseline)" if entry.candidate == run.prompts.baseline.candidate else ""
+            prompt = latex(entry.label + plain)
             cells = [_cell(entry.confirmation.get(name), name) for name in names]
             weight = f"{entry.weight:.2f}" if entry.weight else "--"
             body.append(" & ".join([latex(first), prompt + mark, weight, *cells]) + r" \\")
@@ -108,9 +108,9 @@ def prompts_chart(runs: Sequence[FinishedRun], *, top: int) -> Figure:
     for axes, (run, entries) in zip(all_axes[:, 0], shown, strict=True):
         labels = []
         for place, entry in enumerate(entries):
-            plain = entry.label == run.prompts.baseline.prompt
+            plain = entry.candidate == run.prompts.baseline.candidate
             _bar(axes, place, entry, _GRAY if plain else _BLUE)
-            text = entry.shown + (" (baseline)" if plain else "")
+            text = entry.label + (" (baseline)" if plain else "")
             labels.append("\n".join(textwrap.wrap(text, 58, max_lines=2, placeholder=" ...")))
         axes.set_yticks(range(len(entries)), labels, fontsize=8.5)
         axes.set_ylim(len(entries) - 0.4, -0.6)
@@ -140,10 +140,10 @@ def prompts_samples(runs: Sequence[FinishedRun], store: Path, path: Path, *, top
         images = RunImages.open(run.folder, store=store)
         number = min(_IMAGES, images.count("confirmation"))
         for entry in run.prompts.prompts[:top]:
-            stored = images.present(entry.label, stage="confirmation", count=number)
+            stored = images.present(entry.candidate, stage="confirmation", count=number)
             found += len(stored)
             wanted += number
-            title = f"{_category(run, runs)}, {entry.rank}: " + entry.shown
+            title = f"{_category(run, runs)}, {entry.rank}: " + entry.label
             if stored:
                 rows.append((title, [Tile(image.load(), "") for image in stored]))
     if rows:

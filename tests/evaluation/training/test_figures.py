@@ -1,9 +1,9 @@
 """Figures against values worked out elsewhere."""
 
-import numpy as np
 import pytest
 
-from evaluation.training.figures import auroc, share
+from evaluation.estimate import Estimate
+from evaluation.training.figures import share
 
 
 def test_share_has_wilsons_interval() -> None:
@@ -19,15 +19,6 @@ def test_share_has_wilsons_interval() -> None:
     assert share([]).status == "undefined"
 
 
-def test_auroc_agrees_with_scikit_learn_ties_included() -> None:
-    from sklearn.metrics import roc_auc_score
-
-    rng = np.random.default_rng(0)
-    labels = rng.random(80) < 0.4
-    scores = (labels + rng.normal(0, 1, 80)).round(1)
-    estimate = auroc(scores, labels)
-    assert estimate.value == pytest.approx(roc_auc_score(labels, scores))
-    assert estimate.low is not None
-    assert estimate.high is not None
-    assert estimate.low < 0.5 + (estimate.value or 0) / 2 < estimate.high + 0.5
-    assert auroc(scores[labels], labels[labels]).status == "undefined"
+def test_a_share_is_judged_like_every_other_proportion() -> None:
+    assert share([True]) == Estimate.of_proportion(1, 1)
+    assert share([True]).status == "unreliable"
