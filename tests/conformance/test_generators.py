@@ -29,7 +29,12 @@ FACTORIES: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 
 class TestGenerators(DiffusionSuite):
-    @pytest.fixture(scope="class", params=FACTORIES)
+    @pytest.fixture(
+        scope="class",
+        params=[
+            name if name == "micro" else pytest.param(name, marks=pytest.mark.slow) for name in FACTORIES
+        ],
+    )
     def place(
         self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     ) -> tuple[Path, str]:

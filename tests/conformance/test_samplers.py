@@ -11,7 +11,7 @@ from evaluation.estimate import Estimate
 from promptopt.run.trials import TrialRow
 from promptopt.search.candidates import Candidates
 from promptopt.search.samplers import STARTUP, Models, Sampling, propose
-from promptopt.space import compile_template
+from promptopt.space import PromptSpace, compile_template
 from promptopt.testing.samplers import Measured, OptunaSamplerSuite, Propose, SamplerSuite, Slots
 
 IMAGES = 8
@@ -31,7 +31,7 @@ def chosen_by(name: str) -> Propose:
             for number, (choice, value) in enumerate(measured)
         ]
         sampling = Sampling(candidates=Candidates(space, listed), name=name, seed=seed)
-        arms = {row.prompt: row for row in rows}
+        arms = {row.candidate: row for row in rows}
         model = Models(sampling, list(arms.values())) if name == "slots" and len(arms) >= STARTUP else None
         back = {own: slot for slot, own in names.items()}
         return [
@@ -42,12 +42,12 @@ def chosen_by(name: str) -> Propose:
     return ask
 
 
-def _row(number: int, choice: dict[str, str], value: float, space: object) -> TrialRow:
+def _row(number: int, choice: dict[str, str], value: float, space: PromptSpace) -> TrialRow:
     values = tuple(value + 0.01 * (image - (IMAGES - 1) / 2) for image in range(IMAGES))
     estimate = Estimate.of_mean(values)
     return TrialRow(
         number=number,
-        prompt=space.label(choice),  # type: ignore[attr-defined]
+        candidate=space.candidate(choice),
         choice=choice,
         score=estimate,
         estimates={"score": estimate},

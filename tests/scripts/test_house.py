@@ -1,5 +1,6 @@
 """The scripts that count and draw the house."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,10 @@ def test_this_house_has_rooms_and_no_circle() -> None:
     assert lines[0].endswith("folders, 0 loose modules)")
     assert "back arrows  0" in lines
     assert not any(line.startswith("circle") for line in lines)
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    for row, line in (("rooms", lines[0]), ("arrows between rooms", lines[1])):
+        number = line.split()[1]
+        assert re.search(rf"^\| {row} \| \d+ \| {number} \|$", page, re.MULTILINE), f"{row}: now {number}"
 
 
 def test_circle_between_loose_modules_is_counted(tmp_path: Path) -> None:
