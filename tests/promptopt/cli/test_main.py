@@ -163,9 +163,9 @@ def test_template_check_needs_no_model_and_points_at_a_fault():
         "   50.00%  b",
         "slot1 (2 options)",
     ]
-    faulty = run("template", "check", "a __color__", "--category", "polyps", "--generator", "none")
+    faulty = run("template", "check", "a __colr__", "--category", "polyps", "--generator", "none")
     assert faulty.exit_code == 2
-    assert faulty.stderr.splitlines()[1:3] == ["  a __color__", "    ^"]
+    assert faulty.stderr.splitlines()[1:3] == ["  a __colr__", "    ^"]
     assert "Did you mean 'color'?" in faulty.stderr
 
 
