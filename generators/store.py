@@ -13,9 +13,7 @@ import io
 import json
 import logging
 import os
-import secrets
 import zlib
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -28,6 +26,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from generators.errors import GeneratorError, StoreError
 from generators.request import ImageRequest
+from promptopt.base.files import write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -189,18 +188,9 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """All or nothing: a temporary file in the same folder, then a rename over the final name."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        write_bytes(path, content, sync=False)  # what a power cut spoils is seen by its checksum
     except OSError as error:
         remedy = (
             "free some space"

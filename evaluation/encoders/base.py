@@ -11,7 +11,6 @@ from promptopt.base.errors import PromptoptError
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
     from PIL import Image
 
@@ -74,16 +73,6 @@ class TextEncoder(Encoder, Protocol):
         """Number of tokens of the whole text, start and end marks included, before any cut."""
 
 
-def split_hub_name(name: str, revision: str | None, *, prefix: str) -> tuple[str, str | None]:
-    """``owner/name[@revision]`` and a revision beside it as (owner/name, revision or None)."""
-    repository, _, pinned = name.partition("@")
-    if pinned and revision and pinned != revision:
-        raise EncoderError(f"{prefix}:{name}: two revisions, {pinned!r} and {revision!r}; give one")
-    if repository.count("/") != 1 or not all(repository.split("/")):
-        raise EncoderError(f"{prefix}:{name}: write '{prefix}:owner/name' or '{prefix}:owner/name@revision'")
-    return repository, revision or pinned or None
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file, or an EncoderError that names it."""
     try:
@@ -93,15 +82,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise EncoderError(f"{path}: holds a {type(document).__name__}; expected an object")
     return document
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of this name; ``auto`` is an accelerator when there is one."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise EncoderError(f"device {name!r}: {error}; give 'auto', 'cpu', 'cuda' or 'cuda:N'") from error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evaluation.encoders.base import Encoder, EncoderError, TextEncoder, split_hub_name
+from evaluation.encoders.base import Encoder, EncoderError, TextEncoder
 from promptopt.base import plugins
+from promptopt.base.hub import HubAddress
 
 EMBEDDED_CLIP = Path(__file__).resolve().parent.parent / "embedded" / "clip"
 ADDRESSES = (
@@ -140,9 +141,11 @@ def _hub_says_dinov2(name: str, revision: str | None) -> bool:
     """Whether a repository is DINOv2's, by its configuration; False when that cannot be had."""
     from huggingface_hub import snapshot_download
 
-    repository, revision = split_hub_name(name, revision, prefix="hf")
+    hub = HubAddress.parse(f"hf:{name}", revision=revision, error=EncoderError)
     try:
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=["*config.json"]))
+        folder = Path(
+            snapshot_download(hub.repository, revision=hub.revision, allow_patterns=["*config.json"])
+        )
     except (OSError, ValueError):
         return False  # the loader asks again, and says what is wrong
     from evaluation.encoders.dinov2 import is_dinov2

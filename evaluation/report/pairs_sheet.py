@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from promptopt.base.errors import ArgumentError
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -52,10 +54,10 @@ def pairs_sheet(
         ValueError: no pair, a pair whose image is not there, or sizes below 1 (tile: 32).
     """
     if not pairs:
-        raise ValueError("there is no pair to draw; ask memorization for one or more")
+        raise ArgumentError("there is no pair to draw; ask memorization for one or more")
     for pair in pairs:
         if not (0 <= pair.generated < len(generated) and 0 <= pair.training < len(training)):
-            raise ValueError(
+            raise ArgumentError(
                 f"a pair names generated image {pair.generated} and training image {pair.training}; "
                 f"{len(generated)} and {len(training)} images were given: give all, in the features' order"
             )
@@ -77,7 +79,7 @@ def copies_sheet(pairs: Sequence[CopyPair], *, columns: int = 3, tile: int = 192
         ValueError: no pair, an image that cannot be read, or sizes as for `pairs_sheet`.
     """
     if not pairs:
-        raise ValueError("there is no pair to draw; evaluate with the metric memorization")
+        raise ArgumentError("there is no pair to draw; evaluate with the metric memorization")
     copies = sum(pair.copy for pair in pairs)
     heading = [
         "Generated images (left) and the training image nearest to each (right), the nearest pair first.",
@@ -111,7 +113,7 @@ def clusters_sheet(clusters: Sequence[Sequence[str]], *, tile: int = 144) -> Ima
         ValueError: no cluster, or an image that cannot be read.
     """
     if not clusters:
-        raise ValueError("there is no cluster to draw; no image repeats another one")
+        raise ArgumentError("there is no cluster to draw; no image repeats another one")
     many = sum(len(files) for files in clusters)
     heading = [
         f"Generated images that repeat each other: {many} images in {len(clusters)} clusters, one a row.",
@@ -141,7 +143,7 @@ def _sheet(blocks: Sequence[_Block], heading: Sequence[str], *, columns: int, ti
     from PIL import Image, ImageDraw, ImageFont
 
     if columns < 1 or tile < 32:
-        raise ValueError(f"columns is {columns} and tile {tile}; expected 1 or more, and 32 or more")
+        raise ArgumentError(f"columns is {columns} and tile {tile}; expected 1 or more, and 32 or more")
     font, columns = ImageFont.load_default(size=_SIZE), min(columns, len(blocks))
     wide = max(len(block.images) for block in blocks) * (tile + 4) + 8
     high = tile + 14 + _LINE * max(len(block.lines) for block in blocks)
@@ -185,4 +187,4 @@ def _fitted(source: Path | Image.Image, tile: int) -> Image.Image:
             return ImageOps.contain(image.convert("RGB"), (tile, tile))
     # Pillow reports broken files as OSError, SyntaxError (PNG chunks) or ValueError, according to the format
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{source}: not a readable image ({error}); replace it") from error
+        raise ArgumentError(f"{source}: not a readable image ({error}); replace it") from error

@@ -136,7 +136,7 @@ def _list(text: str | None) -> list[str]:
 
 
 def _save(result: "Evaluation", out: Path) -> None:
-    from promptopt.run.folder import writable_folder, write_text
+    from promptopt.base.files import writable_folder, write_text
 
     writable_folder(out, "the evaluation")
     for name, text in (
@@ -152,6 +152,7 @@ def _save(result: "Evaluation", out: Path) -> None:
 def _pictures(result: "Evaluation", out: Path) -> list[Path]:
     """Sheets of copies and of duplicates; one of an earlier run is taken away where there is none now."""
     from evaluation.report.pairs_sheet import clusters_sheet, copies_sheet
+    from promptopt.base.files import new_file
 
     written = []
     for name, sheet in (
@@ -160,9 +161,9 @@ def _pictures(result: "Evaluation", out: Path) -> list[Path]:
     ):
         (out / name).unlink(missing_ok=True)
         if sheet is not None:
-            partial = out / f".{name}.partial"
-            sheet.save(partial, format="PNG")
-            written.append(partial.replace(out / name))
+            with new_file(out / name) as partial:
+                sheet.save(partial, format="PNG")
+            written.append(out / name)
     return written
 
 

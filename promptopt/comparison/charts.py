@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from promptopt.base.files import new_file
 from promptopt.comparison.run import REAL, GeneratorComparison
 from promptopt.comparison.scopes import slug
 from promptopt.comparison.scores import Score
@@ -26,9 +27,9 @@ def write_charts(comparison: GeneratorComparison, folder: Path) -> list[Path]:
     for name in names:
         scores = [score for score in comparison.of() if score.name == name]
         path = folder / f"chart-{slug(name)}.png"
-        partial = path.with_name(f".{path.name}.partial")
-        chart(comparison, scores).savefig(partial, format="png", dpi=150)
-        written.append(partial.replace(path))
+        with new_file(path) as partial:
+            chart(comparison, scores).savefig(partial, format="png", dpi=150)
+        written.append(path)
     return written
 
 

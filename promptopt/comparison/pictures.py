@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from promptopt.base.files import new_file
 from promptopt.comparison.run import GeneratorComparison
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ def write_pairs(comparison: GeneratorComparison, folder: Path) -> list[Path]:
         if made.copies is None or not made.copies.closest:
             continue
         path = folder / f"pairs-{made.name}.png"
-        partial = path.with_name(f".{path.name}.partial")
         sheet = pairs_sheet(made.copies.closest[:_PAIRS], list(made.images.paths), list(comparison.training))
-        sheet.save(partial, format="PNG")
-        written.append(partial.replace(path))
+        with new_file(path) as partial:
+            sheet.save(partial, format="PNG")
+        written.append(path)
     return written
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from promptopt.base.files import new_file
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -68,9 +70,9 @@ def contact_sheet(
                 draw.text((left, line + tile + 1 + number * _LABEL), text, fill="black", font=font)
         top += count * cell
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    sheet.save(partial, format="PNG")
-    return partial.replace(out)
+    with new_file(out) as partial:
+        sheet.save(partial, format="PNG")
+    return out
 
 
 def _fit(draw: object, text: str, font: object, width: int) -> str:

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from promptopt.base.errors import ArgumentError
+from promptopt.base.files import write_bytes
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -27,7 +30,7 @@ def image_grid(
     from PIL import Image
 
     if not images or tile < 1 or (columns is not None and columns < 1):
-        raise ValueError(f"{len(images)} images, tile {tile}, columns {columns}; each must be at least 1")
+        raise ArgumentError(f"{len(images)} images, tile {tile}, columns {columns}; each must be at least 1")
     across = min(columns or math.ceil(math.sqrt(len(images))), len(images))
     down = math.ceil(len(images) / across)
     step = tile + _GAP
@@ -55,6 +58,4 @@ def png_bytes(image: Image.Image) -> bytes:
 def save_png(image: Image.Image, path: Path) -> Path:
     """Write `png_bytes`; whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(png_bytes(image))
-    return partial.replace(path)
+    return write_bytes(path, png_bytes(image))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from promptopt.base.files import writable_folder, write_json, write_text
 from promptopt.review.candidates import candidates
 from promptopt.review.records import ReviewError
-from promptopt.run.folder import writable_folder, write_text
 from promptopt.run.images import RunImages, missing_sentence
 
 if TYPE_CHECKING:
@@ -213,7 +212,7 @@ def _write_key(
         "size": side,
         "images": rows,
     }
-    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_json(path, document, ensure_ascii=False)
     path.chmod(0o600)
 
 

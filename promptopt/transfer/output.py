@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.estimate import Estimate
-from promptopt.run.folder import writable_folder, write_text
+from promptopt.base.files import new_file, writable_folder, write_json, write_text
 from promptopt.transfer.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def write_transfers(transfers: Mapping[str, Sequence[Transfer]], out: str | Path
         transfers: name of the other generator -> its transfers, one a run, the runs in the same order.
         out: the folder; made if missing.
 
-    Raises promptopt.config.study_file.StudyError where the folder cannot be written.
+    Raises promptopt.base.files.FileError where the folder cannot be written.
     """
     folder = writable_folder(Path(out), "the transfer")
     document = {
@@ -40,14 +39,13 @@ def write_transfers(transfers: Mapping[str, Sequence[Transfer]], out: str | Path
             {"name": name, **_plain(one)} for name, several in transfers.items() for one in several
         ],
     }
-    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     picture = folder / "transfer.png"
-    partial = picture.with_name(f".{picture.name}.partial")
-    chart(transfers).savefig(partial, format="png", dpi=130)
+    with new_file(picture) as partial:
+        chart(transfers).savefig(partial, format="png", dpi=130)
     return [
         write_text(folder / "transfer.csv", _table(transfers)),
-        write_text(folder / "transfer.json", text),
-        partial.replace(picture),
+        write_json(folder / "transfer.json", document, ensure_ascii=False, allow_nan=False),
+        picture,
     ]
 
 

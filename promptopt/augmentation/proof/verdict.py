@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from evaluation.classifier.results import MAIN, ArmRow, Comparison
 from evaluation.estimate import Estimate
 from promptopt.augmentation.proof.proof import AGAINST, ALONE, BESIDE, CLASSICAL, Proof, to_dict
+from promptopt.base.files import new_file, write_json, write_text
 from promptopt.formatting.points import points
-from promptopt.run.folder import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,14 +112,14 @@ def write_proof(proof: Proof, folder: Path) -> list[Path]:
     """proof.json, proof.csv, proof.md (tables and verdict) and proof.png, each whole or not at all."""
     document = {**to_dict(proof), "verdict": verdict(proof)}
     picture = folder / "proof.png"
-    partial = picture.with_name(".proof.png.partial")
-    chart(proof).savefig(partial, format="png", dpi=150)
+    with new_file(picture) as partial:
+        chart(proof).savefig(partial, format="png", dpi=150)
     said = "\n".join(f"{'  ' * line.startswith(' ')}- {line.strip()}" for line in document["verdict"])
     return [
-        write_text(folder / "proof.json", json.dumps(document, indent=1, allow_nan=False) + "\n"),
+        write_json(folder / "proof.json", document, allow_nan=False),
         write_text(folder / "proof.csv", _table(proof)),
         write_text(folder / "proof.md", f"{markdown(proof)}\n{said}\n"),
-        partial.replace(picture),
+        picture,
     ]
 
 

@@ -6,13 +6,13 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from promptopt.base.files import new_file, writable_folder, write_text
 from promptopt.comparison.charts import write_charts
 from promptopt.comparison.scopes import slug
 from promptopt.comparison.tables import long_csv, table_csv, table_latex
 from promptopt.export.paper.generators import summary_csv, summary_latex
 from promptopt.export.paper.sources import SAMPLES, Comparisons, FinishedRun
 from promptopt.export.paper.studies import prompts_chart, prompts_csv, prompts_latex, prompts_samples
-from promptopt.run.folder import writable_folder, write_text
 
 
 def write_tables(
@@ -34,7 +34,7 @@ def write_tables(
     Returns:
         the files, and notes: what the numbers do not say, and what is missing.
 
-    Raises promptopt.config.study_file.StudyError where a folder cannot be written.
+    Raises promptopt.base.files.FileError where a folder cannot be written.
     """
     written: list[Path] = []
     notes: list[str] = []
@@ -74,9 +74,9 @@ def _comparison(comparison: Comparisons, folder: Path, notes: list[str]) -> list
             continue
         several = len(comparison.folders) > 1
         target = folder / (f"samples-{slug(source.resolve().name)}.png" if several else SAMPLES)
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.copyfile(source / SAMPLES, partial)
-        written.append(partial.replace(target))
+        with new_file(target) as partial:
+            shutil.copyfile(source / SAMPLES, partial)
+        written.append(target)
     notes += merged.notes
     return written
 
@@ -89,9 +89,9 @@ def _studies(
         write_text(folder / "prompts.tex", prompts_latex(runs, top=top)),
     ]
     chart = folder / "chart-scores.png"
-    partial = chart.with_name(f".{chart.name}.partial")
-    prompts_chart(runs, top=top).savefig(partial, format="png", dpi=150)
-    written.append(partial.replace(chart))
+    with new_file(chart) as partial:
+        prompts_chart(runs, top=top).savefig(partial, format="png", dpi=150)
+    written.append(chart)
     if not (store / "images").is_dir():
         notes.append(
             f"{store}: no store of images there, so there are no samples of prompts; name it (--store)"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
-from promptopt.run.folder import write_text
+from promptopt.base.files import write_text
 from promptopt.run.trials import TrialRow, latest
 from promptopt.scoring.confirm import Confirmed
 from promptopt.scoring.metric_titles import METRICS
