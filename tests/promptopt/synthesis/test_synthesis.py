@@ -164,16 +164,13 @@ def test_prompts_over_the_limit_are_listed_before_anything_is_made(tmp_path: Pat
 def test_a_full_disk_is_said_and_everything_finished_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace, written = Path.replace, []
+    fake, replace = FakeGenerator(), Path.replace
 
     def full(path: Path, target: Path) -> Path:
-        if len(Path(target).stem) == 64:  # a request's key, so a file of the store
-            if len(written) >= 6:  # three images with their side files
-                raise OSError(errno.ENOSPC, "No space left on device", str(path))
-            written.append(target)
+        if Path(target).stem in {request.key for request in fake.made if request.prompt == "b"}:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
         return replace(path, target)
 
-    fake = FakeGenerator()
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(SynthesisError) as caught:
         synthesize(prompt_lines(["a", "b"]), fake, tmp_path, per_prompt=3)
