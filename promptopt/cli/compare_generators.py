@@ -76,6 +76,7 @@ def compare_generators(
     LaTeX), charts with intervals, samples, the images nearest to training images, and a JSON of everything.
     """
     from evaluation.encoders.base import load_encoder
+    from promptopt.cli._progress import Bars
     from promptopt.comparison.output import write_comparison
     from promptopt.comparison.run import compare_generators as compare
     from promptopt.study.setup import fixed_texts
@@ -94,7 +95,7 @@ def compare_generators(
     ]
     classes = {c.name: fixed_texts(c, shipped=c.name in CATEGORIES and not texts) for c in own}
     encoders = [load_encoder(uri, device=device) for uri in encoder or ["embedded"]]
-    with _Bars() as bars:
+    with Bars() as bars:
         found = compare(
             dataset,
             contenders,
@@ -113,8 +114,8 @@ def compare_generators(
             device=device,
             batch_size=batch_size,
             on_phase=bars.begin,
-            on_image=bars.images,
-            on_progress=bars.features,
+            on_image=bars.image,
+            on_progress=lambda what, done, total: bars.show(f"encoded: {what}", done, total),
         )
     files = write_comparison(found, out)
     _print(found)
@@ -165,50 +166,6 @@ def _with_words(contenders: "list[Contender]", words: list[str]) -> "list[Conten
             )
         contenders = [replace(c, words={**c.words, phrase: own}) if c.name == name else c for c in contenders]
     return contenders
-
-
-class _Bars:
-    """One display at a time, since two cannot share a terminal: images of a generator, then features."""
-
-    def __init__(self) -> None:
-        self._shown: Any = None
-        self._tasks: dict[str, Any] | None = None  # of the features' display
-        self._name = ""
-
-    def __enter__(self) -> "_Bars":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._show(None)
-
-    def begin(self, name: str) -> None:
-        """A generator's turn."""
-        from promptopt.cli._progress import GenerationBar
-
-        self._tasks = None
-        self._show(GenerationBar(name))
-
-    def images(self, done: int, total: int, generated: bool) -> None:
-        """Images at hand."""
-        self._shown(done, total, generated)
-
-    def features(self, what: str, done: int, total: int) -> None:
-        """Images encoded."""
-        from promptopt.cli._progress import progress_bar
-
-        if self._tasks is None:
-            self._tasks = {}
-            self._show(progress_bar("images encoded"))
-        if what not in self._tasks:
-            self._tasks[what] = self._shown.add_task(what, total=total, note="")
-        self._shown.update(self._tasks[what], completed=done, total=total)
-
-    def _show(self, display: Any) -> None:
-        if self._shown is not None:
-            self._shown.__exit__(None, None, None)
-        self._shown = display
-        if display is not None:
-            display.__enter__()
 
 
 def _print(found: "GeneratorComparison") -> None:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptopt.formatting.numbers import value_and_interval
+
 if TYPE_CHECKING:
     from evaluation.features.image_set import ImageSet
     from evaluation.report.evaluate import Evaluation
@@ -71,7 +73,7 @@ def evaluate(
     from evaluation.features.image_set import read_image_set
     from evaluation.report.evaluate import NAMES, EvaluationError
     from evaluation.report.evaluate import evaluate as measure
-    from promptopt.cli._progress import progress_bar
+    from promptopt.cli._progress import Bars
     from promptopt.study.setup import fixed_texts
     from studies.category import CATEGORIES, load_category
 
@@ -91,14 +93,7 @@ def evaluate(
     classes = {c.name: fixed_texts(c, shipped=c.name in CATEGORIES and not texts) for c in own}
     encoders = [load_encoder(uri, device=device) for uri in encoder or ["embedded"]]
     second = None if second_encoder is None else load_encoder(second_encoder, device=device)
-    with progress_bar("images") as bar:
-        tasks: dict[str, object] = {}
-
-        def on_progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total, note="")
-            bar.update(tasks[what], completed=done)  # type: ignore[arg-type]
-
+    with Bars() as bar:
         result = measure(
             *sets,
             encoders,
@@ -112,7 +107,7 @@ def evaluate(
             texts=classes,
             allow_uncalibrated=allow_uncalibrated,
             seed=seed,
-            on_progress=on_progress,
+            on_progress=bar.show,
         )
     _print(result)
     if out is not None:
@@ -151,7 +146,8 @@ def _save(result: "Evaluation", out: Path) -> None:
 
 def _pictures(result: "Evaluation", out: Path) -> list[Path]:
     """Sheets of copies and of duplicates; one of an earlier run is taken away where there is none now."""
-    from evaluation.report.pairs_sheet import clusters_sheet, copies_sheet
+    from promptopt.formatting.copies import clusters_sheet, copies_sheet
+    from promptopt.formatting.pictures import save_png
 
     written = []
     for name, sheet in (
@@ -160,9 +156,7 @@ def _pictures(result: "Evaluation", out: Path) -> list[Path]:
     ):
         (out / name).unlink(missing_ok=True)
         if sheet is not None:
-            partial = out / f".{name}.partial"
-            sheet.save(partial, format="PNG")
-            written.append(partial.replace(out / name))
+            written.append(save_png(sheet, out / name))
     return written
 
 
@@ -183,8 +177,7 @@ def _print(result: "Evaluation") -> None:
         table.add_column("status")
         for row in rows:
             e = row.estimate
-            interval = "" if e.low is None else f"{e.low:.4g} to {e.high:.4g}"
-            value = "" if e.value is None else f"{e.value:.4g}"
+            value, interval = value_and_interval(e, ".4g", mark="")
             status = Text(e.status, style=_STYLES[e.status])
             table.add_row(Text(row.name), value, interval, str(e.n), row.better, status)
         console.print(table)

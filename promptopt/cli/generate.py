@@ -34,22 +34,21 @@ def generate(
     """
     from generators.base import load
     from generators.store import ImageStore
-    from promptopt.cli._progress import progress_bar
-    from promptopt.formatting.contact_sheet import Tile, contact_sheet
+    from promptopt.cli._progress import Bars
+    from promptopt.formatting.pictures import Tile, contact_sheet
 
     generator = load(uri, device=device)
     requests = [
         generator.request(prompt, s, negative_prompt=negative_prompt, steps=steps, guidance=guidance)
         for s in range(seed, seed + count)
     ]
-    made = 0
-    with progress_bar("images") as bar:
-        task = bar.add_task("images", total=count, note="")
+    made = done = 0
+    with Bars() as bar:
 
         def on_image(image: "StoredImage", generated: bool) -> None:
-            nonlocal made
-            made += generated
-            bar.update(task, advance=1)
+            nonlocal made, done
+            made, done = made + generated, done + 1
+            bar.image(done, count, generated)
 
         stored = ImageStore(out / "store").fetch(generator, requests, on_image=on_image)
     tiles = [Tile(image.load(), f"seed {image.request.seed}") for image in stored]

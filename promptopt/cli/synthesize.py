@@ -66,7 +66,7 @@ def synthesize(
     added at the end of the list, keep what is there.
     """
     from generators.base import load
-    from promptopt.cli._progress import GenerationBar
+    from promptopt.cli._progress import Bars
     from promptopt.synthesis.naming import PATTERN, check_pattern
     from promptopt.synthesis.prompt_files import read_prompt_file
     from promptopt.synthesis.run import synthesize as make
@@ -77,7 +77,7 @@ def synthesize(
     _report(listed, edition)
     model = load(generator, device=device, batch_size=batch_size)
     sampling = _sampling(listed, model, negative_prompt, steps, guidance, scheduler)
-    with GenerationBar() as bar:
+    with Bars() as bar:
         made = make(
             listed.prompts,
             model,
@@ -89,7 +89,7 @@ def synthesize(
             sampling=sampling,
             skip_too_long=skip_too_long,
             store=store,
-            on_image=bar,
+            on_image=bar.image,
             on_warning=lambda text: bar.say(f"warning: {text}"),
         )
     _summary(made, _sheet(made), store)
@@ -184,7 +184,7 @@ def _sheet(made: "Synthesis") -> Path:
 
     from PIL import Image
 
-    from promptopt.formatting.contact_sheet import Tile, contact_sheet
+    from promptopt.formatting.pictures import Tile, contact_sheet
 
     tiles = []
     with made.manifest.open(encoding="utf-8", newline="") as stream:
@@ -198,8 +198,8 @@ def _sheet(made: "Synthesis") -> Path:
 
 
 def _summary(made: "Synthesis", sheet: Path, store: Path | None) -> None:
+    from promptopt.formatting.numbers import file_size
     from promptopt.synthesis.folder import IMAGES
-    from promptopt.synthesis.run import megabytes
 
     if made.too_long:
         lines = [prompt.line for prompt in made.too_long]
@@ -212,6 +212,6 @@ def _summary(made: "Synthesis", sheet: Path, store: Path | None) -> None:
         if made.copied
         else f"shared with {place} by hard links, so they lie there once"
     )
-    typer.echo(f"{made.images} images in {made.folder / IMAGES}: {megabytes(made.size)}, {disk}")
+    typer.echo(f"{made.images} images in {made.folder / IMAGES}: {file_size(made.size)}, {disk}")
     typer.echo(f"{made.generated} generated now, {made.images - made.generated} were there")
     typer.echo(f"manifest: {made.manifest}; sheet: {sheet}")

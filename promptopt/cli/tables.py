@@ -17,8 +17,9 @@ def tables(
 ) -> None:
     """Write the tables (CSV, LaTeX) and figures (PNG) of a paper, from what finished runs have recorded.
 
-    From comparisons: FID and IS by generator and center, every table of theirs, bar charts, samples. From
-    studies: the confirmed prompts by category with a chart and samples. Nothing is measured anew.
+    From comparisons: FID and IS by generator and center, every table of theirs, charts, samples. From
+    studies: the confirmed prompts by category with a chart and samples, and the words of the captions as a
+    cloud. Nothing is measured anew.
     """
     from promptopt.export.paper.sources import read_sources
     from promptopt.export.paper.writing import write_tables

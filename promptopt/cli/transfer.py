@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptopt.formatting.numbers import format_estimate
+
 if TYPE_CHECKING:
     from evaluation.estimate import Estimate
     from promptopt.transfer.transfer import Transfer
@@ -45,7 +47,7 @@ def transfer(
     and makes no image twice.
     """
     from promptopt.cli._changes import parse_changes
-    from promptopt.cli._progress import GenerationBar
+    from promptopt.cli._progress import Bars
     from promptopt.transfer.output import write_transfers
     from promptopt.transfer.transfer import transfer as measure
 
@@ -54,7 +56,7 @@ def transfer(
     found: dict[str, list[Transfer]] = {name: [] for name in named}
     for name, uri in named.items():
         for run in runs:
-            with GenerationBar(f"{run.name}, {name}") as bar:
+            with Bars(f"{run.name}, {name}") as bar:
                 found[name].append(
                     measure(
                         run,
@@ -64,7 +66,7 @@ def transfer(
                         fresh=fresh,
                         changes=changes,
                         device=device,
-                        on_image=bar,
+                        on_image=bar.image,
                     )
                 )
     files = write_transfers(found, out)
@@ -107,14 +109,17 @@ def _print(found: "dict[str, list[Transfer]]") -> None:
         table.add_column("score", justify="right", no_wrap=True)
         for place, row in enumerate(first.rows):
             table.add_row(
-                str(row.home_rank), Text(Variation.of(row.prompt).shown), Text("home"), _interval(row.home)
+                str(row.home_rank),
+                Text(Variation.of(row.prompt).shown),
+                Text("home"),
+                _score(row.home),
             )
             for name, one in zip(found, several, strict=True):
                 away = one.rows[place].away
-                table.add_row("", "", Text(name), "too long" if away is None else _interval(away.estimate))
+                table.add_row("", "", Text(name), "too long" if away is None else _score(away.estimate))
             table.add_section()
         for name, one in zip(found, several, strict=True):
-            table.add_row("", "rank correlation with home", Text(name), _interval(one.rank_correlation))
+            table.add_row("", "rank correlation with home", Text(name), _score(one.rank_correlation))
         console.print(table)
         for name, one in zip(found, several, strict=True):
             console.print(Text(f"{name}: {one.sentence}"), soft_wrap=True)
@@ -126,9 +131,5 @@ def _print(found: "dict[str, list[Transfer]]") -> None:
                 )
 
 
-def _interval(estimate: "Estimate") -> str:
-    if estimate.value is None:
-        return "undefined"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:+.2f} {estimate.status}"
-    return f"{estimate.value:+.2f} ({estimate.low:+.2f} to {estimate.high:+.2f})"
+def _score(estimate: "Estimate") -> str:
+    return format_estimate(estimate, "+.2f")

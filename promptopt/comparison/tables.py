@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Sequence
 
-from evaluation.estimate import Estimate
 from promptopt.comparison.run import REAL, GeneratorComparison
 from promptopt.comparison.scopes import Scope
 from promptopt.comparison.scores import Score
 from promptopt.formatting.escapes import latex
 from promptopt.formatting.latex import latex_table, stacked, stacked_head
-
-PARTS = ("value", "low", "high", "n", "status")
+from promptopt.formatting.numbers import value_and_interval
+from promptopt.formatting.tables import csv_table
 
 
 def long_csv(comparison: GeneratorComparison) -> str:
     """Every number, one a line."""
     heads = [name for name in Score.__dataclass_fields__ if name != "estimate"]
-    lines: list[list[object]] = [[*heads, *Estimate.__dataclass_fields__]]
-    for score in comparison.scores:
-        estimate = ["" if cell is None else cell for cell in score.estimate.to_dict().values()]
-        lines.append([*(getattr(score, name) for name in heads), *estimate])
-    return _csv(lines)
+    return csv_table(
+        heads,
+        [[getattr(score, name) for name in heads] for score in comparison.scores],
+        [{"": score.estimate} for score in comparison.scores],
+        exact=True,
+    )
 
 
 def table_csv(comparison: GeneratorComparison, scope: Scope) -> str:
-    """One line a generator; of every metric value, interval, number of images and status."""
+    """One line a generator; every metric as an Estimate."""
     names, rows = _grid(comparison, scope)
-    lines: list[list[object]] = [["generator", *(f"{name}:{part}" for name in names for part in PARTS)]]
-    for generator, cells in rows:
-        line: list[object] = [generator]
-        for score in cells:
-            found = [getattr(score.estimate, part) for part in PARTS] if score else [None] * len(PARTS)
-            line += [
-                "" if cell is None else f"{cell:.6g}" if isinstance(cell, float) else cell for cell in found
-            ]
-        lines.append(line)
-    return _csv(lines)
+    estimates = [
+        {name: score.estimate if score else None for name, score in zip(names, cells, strict=True)}
+        for _, cells in rows
+    ]
+    return csv_table(["generator"], [[generator] for generator, _ in rows], estimates)
 
 
 def table_latex(comparison: GeneratorComparison, scope: Scope) -> str:
@@ -76,20 +68,9 @@ def table_latex(comparison: GeneratorComparison, scope: Scope) -> str:
 
 
 def shown(score: Score) -> tuple[str, str]:
-    """Value and interval for people, with the digits that three significant ones of the larger end leave."""
-    estimate = score.estimate
-    if estimate.value is None:
-        return "", ""
-    scale = 100.0 if score.metric == "memorization" else 1.0
-    ends = [estimate.value, *(end for end in (estimate.low, estimate.high) if end is not None)]
-    largest = scale * max(abs(end) for end in ends)
-    digits = max(0, 2 - math.floor(math.log10(largest))) if largest > 0 else 1
-    digits = min(digits, 1 if scale > 1 else 4)
-    unit = " %" if scale > 1 else ""
-    value = f"{scale * estimate.value:.{digits}f}{unit}"
-    if estimate.low is None or estimate.high is None:
-        return value, ""
-    return value, f"{scale * estimate.low:.{digits}f} to {scale * estimate.high:.{digits}f}"
+    """Value and interval for people."""
+    style, scale, unit = (".1f", 100.0, " %") if score.metric == "memorization" else ("", 1.0, "")
+    return value_and_interval(score.estimate, style, scale=scale, unit=unit, mark="")
 
 
 def stands_apart(score: Score, others: Sequence[Score]) -> bool:
@@ -135,12 +116,4 @@ def latex_cell(score: Score | None, *, bold: bool) -> str:
     text = latex(value)
     if bold and score.generator != REAL:
         text = rf"\textbf{{{text}}}"
-    if score.estimate.status == "unreliable":
-        text += "*"
-    return stacked(text, interval)
-
-
-def _csv(lines: Sequence[Sequence[object]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(lines)
-    return stream.getvalue()
+    return stacked(text + ("*" if score.estimate.status == "unreliable" else ""), interval)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from promptopt.doctor import embedded, machine, weights
-from promptopt.doctor.capacity import Device, Verdict, judge_tasks
 
 Status = Literal["ok", "note", "broken"]
 
@@ -45,10 +44,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings, and what fits on each device."""
+    """All findings."""
 
     checks: tuple[Check, ...]
-    verdicts: tuple[Verdict, ...]
 
     @property
     def ok(self) -> bool:
@@ -62,7 +60,6 @@ class Report:
             "version": 1,
             "ok": self.ok,
             "checks": [asdict(check) for check in self.checks],
-            "can_run": [asdict(verdict) for verdict in self.verdicts],
         }
 
 
@@ -75,14 +72,13 @@ def examine(*, folder: Path = Path(), given: Sequence[Path] = (), load: bool = T
         load: whether the embedded networks are loaded, which takes some seconds.
     """
     checks = _machine()
-    found = _try("machine", "torch's devices", machine.devices, checks, "install torch again")
-    checks += _devices(found or [])
+    found = _try("machine", "torch's devices", machine.gpus, checks, "install torch again")
+    checks += [] if found is None else _gpus(found)
     checks += _packages()
     checks += _weights(given, load=load)
     checks += _disk(folder)
     checks += [Check("environment", name, "ok", os.environ.get(name, "not set")) for name in FLAGS]
-    verdicts = tuple(verdict for device in found or [] for verdict in judge_tasks(device))
-    return Report(tuple(checks), verdicts)
+    return Report(tuple(checks))
 
 
 def _machine() -> list[Check]:
@@ -103,7 +99,7 @@ def _machine() -> list[Check]:
     ]
 
 
-def _devices(found: Sequence[Device]) -> list[Check]:
+def _gpus(found: Sequence[machine.Gpu]) -> list[Check]:
     rows = [
         Check(
             "machine",
@@ -112,9 +108,8 @@ def _devices(found: Sequence[Device]) -> list[Check]:
             f"{device.name}: {device.memory / 1e9:.1f} GB free, {device.speed:.0f} TFLOP/s float16",
         )
         for device in found
-        if device.kind == "cuda"
     ]
-    if found and not rows:
+    if not rows:
         rows.append(
             Check(
                 "machine",

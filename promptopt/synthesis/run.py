@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from filelock import FileLock, Timeout
 
+from promptopt.formatting.numbers import file_size
 from promptopt.run.folder import writable_folder
 from promptopt.synthesis.folder import IMAGES, MANIFEST, STORE, keep_settings, place
 from promptopt.synthesis.naming import PATTERN, check_pattern
@@ -267,8 +268,8 @@ class _Run:
         free = shutil.disk_usage(self._folder).free
         if needed > free and self._on_warning is not None:
             self._on_warning(
-                f"{self._folder}: the images that are left need about {megabytes(needed)}, "
-                f"{megabytes(free)} are free"
+                f"{self._folder}: the images that are left need about {file_size(needed)}, "
+                f"{file_size(free)} are free"
             )
 
 
@@ -283,13 +284,6 @@ def _rows(manifest: Path) -> int:
     with manifest.open(encoding="utf-8", newline="") as stream:
         next(reader := csv.reader(stream), None)
         return sum(len(row) == len(COLUMNS) and len(row[-1]) == 64 for row in reader)
-
-
-def megabytes(size: float) -> str:
-    """Bytes for people."""
-    if size < 1e5:
-        return f"{size / 1e3:.0f} kB"
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _reason(error: Exception) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evaluation.estimate import Estimate
 from promptopt.augmentation.proof.proof import (
@@ -20,13 +19,14 @@ from promptopt.augmentation.proof.proof import (
     Proof,
     to_dict,
 )
-from promptopt.formatting.points import points
+from promptopt.formatting.charts import COLORS, Panel, Series, forest_plot, save_figure
+from promptopt.formatting.numbers import p_value, points
+from promptopt.formatting.tables import csv_table
 from promptopt.run.folder import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLORS = {None: "#6b6b6b", "portfolio": "#3b82c4", "baseline": "#d97706", "random": "#4d9f5b"}
 _LEARNERS = {"network": "a small network trained on pixels", "probe": "a linear probe on fixed features"}
 
 
@@ -80,11 +80,7 @@ def _answer(what: str, family: Sequence[Comparison], over: str) -> str:
 
 def _change(one: Comparison) -> str:
     at = "" if one.first.ratio is None else f" at 1:{one.first.ratio:g}"
-    return f"{points(one.estimate)} points{at}, p {_p(one.p_holm)}"
-
-
-def _p(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}" if value >= 0.001 else "< 0.001"
+    return f"{points(one.estimate)} points{at}, p {p_value(one.p_holm)}"
 
 
 def _amount(count: int | None) -> str:
@@ -103,7 +99,7 @@ def markdown(proof: Proof) -> str:
     for change in proof.comparisons:
         lines.append(
             f"| {change.learner} | {_amount(change.real_per_class)} | {change.first.title} minus "
-            f"{change.second.title} | {points(change.estimate)} | {_p(change.p_holm)} |"
+            f"{change.second.title} | {points(change.estimate)} | {p_value(change.p_holm)} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -111,101 +107,59 @@ def markdown(proof: Proof) -> str:
 def write_proof(proof: Proof, folder: Path) -> list[Path]:
     """proof.json, proof.csv, proof.md (tables and verdict) and proof.png, each whole or not at all."""
     document = {**to_dict(proof), "verdict": verdict(proof)}
-    picture = folder / "proof.png"
-    partial = picture.with_name(".proof.png.partial")
-    chart(proof).savefig(partial, format="png", dpi=150)
     said = "\n".join(f"{'  ' * line.startswith(' ')}- {line.strip()}" for line in document["verdict"])
     return [
         write_text(folder / "proof.json", json.dumps(document, indent=1, allow_nan=False) + "\n"),
         write_text(folder / "proof.csv", _table(proof)),
         write_text(folder / "proof.md", f"{markdown(proof)}\n{said}\n"),
-        partial.replace(picture),
+        save_figure(chart(proof), folder / "proof.png"),
     ]
 
 
 def _table(proof: Proof) -> str:
     """One line for each arm (`minus` empty) and each difference."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        ["learner", "real_per_class", "trained_on", "minus", "train_real", "train_synthetic", "value", "low",
-         "high", "status", "p", "p_holm"]
-    )  # fmt: skip
-    for one in proof.arms:
-        writer.writerow(
-            [one.learner, one.real_per_class, one.arm.title, "", one.train_real, one.train_synthetic,
-             *_numbers(one.estimate), "", ""]
-        )  # fmt: skip
-    for change in proof.comparisons:
-        writer.writerow(
-            [change.learner, change.real_per_class, change.first.title, change.second.title, "", "",
-             *_numbers(change.estimate), change.p, change.p_holm]
-        )  # fmt: skip
-    return stream.getvalue()
-
-
-def _numbers(estimate: Estimate) -> list[Any]:
-    values = (estimate.value, estimate.low, estimate.high)
-    return [*("" if value is None else f"{value:.6g}" for value in values), estimate.status]
+    rows: list[list[object]] = [
+        [one.learner, one.real_per_class, one.arm.title, "", one.train_real, one.train_synthetic, None, None]
+        for one in proof.arms
+    ]
+    rows += [
+        [c.learner, c.real_per_class, c.first.title, c.second.title, None, None, c.p, c.p_holm]
+        for c in proof.comparisons
+    ]
+    heads = ["learner", "real_per_class", "trained_on", "minus", "train_real", "train_synthetic"]
+    estimates = [{"": a.estimate} for a in proof.arms] + [{"": c.estimate} for c in proof.comparisons]
+    return csv_table([*heads, "p", "p_holm"], rows, estimates)
 
 
 def chart(proof: Proof) -> Figure:
-    """Accuracies with intervals: a panel for each learner and number of real images."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    learners, counts = list(proof.settings["learners"]), proof.settings["real_per_class"]
-    ratios = proof.settings["ratios"]
-    figure = Figure(figsize=(1.2 + 3.9 * len(counts), 0.9 + 3.4 * len(learners)))
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained")
-    panels = figure.subplots(len(learners), len(counts), squeeze=False, sharey="row")
-    for line, learner in zip(panels, learners, strict=True):
-        for axes, count in zip(line, counts, strict=True):
+    """Accuracies with intervals: a panel for each learner and number of real images, one line a ratio."""
+    panels = []
+    ratios = [None, *proof.settings["ratios"]]
+    for learner in proof.settings["learners"]:
+        for count in proof.settings["real_per_class"]:
             own = [a for a in proof.arms if (a.learner, a.real_per_class) == (learner, count)]
-            _panel(axes, own, ratios)
-            axes.set_title(f"{learner}, {_amount(count)}", fontsize=10)
-        line[0].set_ylabel("balanced accuracy on real test images (%)", fontsize=9)
-    handles: dict[str, Any] = {}
-    for axes in panels.flat:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=8
-    )
-    return figure
+            series = [
+                Series(
+                    " + ".join(["real", *["classical"] * classical, *([variant] if variant else [])]),
+                    color,
+                    [_of_ratio(own, classical, variant, ratio) for ratio in ratios],
+                )
+                for (classical, variant), color in zip(
+                    dict.fromkeys((a.arm.classical, a.arm.variant) for a in own),
+                    itertools.cycle(COLORS),
+                    strict=False,
+                )
+            ]
+            lines = ["no synthetic images" if r is None else f"real to synthetic 1:{r:g}" for r in ratios]
+            panels.append(Panel(f"{learner}, {_amount(count)}", lines, series))
+    axis = "balanced accuracy on real test images (%), with 95 % interval"
+    return forest_plot(panels, axis, scale=100, zero=False)
 
 
-def _panel(axes: Any, arms: Sequence[ArmResult], ratios: Sequence[float]) -> None:
-    series = list(dict.fromkeys((a.arm.classical, a.arm.variant) for a in arms))
-    shift = 0.7 / max(len(series) - 1, 1)
-    for index, (classical, variant) in enumerate(series):
-        own = [a for a in arms if (a.arm.classical, a.arm.variant) == (classical, variant)]
-        for one in own:
-            value = one.estimate
-            if value.value is None:
-                continue
-            place = 0 if one.arm.ratio is None else 1 + list(ratios).index(one.arm.ratio)
-            x = place + (index - (len(series) - 1) / 2) * shift
-            low, high = (value.value if end is None else end for end in (value.low, value.high))
-            axes.errorbar(
-                x,
-                100 * value.value,
-                yerr=[[100 * (value.value - low)], [100 * (high - value.value)]],
-                fmt="s" if classical else "o",
-                markerfacecolor="white" if classical else _COLORS.get(variant, "#9c5bb5"),
-                color=_COLORS.get(variant, "#9c5bb5"),
-                capsize=3,
-                linewidth=1.2,
-                markersize=6,
-                label=" + ".join(["real", *["classical"] * classical, *([variant] if variant else [])]),
-            )
+def _of_ratio(
+    arms: Sequence[ArmResult], classical: bool, variant: str | None, ratio: float | None
+) -> Estimate | None:
     for one in arms:
-        if one.arm.variant is None and one.estimate.value is not None:
-            style = "--" if one.arm.classical else "-"
-            axes.axhline(100 * one.estimate.value, color="#b0b0b0", linewidth=0.8, linestyle=style, zorder=0)
-    axes.set_xticks(range(1 + len(ratios)), ["none", *(f"1:{ratio:g}" for ratio in ratios)])
-    axes.set_xlabel("real to synthetic images", fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e2e2e2", linewidth=0.6)
-    axes.set_axisbelow(True)
+        if (one.arm.classical, one.arm.variant, one.arm.ratio) == (classical, variant, ratio):
+            return one.estimate if one.estimate.value is not None else None
+    return None

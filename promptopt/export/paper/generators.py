@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import textwrap
 
 from promptopt.comparison.run import REAL, GeneratorComparison
 from promptopt.comparison.scores import Score
-from promptopt.comparison.tables import PARTS, latex_cell, stands_apart
+from promptopt.comparison.tables import latex_cell, stands_apart
 from promptopt.formatting.escapes import latex
 from promptopt.formatting.latex import latex_table
+from promptopt.formatting.tables import csv_table
 
 _METRICS = ("fd", "is")
 
@@ -18,16 +17,13 @@ _METRICS = ("fd", "is")
 def summary_csv(comparison: GeneratorComparison) -> str:
     """One line a generator: distance and Inception score of every center with interval, n and status."""
     columns = _columns(comparison)
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    heads = [f"{name}, {scope}:{part}" for name, scope in columns for part in PARTS]
-    writer.writerow(["generator", *heads])
-    for generator, cells in _rows(comparison, columns):
-        parts = [getattr(cell.estimate, part) if cell else None for cell in cells for part in PARTS]
-        writer.writerow(
-            [generator, *("" if p is None else f"{p:.6g}" if isinstance(p, float) else p for p in parts)]
-        )
-    return stream.getvalue()
+    names = [f"{name}, {scope}" for name, scope in columns]
+    rows = _rows(comparison, columns)
+    estimates = [
+        {name: cell.estimate if cell else None for name, cell in zip(names, cells, strict=True)}
+        for _, cells in rows
+    ]
+    return csv_table(["generator"], [[generator] for generator, _ in rows], estimates)
 
 
 def summary_latex(comparison: GeneratorComparison, *, label: str, settings: str) -> str:

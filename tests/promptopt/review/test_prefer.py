@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from promptopt import Study, StudyError
 from promptopt.cli.main import main
-from promptopt.review import candidates
+from promptopt.review.candidates import candidates
 from promptopt.review.page import PreferencePage
 from promptopt.review.preferences import PreferenceMetric, write_preferences
 from promptopt.review.records import ReviewError, read_choices, records_path
