@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import logsumexp
 
-from evaluation.training.figures import auroc, share, write_card
+from evaluation.metrics.auroc import auroc
+from evaluation.training.figures import share, write_card
 from evaluation.training.recipe import ClipSpec
 from studies.dataset import Dataset
 

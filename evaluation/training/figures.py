@@ -3,12 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
+from numpy.typing import ArrayLike
 
 from evaluation.estimate import Estimate
 
@@ -16,43 +14,10 @@ METRICS_FILE = "metrics.json"
 CARD_FILE = "README.md"
 
 
-def share(hits: ArrayLike, *, level: float = 0.95) -> Estimate:
-    """Share of true values, with Wilson's score interval (Wilson 1927); undefined for none."""
+def share(hits: ArrayLike) -> Estimate:
+    """Share of true values, as `Estimate.of_proportion` gives it."""
     values = np.asarray(hits, dtype=bool)
-    n, method = int(values.size), f"Wilson {level:.0%}"
-    if n == 0:
-        return Estimate.undefined(0, method)
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    p = float(values.mean())
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    low, high = min(max(0.0, middle - half), p), max(min(1.0, middle + half), p)
-    return Estimate(value=p, low=low, high=high, n=n, method=method, status="ok")
-
-
-def auroc(scores: NDArray[np.float64], positive: NDArray[np.bool_], *, level: float = 0.95) -> Estimate:
-    """Area under the ROC curve, with the interval of Hanley and McNeil (1982); undefined for one class
-    only."""
-    n_pos, n_neg = int(positive.sum()), int((~positive).sum())
-    method = f"AUROC, Hanley-McNeil {level:.0%}"
-    if n_pos == 0 or n_neg == 0:
-        return Estimate.undefined(len(scores), method)
-    ranks = rankdata(scores)
-    area = float((ranks[positive].sum() - n_pos * (n_pos + 1) / 2) / (n_pos * n_neg))
-    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
-    rest = area * (1 - area) + (n_pos - 1) * (q1 - area**2) + (n_neg - 1) * (q2 - area**2)
-    half = NormalDist().inv_cdf(0.5 + level / 2) * (max(rest, 0.0) / (n_pos * n_neg)) ** 0.5
-    # With no error seen the formula gives an interval of width zero; a handful of pictures cannot promise
-    # that.
-    status: Any = "ok" if min(n_pos, n_neg) >= 10 and 0 < area < 1 else "unreliable"
-    return Estimate(
-        value=area,
-        low=max(0.0, area - half),
-        high=min(1.0, area + half),
-        n=len(scores),
-        method=method,
-        status=status,
-    )
+    return Estimate.of_proportion(int(values.sum()), int(values.size))
 
 
 def write_metrics(folder: Path, *, facts: Mapping[str, Any], figures: Mapping[str, Estimate]) -> Path:

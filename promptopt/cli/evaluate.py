@@ -1,5 +1,6 @@
 """`promptopt evaluate`: any two sets of images, measured."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -136,12 +137,20 @@ def _save(result: "Evaluation", out: Path) -> None:
     writable_folder(out, "the evaluation")
     for name, text in (
         ("evaluation.json", result.to_json()),
-        ("evaluation.csv", result.to_csv()),
+        ("evaluation.csv", _table(result)),
         ("card.md", result.card_markdown()),
     ):
         typer.echo(f"wrote {write_text(out / name, text)}")
     for path in _pictures(result, out):
         typer.echo(f"wrote {path}")
+
+
+def _table(result: "Evaluation") -> str:
+    from promptopt.formatting.tables import csv_table
+
+    heads = [field.name for field in fields(result.rows[0]) if field.name != "estimate"]
+    rows = [[getattr(row, name) for name in heads] for row in result.rows]
+    return csv_table(heads, rows, [{"": row.estimate} for row in result.rows], exact=True)
 
 
 def _pictures(result: "Evaluation", out: Path) -> list[Path]:

@@ -234,27 +234,14 @@ class _Run:
             raise
         finally:  # what is finished is listed, however the chunk ends
             for index in sorted(arrived):
-                _writer(stream).writerow(self._row(chunk[index], arrived[index].sha256))
+                item, image = chunk[index], arrived[index]
+                _writer(stream).writerow(
+                    manifest_row(
+                        f"{IMAGES}/{item.name}", item.prompt.number, item.image, image,
+                        request=item.request, uri=self._plan.generator.uri,
+                    )
+                )  # fmt: skip
                 self._rows += 1
-
-    def _row(self, item: Item, sha256: str) -> list[object]:
-        request = item.request
-        return [
-            f"{IMAGES}/{item.name}",
-            item.prompt.number,
-            item.image,
-            request.prompt,
-            request.negative_prompt,
-            request.seed,
-            self._plan.generator.uri,
-            request.generator,
-            request.steps,
-            request.guidance,
-            request.scheduler,
-            request.width,
-            request.height,
-            sha256,
-        ]
 
     def _keep_manifest(self, partial: Path, manifest: Path) -> None:
         """After an error: the list of what is finished, where it is whole and longer than an older one."""
@@ -271,6 +258,15 @@ class _Run:
                 f"{self._folder}: the images that are left need about {file_size(needed)}, "
                 f"{file_size(free)} are free"
             )
+
+
+def manifest_row(
+    name: str, number: int, index: int, image: StoredImage, *, request: ImageRequest, uri: str
+) -> list[object]:
+    """The cells of `COLUMNS`: image `index` of prompt `number`, which a generator made for a request."""
+    drawn = [request.steps, request.guidance, request.scheduler, request.width, request.height]
+    said = [request.prompt, request.negative_prompt, request.seed]
+    return [name, number, index, *said, uri, request.generator, *drawn, image.sha256]
 
 
 def _identity(request: ImageRequest) -> tuple[str, str, int]:
