@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from promptopt.cli._options import Device
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -80,7 +82,7 @@ def augment(
     store: Annotated[Path, typer.Option(help="Features of real images, shared with the studies.")] = Path(
         "store"
     ),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Make a set of synthetic images from studies' portfolios, filtered, each with its provenance.
 

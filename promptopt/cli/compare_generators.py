@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from promptopt.cli._options import BatchSize, Device, Guidance, Scheduler, Steps, Store
+
 if TYPE_CHECKING:
     from promptopt.comparison.run import Contender, GeneratorComparison
     from promptopt.synthesis.plan import Sampling
@@ -50,11 +52,9 @@ def compare_generators(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the images, the draw and every shuffle.")] = 0,
     negative_prompt: Annotated[str, typer.Option(help="What the images should not show.")] = "",
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Denoising steps; default: each model's own.")
-    ] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; default: each model's own.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Sampler; default: each model's own.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    scheduler: Scheduler = None,
     texts: Annotated[
         list[str] | None,
         typer.Option(help="Category file with the texts for alignment; default: the shipped categories."),
@@ -62,13 +62,9 @@ def compare_generators(
     allow_uncalibrated: Annotated[
         bool, typer.Option(help="Report alignment even by an encoder that fails on the real images.")
     ] = False,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images a forward pass; default: by the device.")
-    ] = None,
-    store: Annotated[
-        Path, typer.Option(help="Folder of images and features, shared with the studies.")
-    ] = Path("store"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    batch_size: BatchSize = None,
+    store: Store = Path("store"),
+    device: Device = "auto",
 ) -> None:
     """Compare generators on one prepared set: distance, Inception score, alignment and share of copies.
 

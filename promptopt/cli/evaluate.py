@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptopt.cli._options import Device
 from promptopt.formatting.numbers import value_and_interval
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def evaluate(
         "store"
     ),
     seed: Annotated[int, typer.Option(min=0, help="Of every shuffle and subsample.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Measure generated images against real ones, with intervals, a status and a metric card."""
     from evaluation.encoders.base import load_encoder

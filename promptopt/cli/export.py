@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from promptopt.cli import group
+from promptopt.cli._options import Device
 from promptopt.cli._wrapped import wrapped
 from promptopt.formatting.numbers import count
 
@@ -82,7 +83,7 @@ def submission(
     seed: Annotated[int, typer.Option(min=0, help="gi-2025: of the script's images.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="gi-2025: images the script makes at a time.")] = 8,
     store: Annotated[Path, typer.Option(help="Store of the studies' images.")] = Path("store"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace a submission that is there.")] = False,
 ) -> None:
     """Write a submission folder: prompts, model, example images, README, checksums; then check it.

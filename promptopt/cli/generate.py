@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptopt.cli._options import Device, Guidance, Steps
+
 if TYPE_CHECKING:
     from generators.store import StoredImage
 
@@ -22,11 +24,9 @@ def generate(
     ] = 0,
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 8,
     negative_prompt: Annotated[str, typer.Option(help="What the images should not show.")] = "",
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Denoising steps; default: the model's own.")
-    ] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; default: the model's own.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    steps: Steps = None,
+    guidance: Guidance = None,
+    device: Device = "auto",
 ) -> None:
     """Generate images of one prompt with consecutive seeds, and a contact sheet of them.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli import group
-from promptopt.cli._server import AllowRemote, Host, Port
+from promptopt.cli._options import AllowRemote, Host, Port
 from promptopt.formatting.numbers import format_estimate, p_value
 
 if TYPE_CHECKING:

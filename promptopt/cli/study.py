@@ -7,6 +7,7 @@ import typer
 
 from promptopt.cli import group
 from promptopt.cli._changes import parse_changes
+from promptopt.cli._options import Device, Store
 from promptopt.formatting.numbers import in_cell, p_value, value_and_interval
 
 if TYPE_CHECKING:
@@ -31,10 +32,8 @@ def run(
         ),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
-    store: Annotated[Path, typer.Option(help="Folder of images and features, shared by all runs.")] = Path(
-        "store"
-    ),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    store: Store = Path("store"),
+    device: Device = "auto",
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that make images; the results are the same.")
     ] = 1,

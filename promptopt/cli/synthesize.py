@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from promptopt.cli._options import BatchSize, Device, Guidance, Scheduler, Steps
+
 if TYPE_CHECKING:
     from generators.base import Generator
     from promptopt.synthesis.plan import Sampling
@@ -46,19 +48,15 @@ def synthesize(
     negative_prompt: Annotated[
         str | None, typer.Option(help="What the images should not show. Default: the list's own, or none.")
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Denoising steps; default: the model's own.")
-    ] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; default: the model's own.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Sampler; default: the model's own.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    scheduler: Scheduler = None,
     skip_too_long: Annotated[
         bool, typer.Option("--skip-too-long", help="Leave out prompts that the generator would cut.")
     ] = False,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images a forward pass; default: by the device.")
-    ] = None,
+    batch_size: BatchSize = None,
     store: Annotated[Path | None, typer.Option(help="Image store to share. Default: OUT/.store.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Make images for every prompt of a list: named by a pattern, listed in a manifest, marked as synthetic.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli import group
+from promptopt.cli._options import Device, Store
 
 if TYPE_CHECKING:
     from evaluation.report.checkpoint_scores import ValidationJudge
@@ -29,7 +30,6 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be given again."),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Judge = Annotated[
     str,
     typer.Option(
@@ -37,7 +37,6 @@ Judge = Annotated[
         help="Encoder that scores the validation images (distance, alignment); 'none': only draw them.",
     ),
 ]
-Store = Annotated[Path, typer.Option(help="Folder of images and features, shared by all runs.")]
 
 
 @app.command()

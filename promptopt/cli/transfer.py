@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptopt.cli._options import Device, Store
 from promptopt.formatting.numbers import format_estimate
 
 if TYPE_CHECKING:
@@ -35,11 +36,9 @@ def transfer(
             help="Change a key of the study, e.g. generator.steps=30; may be given again.",
         ),
     ] = None,
-    store: Annotated[
-        Path, typer.Option(help="Folder of images and features, shared with the studies.")
-    ] = Path("store"),
+    store: Store = Path("store"),
     out: Annotated[Path, typer.Option(help="Folder for table, JSON and figure.")] = Path("transfer"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Draw a run's confirmed prompts with other generators, and compare each with its own baseline images.
 
