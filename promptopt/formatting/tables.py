@@ -37,15 +37,19 @@ def csv_table(
     """
     rows = list(rows)
     names = list(dict.fromkeys(name for row in estimates for name in row))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     columns = (f"{name}:{part}" if name else part for name in names for part in PARTS)
-    writer.writerow([csv_text(head) for head in (*heads, *columns)])
+    lines = [_line([csv_text(head) for head in (*heads, *columns)])]
     for row, own in zip(rows, estimates or [{}] * len(rows), strict=True):
         found = [(own.get(name), part) for name in names for part in PARTS]
         parts = [None if estimate is None else getattr(estimate, part) for estimate, part in found]
-        writer.writerow([_cell(cell, exact) for cell in (*row, *parts)])
-    return stream.getvalue()
+        lines.append(_line([_cell(cell, exact) for cell in (*row, *parts)]))
+    return "".join(lines)
+
+
+def _line(cells: Sequence[object]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream).writerow(cells)  # with another line end, it would not quote a lone carriage return
+    return stream.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _cell(value: object, exact: bool) -> object:
