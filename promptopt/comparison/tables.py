@@ -12,6 +12,9 @@ from promptopt.formatting.latex import latex_table, stacked, stacked_head
 from promptopt.formatting.numbers import value_and_interval
 from promptopt.formatting.tables import csv_table
 
+Rows = Sequence[tuple[str, Sequence[Score | None]]]
+"""Generators, each with its score in every column."""
+
 
 def long_csv(comparison: GeneratorComparison) -> str:
     """Every number, one a line."""
@@ -26,7 +29,11 @@ def long_csv(comparison: GeneratorComparison) -> str:
 
 def table_csv(comparison: GeneratorComparison, scope: Scope) -> str:
     """One line a generator; every metric as an Estimate."""
-    names, rows = _grid(comparison, scope)
+    return rows_csv(*_grid(comparison, scope))
+
+
+def rows_csv(names: Sequence[str], rows: Rows) -> str:
+    """One line a generator; its scores, called by `names`, as Estimates."""
     estimates = [
         {name: score.estimate if score else None for name, score in zip(names, cells, strict=True)}
         for _, cells in rows
@@ -40,14 +47,7 @@ def table_latex(comparison: GeneratorComparison, scope: Scope) -> str:
     The best value of a column is bold where its interval lies apart from those of all other generators.
     """
     names, rows = _grid(comparison, scope)
-    heads = [stacked_head(name, _arrow(comparison, name)) for name in names]
-    body = []
-    for generator, cells in rows:
-        shown = [
-            latex_cell(score, bold=score is not None and stands_apart(score, _column(rows, position)))
-            for position, score in enumerate(cells)
-        ]
-        body.append(" & ".join([latex(generator), *shown]) + r" \\")
+    heads = [stacked_head(name, arrow(comparison, name)) for name in names]
     sizes = sorted(
         {(score.n_real, score.n_generated) for score in comparison.of(scope=scope.title, metric="fd")}
     )
@@ -62,7 +62,7 @@ def table_latex(comparison: GeneratorComparison, scope: Scope) -> str:
         label=scope.slug,
         columns="l" + "r" * len(names),
         heads=[" & ".join(["Generator", *heads]) + r" \\"],
-        body=body,
+        body=latex_lines(rows),
         small=False,
     )
 
@@ -86,9 +86,7 @@ def stands_apart(score: Score, others: Sequence[Score]) -> bool:
     return all(own.low > rival.high for rival in rivals if rival.high is not None)
 
 
-def _grid(
-    comparison: GeneratorComparison, scope: Scope
-) -> tuple[list[str], list[tuple[str, list[Score | None]]]]:
+def _grid(comparison: GeneratorComparison, scope: Scope) -> tuple[list[str], Rows]:
     """The metrics that the table has, and for each generator its scores in their order."""
     scores = comparison.of(scope=scope.title)
     names = list(dict.fromkeys(score.name for score in scores if score.metric != "memorization"))
@@ -98,17 +96,26 @@ def _grid(
     return names, [(g, [found.get((g, name)) for name in names]) for g in generators]
 
 
-def _column(rows: Sequence[tuple[str, list[Score | None]]], position: int) -> list[Score]:
-    """The generators' scores of a metric; real images do not compete."""
-    return [cell for name, cells in rows if name != REAL and (cell := cells[position]) is not None]
-
-
-def _arrow(comparison: GeneratorComparison, name: str) -> str:
+def arrow(comparison: GeneratorComparison, name: str) -> str:
+    """In LaTeX, which way a metric is better."""
     better = next(score.better for score in comparison.scores if score.name == name)
     return r"$\downarrow$" if better == "lower" else r"$\uparrow$"
 
 
-def latex_cell(score: Score | None, *, bold: bool) -> str:
+def latex_lines(rows: Rows) -> list[str]:
+    """The body of a table, the best of a column bold where it stands apart; real images do not compete."""
+    made = [cells for name, cells in rows if name != REAL]
+    body = []
+    for generator, cells in rows:
+        shown = []
+        for place, score in enumerate(cells):
+            rivals = [own for row in made if (own := row[place]) is not None]
+            shown.append(_cell(score, bold=score is not None and stands_apart(score, rivals)))
+        body.append(" & ".join([latex(generator), *shown]) + r" \\")
+    return body
+
+
+def _cell(score: Score | None, *, bold: bool) -> str:
     """Value and interval for LaTeX; an asterisk where unreliable, two hyphens where there is no value."""
     if score is None or score.estimate.value is None:
         return "--"
