@@ -68,14 +68,16 @@ _LATEX = {
     "ű": r"{\H{u}}",
 }
 _WRONG = "ĦħŦŧ"  # which pylatexenc takes for letters with a macron
-_KERNEL = (
+# Commands of LaTeX's kernel, in text and in mathematics
+_TEXT = (
     "ensuremath ` ' ^ \" ~ = . u v H r c d b i j ss ae AE oe OE o O l L - textendash textemdash "
-    "textquoteleft "
-    "textquoteright textquotedblleft textquotedblright textexclamdown textquestiondown textellipsis "
-    "textbullet textdagger textdaggerdbl textsection textparagraph textcopyright textsterling alpha beta "
-    "gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi varpi rho varrho "
-    "sigma varsigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi "
-    "Psi Omega pm mp times div leq geq neq approx equiv sim simeq propto infty partial nabla in notin cap "
+    "textquoteleft textquoteright textquotedblleft textquotedblright textexclamdown textquestiondown "
+    "textellipsis textbullet textdagger textdaggerdbl textsection textparagraph textcopyright textsterling"
+)
+_MATH = (
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi varpi "
+    "rho varrho sigma varsigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma "
+    "Upsilon Phi Psi Omega pm mp leq geq neq approx equiv sim simeq propto infty partial nabla in notin cap "
     "cup subset supset sum prod int cdot bullet circ star leftrightarrow Rightarrow Leftarrow "
     "Leftrightarrow wedge vee forall exists ell"
 )
@@ -102,7 +104,10 @@ def _by_pylatexenc(character: str) -> str:
     from pylatexenc.latexencode import get_builtin_uni2latex_dict
 
     command = "" if character in _WRONG else str(get_builtin_uni2latex_dict().get(ord(character), ""))
-    if command and set(re.findall(r"\\([A-Za-z]+|.)", command)) <= set(_KERNEL.split()):
+    math = re.fullmatch(r"\\ensuremath\{(.*)\}", command)
+    known = set((_MATH if math else _TEXT).split())
+    used = set(re.findall(r"\\([A-Za-z]+|.)", math[1] if math else command))
+    if used <= known and (used or math or re.fullmatch("[A-Za-z]+|-", command)):
         return command if command == r"\-" else f"{{{command}}}"
     return f"{{\\ttfamily U+{ord(character):04X}}}"
 
