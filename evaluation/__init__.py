@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from evaluation.features.feature_store import FeatureStore, FeatureStoreError
     from evaluation.features.image_set import EvaluationError, ImageSet, read_image_set
     from evaluation.features.moments import FeatureStatistics, StatisticsError, StatisticsManifest
-    from evaluation.inference.bootstrap import holm
+    from evaluation.inference.multiple_testing import holm
     from evaluation.inference.paired import compare
     from evaluation.metrics.alignment import (
         Alignment,
@@ -86,7 +86,7 @@ _HOME = {
     "five_arms": "evaluation.classifier.arms",
     "frechet_distance": "evaluation.metrics.frechet",
     "frechet_infinity": "evaluation.metrics.frechet_infinity",
-    "holm": "evaluation.inference.bootstrap",
+    "holm": "evaluation.inference.multiple_testing",
     "inception_score": "evaluation.metrics.inception_score",
     "judge_gap": "evaluation.metrics.judge_gap",
     "kid": "evaluation.metrics.kid",

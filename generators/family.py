@@ -34,18 +34,19 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return member_name(rest.pop("generator", None), rest.pop("lora_scale", None)), rest
 
 
-def member_uris(uris: Mapping[str, str], knobs: Mapping[str, Sequence[Any]]) -> dict[Member, str]:
+def member_uris(uris: Mapping[str, str], parameters: Mapping[str, Sequence[Any]]) -> dict[Member, str]:
     """Addresses of all combinations, the main one first.
 
     Args:
         uris: address by name, MAIN among them.
-        knobs: values that are tried, of "generator" and "lora_scale" where they are; others do not matter.
+        parameters: values that are tried, of "generator" and "lora_scale" where they are; others do not
+            matter.
 
     Raises:
         GeneratorError: a name without an address, or a scale for an address without adapters.
     """
     wanted: list[Member] = [(MAIN, None)]
-    names, scales = knobs.get("generator") or [MAIN], knobs.get("lora_scale") or [None]
+    names, scales = parameters.get("generator") or [MAIN], parameters.get("lora_scale") or [None]
     wanted += [(str(name), scale) for name in names for scale in scales]
     found = {}
     for name, scale in dict.fromkeys(wanted):

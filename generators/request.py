@@ -65,8 +65,6 @@ class ImageRequest:
             raise GeneratorError(f"guidance is {guidance!r}; it must be a finite number")
         if guidance < 0:
             raise GeneratorError(f"guidance is {guidance}; it must be at least 0 (1 or less switches it off)")
-        # 7 and 7.0, 0.0 and -0.0 make the same image, so they must make the same key.
-        object.__setattr__(self, "guidance", float(guidance) + 0.0)
 
     @property
     def key(self) -> str:
@@ -75,9 +73,9 @@ class ImageRequest:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, ASCII, shortest round-trip floats."""
-        return json.dumps(
-            asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-        )
+        # 7 and 7.0, 0.0 and -0.0 make the same image, so they must make the same key.
+        content = {**asdict(self), "guidance": float(self.guidance) + 0.0}
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ImageRequest:

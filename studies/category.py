@@ -19,7 +19,9 @@ from pydantic import (
 from promptopt.base.errors import PromptoptError
 
 CATEGORIES = ("polyps", "landmarks", "instruments")
-KNOBS = ("guidance", "steps", "scheduler", "generator", "lora_scale")
+GENERATION_PARAMETERS = ("guidance", "steps", "scheduler", "generator", "lora_scale")
+RENAMED = {"knobs": "generation_parameters"}
+"""Keys of earlier versions."""
 FOLDER = Path(__file__).resolve().parent / "categories"
 
 Words = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1)]
@@ -39,7 +41,8 @@ class Category(BaseModel):
     - ``distractors``: named groups of descriptions of what the pictures must not look like
     - ``baseline``: the prompt every other one is compared with
     - ``negative_template``: in place of a fixed ``negative_prompt``, one with choices and the same wildcards
-    - ``knobs``: generation settings to try beside the words, as ``guidance: [2, 5]``; KNOBS are the names
+    - ``generation_parameters``: what to try beside the words, as ``guidance: [2, 5]``; the names are
+      GENERATION_PARAMETERS
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,14 +56,22 @@ class Category(BaseModel):
     baseline: Words
     negative_prompt: Option = ""
     negative_template: Words | None = None
-    knobs: dict[Words, list[int | float | str]] = {}
+    generation_parameters: dict[Words, list[int | float | str]] = {}
 
-    @field_validator("knobs", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _known_knobs(cls, value: Any) -> Any:
+    def _no_old_keys(cls, content: Any) -> Any:
+        for old, new in RENAMED.items():
+            if isinstance(content, Mapping) and old in content:
+                raise ValueError(f"the key {old!r} is now called {new!r}; rename it")
+        return content
+
+    @field_validator("generation_parameters", mode="before")
+    @classmethod
+    def _known_parameters(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {name: _knob(name, values) for name, values in value.items()}
+        return {name: _checked_values(name, values) for name, values in value.items()}
 
     @model_validator(mode="after")
     def _one_negative(self) -> "Category":
@@ -68,10 +79,11 @@ class Category(BaseModel):
             raise ValueError("negative_prompt and negative_template are both given; leave one out")
         return self
 
-    def with_knobs(self, knobs: Mapping[str, Any]) -> "Category":
-        """The same category with these knobs in place of its own ones. May raise CategoryError."""
+    def with_generation_parameters(self, values: Mapping[str, Any]) -> "Category":
+        """The same category with these values in place of its own ones. May raise CategoryError."""
         try:
-            return self.model_copy(update={"knobs": {**self.knobs, **self._known_knobs(dict(knobs))}})
+            own = {**self.generation_parameters, **self._known_parameters(dict(values))}
+            return self.model_copy(update={"generation_parameters": own})
         except ValueError as error:
             raise CategoryError(str(error)) from error
 
@@ -79,7 +91,7 @@ class Category(BaseModel):
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the keys that the category does not use: what it was written as before they existed."""
         content: dict[str, Any] = handler(self)
-        unused: dict[str, Any] = {"negative_template": None, "knobs": {}}
+        unused: dict[str, Any] = {"negative_template": None, "generation_parameters": {}}
         return {key: v for key, v in content.items() if key not in unused or v != unused[key]}
 
     @field_validator("texts")
@@ -101,10 +113,11 @@ class Category(BaseModel):
         return value
 
 
-def _knob(name: object, values: object) -> list[float | int | str]:
-    """The checked values of a knob, of the type that a generator takes."""
-    if name not in KNOBS:
-        raise ValueError(f"{name!r} is nothing that a category can vary; use {', '.join(KNOBS)}")
+def _checked_values(name: object, values: object) -> list[float | int | str]:
+    """The checked values of a generation parameter, of the type that a generator takes."""
+    if name not in GENERATION_PARAMETERS:
+        known = ", ".join(GENERATION_PARAMETERS)
+        raise ValueError(f"{name!r} is nothing that a category can vary; use {known}")
     if not isinstance(values, list) or not values:
         raise ValueError(f"{name!r} is {values!r}; give a list of values")
     wanted = {

@@ -34,6 +34,9 @@ class Learner(Protocol):
     def settings(self) -> Mapping[str, Any]:
         """All that decides the result, as plain JSON values."""
 
+    def augmented(self) -> Learner | None:
+        """The same learner with classical augmentation; None where it knows none."""
+
     def fit(
         self, inputs: NDArray[Any], truth: NDArray[np.int64], *, classes: int, seed: int, on_step: OnStep
     ) -> Predict:
@@ -60,6 +63,9 @@ class ProbeLearner:
     def settings(self) -> Mapping[str, Any]:
         """The penalty and the solver."""
         return {"strength": self.strength, "solver": "L-BFGS", "class_weight": "balanced"}
+
+    def augmented(self) -> None:
+        """None: features of fixed networks are not augmented."""
 
     def fit(
         self, inputs: NDArray[Any], truth: NDArray[np.int64], *, classes: int, seed: int, on_step: OnStep

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,6 @@ class NetworkLearner:
     augmentation: float = 1.0
     weights: str | Path | None = None
     device: str = "auto"
-    _start: Mapping[str, Tensor] | None = field(init=False, repr=False, compare=False, default=None)
-    _digest: str | None = field(init=False, repr=False, default=None)
 
     name = "resnet18"
     uses_seed = True
@@ -67,15 +66,23 @@ class NetworkLearner:
                 raise ValueError(f"{key} is {getattr(self, key)}; expected {least} or more")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected a number above 0, say 0.001")
-        if self.weights is not None:
-            tensors, digest = _read_weights(Path(self.weights))
-            object.__setattr__(self, "_start", tensors)
-            object.__setattr__(self, "_digest", digest)
+        _ = self._start  # read now, so that a fault shows before any training
+
+    @cached_property
+    def _start(self) -> tuple[Mapping[str, Tensor], str] | None:
+        """The starting weights and their sha256."""
+        return None if self.weights is None else _read_weights(Path(self.weights))
 
     def settings(self) -> Mapping[str, Any]:
         """The hyperparameters, and the sha256 of the starting weights."""
         keys = ("steps", "batch_size", "learning_rate", "weight_decay", "augmentation")
-        return {**{key: getattr(self, key) for key in keys}, "weights_sha256": self._digest}
+        return {
+            **{key: getattr(self, key) for key in keys},
+            "weights_sha256": self._start[1] if self._start else None,
+        }
+
+    def augmented(self) -> None:
+        """None: `augmentation` belongs to every training of this network."""
 
     def fit(
         self, inputs: NDArray[Any], truth: NDArray[np.int64], *, classes: int, seed: int, on_step: OnStep
@@ -128,7 +135,7 @@ class NetworkLearner:
             torch.manual_seed(seed)
             network: nn.Module = resnet18(num_classes=classes)
         if self._start is not None:
-            network.load_state_dict(dict(self._start), strict=False)
+            network.load_state_dict(dict(self._start[0]), strict=False)
         return network
 
 

@@ -1,4 +1,4 @@
-"""The arms' results as values: per arm, ratio and scope, with what they differ by from R->R."""
+"""The arms' results as values: per arm, learner and scope, and how arms differ."""
 
 from __future__ import annotations
 
@@ -6,29 +6,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evaluation.classifier.engine import Arm
 from evaluation.estimate import Estimate
 
 ALL = "all"
 FORMAT, VERSION = "promptopt-classify", 1
+MAIN = "balanced_accuracy"
 _PARTS = ("value", "low", "high", "n", "status")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """An arm's metric minus that of R->R.
+    """A metric of one arm minus that of another.
 
     Attributes:
         estimate: with its interval.
-        p: two-sided bootstrap p-value of "no difference"; None where there are too few groups for one.
-        p_holm: adjusted over all arms and ratios of the same metric and scope.
-        paired: tested on the same images (and seeds), so that what these contribute cancels. The arms
-            tested on synthetic images are paired by seed alone.
+        p: two-sided p-value of "no difference"; None where there are too few groups for one.
+        p_holm: adjusted over all pairs of the question, in the same learner, scope and metric.
+        paired: tested on the same images (and seeds), so that what these contribute cancels. Arms tested on
+            different sets are paired by seed alone.
     """
 
     estimate: Estimate
     p: float | None
     p_holm: float | None
     paired: bool
+
+    @property
+    def verdict(self) -> str:
+        """ "better", "worse" or "no difference shown", at 5 % after Holm."""
+        value = self.estimate.value
+        if self.p_holm is None or value is None or self.p_holm >= 0.05:
+            return "no difference shown"
+        return "better" if value > 0 else "worse"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -38,6 +48,21 @@ class Difference:
             "p_holm": self.p_holm,
             "paired": self.paired,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """`first` minus `second`, of one learner in one scope: `differences` by metric.
+
+    `question`: what the pair answers; pairs of a question are corrected together.
+    """
+
+    question: str
+    learner: str
+    scope: str
+    first: Arm
+    second: Arm
+    differences: Mapping[str, Difference]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,44 +84,42 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmRow:
-    """One arm at one ratio in one scope.
+    """One arm of one learner in one scope.
 
     Attributes:
-        arm: one of `ARMS`.
-        ratio: synthetic images per real one in R+S->R; None in the others.
         scope: ``all`` test images, or the name of a center.
         train_real, train_synthetic: images trained on.
         test_images, test_groups: images tested on, and their groups.
         estimates: mean over the seeds, by metric.
-        differences: from R->R in the same scope, by metric; none in R->R itself.
         confusion: share of each true class (row) that is predicted as each class (column).
         runs: one for each seed.
     """
 
-    arm: str
-    ratio: float | None
+    arm: Arm
+    learner: str
     scope: str
     train_real: int
     train_synthetic: int
     test_images: int
     test_groups: int
     estimates: Mapping[str, Estimate]
-    differences: Mapping[str, Difference]
     confusion: tuple[tuple[Estimate, ...], ...]
     runs: tuple[Run, ...]
 
     @property
     def title(self) -> str:
         """The arm, with its ratio where it has one."""
-        return self.arm if self.ratio is None else f"{self.arm} 1:{self.ratio:.3g}"
+        return self.arm.title
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        plain = ("arm", "ratio", "scope", "train_real", "train_synthetic", "test_images", "test_groups")
+        plain = ("scope", "train_real", "train_synthetic", "test_images", "test_groups")
         return {
+            "arm": self.arm.name,
+            "alias": self.arm.alias,
+            "ratio": self.arm.ratio,
             **{name: getattr(self, name) for name in plain},
             "estimates": {name: estimate.to_dict() for name, estimate in self.estimates.items()},
-            "differences": {name: difference.to_dict() for name, difference in self.differences.items()},
             "confusion": [[cell.to_dict() for cell in row] for row in self.confusion],
             "runs": [run.to_dict() for run in self.runs],
         }
@@ -104,11 +127,15 @@ class ArmRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmsResult:
-    """All rows, with the settings that made them. `classes` is the order of the confusion matrices."""
+    """All rows and comparisons, with the settings that made them.
+
+    `classes` is the order of the confusion matrices. Every arm is compared with the first one, R->R.
+    """
 
     classes: tuple[str, ...]
     settings: Mapping[str, Any]
     rows: tuple[ArmRow, ...]
+    comparisons: tuple[Comparison, ...]
 
     @property
     def scopes(self) -> list[str]:
@@ -120,16 +147,23 @@ class ArmsResult:
         return [row for row in self.rows if row.scope == scope]
 
     def row(self, arm: str, *, ratio: float | None = None, scope: str = ALL) -> ArmRow:
-        """One row.
+        """One row, by the arm's name or alias.
 
         Raises:
             KeyError: there is none; names those there are.
         """
         for row in self.rows:
-            if (row.arm, row.ratio, row.scope) == (arm, ratio, scope):
+            if arm in (row.arm.name, row.arm.alias) and (row.arm.ratio, row.scope) == (ratio, scope):
                 return row
         known = ", ".join(f"{row.title} ({row.scope})" for row in self.rows)
         raise KeyError(f"no row {arm!r}, ratio {ratio}, scope {scope!r}; there are {known}")
+
+    def differences(self, row: ArmRow) -> Mapping[str, Difference]:
+        """The row's differences from R->R in the same scope, by metric; none of R->R itself."""
+        for one in self.comparisons:
+            if (one.first, one.learner, one.scope) == (row.arm, row.learner, row.scope):
+                return one.differences
+        return {}
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON document."""
@@ -138,25 +172,31 @@ class ArmsResult:
             "version": VERSION,
             "classes": list(self.classes),
             "settings": dict(self.settings),
-            "rows": [row.to_dict() for row in self.rows],
+            "rows": [
+                {
+                    **row.to_dict(),
+                    "differences": {name: one.to_dict() for name, one in self.differences(row).items()},
+                }
+                for row in self.rows
+            ],
         }
 
     def table(self) -> tuple[list[str], list[list[object]]]:
         """Header and one line a row, for a CSV file; empty cells where there is no value."""
         names = list(dict.fromkeys(name for row in self.rows for name in row.estimates))
-        header = ["scope", "arm", "ratio", "train_real", "train_synthetic", "test_images", "test_groups"]
-        header += [f"{name}:{part}" for name in names for part in _PARTS]
+        header = ["scope", "arm", "alias", "ratio", "train_real", "train_synthetic"]
+        header += ["test_images", "test_groups", *(f"{name}:{part}" for name in names for part in _PARTS)]
         changes = (*(f"difference:{part}" for part in ("value", "low", "high")), "p", "p_holm")
         header += [f"{name}:{part}" for name in names for part in changes]
         return header, [self._line(row, names) for row in self.rows]
 
-    @staticmethod
-    def _line(row: ArmRow, names: Sequence[str]) -> list[object]:
-        line: list[object] = [row.scope, row.arm, row.ratio, row.train_real, row.train_synthetic]
-        line += [row.test_images, row.test_groups]
+    def _line(self, row: ArmRow, names: Sequence[str]) -> list[object]:
+        line: list[object] = [row.scope, row.arm.name, row.arm.alias, row.arm.ratio]
+        line += [row.train_real, row.train_synthetic, row.test_images, row.test_groups]
         line += [getattr(row.estimates[name], part) for name in names for part in _PARTS]
+        differences = self.differences(row)
         for name in names:
-            change = row.differences.get(name)
+            change = differences.get(name)
             if change is None:
                 line += [None] * 5
                 continue

@@ -6,7 +6,7 @@ score itself the row of ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -145,8 +145,3 @@ def _ece(y: NDArray[np.int64], p: Array, w: Array, bins: int) -> Array:
     gap = np.zeros((len(y), bins))
     gap[np.arange(len(y)), place] = right - confidence
     return np.abs(w @ gap).sum(axis=1) / w.sum(axis=1)
-
-
-def point_scores(scores: Mapping[str, Array]) -> dict[str, float]:
-    """The scores of a single row of weights as plain numbers."""
-    return {name: float(values[0]) for name, values in scores.items()}

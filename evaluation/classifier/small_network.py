@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,10 @@ class SmallNetwork:
         """All that decides the result."""
         keys = ("steps", "batch_size", "learning_rate", "weight_decay", "classical")
         return {"widths": list(_WIDTHS), **{key: getattr(self, key) for key in keys}}
+
+    def augmented(self) -> SmallNetwork:
+        """The same network with `classical` augmentation."""
+        return replace(self, classical=True)
 
     def fit(
         self, inputs: NDArray[Any], truth: NDArray[np.int64], *, classes: int, seed: int, on_step: OnStep

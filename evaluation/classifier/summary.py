@@ -1,47 +1,42 @@
-"""From predicted probabilities to rows of Estimates, with differences from R->R."""
+"""From predicted probabilities to rows of Estimates and comparisons of arms.
+
+Intervals are for new test images and new training seeds: variance and degrees of freedom tell of both
+(`evaluation.inference.bootstrap.SeedScores`). All arms and learners share the draws of test groups, so that
+comparisons are paired.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.classifier.engine import REAL_TEST, Arm, Trained
 from evaluation.classifier.images import LabeledImages
-from evaluation.classifier.results import ALL, ArmRow, Difference, Run
-from evaluation.classifier.scores import METRICS, classifier_scores, confusion, point_scores
+from evaluation.classifier.results import ALL, ArmRow, Comparison, Difference, Run
+from evaluation.classifier.scores import METRICS, classifier_scores, confusion
 from evaluation.estimate import Estimate
-from evaluation.inference.bootstrap import (
-    FEWEST_GROUPS,
-    GroupBootstrap,
-    draw_seeds,
-    holm,
-    interval_estimate,
-    p_value,
-    share_estimate,
-)
+from evaluation.inference.bootstrap import GroupBootstrap, SeedScores
+from evaluation.inference.intervals import FEWEST_GROUPS, interval_estimate, p_value, share_estimate
+from evaluation.inference.multiple_testing import holm
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Trained:
-    """An arm's classifiers: `probabilities` of the test set, shape (n, k), one array a seed."""
+@dataclass(frozen=True)
+class Family:
+    """Comparisons that are corrected together: `pairs` of arms, the first minus the second."""
 
-    arm: str
-    ratio: float | None
-    train_real: int
-    train_synthetic: int
-    test: str
-    probabilities: Sequence[Array]
+    question: str
+    pairs: tuple[tuple[Arm, Arm], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
     """The test images of a scope and their resampling."""
 
-    name: str
     rows: NDArray[np.int64]
     truth: NDArray[np.int64]
     draws: GroupBootstrap
@@ -49,11 +44,13 @@ class _Part:
 
 @dataclass(frozen=True, eq=False)
 class _Scored:
-    """Of every metric the mean over seeds (None: undefined) and its replicates."""
+    """An arm's scores on a part; `tables` are confusion matrices, (seeds, k, k), and `cells` their entries as
+    shares of the true class, None for a class that does not occur."""
 
     part: _Part
-    values: Mapping[str, float]
-    replicates: Mapping[str, Array]
+    scores: Mapping[str, SeedScores]
+    tables: Array
+    cells: Sequence[Sequence[SeedScores] | None]
 
 
 def summarize(
@@ -62,146 +59,92 @@ def summarize(
     *,
     classes: Sequence[str],
     seeds: Sequence[int],
-    by_center: bool,
-    resamples: int,
-    level: float,
-) -> tuple[ArmRow, ...]:
-    """One row for each arm and scope; the first of `trained` is R->R, which the others are compared with."""
+    families: Sequence[Family],
+    by_center: bool = False,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> tuple[tuple[ArmRow, ...], tuple[Comparison, ...]]:
+    """One row for each arm, learner and scope, and one comparison for each pair of a family.
+
+    Args:
+        trained: of `train_arms`.
+        test: the sets that were tested on, by name; their inputs are not read.
+        families: pairs with an arm that was not trained, or not tested in a scope, are passed over.
+        by_center: also on the test images of each center of `real_test`.
+    """
     scopes = [ALL]
     if by_center:
-        scopes += sorted(set(test["real_test"].centers))
+        scopes += sorted(set(test[REAL_TEST].centers))
     rows: list[ArmRow] = []
+    comparisons: list[Comparison] = []
     for number, scope in enumerate(scopes):
         parts = {
             name: part
             for index, (name, images) in enumerate(test.items())
-            if (part := _part(name, images, scope, classes, resamples, key=[number, index])) is not None
+            if (part := _part(images, scope, classes, resamples, key=[number, index])) is not None
         }
-        shares = draw_seeds(len(seeds), resamples=resamples, rng=np.random.default_rng([4, number]))
-        done = [
-            _row(own, parts[own.test], shares, scope=scope, classes=classes, seeds=seeds, level=level)
-            for own in trained
-            if own.test in parts
-        ]
-        base = done[0][1]
-        compared = [done[0][0]] + [
-            replace(row, differences=_differences(scored, base, row, classes, level))
-            for row, scored in done[1:]
-        ]
-        rows += _adjusted(compared)
-    return tuple(rows)
+        scored: dict[tuple[str, Arm], _Scored] = {}
+        for own in trained:
+            if (part := parts.get(own.arm.test)) is not None:
+                scored[own.learner, own.arm] = one = _score(own, part, classes)
+                rows.append(_row(own, one, scope, resamples, classes=classes, seeds=seeds, level=level))
+        for learner in dict.fromkeys(own.learner for own in trained):
+            own_arms = {arm: one for (name, arm), one in scored.items() if name == learner}
+            for family in families:
+                comparisons += _compare(family, own_arms, learner, scope, classes, level)
+    return tuple(rows), tuple(comparisons)
 
 
 def _part(
-    name: str,
-    images: LabeledImages,
-    scope: str,
-    classes: Sequence[str],
-    resamples: int,
-    *,
-    key: Sequence[int],
+    images: LabeledImages, scope: str, classes: Sequence[str], resamples: int, *, key: Sequence[int]
 ) -> _Part | None:
     inside = [i for i, center in enumerate(images.centers) if scope in (ALL, center)]
     if not inside:
         return None
-    own = images.take(inside)
-    draws = GroupBootstrap.draw(
-        own.groups, own.labels, resamples=resamples, rng=np.random.default_rng([3, *key])
-    )
-    place = {label: index for index, label in enumerate(classes)}
-    truth = np.array([place[label] for label in own.labels])
-    return _Part(name, np.array(inside), truth, draws)
+    labels, groups = ([names[i] for i in inside] for names in (images.labels, images.groups))
+    draws = GroupBootstrap.draw(groups, labels, resamples=resamples, rng=np.random.default_rng([3, *key]))
+    return _Part(np.array(inside), np.array([list(classes).index(label) for label in labels]), draws)
 
 
-def _row(
-    own: Trained,
-    part: _Part,
-    shares: Array,
-    *,
-    scope: str,
-    classes: Sequence[str],
-    seeds: Sequence[int],
-    level: float,
-) -> tuple[ArmRow, _Scored]:
-    kept: dict[int, tuple[dict[str, float], dict[str, Array], Array, Array]] = {}
-    singles = []
-    for probabilities in own.probabilities:
-        if id(probabilities) not in kept:  # seeds that share a classifier share its scores
-            p = probabilities[part.rows]
-            point = point_scores(classifier_scores(part.truth, p, classes=classes))
-            drawn = classifier_scores(part.truth, p, classes=classes, weights=part.draws.weights)
-            kept[id(probabilities)] = (
-                point,
-                drawn,
-                confusion(part.truth, p)[0],
-                confusion(part.truth, p, part.draws.weights),
-            )
-        singles.append(kept[id(probabilities)])
-    how = f"bootstrap over {part.draws.groups} test groups, {len(shares)} resamples"
-    runs = tuple(
-        Run(
-            seed=seed,
-            estimates=_estimates(_Scored(part, point, drawn), classes, f"one seed, {how}", level),
-            confusion=tuple(tuple(int(cell) for cell in line) for line in table),
+def _score(own: Trained, part: _Part, classes: Sequence[str]) -> _Scored:
+    # seeds that share a classifier share its scores
+    distinct = {id(p): p[part.rows] for p in own.probabilities}
+    weights, draws = part.draws.weights, part.draws
+    points = {key: classifier_scores(part.truth, p, classes=classes) for key, p in distinct.items()}
+    drawn = {
+        key: classifier_scores(part.truth, p, classes=classes, weights=weights) for key, p in distinct.items()
+    }
+    order = [id(p) for p in own.probabilities]
+
+    def scores(values: Array, replicates: Array, groups: int, freedom: int) -> SeedScores:
+        return SeedScores(
+            values=values, replicates=replicates, groups=groups, freedom=freedom, seeded=own.seeded
         )
-        for seed, (point, drawn, table, _) in zip(seeds, singles, strict=True)
-    )
-    names = singles[0][0]
-    scored = _Scored(
-        part,
-        {name: float(np.mean([single[0][name] for single in singles])) for name in names},
-        {name: _over_seeds([single[1][name] for single in singles], shares) for name in names},
-    )
-    row = ArmRow(
-        arm=own.arm,
-        ratio=own.ratio,
-        scope=scope,
-        train_real=own.train_real,
-        train_synthetic=own.train_synthetic,
-        test_images=len(part.rows),
-        test_groups=part.draws.groups,
-        estimates=_estimates(
-            scored, classes, f"mean of {len(seeds)} seeds, {how} of groups and seeds", level
-        ),
-        differences={},
-        confusion=_shares(singles, shares, part, classes, level),
-        runs=runs,
-    )
-    return row, scored
 
-
-def _over_seeds(replicates: Sequence[Array], shares: Array) -> Array:
-    """Mean over the seeds drawn in each replicate; `shares` has shape (b, seeds)."""
-    return np.einsum("bs,sb...->b...", shares, np.stack(replicates))
-
-
-def _estimates(scored: _Scored, classes: Sequence[str], how: str, level: float) -> dict[str, Estimate]:
-    names = [*METRICS, *(f"recall:{name}" for name in classes)]
-    return {name: _estimate(name, scored, classes, how, level) for name in names}
-
-
-def _estimate(name: str, scored: _Scored, classes: Sequence[str], how: str, level: float) -> Estimate:
-    draws, n = scored.part.draws, len(scored.part.rows)
-    method = f"{name}, {how}" + (" (15 equal-width bins)" if name == "ece" else "")
-    if name not in scored.values:
-        return Estimate.undefined(n, f"{name}; a class has no test image here")
-    value, groups, freedom = scored.values[name], _fewest(name, draws, classes), draws.freedom
-    if name.startswith("recall:"):
-        n = int(np.sum(scored.part.truth == classes.index(name.removeprefix("recall:"))))
-        freedom = groups - 1
-    drawn = scored.replicates[name]
-    if name == "accuracy" or name.startswith("recall:"):
-        return share_estimate(value, drawn, groups=groups, n=n, freedom=freedom, method=method, level=level)
-    return interval_estimate(
-        value,
-        drawn,
-        n=n,
-        freedom=freedom,
-        method=method,
-        level=level,
-        reliable=groups >= FEWEST_GROUPS,
-        centered=name == "ece",
-    )
+    found = {}
+    for name in points[order[0]]:
+        groups = _fewest(name, draws, classes)
+        found[name] = scores(
+            np.array([points[key][name][0] for key in order]),
+            np.stack([drawn[key][name] for key in order], axis=1),
+            groups,
+            groups - 1 if name.startswith("recall:") else draws.freedom,
+        )
+    single = {key: confusion(part.truth, p)[0] for key, p in distinct.items()}
+    many = {key: confusion(part.truth, p, weights) for key, p in distinct.items()}
+    tables, resampled = np.stack([single[key] for key in order]), np.stack([many[key] for key in order], 1)
+    cells: list[list[SeedScores] | None] = []
+    for i, label in enumerate(classes):
+        if not tables[0, i].sum():
+            cells.append(None)
+            continue
+        groups = draws.class_groups[label]
+        values = tables[:, i] / tables[:, i].sum(axis=1, keepdims=True)
+        replicates = resampled[:, :, i] / resampled[:, :, i].sum(axis=2, keepdims=True)
+        cells.append(
+            [scores(values[:, j], replicates[:, :, j], groups, groups - 1) for j in range(len(classes))]
+        )
+    return _Scored(part, found, tables, cells)
 
 
 def _fewest(name: str, draws: GroupBootstrap, classes: Sequence[str]) -> int:
@@ -213,85 +156,160 @@ def _fewest(name: str, draws: GroupBootstrap, classes: Sequence[str]) -> int:
     return min(draws.class_groups.get(label, 0) for label in classes)
 
 
-def _shares(
-    singles: Iterable[tuple[Mapping[str, float], Mapping[str, Array], Array, Array]],
-    shares: Array,
+def _row(
+    own: Trained,
+    scored: _Scored,
+    scope: str,
+    resamples: int,
+    *,
+    classes: Sequence[str],
+    seeds: Sequence[int],
+    level: float,
+) -> ArmRow:
+    groups = scored.part.draws.groups
+    how = f"bootstrap over {groups} test groups, {resamples} resamples"
+
+    def estimates(scores: Mapping[str, SeedScores], how: str) -> dict[str, Estimate]:
+        names = [*METRICS, *(f"recall:{name}" for name in classes)]
+        return {name: _estimate(name, scores.get(name), scored.part, classes, how, level) for name in names}
+
+    runs = []
+    for place, seed in enumerate(seeds):
+        one = {
+            name: replace(
+                s, values=s.values[[place]], replicates=s.replicates[:, [place]], seeded=False
+            )  # this very classifier, not those of other seeds
+            for name, s in scored.scores.items()
+        }
+        runs.append(
+            Run(
+                seed=seed,
+                estimates=estimates(one, f"one seed, {how}"),
+                confusion=tuple(tuple(int(cell) for cell in line) for line in scored.tables[place]),
+            )
+        )
+    counts = scored.tables[0].sum(axis=1)
+    method = "share of the true class, group bootstrap"
+    return ArmRow(
+        arm=own.arm,
+        learner=own.learner,
+        scope=scope,
+        train_real=own.train_real,
+        train_synthetic=own.train_synthetic,
+        test_images=len(scored.part.rows),
+        test_groups=groups,
+        estimates=estimates(scored.scores, f"mean of {len(seeds)} seeds, variance over them and {how}"),
+        confusion=tuple(
+            (Estimate.undefined(0, method),) * len(classes)
+            if line is None
+            else tuple(_share(cell, int(counts[i]), method, level) for cell in line)
+            for i, line in enumerate(scored.cells)
+        ),
+        runs=tuple(runs),
+    )
+
+
+def _share(scores: SeedScores, n: int, method: str, level: float) -> Estimate:
+    variance, freedom = scores.spread()
+    return share_estimate(
+        scores.mean,
+        variance,
+        groups=scores.groups,
+        n=n,
+        freedom=freedom,
+        method=method,
+        level=level,
+        reliable=scores.enough_seeds,
+    )
+
+
+def _estimate(
+    name: str,
+    scores: SeedScores | None,
     part: _Part,
     classes: Sequence[str],
+    how: str,
     level: float,
-) -> tuple[tuple[Estimate, ...], ...]:
-    """The confusion matrix as shares of the true class."""
-    singles = list(singles)
-    counts = np.mean([table for _, _, table, _ in singles], axis=0)
-    drawn = _over_seeds([tables for _, _, _, tables in singles], shares)
-    lines = []
-    for i, label in enumerate(classes):
-        n, groups = int(counts[i].sum()), part.draws.class_groups.get(label, 0)
-        method = "share of the true class, group bootstrap"
-        if n == 0:
-            lines.append((Estimate.undefined(0, method),) * len(classes))
-            continue
-        line = []
-        for j in range(len(classes)):
-            value = float(counts[i, j] / n)
-            replicates = drawn[:, i, j] / drawn[:, i].sum(axis=1)
-            line.append(
-                share_estimate(
-                    value, replicates, groups=groups, n=n, freedom=groups - 1, method=method, level=level
-                )
-            )
-        lines.append(tuple(line))
-    return tuple(lines)
+) -> Estimate:
+    n = len(part.rows)
+    if scores is None:
+        return Estimate.undefined(n, f"{name}; a class has no test image here")
+    method = f"{name}, {how}" + (" (15 equal-width bins)" if name == "ece" else "")
+    if name.startswith("recall:"):
+        n = int(np.sum(part.truth == classes.index(name.removeprefix("recall:"))))
+    if name == "accuracy" or name.startswith("recall:"):
+        return _share(scores, n, method, level)
+    return _interval(scores, n, method, level, biased=name == "ece")
 
 
-def _differences(
-    scored: _Scored, base: _Scored, row: ArmRow, classes: Sequence[str], level: float
-) -> dict[str, Difference]:
-    """This arm minus R->R, replicate by replicate."""
-    paired = scored.part is base.part
-    freedom = min(scored.part.draws.freedom, base.part.draws.freedom)
-    n = min(len(scored.part.rows), len(base.part.rows))
-    found = {}
-    for name in row.estimates:
-        how = "same test images and seeds" if paired else "other test images, same seeds"
-        method = f"{name}, difference from R->R, {how}, group bootstrap"
-        if name not in scored.values or name not in base.values:
-            found[name] = Difference(
-                estimate=Estimate.undefined(n, method), p=None, p_holm=None, paired=paired
-            )
-            continue
-        own = freedom
-        fewest = min(_fewest(name, part.draws, classes) for part in (scored.part, base.part))
-        if name.startswith("recall:"):
-            own = fewest - 1
-        change = scored.replicates[name] - base.replicates[name]
-        value = scored.values[name] - base.values[name]
-        found[name] = Difference(
-            estimate=interval_estimate(
-                value,
-                change,
-                n=n,
-                freedom=own,
-                method=method,
-                level=level,
-                reliable=fewest >= FEWEST_GROUPS,
-                centered=name == "ece",
-                bounds=(-1.0, 1.0),
-            ),
-            # centered as the interval is, or the two could contradict each other
-            p=p_value(change - change.mean() + value if name == "ece" else change, own),
-            p_holm=None,
-            paired=paired,
+def _interval(
+    scores: SeedScores,
+    n: int,
+    method: str,
+    level: float,
+    *,
+    biased: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Estimate:
+    variance, freedom = scores.spread()
+    return interval_estimate(
+        scores.mean,
+        variance,
+        n=n,
+        freedom=freedom,
+        method=method,
+        level=level,
+        reliable=scores.groups >= FEWEST_GROUPS and scores.enough_seeds,
+        biased=biased,
+        bounds=bounds,
+    )
+
+
+def _compare(
+    family: Family,
+    scored: Mapping[Arm, _Scored],
+    learner: str,
+    scope: str,
+    classes: Sequence[str],
+    level: float,
+) -> list[Comparison]:
+    """The family's differences, with Holm's adjustment over its pairs, metric by metric."""
+    pairs = [(first, second) for first, second in family.pairs if first in scored and second in scored]
+    names = [*METRICS, *(f"recall:{name}" for name in classes)]
+    columns = {
+        name: _adjusted([_difference(name, scored[a], scored[b], b, level) for a, b in pairs])
+        for name in names
+    }
+    return [
+        Comparison(
+            question=family.question,
+            learner=learner,
+            scope=scope,
+            first=first,
+            second=second,
+            differences={name: column[place] for name, column in columns.items()},
         )
-    return found
+        for place, (first, second) in enumerate(pairs)
+    ]
 
 
-def _adjusted(rows: Sequence[ArmRow]) -> list[ArmRow]:
-    """Holm's adjustment over the arms and ratios of a scope, metric by metric."""
-    names = dict.fromkeys(name for row in rows for name in row.differences)
-    adjusted: dict[int, dict[str, Difference]] = {i: dict(row.differences) for i, row in enumerate(rows)}
-    for name in names:
-        family = [(i, d.p) for i, own in adjusted.items() if (d := own.get(name)) and d.p is not None]
-        for (i, _), p in zip(family, holm([p for _, p in family]), strict=True):
-            adjusted[i][name] = replace(adjusted[i][name], p_holm=p)
-    return [replace(row, differences=adjusted[i]) for i, row in enumerate(rows)]
+def _difference(name: str, first: _Scored, second: _Scored, base: Arm, level: float) -> Difference:
+    paired = first.part is second.part
+    n = min(len(first.part.rows), len(second.part.rows))
+    how = "same test images and seeds" if paired else "other test images, same seeds"
+    method = f"{name}, difference from {base.title}, {how}, bootstrap over groups and seeds"
+    if name not in first.scores or name not in second.scores:
+        return Difference(estimate=Estimate.undefined(n, method), p=None, p_holm=None, paired=paired)
+    change = first.scores[name] - second.scores[name]
+    variance, freedom = change.spread()
+    return Difference(
+        estimate=_interval(change, n, method, level, bounds=(-1.0, 1.0)),
+        p=p_value(change.mean, variance, freedom=freedom),
+        p_holm=None,
+        paired=paired,
+    )
+
+
+def _adjusted(differences: Sequence[Difference]) -> list[Difference]:
+    adjusted = iter(holm([d.p for d in differences if d.p is not None]))
+    return [d if d.p is None else replace(d, p_holm=next(adjusted)) for d in differences]

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.classifier.arms import five_arms
+from evaluation.classifier.arms import ALIASES, five_arms
 from evaluation.classifier.images import ClassifierError, LabeledImages
 from evaluation.classifier.learners import ProbeLearner
 from evaluation.encoders.base import Encoder
 from evaluation.estimate import Estimate
 from evaluation.features.feature_store import FeatureStore, Progress, told
 from evaluation.features.image_set import ImageSet
-from evaluation.inference.bootstrap import GroupBootstrap, share_estimate
+from evaluation.inference.bootstrap import GroupBootstrap
+from evaluation.inference.intervals import share_estimate
 from evaluation.report.slices import ALL, Part
 from evaluation.report.table import Row
 from promptopt.base.files import file_digest
@@ -82,7 +83,7 @@ def classifier_rows(
                 reason = why.get(arm, "no such image to test on")
                 estimate = Estimate.undefined(0, f"{arm}, {meaning}: {reason}")
             what = f"recall of {value}" if value else "balanced accuracy"
-            name = f"{arm} {what} ({label})"
+            name = f"{arm} ({ALIASES[arm]}) {what} ({label})"
             sizes = len(part.of_real), len(part.of_generated)
             rows.append(
                 Row("classifier", name, encoder.uri, part.name, better, *sizes, part.marked(estimate))
@@ -135,7 +136,7 @@ def _read_by_real(
         shares.append((float(rows.mean()), drawn, draws))
         found["R->S", name] = share_estimate(
             float(rows.mean()),
-            drawn,
+            float(drawn.var(ddof=1)),
             groups=draws.groups,
             n=len(rows),
             freedom=draws.freedom,
@@ -144,7 +145,7 @@ def _read_by_real(
         )
     found["R->S", ALL] = share_estimate(
         float(np.mean([share for share, _, _ in shares])),
-        np.mean([drawn for _, drawn, _ in shares], axis=0),
+        float(np.mean([drawn for _, drawn, _ in shares], axis=0).var(ddof=1)),
         groups=min(draws.groups for _, _, draws in shares),
         n=len(made),
         freedom=sum(draws.freedom for _, _, draws in shares),

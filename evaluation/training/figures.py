@@ -15,7 +15,7 @@ CARD_FILE = "README.md"
 
 
 def share(hits: ArrayLike) -> Estimate:
-    """Share of true values, as `Estimate.of_proportion` gives it."""
+    """Share of true values (`Estimate.of_proportion`)."""
     values = np.asarray(hits, dtype=bool)
     return Estimate.of_proportion(int(values.sum()), int(values.size))
 

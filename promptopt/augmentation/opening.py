@@ -52,9 +52,9 @@ def open_reference(
     try:
         judge = encoder = None
         if JUDGE in filters:
-            encoder = load_encoder(first.resolve(first.encoder), device=device)
+            encoder = load_encoder(first.encoder, device=device)
             if first.judge is not None:
-                judge = load_judge(first.resolve(first.judge), device=device)
+                judge = load_judge(first.judge, device=device)
     except (EncoderError, JudgeError, OSError) as error:
         raise AugmentationError(f"{first.source}: {error}; or leave 'judge' out of --filters") from error
     return Reference(
@@ -78,7 +78,7 @@ def open_data(source: ClassSource, *, data: str | Path | None, store: Path) -> D
         if data is not None:
             return read_dataset(data)
         if isinstance(own, str):
-            return read_dataset(source.config.resolve(own))
+            return read_dataset(own)
         return phantom_data(own.phantom, store)
     except DatasetError as error:
         raise AugmentationError(f"{error}\n(--data names another folder of real images)") from error

@@ -209,7 +209,7 @@ class _Run:
                     "study": source.study,
                     "generator": source.networks[MAIN].uri,
                     "request": drawn(source.request(generator, source.prompts[0], 0)),
-                    "prompts": [[p.variation.label, p.weight] for p in source.prompts],
+                    "prompts": [[p.candidate.label, p.weight] for p in source.prompts],
                 }
                 for source, generator in zip(self._sources, self._generators, strict=True)
             },

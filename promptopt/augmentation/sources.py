@@ -16,7 +16,7 @@ from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import StudyConfig, load_study
 from promptopt.run import folder as runfolder
 from promptopt.run.prompts import Network, PromptEntry, PromptList, read_prompts
-from promptopt.space import Variation
+from promptopt.space import Candidate
 from promptopt.space.of_category import open_category
 from promptopt.synthesis.plan import Sampling, describe_too_long, split_too_long
 from promptopt.synthesis.prompt_files import PromptLine
@@ -35,15 +35,15 @@ class AugmentationError(PromptoptError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class SourcePrompt:
-    """A prompt with what stands beside it, and its share of the images (relative to the others')."""
+    """A candidate and its share of the images (relative to the others')."""
 
-    variation: Variation
+    candidate: Candidate
     weight: float
 
     @property
     def key(self) -> int:
         """A number that its image seeds follow from: equal prompts have equal ones in every set."""
-        digest = hashlib.sha256(self.variation.label.encode()).digest()
+        digest = hashlib.sha256(self.candidate.label.encode()).digest()
         return int.from_bytes(digest[:8], "big")
 
 
@@ -85,16 +85,16 @@ class ClassSource:
     def request(self, generator: Generator, prompt: SourcePrompt, seed: int) -> ImageRequest:
         """One image; a prompt's own negative prompt and settings go before the study's."""
         own = self.sampling
-        variation = prompt.variation
+        candidate = prompt.candidate
         settings: dict[str, Any] = {
             "steps": own.steps,
             "guidance": own.guidance,
             "scheduler": own.scheduler,
-            **variation.settings,
+            **candidate.generation_parameters,
         }
-        negative = variation.negative_prompt
+        negative = candidate.negative_prompt
         return generator.request(
-            variation.prompt,
+            candidate.prompt,
             seed,
             negative_prompt=own.negative_prompt if negative is None else negative,
             **settings,
@@ -104,7 +104,7 @@ class ClassSource:
         """The same class from the study's plain prompt alone; itself, where it is given by hand."""
         if self.baseline is None:
             return self
-        return replace(self, prompts=(SourcePrompt(variation=Variation(self.baseline), weight=1.0),))
+        return replace(self, prompts=(SourcePrompt(candidate=Candidate(self.baseline), weight=1.0),))
 
     def with_random(self, seed: int) -> ClassSource:
         """The same class from random prompts of the study's template, equally; itself, by hand."""
@@ -115,14 +115,12 @@ class ClassSource:
         category = open_category(self.config)
         space = compile_space(category, self.config.source)
         rng = np.random.default_rng([seed, 32])
-        drawn: dict[str, None] = {}
+        drawn: dict[Candidate, None] = {}
         for _ in range(50 * RANDOM_PROMPTS):  # a small space has fewer
-            drawn.setdefault(space.label(space.sample(rng)))
+            drawn.setdefault(space.candidate(space.sample(rng)))
             if len(drawn) == RANDOM_PROMPTS:
                 break
-        return replace(
-            self, prompts=tuple(SourcePrompt(variation=Variation.of(one), weight=1.0) for one in drawn)
-        )
+        return replace(self, prompts=tuple(SourcePrompt(candidate=one, weight=1.0) for one in drawn))
 
 
 def read_run(run: str | Path, *, generator: str | None = None) -> ClassSource:
@@ -161,7 +159,7 @@ def read_run(run: str | Path, *, generator: str | None = None) -> ClassSource:
             "confirmed portfolio; run it again to its end"
         )
     networks = {MAIN: listed.generator, **listed.generators}
-    members = varied_members(config, open_category(config).knobs)
+    members = varied_members(config, open_category(config).generation_parameters)
     if generator is not None:
         if len(members) > 1:
             raise AugmentationError(
@@ -191,7 +189,7 @@ def by_hand(name: str, prompts: Sequence[str], *, like: ClassSource) -> ClassSou
     """
     if not name.strip() or not prompts or not all(prompt.strip() for prompt in prompts):
         raise AugmentationError(f"class {name!r}: write NAME=PROMPT, both not empty")
-    plain = tuple(SourcePrompt(variation=Variation(p.strip()), weight=1.0) for p in dict.fromkeys(prompts))
+    plain = tuple(SourcePrompt(candidate=Candidate(p.strip()), weight=1.0) for p in dict.fromkeys(prompts))
     return replace(like, name=name.strip(), positives=name.strip(), prompts=plain, study=None, baseline=None)
 
 
@@ -202,7 +200,7 @@ def check_generator(source: ClassSource, generator: Generator, *, allow_other: b
         AugmentationError: names both fingerprints, or lists the prompts.
     """
     lines = [
-        PromptLine(text=p.variation.prompt, number=n, line=n, negative=p.variation.negative_prompt)
+        PromptLine(text=p.candidate.prompt, number=n, line=n, negative=p.candidate.negative_prompt)
         for n, p in enumerate(source.prompts, start=1)
     ]
     _, long = split_too_long(lines, generator, negative_prompt=source.sampling.negative_prompt)
@@ -244,7 +242,7 @@ def check_classes(sources: Sequence[ClassSource]) -> None:
 
 
 def _prompt(entry: PromptEntry) -> SourcePrompt:
-    return SourcePrompt(variation=entry.variation, weight=entry.weight)
+    return SourcePrompt(candidate=entry.candidate, weight=entry.weight)
 
 
 def _sampling(listed: PromptList) -> Sampling:

@@ -10,6 +10,7 @@ from promptopt.study.observer import Observer, StudyStart
 if TYPE_CHECKING:
     from promptopt.run.trials import TrialRow
     from promptopt.scoring.confirm import Confirmed
+    from promptopt.space import Candidate
 
 _SHOWN = 76  # characters of the best prompt, with its score, beside a bar
 _LEAST = 24  # fewer are not worth showing
@@ -34,7 +35,7 @@ class LiveStudy(Observer):
         self._stored = 0
         self._tried = 0
         self._best = ""
-        self._best_prompt: str | None = None
+        self._best_prompt: Candidate | None = None
 
     def __enter__(self) -> "LiveStudy":
         self._bars.__enter__()
@@ -71,16 +72,16 @@ class LiveStudy(Observer):
     def on_trial(self, row: "TrialRow", best: "TrialRow") -> None:
         """A prompt has been scored, or looked at again."""
         self._tried += row.continues is None
-        self._best = f"best {best.value:+.2f} {_shown(best.prompt)}"
-        if best.prompt != self._best_prompt:  # more images may lower its score: no news
-            self._best_prompt = best.prompt
+        self._best = f"best {best.value:+.2f} {best.candidate.label}"
+        if best.candidate != self._best_prompt:  # more images may lower its score: no news
+            self._best_prompt = best.candidate
             score = f"{best.value:+.2f} on {best.images} images"
-            self._say(f"best so far after prompt {self._tried}: {score}  {_shown(best.prompt)}")
+            self._say(f"best so far after prompt {self._tried}: {score}  {best.candidate.label}")
         if row.continues is None:
             self._counted = ("search", self._counted[1] + 1, self._counted[2])
         self._refresh()
 
-    def on_confirmation(self, done: int, total: int, prompt: str) -> None:
+    def on_confirmation(self, done: int, total: int, candidate: "Candidate") -> None:
         """A prompt has been measured on fresh seeds."""
         if done == 1:
             if self._counted[0]:
@@ -92,7 +93,7 @@ class LiveStudy(Observer):
     def on_confirmed(self, confirmed: "tuple[Confirmed, ...]") -> None:
         """The final ranking."""
         if confirmed:
-            self._say(f"confirmed: {_shown(confirmed[0].prompt)}")
+            self._say(f"confirmed: {confirmed[0].candidate.label}")
 
     def on_finish(self, result: object) -> None:
         """Everything is written."""
@@ -116,9 +117,3 @@ class LiveStudy(Observer):
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False)
-
-
-def _shown(label: str) -> str:
-    from promptopt.space import Variation
-
-    return Variation.of(label).shown

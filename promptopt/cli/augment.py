@@ -222,8 +222,7 @@ def _encoder(sources: "list[ClassSource]", reference: "Reference", device: str) 
 
     if reference.encoder is not None:
         return reference.encoder
-    config = sources[0].config
-    return load_encoder(config.resolve(config.encoder), device=device)
+    return load_encoder(sources[0].config.encoder, device=device)
 
 
 def _counts(text: str) -> list[int | None]:

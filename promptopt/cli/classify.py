@@ -113,6 +113,7 @@ def classify(
             arms=chosen_arms,
             by_center=by == "center",
             resamples=resamples,
+            cache=out / ".trained",
         )
     facts = {
         "real": {"folder": str(real), "fingerprint": data.fingerprint, "test_pool": test_pool},
@@ -183,6 +184,7 @@ def _compare(
     arms: list[str] | None,
     by_center: bool,
     resamples: int,
+    cache: Path,
 ) -> ArmsResult:
     from evaluation.classifier.arms import ARMS, five_arms
 
@@ -200,6 +202,7 @@ def _compare(
         arms=arms or ARMS,
         by_center=by_center,
         resamples=resamples,
+        cache=cache,
         on_progress=lambda done, total, note: bar.show("training", done, total, note),
     )
 
@@ -264,8 +267,8 @@ def _print(result: ArmsResult) -> None:
             title=f"{scope} test images: {rows[0].test_images} real in {rows[0].test_groups} groups, "
             f"{len(result.classes)} classes",
             title_justify="left",
-            caption="In %, with 95 % intervals by bootstrap over test groups and seeds. Difference: from "
-            "R->R; p adjusted by Holm. * unreliable: few test groups of a class, or no spread. "
+            caption="In %, with 95 % intervals over test groups and seeds. Difference: from R->R; p adjusted "
+            "by Holm. * unreliable: few test groups of a class, fewer than three seeds, or no spread. "
             "- undefined: a class has no test image here.",
             caption_justify="left",
             box=box.SIMPLE_HEAD,
@@ -278,12 +281,14 @@ def _print(result: ArmsResult) -> None:
         table.add_column("p", justify="right", no_wrap=True)
         for row in rows:
             cells = [points(row.estimates[name], sign="") for name in (_MAIN, *more)]
-            table.add_row(row.title, f"{row.train_real}+{row.train_synthetic}", *cells, *_difference(row))
+            table.add_row(
+                row.arm.label, f"{row.train_real}+{row.train_synthetic}", *cells, *_difference(result, row)
+            )
         console.print(table)
 
 
-def _difference(row: ArmRow) -> tuple[str, str]:
-    change = row.differences.get(_MAIN)
+def _difference(result: ArmsResult, row: ArmRow) -> tuple[str, str]:
+    change = result.differences(row).get(_MAIN)
     if change is None:
         return "", ""
     return points(change.estimate), p_value(change.p_holm)

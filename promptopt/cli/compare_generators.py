@@ -75,7 +75,7 @@ def compare_generators(
     from promptopt.cli._progress import Bars
     from promptopt.comparison.output import write_comparison
     from promptopt.comparison.run import compare_generators as compare
-    from promptopt.study.setup import fixed_texts
+    from promptopt.study.checks import fixed_texts
     from promptopt.synthesis.plan import Sampling
     from promptopt.synthesis.prompt_files import read_prompt_file
     from studies.category import CATEGORIES, load_category

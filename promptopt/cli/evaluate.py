@@ -76,7 +76,7 @@ def evaluate(
     from evaluation.report.evaluate import NAMES, EvaluationError
     from evaluation.report.evaluate import evaluate as measure
     from promptopt.cli._progress import Bars
-    from promptopt.study.setup import fixed_texts
+    from promptopt.study.checks import fixed_texts
     from studies.category import CATEGORIES, load_category
 
     names = _list(metrics)

@@ -49,7 +49,7 @@ def prefer(
     session = Session(
         found,
         rater=rater,
-        prompts=[prompt.label for prompt in shown],
+        prompts=[prompt.candidate for prompt in shown],
         stage=stage,
         seed=seed,
         rounds=rounds,

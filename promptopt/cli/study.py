@@ -88,7 +88,6 @@ def schema() -> None:
 
 def _print_trials(found: "StudyRows") -> None:
     from promptopt.run.trials import latest
-    from promptopt.space import Variation
 
     scored = latest(found.trials)
     typer.echo(f"{found.folder}: not finished, {len(scored)} prompts so far; the study's command goes on.")
@@ -96,7 +95,7 @@ def _print_trials(found: "StudyRows") -> None:
     if best:
         typer.echo("Best by search score (optimistic: nothing is confirmed yet):")
     for row in best:
-        typer.echo(f"{row.value:+.2f}  ({row.images} images)  {Variation.of(row.prompt).shown}")
+        typer.echo(f"{row.value:+.2f}  ({row.images} images)  {row.candidate.label}")
 
 
 def _print_prompts(found: "PromptList") -> None:
@@ -128,10 +127,10 @@ def _print_prompts(found: "PromptList") -> None:
         table.add_column(name.replace("_", " "), justify="right")
     for entry in found.prompts:
         measured = entry.confirmation
-        plain = entry.label == found.baseline.prompt
+        plain = entry.candidate == found.baseline.candidate
         table.add_row(
             f"{entry.rank}{' =' if entry.tied_with_first and entry.rank > 1 else ''}",
-            Text(entry.shown + (" (baseline)" if plain else "")),
+            Text(entry.label + (" (baseline)" if plain else "")),
             f"{entry.weight:.2f}" if entry.weight else "-",
             "0" if plain else in_cell(measured.get("score"), "+.2f"),
             _claim(entry),

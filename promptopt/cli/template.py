@@ -9,7 +9,7 @@ import typer
 from promptopt.cli import group
 
 if TYPE_CHECKING:
-    from promptopt.space import PromptSpace, Variation
+    from promptopt.space import Candidate, PromptSpace
 
 _SHOWN = 12  # options of a slot
 _LISTED = 20_000  # a space up to this size is gone through in full
@@ -79,37 +79,32 @@ def check(
     different = f", {len(space.distinct(_LISTED)):,} of them different" if space.size <= _LISTED else ""
     typer.echo(f"{space.size:,} combinations{different}")
     rng = np.random.default_rng(seed)
-    drawn = [space.variation(space.sample(rng)) for _ in range(samples)]
+    drawn = [space.candidate(space.sample(rng)) for _ in range(samples)]
     if generator == "none":
         typer.echo("samples:")
-        for variation in drawn:
-            typer.echo(f"  {_one_line(variation)}")
+        for candidate in drawn:
+            typer.echo(f"  {candidate}")
     elif not _check_lengths(space, drawn, generator):
         raise typer.Exit(1)
 
 
-def _one_line(variation: "Variation") -> str:
-    return variation.label.replace("\n", " | ")
-
-
-def _check_lengths(space: "PromptSpace", drawn: Sequence["Variation"], uri: str) -> bool:
+def _check_lengths(space: "PromptSpace", drawn: Sequence["Candidate"], uri: str) -> bool:
     """Print samples with their token lengths, and the longest prompt; whether all of them fit."""
     from statistics import median
 
     from generators.base import load
-    from promptopt.space import Variation
     from promptopt.space.token_limit import describe, too_long
 
     model = load(uri, device="cpu")
-    counts = [model.count_tokens(variation.prompt) for variation in drawn]
+    counts = [model.count_tokens(candidate.prompt) for candidate in drawn]
     typer.echo("samples, with their tokens:")
-    for variation, count in zip(drawn, counts, strict=True):
+    for candidate, count in zip(drawn, counts, strict=True):
         flag = "  TOO LONG" if count > model.max_tokens else ""
-        typer.echo(f"  {count:3}  {_one_line(variation)}{flag}")
+        typer.echo(f"  {count:3}  {candidate}{flag}")
     everything = space.size <= _LISTED
-    longest = space.variation(space.longest(model.count_tokens))
-    listed = [Variation.of(label) for label in space.distinct(_LISTED)] if everything else [*drawn, longest]
-    prompts = list(dict.fromkeys(variation.prompt for variation in listed))
+    longest = space.candidate(space.longest(model.count_tokens))
+    listed = list(space.distinct(_LISTED)) if everything else [*drawn, longest]
+    prompts = list(dict.fromkeys(candidate.prompt for candidate in listed))
     most = max((longest.prompt, *prompts), key=model.count_tokens)
     typer.echo(
         f"tokens: min {min(counts)}, median {median(counts):g}, max {max(counts)} of these {len(counts)}; "

@@ -93,8 +93,6 @@ def _print(found: "dict[str, list[Transfer]]") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from promptopt.space import Variation
-
     console = Console(highlight=False)
     for several in zip(*found.values(), strict=True):
         first = several[0]
@@ -107,12 +105,7 @@ def _print(found: "dict[str, list[Transfer]]") -> None:
         table.add_column("generator", overflow="fold")
         table.add_column("score", justify="right", no_wrap=True)
         for place, row in enumerate(first.rows):
-            table.add_row(
-                str(row.home_rank),
-                Text(Variation.of(row.prompt).shown),
-                Text("home"),
-                _score(row.home),
-            )
+            table.add_row(str(row.home_rank), Text(row.candidate.label), Text("home"), _score(row.home))
             for name, one in zip(found, several, strict=True):
                 away = one.rows[place].away
                 table.add_row("", "", Text(name), "too long" if away is None else _score(away.estimate))

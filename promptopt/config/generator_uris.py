@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from generators.family import Member
 
 
-def varied_members(config: StudyConfig, knobs: Mapping[str, Sequence[Any]]) -> dict[Member, str]:
+def varied_members(config: StudyConfig, parameters: Mapping[str, Sequence[Any]]) -> dict[Member, str]:
     """Addresses of all generators that a study draws with, the main one first; only that one, as a rule."""
     from generators.errors import GeneratorError
     from generators.family import MAIN, member_uris
@@ -21,10 +21,9 @@ def varied_members(config: StudyConfig, knobs: Mapping[str, Sequence[Any]]) -> d
         raise StudyError(
             f"{config.source}: generator.named: {MAIN!r} is the one of generator.uri; rename it."
         )
-    uris = {name: config.resolve(uri) for name, uri in {MAIN: own.uri, **own.named}.items()}
     try:
-        return member_uris(uris, knobs)
+        return member_uris({MAIN: own.uri, **own.named}, parameters)
     except GeneratorError as error:
         raise StudyError(
-            f"{config.source}: knobs: {error}. The knob generator takes names of generator.named."
+            f"{config.source}: generation_parameters: {error}. `generator` takes names of generator.named."
         ) from error

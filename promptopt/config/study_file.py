@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,9 +13,15 @@ from pydantic import model_validator as _model_validator
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from promptopt.base.errors import PromptoptError
+from promptopt.config.paths import absolute_folder_or_name, absolute_path, absolute_uri
+from studies.category import CATEGORIES
 
-_NAMED = ("embedded", "hf:", "open_clip:", "clip-guided:", "inception", "dinov2", "thumbnail")  # no paths
-_LORA = "+lora:"  # between a generator's uri and an adapter's
+RENAMED = {
+    "knobs": "generation_parameters",
+    "search.round": "search.proposals_per_step",
+    "confirm.level": "confirm.alpha",
+}
+"""Keys of earlier versions."""
 
 
 class StudyError(PromptoptError, ValueError):
@@ -52,7 +58,9 @@ class GeneratorSettings(_Model):
         description="embedded, a diffusers folder or hf:owner/name[@revision]; then +lora:PATH@SCALE",
     )
     named: dict[GeneratorName, Annotated[str, Field(min_length=1)]] = Field(
-        default={}, description="further generators by name, to vary with `knobs: {generator: [main, NAME]}`"
+        default={},
+        description="further generators by name, to vary with "
+        "`generation_parameters: {generator: [main, NAME]}`",
     )
     steps: int | None = Field(default=None, ge=1, le=1000, description="denoising steps")
     guidance: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False, description="its scale")
@@ -81,7 +89,7 @@ class SearchSettings(_Model):
     sampler: SamplerName = Field(
         default="auto", description="auto: slots, a model of their effects; few prompts are all tried"
     )
-    round: int = Field(
+    proposals_per_step: int = Field(
         default=2, ge=1, le=1000, description="prompts proposed at a time, then measured together"
     )
     max_images: int | None = Field(default=None, ge=4, description="stop before more are made")
@@ -159,7 +167,7 @@ class ConfirmSettings(_Model):
 
     top: int = Field(default=5, ge=1, le=1000, description="prompts drawn again, the baseline besides")
     images: int = Field(default=32, ge=4, le=100_000, description="fresh images of each")
-    level: float = Field(
+    alpha: float = Field(
         default=0.05, gt=0, lt=1, description="risk of any false claim over all confirmed prompts (Holm)"
     )
     second_encoder: str | None = Field(
@@ -189,7 +197,7 @@ def _data_kind(value: object) -> str:
 
 
 class StudyConfig(_Model):
-    """One study. Relative paths are resolved against the folder of the study file (`base`)."""
+    """One study. Its paths are absolute: `load_study` makes them so, from the folder of the study file."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="also the run folder's name")
     category: str | dict[str, Any] = Field(description="a shipped category, a YAML file, or its content")
@@ -198,9 +206,9 @@ class StudyConfig(_Model):
     ] = Field(description="folder of a prepared data set, or {phantom: {images, seed}}")
     positives: str | None = Field(default=None, description="category or label that counts as positive")
     generator: GeneratorSettings = GeneratorSettings()
-    knobs: dict[str, list[int | float | str]] = Field(
+    generation_parameters: dict[str, list[int | float | str]] = Field(
         default={},
-        description="settings to try beside the words, in place of the category's own: guidance, steps, "
+        description="what to try beside the words, in place of the category's own: guidance, steps, "
         "scheduler, generator (main or a name in generator.named), lora_scale (times the adapters' own)",
     )
     encoder: str = Field(
@@ -212,7 +220,8 @@ class StudyConfig(_Model):
         default=None, min_length=1, description="embedded or a folder; reads the confirmed images; null: none"
     )
     mode: Literal["score", "pareto"] = Field(
-        default="score", description="pareto keeps the terms of the score apart"
+        default="score",
+        description="score is the weighted sum of the terms, pareto the front of all of them",
     )
     search: SearchSettings = SearchSettings()
     constraints: ConstraintSettings = ConstraintSettings()
@@ -224,28 +233,23 @@ class StudyConfig(_Model):
 
     _base: Path = PrivateAttr(default_factory=Path.cwd)
     _source: str = PrivateAttr(default="study")
-
-    @property
-    def base(self) -> Path:
-        """Folder that relative paths start from."""
-        return self._base
+    _written: dict[str, str] = PrivateAttr(default_factory=dict)  # absolute path or URI -> the user's words
 
     @property
     def source(self) -> str:
         """The study file as the user wrote it, for messages."""
         return self._source
 
-    def resolve(self, text: str) -> str:
-        """An absolute path for a path; names such as `embedded` or `hf:...` come back unchanged.
+    def as_written(self, value: Any) -> Any:
+        """A value of the study, or a section as plain JSON, with paths as the user wrote them.
 
-        The paths of LoRA adapters, `MODEL+lora:PATH@SCALE`, are made absolute too.
+        For what other machines read, and for messages.
         """
-        return _LORA.join(self._resolve(part) for part in text.split(_LORA))
-
-    def _resolve(self, text: str) -> str:
-        if text.startswith(_NAMED):
-            return text
-        return str((self._base / Path(text).expanduser()).resolve())
+        if isinstance(value, dict):
+            return {key: self.as_written(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self.as_written(inner) for inner in value]
+        return self._written.get(value, value) if isinstance(value, str) else value
 
     def override(self, changes: Mapping[str, Any]) -> StudyConfig:
         """A checked copy with dotted keys replaced, e.g. `{"search.trials": 80, "name": "again"}`."""
@@ -258,11 +262,11 @@ class StudyConfig(_Model):
             if not isinstance(target, dict):
                 raise StudyError(f"{self._source}: {dotted}: there is no section {'.'.join(parents)!r}.")
             target[last] = value
-        return _validate(content, source=self._source, base=self._base, lines={})
+        return _validate(content, source=self._source, base=self._base, lines={}, written=self._written)
 
 
 def load_study(path: str | Path) -> StudyConfig:
-    """Read and check a study file.
+    """Read and check a study file; relative paths in it start at its own folder.
 
     Raises:
         StudyError: not readable, not YAML, an unknown key, a wrong value; with the line where known.
@@ -292,7 +296,7 @@ def load_study(path: str | Path) -> StudyConfig:
 
 
 def study_from_mapping(content: Mapping[str, Any], *, base: str | Path | None = None) -> StudyConfig:
-    """Check a study given as a mapping (scripts, tests) instead of a file."""
+    """Check a study given as a mapping (scripts, tests); paths start at `base`, or the current folder."""
     return _validate(dict(content), source="study", base=Path(base or Path.cwd()).resolve(), lines={})
 
 
@@ -325,15 +329,59 @@ def _lines(node: Node, loc: _Loc, path: str) -> Iterator[tuple[_Loc, int]]:
             yield from _lines(value, (*loc, index), path)
 
 
-def _validate(content: dict[str, Any], *, source: str, base: Path, lines: Mapping[_Loc, int]) -> StudyConfig:
+def _validate(
+    content: dict[str, Any],
+    *,
+    source: str,
+    base: Path,
+    lines: Mapping[_Loc, int],
+    written: Mapping[str, str] | None = None,
+) -> StudyConfig:
     try:
         config = StudyConfig.model_validate(content)
     except ValidationError as error:
         problems = error.errors(include_url=False)
         raise StudyError("\n".join(_explain(p, content, source, lines) for p in problems)) from error
+    changed: dict[str, str] = {}
+    config = _absolute(config, base, changed)
     config._base = base
     config._source = source
+    config._written = {**(written or {}), **changed}
     return config
+
+
+def _absolute(config: StudyConfig, base: Path, changed: dict[str, str]) -> StudyConfig:
+    """The study with all paths absolute; notes in `changed` what the user wrote for each."""
+
+    def of(make: Callable[[str, Path], str], text: str) -> str:
+        absolute = make(text, base)
+        if absolute != text:
+            changed[absolute] = text
+        return absolute
+
+    def maybe(make: Callable[[str, Path], str], text: str | None) -> str | None:
+        return None if text is None else of(make, text)
+
+    own, category, data, opinion = config.generator, config.category, config.data, config.preference
+    sections: dict[str, Any] = {
+        "generator": {
+            "uri": of(absolute_uri, own.uri),
+            "named": {name: of(absolute_uri, uri) for name, uri in own.named.items()},
+        },
+        "search": {"warm_start": tuple(of(absolute_path, run) for run in config.search.warm_start)},
+        "confirm": {"second_encoder": maybe(absolute_uri, config.confirm.second_encoder)},
+        "portfolio": {"sentence_model": maybe(absolute_folder_or_name, config.portfolio.sentence_model)},
+    }
+    if opinion is not None:
+        sections["preference"] = {"source": of(absolute_path, opinion.source)}
+    update = {name: getattr(config, name).model_copy(update=new) for name, new in sections.items()}
+    update["encoder"] = of(absolute_uri, config.encoder)
+    update["judge"] = maybe(absolute_uri, config.judge)
+    if isinstance(category, str) and category not in CATEGORIES:
+        update["category"] = of(absolute_path, category)
+    if isinstance(data, str):
+        update["data"] = of(absolute_path, data)
+    return config.model_copy(update=update)
 
 
 def _explain(problem: Any, content: Mapping[str, Any], source: str, lines: Mapping[_Loc, int]) -> str:
@@ -355,6 +403,8 @@ def _explain(problem: Any, content: Mapping[str, Any], source: str, lines: Mappi
     key = ".".join(map(str, loc)) or "the file"
     kind = problem["type"]
     if kind == "extra_forbidden":
+        if key in RENAMED:
+            return f"{where}: {key}: is now called {RENAMED[key]}; rename it."
         known = list(getattr(model, "model_fields", {}))
         near = difflib.get_close_matches(str(loc[-1]), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

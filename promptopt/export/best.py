@@ -15,7 +15,16 @@ from promptopt.run.finished import FinishedRun
 from promptopt.run.prompts import EstimateEntry, PromptEntry, PromptList
 from studies.category import CATEGORIES
 
-_OWN = ("rank", "prompt", "negative_prompt", "settings", "slots", "weight", "tied_with_first", "search")
+_OWN = (
+    "rank",
+    "prompt",
+    "negative_prompt",
+    "generation_parameters",
+    "slots",
+    "weight",
+    "tied_with_first",
+    "search",
+)
 Scalar = str | int | float | bool
 
 
@@ -27,7 +36,7 @@ class BestList(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["promptopt-best-prompts"] = "promptopt-best-prompts"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     categories: dict[str, list[PromptList]]
 
 
@@ -44,7 +53,7 @@ class Row:
     rank: int | None
     prompt: str
     negative_prompt: str | None
-    settings: Mapping[str, Any]
+    generation_parameters: Mapping[str, Any]
     weight: float
     tied: bool
     is_baseline: bool
@@ -87,14 +96,14 @@ def read_best_list(path: str | Path) -> BestList:
 
 def rows(study: PromptList) -> list[Row]:
     """The prompts in order of rank, and the baseline at the end where it is not among them."""
-    found = [_row(entry, is_baseline=entry.label == study.baseline.prompt) for entry in study.prompts]
+    found = [_row(entry, is_baseline=entry.candidate == study.baseline.candidate) for entry in study.prompts]
     if not any(row.is_baseline for row in found):
         found.append(
             Row(
                 rank=None,
                 prompt=study.baseline.prompt,
                 negative_prompt=None,
-                settings={},
+                generation_parameters={},
                 weight=0.0,
                 tied=study.baseline.prompt in study.tied,
                 is_baseline=True,
@@ -127,7 +136,7 @@ def _row(entry: PromptEntry, *, is_baseline: bool) -> Row:
         rank=entry.rank,
         prompt=entry.prompt,
         negative_prompt=entry.negative_prompt,
-        settings=entry.settings or {},
+        generation_parameters=entry.generation_parameters or {},
         weight=entry.weight,
         tied=entry.tied_with_first,
         is_baseline=is_baseline,

@@ -11,7 +11,7 @@ from promptopt.formatting.latex import NEEDS, PROSE, latex_table, stacked
 from promptopt.formatting.numbers import in_cell, value_and_interval
 from promptopt.formatting.tables import csv_table
 from promptopt.run.prompts import EstimateEntry, PromptList
-from promptopt.space import Variation
+from promptopt.space import Candidate
 
 _COLUMNS = 4  # prompts side by side in a LaTeX table of metrics
 _NOTE = (
@@ -28,7 +28,16 @@ def to_csv(best: BestList) -> str:
     """
     studies = [(study, row) for lists in best.categories.values() for study in lists for row in rows(study)]
     scalars = list(dict.fromkeys(name for _, row in studies for name in row.scalars))
-    head = ["category", "study", "rank", "baseline", "prompt", "negative_prompt", "settings", "weight"]
+    head = [
+        "category",
+        "study",
+        "rank",
+        "baseline",
+        "prompt",
+        "negative_prompt",
+        "generation_parameters",
+        "weight",
+    ]
     tail = [
         "generator",
         "generator_fingerprint",
@@ -39,7 +48,7 @@ def to_csv(best: BestList) -> str:
     ]
     lines: list[list[object]] = []
     for study, row in studies:
-        network = study.drawn_with(row.settings)
+        network = study.drawn_with(row.generation_parameters)
         lines.append(
             [
                 study.category,
@@ -48,7 +57,7 @@ def to_csv(best: BestList) -> str:
                 row.is_baseline,
                 row.prompt,
                 row.negative_prompt,
-                _json(row.settings) if row.settings else None,
+                _json(row.generation_parameters) if row.generation_parameters else None,
                 row.weight,
                 row.tied,
                 *(row.scalars.get(name) for name in scalars),
@@ -178,7 +187,7 @@ def _rank(row: Row) -> str:
 
 
 def _prompt(row: Row) -> str:
-    shown = Variation(row.prompt, row.negative_prompt, row.settings).shown
+    shown = Candidate(row.prompt, row.negative_prompt, row.generation_parameters).label
     return f"{shown} (baseline)" if row.is_baseline and row.rank is not None else shown
 
 

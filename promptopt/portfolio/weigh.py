@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +21,7 @@ from promptopt.portfolio.fit import Portfolio
 from promptopt.portfolio.mixture import PortfolioError
 from promptopt.run.prompts import EstimateEntry, MixtureEntry, PortfolioEntry, rounded
 from promptopt.scoring.confirm import Confirmed
+from promptopt.space import Candidate, unique_labels
 
 if TYPE_CHECKING:
     from evaluation.estimate import Estimate
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Weighing:
-    """Prompt -> share of the mixture, how it came about, and what it gains (None for one prompt alone)."""
+    """Candidate -> share of the mixture, how it came about, and what it gains (None for one prompt alone)."""
 
-    weights: Mapping[str, float]
+    weights: Mapping[Candidate, float]
     note: str
     entry: PortfolioEntry | None
 
@@ -41,7 +41,7 @@ def check_sentence_model(config: StudyConfig) -> None:
     """Raise a StudyError when the sentence model that the study names cannot be used."""
     if config.portfolio.sentence_model is not None:
         try:
-            sentence_distances(["a", "b"], _model(config, config.portfolio.sentence_model))
+            sentence_distances(["a", "b"], config.portfolio.sentence_model)
         except PortfolioError as error:
             raise StudyError(f"{config.source}: portfolio.sentence_model: {error}") from error
 
@@ -62,17 +62,18 @@ def weigh(
         confirming: holds the test pool, to compare on.
     """
     settings = config.portfolio
-    first = confirmed[0].prompt
+    first = confirmed[0].candidate
+    labels = unique_labels(c.candidate for c in confirmed)
     if settings.size == 1:
         return Weighing({first: 1.0}, "all on the first prompt: portfolio.size is 1", None)
     features = {
-        c.prompt: confirming.features.features(
+        labels[c.candidate]: confirming.features.features(
             confirming.encoder, [image.path for image in c.measurement.images]
         )
         for c in confirmed
     }
     floor = _floor(baseline, settings.alignment_floor)
-    alignment = {c.prompt: float(np.mean(c.measurement.per_image["alignment"])) for c in confirmed}
+    alignment = {labels[c.candidate]: float(np.mean(c.measurement.per_image["alignment"])) for c in confirmed}
     if floor is not None and max(alignment.values()) < floor:
         note = f"all on the first prompt: every prompt is below the alignment floor of {floor:.3g}"
         return Weighing({first: 1.0}, note, None)
@@ -84,14 +85,14 @@ def weigh(
         size=settings.size,
         bandwidth=confirming.bandwidth,
         min_distance=settings.min_distance,
-        distances=None if model is None else sentence_distances(prompts, _model(config, model)),
+        distances=None if model is None else sentence_distances(prompts, model),
         alignment=alignment,
         alignment_floor=floor,
     )
     top = prompts[: settings.size]
     mixtures = {
         "portfolio": portfolio.weights,
-        "single_best": {first: 1.0},
+        "single_best": {prompts[0]: 1.0},
         "uniform_top": {prompt: 1.0 / len(top) for prompt in top},
     }
     rest = {prompt: rows[1::2] for prompt, rows in features.items()}
@@ -103,10 +104,10 @@ def weigh(
         bandwidth=confirming.bandwidth,
         seed=confirming.seed,
     )
-    fitted = len(features[first][::2])
-    left = len(rest[first])
+    fitted = len(features[prompts[0]][::2])
+    left = len(rest[prompts[0]])
     return Weighing(
-        dict(portfolio.weights),
+        {one: portfolio.weights[label] for one, label in labels.items() if label in portfolio.weights},
         f"portfolio of at most {settings.size} prompts, fitted on {fitted} images a prompt to the validation "
         f"pool; compared on the other {left} with the test pool",
         PortfolioEntry(
@@ -133,11 +134,6 @@ def _floor(baseline: Measurement, floor: float | None) -> float | None:
         return None
     own = baseline.per_image["alignment"]
     return float(np.mean(own) + floor * np.std(own, ddof=1))
-
-
-def _model(config: StudyConfig, text: str) -> str:
-    path = config.resolve(text)
-    return path if Path(path).is_dir() else text
 
 
 def _share(value: float) -> float:

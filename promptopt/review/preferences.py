@@ -24,6 +24,7 @@ from promptopt.run.folder import write_text
 
 if TYPE_CHECKING:
     from promptopt.run.images import RunImages
+    from promptopt.space import Candidate
 
 DOCUMENT = "preferences.json"
 TABLE = "preferences.csv"
@@ -176,7 +177,7 @@ def write_preferences(images: RunImages) -> Preferences:
     known = known_prompts(images)
     found = preference_values(
         read_choices(records_path(images.folder)),
-        reference=images.baseline,
+        reference=images.baseline.label,
         slots={prompt.label: prompt.slots for prompt in known},
         scores={prompt.label: prompt.score for prompt in known if prompt.score is not None},
         study=images.name,
@@ -237,14 +238,14 @@ class PreferenceMetric:
                 "promptopt review values RUN."
             ) from error
 
-    def __call__(self, label: str, slots: Slots = None) -> Estimate:
+    def __call__(self, candidate: Candidate, slots: Slots = None) -> Estimate:
         """The prompt's value against the reference in log-odds; see `PreferenceModel.value`.
 
         Args:
-            label: the prompt, or the label of a `Variation`.
+            candidate: a prompt of the study.
             slots: its slots, from which a prompt that nobody has seen gets its value.
         """
-        return self.model.value(label, reference=self.reference, slots=slots)
+        return self.model.value(candidate.label, reference=self.reference, slots=slots)
 
 
 def _comparisons(choices: Sequence[Choice]) -> list[Comparison]:

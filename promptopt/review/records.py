@@ -35,7 +35,7 @@ class Choice:
     Attributes:
         number: 0-based, counts the rater's comparisons that stand.
         rater: who chose.
-        left, right: labels of the prompts (see `Variation`) by the side they were shown on.
+        left, right: labels of the prompts by the side they were shown on.
         choice: the side that was better; "same" for no difference.
         stage: which of the run's images were shown.
         images: their places in the seed panel, the same on both sides.

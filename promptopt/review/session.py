@@ -24,6 +24,7 @@ from promptopt.review.records import (
     take_back,
 )
 from promptopt.run.images import RunImages, Stage, missing_sentence
+from promptopt.space import Candidate, unique_labels
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Session:
     Args:
         images: of the run.
         rater: a name to tell raters apart.
-        prompts: labels; `stage` says which of their images are shown.
+        prompts: to compare; `stage` says which of their images are shown.
         seed: of the schedule.
         rounds: how often every pair is shown.
         per_set: images on each side.
@@ -58,7 +59,7 @@ class Session:
         images: RunImages,
         *,
         rater: str,
-        prompts: Sequence[str],
+        prompts: Sequence[Candidate],
         stage: Stage,
         seed: int = 0,
         rounds: int = 2,
@@ -73,10 +74,12 @@ class Session:
         self.stage: Stage = stage
         self.seed = derived_seed(seed, zlib.crc32(self.rater.encode()))
         self.path = records_path(images.folder)
-        self._stored = {label: images.find(label, stage=stage) for label in prompts}
+        self._stored = {
+            label: images.find(candidate, stage=stage) for candidate, label in unique_labels(prompts).items()
+        }
         self._check_stored(per_set)
         self.schedule = tuple(
-            pair for number in range(rounds) for pair in self._round(number, list(prompts), per_set)
+            pair for number in range(rounds) for pair in self._round(number, list(self._stored), per_set)
         )
 
     @property

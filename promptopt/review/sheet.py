@@ -123,14 +123,14 @@ def write_sheet(
 
 def _synthetic(images: RunImages, each: int, rng: np.random.Generator) -> list[Source]:
     prompts, stage = candidates(images, most=10)
-    weighted = [(prompt.label, prompt.weight) for prompt in prompts if prompt.weight > 0]
-    shares = weighted or [(prompt.label, 1.0) for prompt in prompts[1:]]
-    stored = {label: images.present(label, stage=stage) for label, _ in shares}
-    queues = {label: [found[int(i)] for i in rng.permutation(len(found))] for label, found in stored.items()}
+    weighted = [(prompt.candidate, prompt.weight) for prompt in prompts if prompt.weight > 0]
+    shares = weighted or [(prompt.candidate, 1.0) for prompt in prompts[1:]]
+    stored = {one: images.present(one, stage=stage) for one, _ in shares}
+    queues = {one: [found[int(i)] for i in rng.permutation(len(found))] for one, found in stored.items()}
     given = dict.fromkeys(queues, 0)
     chosen: list[Source] = []
     while len(chosen) < each:
-        open_ = [(label, weight) for label, weight in shares if given[label] < len(queues[label])]
+        open_ = [(one, weight) for one, weight in shares if given[one] < len(queues[one])]
         if not open_:
             wanted = len(shares) * images.count(stage)
             there = sum(map(len, queues.values()))
@@ -138,9 +138,9 @@ def _synthetic(images: RunImages, each: int, rng: np.random.Generator) -> list[S
                 raise ReviewError(missing_sentence(there, wanted, images))
             raise ReviewError(f"--each {each}: the run's prompts have {there} images. Ask for fewer.")
         # the one that is furthest behind its share
-        label = max(open_, key=lambda row: row[1] / (given[row[0]] + 1))[0]
-        chosen.append(Source(queues[label][given[label]].path, label))
-        given[label] += 1
+        one = max(open_, key=lambda row: row[1] / (given[row[0]] + 1))[0]
+        chosen.append(Source(queues[one][given[one]].path, one.label))
+        given[one] += 1
     return chosen
 
 

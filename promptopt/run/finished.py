@@ -49,7 +49,7 @@ class FinishedRun:
 
     @property
     def _network(self) -> tuple[str, Network]:
-        names = {split_settings(entry.settings or {})[0]: entry for entry in self.submitted}
+        names = {split_settings(entry.generation_parameters or {})[0]: entry for entry in self.submitted}
         if not self.prompts.generators:
             return MAIN, self.prompts.generator
         if len(names) > 1:
@@ -59,7 +59,7 @@ class FinishedRun:
                 "--set portfolio.size=1, which draws nothing anew"
             )
         ((name, entry),) = names.items()
-        return name, self.prompts.drawn_with(entry.settings)
+        return name, self.prompts.drawn_with(entry.generation_parameters)
 
 
 def read_run(path: str | Path) -> FinishedRun:
@@ -119,8 +119,8 @@ def _addresses(folder: Path, prompts: PromptList) -> dict[str, str]:
     networks = {MAIN: prompts.generator, **prompts.generators}
     try:
         config = load_study(folder / STUDY)
-        knobs = open_category(config).knobs
-        found = {member_name(*member): uri for member, uri in varied_members(config, knobs).items()}
+        parameters = open_category(config).generation_parameters
+        found = {member_name(*member): uri for member, uri in varied_members(config, parameters).items()}
     except StudyError:
         found = {}
     return {name: found.get(name, network.uri) for name, network in networks.items()}

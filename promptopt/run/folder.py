@@ -20,6 +20,9 @@ REPORT = "report.html"
 STUDY = "study.yaml"
 SETTINGS = "settings.json"
 
+FORMAT = 2
+"""Version of the run folder; stands in its settings.json."""
+
 BUDGETS = ("trials", "max_images", "minutes", "stop", "margin")
 """Keys of `search` that may change when a study goes on: they say when it ends, not what it does."""
 
@@ -80,7 +83,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         StudyError: something that changes results differs; lists the keys.
     """
     path = folder / SETTINGS
-    new = json.loads(json.dumps(settings))
+    new = json.loads(json.dumps({"format": FORMAT, **settings}))
     if not path.exists():
         if (folder / DATABASE).exists():
             raise StudyError(
@@ -92,6 +95,11 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         old = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: cannot be read ({error}). Choose another name for the study.") from error
+    if old.get("format") != FORMAT:
+        raise StudyError(
+            f"{path}: written by an earlier version of promptopt, whose runs this one cannot go on with. "
+            "Run the study again under another name (--name)."
+        )
     differing = _differences(old, new)
     if differing:
         listed = "\n".join(f"  {line}" for line in differing)

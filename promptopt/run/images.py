@@ -15,7 +15,7 @@ from generators.store import ImageStore, StoredImage
 from promptopt.base.seeds import seed_panel
 from promptopt.config.study_file import StudyError
 from promptopt.run import folder as runfolder
-from promptopt.space import Variation
+from promptopt.space import Candidate
 
 Stage = Literal["search", "confirmation"]
 
@@ -53,7 +53,8 @@ class RunImages:
                 f"{store}: holds no folder images. Name the store that the study was run with (--store)."
             )
         found = cls(folder, store, settings)
-        found.requests("a prompt", stage="search", count=1)  # a damaged settings.json should show here
+        # a damaged settings.json should show here
+        found.requests(Candidate("a prompt"), stage="search", count=1)
         return found
 
     @property
@@ -62,46 +63,49 @@ class RunImages:
         return self.folder.resolve().name
 
     @property
-    def baseline(self) -> str:
+    def baseline(self) -> Candidate:
         """The plain prompt that the others are compared with."""
-        return str(self.settings["category"]["baseline"])
+        return Candidate(str(self.settings["category"]["baseline"]))
 
     def count(self, stage: Stage) -> int:
         """Images a prompt that the settings ask for."""
         return int(self.settings["search" if stage == "search" else "confirm"]["images"])
 
-    def requests(self, label: str, *, stage: Stage, count: int | None = None) -> list[ImageRequest]:
-        """What was asked of the generator for a prompt, or the label of a `Variation`, in order of the seeds.
+    def requests(self, candidate: Candidate, *, stage: Stage, count: int | None = None) -> list[ImageRequest]:
+        """What was asked of the generator for a candidate, in order of the seeds.
 
         Raises StudyError for settings of another version.
         """
         try:
+            if self.settings["format"] != runfolder.FORMAT:
+                raise ValueError(f"format {self.settings['format']!r}")
             number = self.count(stage) if count is None else count
             panel = seed_panel(int(self.settings["seed"]), search_images=number, confirm_images=number)
             seeds = panel.search if stage == "search" else panel.confirmation
             drawn = dict(self.settings["generator"])
-            variation = Variation.of(label)
-            member, own = split_settings(variation.settings)
+            member, own = split_settings(candidate.generation_parameters)
             main = drawn.pop("fingerprint")
             drawn["generator"] = self.settings.get("generators", {MAIN: main})[member]
             drawn.update(own)
-            if variation.negative_prompt is not None:
-                drawn["negative_prompt"] = variation.negative_prompt
-            return [ImageRequest(**drawn, prompt=variation.prompt, seed=seed) for seed in seeds]
+            if candidate.negative_prompt is not None:
+                drawn["negative_prompt"] = candidate.negative_prompt
+            return [ImageRequest(**drawn, prompt=candidate.prompt, seed=seed) for seed in seeds]
         except (KeyError, TypeError, ValueError, GeneratorError) as error:
             raise StudyError(
                 f"{self.folder / runfolder.SETTINGS}: not the settings of a study of this version "
                 f"({type(error).__name__}: {error}). Run the study again under another name."
             ) from error
 
-    def find(self, label: str, *, stage: Stage, count: int | None = None) -> list[StoredImage | None]:
+    def find(
+        self, candidate: Candidate, *, stage: Stage, count: int | None = None
+    ) -> list[StoredImage | None]:
         """The stored images in order of the seeds; None for one that is not in the store, or damaged."""
         store = ImageStore(self.store / "images")
-        return [store.get(request) for request in self.requests(label, stage=stage, count=count)]
+        return [store.get(request) for request in self.requests(candidate, stage=stage, count=count)]
 
-    def present(self, label: str, *, stage: Stage, count: int | None = None) -> list[StoredImage]:
+    def present(self, candidate: Candidate, *, stage: Stage, count: int | None = None) -> list[StoredImage]:
         """Those of `find` that there are."""
-        return [image for image in self.find(label, stage=stage, count=count) if image is not None]
+        return [image for image in self.find(candidate, stage=stage, count=count) if image is not None]
 
 
 def missing_sentence(found: int, wanted: int, images: RunImages) -> str:

@@ -16,8 +16,9 @@ from evaluation.estimate import Estimate
 from generators.family import split_settings
 from promptopt.config.study_file import StudyError
 from promptopt.run.folder import write_text
-from promptopt.space import Variation
+from promptopt.space import Candidate
 
+VERSION = 2  # of the file
 DIGITS = 6  # significant digits of every number written
 
 
@@ -52,7 +53,7 @@ class EstimateEntry(_Model):
         return Estimate(**self.model_dump())
 
 
-class WitnessEntry(_Model):
+class IndependentCheckEntry(_Model):
     """What another encoder, or the judge, says of a prompt: its gain over the baseline on the same seeds, the
     p-value adjusted over the prompts (Holm), by how much the search's encoder sees more than it (`gap`, both
     as means over their terms), and what it measured besides."""
@@ -66,16 +67,16 @@ class WitnessEntry(_Model):
 class PromptEntry(_Model):
     """One prompt. `search` is empty for the baseline and for prompts given by hand.
 
-    `negative_prompt` and `settings` are its own, where the study varied them, and `on_front` is there where
-    the terms of the score were kept apart; the file leaves them out where they were not. `p_value` is
-    adjusted over the prompts (Holm); `shrunken` joins the fresh scores and the search's model; `optimism` is
-    the search score minus the fresh one.
+    `negative_prompt` and `generation_parameters` are its own, where the study varied them, and `on_front` is
+    there where the terms of the score were kept apart; the file leaves them out where they were not.
+    `p_value` is adjusted over the prompts (Holm); `shrunken` joins the fresh scores and the search's model;
+    `optimism` is the search score minus the fresh one.
     """
 
     rank: int
     prompt: str
     negative_prompt: str | None = None
-    settings: dict[str, int | float | str] | None = None
+    generation_parameters: dict[str, int | float | str] | None = None
     slots: dict[str, str] | None
     weight: float
     tied_with_first: bool
@@ -88,27 +89,22 @@ class PromptEntry(_Model):
     optimism: EstimateEntry | None = None
     search: dict[str, EstimateEntry]
     confirmation: dict[str, EstimateEntry]
-    witnesses: dict[str, WitnessEntry] = {}
+    independent_checks: dict[str, IndependentCheckEntry] = {}
 
     @property
     def label(self) -> str:
-        """What tells it from the others, as in `PromptList.tied`: the prompt, where nothing else varies."""
-        return self.variation.label
+        """Its name for people: the prompt, where nothing else varies."""
+        return self.candidate.label
 
     @property
-    def shown(self) -> str:
-        """The same for people."""
-        return self.variation.shown
-
-    @property
-    def variation(self) -> Variation:
-        """The prompt with what stands beside it."""
-        return Variation(self.prompt, self.negative_prompt, self.settings or {})
+    def candidate(self) -> Candidate:
+        """The prompt with what it was drawn with."""
+        return Candidate(self.prompt, self.negative_prompt, self.generation_parameters or {})
 
     @model_serializer(mode="wrap")
     def _without_unvaried(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
-        unvaried = ("negative_prompt", "settings", "on_front")
+        unvaried = ("negative_prompt", "generation_parameters", "on_front")
         return {key: value for key, value in content.items() if key not in unvaried or value is not None}
 
 
@@ -118,6 +114,11 @@ class BaselineEntry(_Model):
     prompt: str
     search: dict[str, EstimateEntry]
     confirmation: dict[str, EstimateEntry]
+
+    @property
+    def candidate(self) -> Candidate:
+        """The plain prompt, as `PromptEntry.candidate`."""
+        return Candidate(self.prompt)
 
 
 class Network(_Model):
@@ -165,7 +166,7 @@ class PromptList(_Model):
     the labels of those that may be best."""
 
     format: Literal["promptopt-prompts"] = "promptopt-prompts"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     study: str
     category: str
     baseline: BaselineEntry
@@ -226,6 +227,11 @@ def read_prompts(path: str | Path) -> PromptList:
         ) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["loc"] == ("version",):
+            raise StudyError(
+                f"{path}: version {first['input']!r}: written by another version of promptopt, and this one "
+                f"reads {VERSION}. Run the study again under another name."
+            ) from error
         key = ".".join(map(str, first["loc"])) or "the file"
         raise StudyError(f"{path}: {key}: {first['msg']}. Run the study again to write it anew.") from error
 

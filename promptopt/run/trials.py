@@ -13,7 +13,7 @@ import optuna
 
 from evaluation.estimate import Estimate
 from promptopt.config.study_file import StudyError
-from promptopt.space import PromptSpace
+from promptopt.space import Candidate, PromptSpace
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class TrialRow:
         duplicate_of: number of the trial that had scored this very prompt, if any.
         continues: number of the row that this one extends by further images, if any.
         step, step_size: which decision of the search it belongs to, and of how many rows that consists.
-        lost_to: the prompt that is shown to be better (anytime-valid bounds on the same seeds), if any.
+        eliminated_by: the prompt that is shown to be better (anytime-valid bounds on the same seeds), if any.
         violations: constraints that it breaks, in words.
         seconds: wall time it took.
     """
 
     number: int
-    prompt: str
+    candidate: Candidate
     choice: Mapping[str, str]
     score: Estimate
     estimates: Mapping[str, Estimate]
@@ -45,13 +45,13 @@ class TrialRow:
     continues: int | None = None
     step: int = 0
     step_size: int = 1
-    lost_to: str | None = None
+    eliminated_by: Candidate | None = None
     violations: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property
     def value(self) -> float:
-        """The score told to the sampler."""
+        """The score, as the sampler has it."""
         if self.score.value is None:
             raise ValueError(f"trial {self.number} has no score")
         return self.score.value
@@ -78,7 +78,7 @@ def latest(rows: Sequence[TrialRow]) -> list[TrialRow]:
     found: dict[str, TrialRow] = {}
     for row in rows:
         if row.duplicate_of is None:
-            found[row.prompt] = row
+            found[row.candidate.normalized_key] = row
     return list(found.values())
 
 
@@ -86,7 +86,7 @@ class TrialLog:
     """The rows of one study, in an Optuna SQLite database (opens in optuna-dashboard).
 
     Args:
-        terms: names of the terms that are kept apart, for a study with a Pareto front; none for one score.
+        terms: names of the terms of a study with a Pareto front; none for one score.
     """
 
     def __init__(self, path: Path, *, space: PromptSpace, terms: Sequence[str] = ()) -> None:
@@ -125,11 +125,16 @@ class TrialLog:
             "duplicate_of": row.duplicate_of,
             "continues": row.continues,
             "step": [row.step, row.step_size],
-            "lost_to": row.lost_to,
+            "eliminated_by": None if row.eliminated_by is None else row.eliminated_by.to_json(),
             "violations": list(row.violations),
             "seconds": row.seconds,
         }
-        attributes = {"prompt": row.prompt, "images": row.images, "row": content}
+        attributes = {
+            "prompt": row.candidate.label,
+            "candidate": row.candidate.to_json(),
+            "images": row.images,
+            "row": content,
+        }
         with quiet():
             self._study.add_trial(
                 frozen(self._space, row, values=values_of(row, self._terms), attributes=attributes)
@@ -138,7 +143,7 @@ class TrialLog:
 
 
 def values_of(row: TrialRow, terms: Sequence[str]) -> list[float]:
-    """What Optuna is told: the score, or the mean gain in each term."""
+    """What Optuna gets: the score, or the mean gain in each term."""
     if not terms:
         return [row.value]
     gains = row.terms()
@@ -168,16 +173,17 @@ def row_of(number: int, trial: Any) -> TrialRow:
     Raises:
         StudyError: an earlier version wrote it.
     """
-    if "row" not in trial.user_attrs:
+    if not {"row", "candidate"} <= set(trial.user_attrs):
         raise StudyError(
             f"trial {number} was written by an earlier version of promptopt, which this one cannot read. Run "
             "the study again under another name."
         )
     content = trial.user_attrs["row"]
     step, step_size = content["step"]
+    winner = content["eliminated_by"]
     return TrialRow(
         number=number,
-        prompt=trial.user_attrs["prompt"],
+        candidate=Candidate.from_json(trial.user_attrs["candidate"]),
         choice=dict(trial.params),
         score=Estimate.from_json(content["score"]),
         estimates={k: Estimate.from_json(v) for k, v in content["estimates"].items()},
@@ -186,7 +192,7 @@ def row_of(number: int, trial: Any) -> TrialRow:
         continues=content["continues"],
         step=step,
         step_size=step_size,
-        lost_to=content["lost_to"],
+        eliminated_by=None if winner is None else Candidate.from_json(winner),
         violations=tuple(content["violations"]),
         seconds=content["seconds"],
     )

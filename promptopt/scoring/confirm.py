@@ -1,7 +1,7 @@
 """Confirmation: the best prompts again, on fresh seeds and against real images the search has never seen.
 
 The best of many noisy scores is too good to be true, so nothing is claimed from search scores alone. The
-plain baseline prompt is ranked with the others: where none does better, it is the one to take home. Witnesses
+plain baseline prompt is ranked with the others: where none does better, it is the one to take home. Networks
 that the search never asked, another encoder and the judge, may contradict. A prompt that one of them sees as
 worse than the baseline, or whose gain the other encoder does not see although it sees as sharply, has found a
 weakness of the search's encoder, and goes to the end of the list.
@@ -16,11 +16,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from evaluation.estimate import Estimate
-from evaluation.inference.bootstrap import holm
+from evaluation.inference.multiple_testing import holm
 from evaluation.inference.paired import compare, p_value
 from promptopt.run.trials import TrialRow
 from promptopt.scoring.objective import Measurement, Objective, Score
 from promptopt.search.model.shrinkage import shrink
+from promptopt.space import Candidate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +33,14 @@ class Finalist:
         predicted: mean and SD of its value as the search's model sees it, None likewise.
     """
 
-    prompt: str
+    candidate: Candidate
     search: TrialRow | None = None
     predicted: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Witness:
-    """What someone whom the search never asked says of a prompt.
+class IndependentCheck:
+    """What a network that the search never asked says of a prompt.
 
     Attributes:
         gain: over the baseline on the same seeds; of an encoder in SDs of its own, of the judge in accuracy.
@@ -71,14 +72,14 @@ class Confirmed:
         better: shown to be better than the baseline.
         shrunken: what it is worth after all: fresh score and the search's model together.
         optimism: its search score minus the fresh one; their seeds differ, so the errors are independent.
-        witnesses: "second_encoder" and "judge", where the study has them.
-        contradicted_by: the witness that sees it as worse than the baseline, or that sees nothing of a gain
-            which the search's encoder sees, if any.
+        independent_checks: "second_encoder" and "judge", where the study has them.
+        contradicted_by: the independent check that sees it as worse than the baseline, or sees nothing of a
+            gain which the search's encoder sees, if any.
         front: no other prompt has a higher fresh mean in every term; None where the terms are not kept apart.
     """
 
     rank: int
-    prompt: str
+    candidate: Candidate
     choice: Mapping[str, str] | None
     search: TrialRow | None
     measurement: Measurement
@@ -89,7 +90,7 @@ class Confirmed:
     better: bool = False
     shrunken: Estimate | None = None
     optimism: Estimate | None = None
-    witnesses: Mapping[str, Witness] = field(default_factory=dict)
+    independent_checks: Mapping[str, IndependentCheck] = field(default_factory=dict)
     contradicted_by: str | None = None
     front: bool | None = None
 
@@ -98,33 +99,33 @@ def confirm(
     finalists: Sequence[Finalist],
     *,
     objective: Objective,
-    measure: Callable[[str], Measurement],
+    measure: Callable[[Candidate], Measurement],
     baseline: Measurement,
     second: Objective | None = None,
-    level: float = 0.05,
-    apart: bool = False,
-    on_done: Callable[[int, int, str], None] | None = None,
+    alpha: float = 0.05,
+    pareto: bool = False,
+    on_done: Callable[[int, int, Candidate], None] | None = None,
 ) -> tuple[Confirmed, ...]:
     """Measure each prompt with `measure` (fresh seeds); rank by the score against the baseline's images.
 
     The baseline is ranked too; its score is 0.
 
     Args:
-        second: the same yardstick in another encoder's space.
-        level: risk of any false claim among those of one kind (better than the baseline; behind the first;
-            contradicted by one witness).
-        apart: the terms are kept apart, so say who is on the front.
+        second: the same objective in another encoder's space.
+        alpha: risk of any false claim among those of one kind (better than the baseline; behind the first;
+            contradicted by one independent check).
+        pareto: say who is on the front of the terms.
     """
-    wanted = {one.prompt: one for one in finalists}
-    wanted.pop(baseline.prompt, None)
+    wanted = {one.candidate.normalized_key: one for one in finalists}
+    wanted.pop(baseline.candidate.normalized_key, None)
     found: list[Confirmed] = [
-        _plain(Finalist(prompt=baseline.prompt), baseline, objective.score(baseline, baseline))
+        _plain(Finalist(candidate=baseline.candidate), baseline, objective.score(baseline, baseline))
     ]
     for one in wanted.values():
-        measurement = measure(one.prompt)
+        measurement = measure(one.candidate)
         found.append(_plain(one, measurement, objective.score(measurement, baseline)))
         if on_done is not None:
-            on_done(len(found) - 1, len(wanted), one.prompt)
+            on_done(len(found) - 1, len(wanted), one.candidate)
     worth = shrink(
         [c.score.estimate for c in found],
         [c.score.per_image for c in found],
@@ -134,23 +135,23 @@ def confirm(
     others = found[1:]
     adjusted = holm([p_value(c.score.per_image) for c in others])
     others = [
-        replace(c, p_value=p, better=p < level and _value(c.score.estimate) > 0)
+        replace(c, p_value=p, better=p < alpha and _value(c.score.estimate) > 0)
         for c, p in zip(others, adjusted, strict=True)
     ]
     if second is not None:
-        seen = second.measure(baseline.prompt, baseline.images)
-        others = _heard("second_encoder", others, _by_second(second, seen, objective), level)
+        seen = second.measure(baseline.candidate, baseline.images)
+        others = _heard("second_encoder", others, _by_second(second, seen, objective), alpha)
     if "judge" in baseline.per_image:
-        others = _heard("judge", others, _by_judge(baseline), level)
-    ranked = _ranked([found[0], *others], level)
-    return _with_front(ranked) if apart else ranked
+        others = _heard("judge", others, _by_judge(baseline), alpha)
+    ranked = _ranked([found[0], *others], alpha)
+    return _with_front(ranked) if pareto else ranked
 
 
 def _plain(one: Finalist, measurement: Measurement, score: Score) -> Confirmed:
     search = one.search
     return Confirmed(
         rank=0,
-        prompt=measurement.prompt,
+        candidate=measurement.candidate,
         choice=search.choice if search is not None else None,
         search=search,
         measurement=measurement,
@@ -180,7 +181,7 @@ def _by_second(second: Objective, baseline: Measurement, first: Objective) -> _H
     fit = own > 0 and sharp.low is not None and sharp.low > _chance(second.held_out.labels)
 
     def ask(one: Confirmed) -> _Answer:
-        seen = second.measure(one.prompt, one.measurement.images)
+        seen = second.measure(one.candidate, one.measurement.images)
         gains = second.score(seen, baseline).per_image / own
         gaps = one.score.per_image / others - gains if fit else None
         return _Answer(gains, gaps, {**seen.estimates, "probe_accuracy": sharp})
@@ -201,8 +202,8 @@ def _by_judge(baseline: Measurement) -> _Heard:
     return ask
 
 
-def _heard(name: str, prompts: Sequence[Confirmed], ask: _Heard, level: float) -> list[Confirmed]:
-    """The prompts with what the witness says of each."""
+def _heard(name: str, prompts: Sequence[Confirmed], ask: _Heard, alpha: float) -> list[Confirmed]:
+    """The prompts with what the independent check says of each."""
     answers = [ask(one) for one in prompts]
     adjusted = holm([p_value(a.gains) for a in answers])
     flattered = holm([1.0 if a.gaps is None else p_value(a.gaps) for a in answers])
@@ -210,15 +211,15 @@ def _heard(name: str, prompts: Sequence[Confirmed], ask: _Heard, level: float) -
     for one, answer, p, p_gap in zip(prompts, answers, adjusted, flattered, strict=True):
         gain = _mean(answer.gains)
         gap = None if answer.gaps is None else _mean(answer.gaps)
-        worse = p < level and _value(gain) < 0
-        sees_it = p < level and _value(gain) > 0
-        unseen = one.better and not sees_it and gap is not None and p_gap < level and _value(gap) > 0
-        said = Witness(gain=gain, p_value=p, gap=gap, estimates=answer.estimates)
+        worse = p < alpha and _value(gain) < 0
+        sees_it = p < alpha and _value(gain) > 0
+        unseen = one.better and not sees_it and gap is not None and p_gap < alpha and _value(gap) > 0
+        said = IndependentCheck(gain=gain, p_value=p, gap=gap, estimates=answer.estimates)
         blame = one.contradicted_by or (name if worse or unseen else None)
         found.append(
             replace(
                 one,
-                witnesses={**one.witnesses, name: said},
+                independent_checks={**one.independent_checks, name: said},
                 contradicted_by=blame,
                 better=one.better and blame is None,
             )
@@ -230,7 +231,7 @@ def _mean(differences: np.ndarray) -> Estimate:
     return compare(differences, np.zeros(len(differences)))
 
 
-def _ranked(prompts: Sequence[Confirmed], level: float) -> tuple[Confirmed, ...]:
+def _ranked(prompts: Sequence[Confirmed], alpha: float) -> tuple[Confirmed, ...]:
     order = sorted(prompts, key=lambda c: (c.contradicted_by is not None, -_value(c.score.estimate)))
     first, rest = order[0], order[1:]
     behind = [Objective.difference(first.score, c.score) for c in rest]
@@ -242,7 +243,7 @@ def _ranked(prompts: Sequence[Confirmed], level: float) -> tuple[Confirmed, ...]
                 c,
                 rank=rank,
                 behind_first=gap,
-                tied=c.contradicted_by is None and not (p < level and _value(gap) > 0),
+                tied=c.contradicted_by is None and not (p < alpha and _value(gap) > 0),
             )
             for rank, (c, gap, p) in enumerate(zip(rest, behind, adjusted, strict=True), start=2)
         ),

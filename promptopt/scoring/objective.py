@@ -22,6 +22,7 @@ from evaluation.metrics.inception_score import inception_score
 from evaluation.metrics.kid import kid
 from evaluation.metrics.mmd import median_bandwidth, mmd, mmd_contributions
 from promptopt.config.study_file import ScoreWeights, StudyError
+from promptopt.space import Candidate
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -74,7 +75,7 @@ class RealPool:
 class Measurement:
     """One prompt's images, measured. Arrays are in the order of the seeds."""
 
-    prompt: str
+    candidate: Candidate
     images: tuple[StoredImage, ...]
     per_image: Mapping[str, FloatArray]
     estimates: Mapping[str, Estimate]
@@ -96,7 +97,7 @@ class Score:
 class PromptOpinion(Protocol):
     """What experts think of a prompt, as a term of the score."""
 
-    def __call__(self, label: str, slots: Mapping[str, str] | None = None, /) -> Estimate:
+    def __call__(self, candidate: Candidate, slots: Mapping[str, str] | None = None, /) -> Estimate:
         """The prompt's value in log-odds against the baseline; the slots serve where nobody has seen it."""
         ...
 
@@ -196,7 +197,7 @@ class Objective:
         return {"alignment": alignment.margins(features, self.class_weights, target=self.target), **found}
 
     def measure(
-        self, prompt: str, images: Sequence[StoredImage], *, choice: Mapping[str, str] | None = None
+        self, candidate: Candidate, images: Sequence[StoredImage], *, choice: Mapping[str, str] | None = None
     ) -> Measurement:
         """Features, per-image contributions and metrics of one prompt's images.
 
@@ -225,7 +226,7 @@ class Objective:
             ),
         }
         if self.opinion is not None:
-            estimates["preference"] = self.opinion(prompt, choice)
+            estimates["preference"] = self.opinion(candidate, choice)
         if self.judge is not None:
             reading = self.judge.read([image.load() for image in images])
             names = list(self.judge.names["category"])
@@ -236,9 +237,9 @@ class Objective:
         elif self.class_weights is not None:
             probabilities = alignment.probabilities(own, self.class_weights)
         else:
-            return Measurement(prompt, tuple(images), per_image, estimates)
+            return Measurement(candidate, tuple(images), per_image, estimates)
         estimates["inception_score"] = inception_score(probabilities, splits=1, seed=self.seed)
-        return Measurement(prompt, tuple(images), per_image, estimates)
+        return Measurement(candidate, tuple(images), per_image, estimates)
 
     def score(self, candidate: Measurement, baseline: Measurement) -> Score:
         """Weighted sum of the differences from the baseline on the same seeds, in the baseline's SDs.
@@ -256,8 +257,8 @@ class Objective:
             unit = float(np.std(reference, ddof=1))
             if unit <= 1e-9 * max(1.0, float(np.abs(reference).max())):
                 raise StudyError(
-                    f"the baseline prompt {baseline.prompt!r} gives {len(reference)} images that are all "
-                    f"equal in {name}, so differences have no unit. Check the generator, or set "
+                    f"the baseline prompt {baseline.candidate.label!r} gives {len(reference)} images "
+                    f"that are all equal in {name}, so differences have no unit. Check the generator, or set "
                     f"score.{name} to 0."
                 )
             gain = sign * (candidate.per_image[name] - reference[:count]) / unit

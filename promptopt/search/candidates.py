@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from promptopt.space import PromptSpace
+from promptopt.space import Candidate, PromptSpace
 
 ENUMERABLE = 20_000  # spaces up to this size are listed in full
 _SAMPLED = 4_000  # unmeasured prompts that a model looks at in one step
@@ -18,20 +18,30 @@ IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class Candidates:
-    """The prompts of a space by label, with their options as numbers.
+    """The prompts of a space by their normalized key, with their options as numbers.
+
+    Prompts that differ only in case, punctuation and spaces are one: the first of them.
 
     Args:
-        listed: label -> choice of every prompt, or None for a space too large to list.
+        listed: candidate -> choice of every prompt, or None for a space too large to list.
     """
 
-    def __init__(self, space: PromptSpace, listed: Mapping[str, Choice] | None) -> None:
+    def __init__(self, space: PromptSpace, listed: Mapping[Candidate, Choice] | None) -> None:
         self.space = space
-        self.listed = listed
+        self.listed: dict[str, Choice] | None = None
+        if listed is not None:
+            self.listed = {}
+            for candidate, choice in listed.items():
+                self.listed.setdefault(candidate.normalized_key, choice)
         self._numbers = [{option: i for i, option in enumerate(slot.options)} for slot in space.slots]
         self._names = [slot.name for slot in space.slots]
         self._nested = any(slot.contents for slot in space.slots)
-        self._places = {label: i for i, label in enumerate(listed or ())}
-        self._codes = None if listed is None else self.codes(list(listed.values()))
+        self._places = {key: i for i, key in enumerate(self.listed or ())}
+        self._codes = None if self.listed is None else self.codes(list(self.listed.values()))
+
+    def key(self, choice: Choice) -> str:
+        """The normalized key of a choice's prompt: what `known` mappings have it under."""
+        return self.space.candidate(choice).normalized_key
 
     def codes(self, choices: Sequence[Choice]) -> IntArray:
         """Shape (n, slots)."""
@@ -66,17 +76,17 @@ class Candidates:
             return new
         found: dict[str, IntArray] = {}
         for row in new:
-            found.setdefault(self.space.label(self.choice(row)), row)
-        rows = [row for label, row in found.items() if label not in known]
+            found.setdefault(self.key(self.choice(row)), row)
+        rows = [row for key, row in found.items() if key not in known]
         return np.array(rows, dtype=np.int64).reshape(len(rows), len(self._names))
 
     def _numbers_of(
         self, known: Mapping[str, Choice], best: Sequence[Choice], rng: np.random.Generator
     ) -> list[int]:
-        taken = {self._places[label] for label in known if label in self._places}
+        taken = {self._places[key] for key in known if key in self._places}
         if len(self._places) <= _SAMPLED:
             return [i for i in range(len(self._places)) if i not in taken]
-        near = [self._places[self.space.label(choice)] for choice in self._neighbors(best)]
+        near = [self._places[self.key(choice)] for choice in self._neighbors(best)]
         drawn = rng.choice(len(self._places), size=_SAMPLED, replace=False).tolist()
         return [i for i in dict.fromkeys([*near, *drawn]) if i not in taken]
 
@@ -96,10 +106,10 @@ class Candidates:
     def fresh(self, known: Mapping[str, Choice], rng: np.random.Generator) -> Choice | None:
         """A random prompt that is not in `known`; None when there is none left."""
         if self.listed is not None:
-            rest = [choice for label, choice in self.listed.items() if label not in known]
+            rest = [choice for key, choice in self.listed.items() if key not in known]
             return rest[int(rng.integers(len(rest)))] if rest else None
         for _ in range(1000):  # of more than 20,000 a new one comes at once, unless weights forbid it
             choice = self.space.sample(rng)
-            if self.space.label(choice) not in known:
+            if self.key(choice) not in known:
                 return choice
         return None

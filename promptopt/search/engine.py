@@ -1,4 +1,4 @@
-"""The search itself, apart from images: what to measure next, and what to make of it.
+"""The search itself, without the images: what to measure next, and what to make of it.
 
 It decides in steps. A step is a list of prompts with numbers of images: new prompts, or more images for
 promising ones. Each step is a function of the study and the rows of the steps before it, so it does not
@@ -21,6 +21,7 @@ from promptopt.run.trials import GAIN, TrialRow, latest
 from promptopt.search.candidates import Choice
 from promptopt.search.racing import beaten, extensions, stages
 from promptopt.search.samplers import STARTUP, Models, Sampling, propose
+from promptopt.space import Candidate
 
 EXTENDED = 0.25
 """Images for second and later looks, as a share of those for first ones. Chosen on planted worlds
@@ -31,7 +32,7 @@ EXTENDED = 0.25
 class Pull:
     """Measure this prompt on the first `images` seeds of the panel."""
 
-    prompt: str
+    candidate: Candidate
     choice: Choice
     images: int
     continues: TrialRow | None = None
@@ -53,10 +54,10 @@ class Scored:
 
 
 class Scorer(Protocol):
-    """Measures prompts; the same wish must give the same answer."""
+    """Measures prompts; the same pull must give the same result."""
 
     def __call__(self, wanted: Sequence[Pull]) -> Sequence[Scored]:
-        """One result a wish, in order."""
+        """One result a pull, in order."""
         ...
 
 
@@ -86,13 +87,13 @@ class Search:
     """A search with its settings.
 
     Args:
-        baseline: label of the plain prompt, which every score is relative to.
+        baseline: the plain prompt, which every score is relative to.
     """
 
     sampling: Sampling
     settings: SearchSettings
-    baseline: str
-    _fitted: Models | None = field(default=None, init=False, repr=False)  # the last model, asked for twice
+    baseline: Candidate
+    _fitted: list[Models] = field(default_factory=list, init=False, repr=False)  # the last, asked for twice
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -141,14 +142,14 @@ class Search:
             return [], f"{len(arms)} prompts were scored on {images_made(rows)} images"
         may_stop = settings.stop is not None and self.sampling.name != "enumerate"
         if models is not None and may_stop and len(arms) >= STARTUP:
-            known = {row.prompt: row.choice for row in rows}
+            known = {row.candidate.normalized_key: row.choice for row in rows}
             doubt = models.doubt(known, settings.margin, rng)
             if doubt < (settings.stop or 0.0):
                 return [], (
                     f"after {len(arms)} prompts, another one is better by {settings.margin:g} with a "
                     f"probability of only {doubt:.3f}"
                 )
-        room = min(settings.round, self.target - len(arms), left // self.looks[0])
+        room = min(settings.proposals_per_step, self.target - len(arms), left // self.looks[0])
         choices = propose(self.sampling, rows, room, models)
         if not choices:
             return [], f"the space holds no further prompt after {len(arms)}"
@@ -160,14 +161,14 @@ class Search:
         return (sys.maxsize if most is None else most) - images_made(rows)
 
     def _new(self, choice: Choice) -> Pull:
-        return Pull(self.sampling.candidates.space.label(choice), choice, self.looks[0])
+        return Pull(self.sampling.candidates.space.candidate(choice), choice, self.looks[0])
 
     def _models(self, arms: Sequence[TrialRow]) -> Models | None:
         if not len(arms) >= min(STARTUP, self.target) > 1:
             return None
-        if self._fitted is None or self._fitted.arms != tuple(arms):
-            object.__setattr__(self, "_fitted", Models(self.sampling, arms))
-        return self._fitted
+        if not self._fitted or self._fitted[0].arms != tuple(arms):
+            self._fitted[:] = [Models(self.sampling, arms)]
+        return self._fitted[0]
 
     def _extensions(
         self, rows: Sequence[TrialRow], models: Models, rng: np.random.Generator, left: int
@@ -177,25 +178,27 @@ class Search:
         if allowance <= 0:
             return []
         chosen = extensions(models.arms, models.leading(rng), self.looks, allowance=allowance)
-        return [Pull(one.row.prompt, one.row.choice, one.images, one.row) for one in chosen]
+        return [Pull(one.row.candidate, one.row.choice, one.images, one.row) for one in chosen]
 
     def _rows(
         self, done: Sequence[TrialRow], pulls: Sequence[Pull], scorer: Scorer, began: float
     ) -> list[TrialRow]:
-        known = {row.prompt: row for row in latest(done)}
-        fresh = {
-            pull.prompt: pull for pull in pulls if pull.continues is not None or pull.prompt not in known
-        }
+        known = {row.candidate.normalized_key: row for row in latest(done)}
+        fresh: dict[str, Pull] = {}
+        for pull in pulls:
+            if pull.continues is not None or pull.candidate.normalized_key not in known:
+                fresh.setdefault(pull.candidate.normalized_key, pull)
         scored = dict(zip(fresh, scorer(list(fresh.values())), strict=True))
         rivals = self._rivals(done)
         seconds = (time.perf_counter() - began) / len(pulls)
         rows: list[TrialRow] = []
         for pull in pulls:
-            earlier = known.get(pull.prompt) if pull.continues is None else None
-            source: Scored | TrialRow = scored[pull.prompt] if earlier is None else earlier
+            key = pull.candidate.normalized_key
+            earlier = known.get(key) if pull.continues is None else None
+            source: Scored | TrialRow = scored[key] if earlier is None else earlier
             row = TrialRow(
                 number=len(done) + len(rows),
-                prompt=pull.prompt,
+                candidate=pull.candidate,
                 choice=dict(pull.choice),
                 score=source.score,
                 estimates=source.estimates,
@@ -211,32 +214,33 @@ class Search:
                     row,
                     continues=None if pull.continues is None else pull.continues.number,
                     violations=source.violations,
-                    lost_to=self._loser(pull.prompt, source.per_image, rivals),
+                    eliminated_by=self._loser(pull.candidate, source.per_image, rivals),
                 )
-                known[pull.prompt] = row
+                known[key] = row
             rows.append(row)
         return rows
 
-    def _rivals(self, done: Sequence[TrialRow]) -> dict[str, Mapping[str, Sequence[float]]]:
+    def _rivals(self, done: Sequence[TrialRow]) -> dict[Candidate, Mapping[str, Sequence[float]]]:
         """The incumbent, from the steps before."""
         models = self._models(latest(done)) if self.settings.racing else None
         if models is None:
             return {}
         first = models.arms[models.order[0]]
-        return {first.prompt: self._gains(first.per_image)}
+        return {first.candidate: self._gains(first.per_image)}
 
     def _loser(
         self,
-        prompt: str,
+        candidate: Candidate,
         per_image: Mapping[str, Sequence[float]],
-        rivals: Mapping[str, Mapping[str, Sequence[float]]],
-    ) -> str | None:
-        if not self.settings.racing or prompt == self.baseline:
+        rivals: Mapping[Candidate, Mapping[str, Sequence[float]]],
+    ) -> Candidate | None:
+        own_key = candidate.normalized_key
+        if not self.settings.racing or own_key == self.baseline.normalized_key:
             return None
         own = self._gains(per_image)
         nothing = {name: [0.0] * len(values) for name, values in own.items()}  # the baseline's gains
-        others = {label: gains for label, gains in rivals.items() if label != prompt}
-        return beaten(own, {self.baseline: nothing, **others})
+        others = {one: gains for one, gains in rivals.items() if one.normalized_key != own_key}
+        return beaten(own, {self.baseline: nothing} | others)
 
     def _gains(self, per_image: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
         if not self.sampling.terms:
@@ -253,7 +257,7 @@ def complete(rows: Sequence[TrialRow]) -> list[TrialRow]:
 
 
 def images_made(rows: Sequence[TrialRow]) -> int:
-    """Images that the search has asked for, the baseline's apart."""
+    """Images that the search has asked for, without the baseline's."""
     return sum(row.images for row in latest(rows))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from evaluation.inference.paired import compare
 from promptopt.run.trials import TrialRow
 from promptopt.search.model.slot_model import FloatArray
+from promptopt.space import Candidate
 
 _MOST = 64  # images that a prompt gets in a search
 _RISK = 0.05  # of losing to a rival that is no better
@@ -34,20 +35,20 @@ def stages(images: int, *, racing: bool) -> tuple[int, ...]:
 
 
 def beaten(
-    own: Mapping[str, Sequence[float]], rivals: Mapping[str, Mapping[str, Sequence[float]]]
-) -> str | None:
+    own: Mapping[str, Sequence[float]], rivals: Mapping[Candidate, Mapping[str, Sequence[float]]]
+) -> Candidate | None:
     """The first rival that is better on the same seeds, as sure as anytime-valid bounds make it.
 
     The chance of losing to any rival that is no better is 5 % at most, over all looks and rivals.
 
     Args:
         own: per-image gains by term (one term for a single score), prefixes of the panel.
-        rivals: label -> the same of a rival. A rival wins by being better in every term.
+        rivals: candidate -> the same of a rival. A rival wins by being better in every term.
     """
     level = 1 - _RISK / max(1, len(rivals))
-    for label, rival in rivals.items():
+    for candidate, rival in rivals.items():
         if all(_better(rival[name], values, level) for name, values in own.items()):
-            return label
+            return candidate
     return None
 
 
@@ -84,7 +85,7 @@ def extensions(
     for i in np.argsort(-leading, kind="stable"):
         arm = arms[int(i)]
         further = [look for look in looks if look > arm.images]
-        if leading[i] < _CHANCE or not further or arm.lost_to is not None or arm.violations:
+        if leading[i] < _CHANCE or not further or arm.eliminated_by is not None or arm.violations:
             continue
         one = Extension(arm, further[0])
         if one.cost <= allowance:

@@ -31,7 +31,7 @@ class Sampling:
 
     Attributes:
         name: "slots", "gp", "tpe", "nsga2", "random" or "enumerate"; "auto" is resolved before.
-        terms: names of the terms kept apart, for a Pareto front; none for one score.
+        terms: names of the terms, for a Pareto front; none for one score.
         first: choices to begin with, e.g. the winners of an earlier study.
     """
 
@@ -67,7 +67,7 @@ def propose(sampling: Sampling, rows: Sequence[TrialRow], count: int, model: Mod
         model: the posterior after `rows`, for the sampler "slots"; None while there is too little for one.
     """
     rng = np.random.default_rng([sampling.seed, len(rows)])
-    known = {row.prompt: row.choice for row in rows}
+    known = {row.candidate.normalized_key: row.choice for row in rows}
     space = sampling.candidates.space
     if sampling.name == "enumerate" or _repeats(rows) >= _REPEATS:
         return _untried(sampling.candidates, known, count, rng)
@@ -75,8 +75,9 @@ def propose(sampling: Sampling, rows: Sequence[TrialRow], count: int, model: Mod
         return _optuna(sampling, rows, count, replay=True)
     if len(known) < STARTUP:
         begin: list[Choice] = [*sampling.first, space.likeliest()]
-        chosen = [choice for choice in begin if space.label(choice) not in known][:count]
-        unknown = known | {space.label(choice): choice for choice in chosen}
+        key = sampling.candidates.key
+        chosen = [choice for choice in begin if key(choice) not in known][:count]
+        unknown = known | {key(choice): choice for choice in chosen}
         if sampling.name == "slots":  # a model of its own draws no prompt twice
             return chosen + _drawn(sampling.candidates, unknown, count - len(chosen), rng)
         return chosen + [space.sample(rng) for _ in range(count - len(chosen))]
@@ -88,7 +89,7 @@ def propose(sampling: Sampling, rows: Sequence[TrialRow], count: int, model: Mod
 
 
 class Models:
-    """The posterior over prompts: of the score, or of each term where these are kept apart."""
+    """The posterior over prompts: of the score, or of each term for a Pareto front."""
 
     def __init__(self, sampling: Sampling, arms: Sequence[TrialRow]) -> None:
         self.candidates = sampling.candidates
@@ -124,12 +125,12 @@ class Models:
         random weights (Knowles 2006).
         """
         codes = self._promising(known)
-        space, taken = self.candidates.space, set(known)
-        apart = self.draws(codes, rng)
+        taken = set(known)
+        by_term = self.draws(codes, rng)
         measured, picked, chosen = len(self.arms), list[int](), list[Choice]()
         while len(chosen) < count and len(picked) < len(codes):
-            weights = rng.dirichlet(np.ones(len(apart))) if len(apart) > 1 else np.ones(1)
-            values = np.tensordot(weights, apart, axes=1)
+            weights = rng.dirichlet(np.ones(len(by_term))) if len(by_term) > 1 else np.ones(1)
+            values = np.tensordot(weights, by_term, axes=1)
             seen = np.concatenate([np.arange(measured), measured + np.array(picked, dtype=np.int64)])
             lead = values[:, seen].max(axis=1)
             gain = np.maximum(values[:, measured:] - lead[:, None], 0.0).mean(axis=0)
@@ -138,17 +139,17 @@ class Models:
             gain[picked] = -np.inf
             picked.append(int(gain.argmax()))
             choice = self.candidates.choice(codes[picked[-1]])
-            if (label := space.label(choice)) not in taken:  # other options may say the same
-                taken.add(label)
+            if (key := self.candidates.key(choice)) not in taken:  # other options may say the same
+                taken.add(key)
                 chosen.append(choice)
         return chosen
 
     def leading(self, rng: np.random.Generator) -> FloatArray:
         """Probability of each measured prompt to be the best of them, or on their Pareto front, (n,)."""
-        apart = self.draws(np.empty((0, self._slots), dtype=np.int64), rng, count=2 * _DRAWS)
-        if len(apart) == 1:
-            return np.bincount(apart[0].argmax(axis=1), minlength=len(self.arms)) / apart.shape[1]
-        return np.asarray(_undominated(apart).mean(axis=0), dtype=np.float64)
+        by_term = self.draws(np.empty((0, self._slots), dtype=np.int64), rng, count=2 * _DRAWS)
+        if len(by_term) == 1:
+            return np.bincount(by_term[0].argmax(axis=1), minlength=len(self.arms)) / by_term.shape[1]
+        return np.asarray(_undominated(by_term).mean(axis=0), dtype=np.float64)
 
     def doubt(self, known: Mapping[str, Choice], margin: float, rng: np.random.Generator) -> float:
         """Probability that some prompt, measured or not, beats the most promising by more than `margin`."""
@@ -181,9 +182,9 @@ class Models:
         return len(self.candidates.space.slots)
 
 
-def _scores(arms: Sequence[TrialRow], name: str, apart: bool) -> list[FloatArray]:
+def _scores(arms: Sequence[TrialRow], name: str, by_term: bool) -> list[FloatArray]:
     """Per-image scores; those of prompts that break a constraint are moved down to the worst sound one."""
-    rows = [np.asarray(arm.terms()[name] if apart else arm.per_image["score"]) for arm in arms]
+    rows = [np.asarray(arm.terms()[name] if by_term else arm.per_image["score"]) for arm in arms]
     sound = [row.mean() for arm, row in zip(arms, rows, strict=True) if not arm.violations]
     floor = min(sound, default=0.0)
     return [
@@ -208,7 +209,7 @@ def _untried(
         choice = candidates.fresh(seen, rng)
         if choice is None:
             break
-        seen[candidates.space.label(choice)] = choice
+        seen[candidates.key(choice)] = choice
         found.append(choice)
     return found
 
@@ -222,8 +223,8 @@ def _drawn(
         if len(found) == count:
             break
         choice = space.sample(rng)
-        if (label := space.label(choice)) not in seen:
-            seen[label] = choice
+        if (key := candidates.key(choice)) not in seen:
+            seen[key] = choice
             found.append(choice)
     return found + _untried(candidates, seen, count - len(found), rng)
 
@@ -233,13 +234,13 @@ def _repeats(rows: Sequence[TrialRow]) -> int:
 
 
 def _optuna(sampling: Sampling, rows: Sequence[TrialRow], count: int, *, replay: bool) -> list[Choice]:
-    """Ask one of Optuna's samplers, with all rows told to it.
+    """Ask one of Optuna's samplers, which has all rows.
 
     Args:
         replay: ask and tell everything again from the start, for a sampler that remembers what it asked.
     """
     space, terms = sampling.candidates.space, sampling.terms
-    now = {row.prompt: row for row in latest(rows)}
+    now = {row.candidate.normalized_key: row for row in latest(rows)}
     tried = [row for row in rows if row.continues is None]
     seed = sampling.seed if replay else derived_seed(sampling.seed, len(rows))
     with quiet():
@@ -251,7 +252,9 @@ def _optuna(sampling: Sampling, rows: Sequence[TrialRow], count: int, *, replay:
                 trial = study.ask(distributions(space))
                 study.tell(trial, values_of(row, terms))
             else:
-                study.add_trial(frozen(space, row, values=values_of(now[row.prompt], terms)))
+                study.add_trial(
+                    frozen(space, row, values=values_of(now[row.candidate.normalized_key], terms))
+                )
         asked = [study.ask(distributions(space)) for _ in range(count)]
     return [{slot.name: str(trial.params[slot.name]) for slot in space.slots} for trial in asked]
 

@@ -27,6 +27,15 @@ from promptopt.space._compile import compile_template
 from promptopt.space._errors import TemplateError
 from promptopt.space._space import PromptSpace, Slot
 from promptopt.space._tidy import normalize
-from promptopt.space._variation import Variation
+from promptopt.space.candidate import Candidate, unique_labels
 
-__all__ = ["PromptSpace", "Slot", "TemplateError", "Variation", "beside", "compile_template", "normalize"]
+__all__ = [
+    "Candidate",
+    "PromptSpace",
+    "Slot",
+    "TemplateError",
+    "beside",
+    "compile_template",
+    "normalize",
+    "unique_labels",
+]

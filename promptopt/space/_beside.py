@@ -1,4 +1,4 @@
-"""Slots beside the words: a negative prompt with choices of its own, and generation settings."""
+"""Slots beside the words: a negative prompt with choices of its own, and generation parameters."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from promptopt.space._space import Contents, PromptSpace, Reference, Slot
-from promptopt.space._variation import Value
+from promptopt.space.candidate import Value
 
 
 def beside(
     space: PromptSpace,
     *,
     negative: PromptSpace | None = None,
-    knobs: Mapping[str, Sequence[Value]] | None = None,
+    generation_parameters: Mapping[str, Sequence[Value]] | None = None,
 ) -> PromptSpace:
-    """`space` with further slots: those of a negative prompt (`negative_...`), and one for every knob.
+    """`space` with further slots: those of a negative prompt (`negative_...`), and of generation parameters.
 
     Args:
         negative: the compiled template of the negative prompt; its words may be none.
-        knobs: values by the name of a generation setting, such as `{"guidance": [2.0, 5.0]}`; all alike
-            likely.
+        generation_parameters: values by name, such as `{"guidance": [2.0, 5.0]}`; a slot each, all values
+            alike likely.
 
     Raises:
-        ValueError: a knob without values or with equal ones, or named like another slot.
+        ValueError: a generation parameter without values or with equal ones, or named like another slot.
 
     >>> from promptopt.space import compile_template
-    >>> space = beside(compile_template("a {red|pink} polyp"), knobs={"steps": [10, 20]})
+    >>> space = beside(compile_template("a {red|pink} polyp"), generation_parameters={"steps": [10, 20]})
     >>> space.size
     4
-    >>> space.variation({"slot1": "red", "steps": "20"}).settings
+    >>> space.candidate({"slot1": "red", "steps": "20"}).generation_parameters
     {'steps': 20}
     """
     slots = list(space.slots)
     layout = space.negative
     if negative is not None:
-        taken = {slot.name for slot in slots} | set(knobs or {})
+        taken = {slot.name for slot in slots} | set(generation_parameters or {})
         names: dict[str, str] = {}
         for slot in negative.slots:
             name, number = f"negative_{slot.name}", 2
@@ -45,14 +45,18 @@ def beside(
             names[slot.name] = name
         slots += [_renamed(slot, names) for slot in negative.slots]
         layout = _moved(negative.layout, names)
-    for name, values in (knobs or {}).items():
+    for name, values in (generation_parameters or {}).items():
         options = tuple(_text(value) for value in values)
         if not options or len(set(options)) < len(options):
-            raise ValueError(f"knob {name!r} has the values {list(values)}; give at least one, and each once")
+            raise ValueError(
+                f"generation parameter {name!r} has the values {list(values)}; give one or more, each once"
+            )
         if any(slot.name == name for slot in slots):
-            raise ValueError(f"knob {name!r} has the name of a slot of the template; rename the wildcard")
+            raise ValueError(
+                f"generation parameter {name!r} has the name of a slot of the template; rename the wildcard"
+            )
         weights = (1 / len(options),) * len(options)
-        slots.append(Slot(name, options, weights, kind="knob", values=tuple(values)))
+        slots.append(Slot(name, options, weights, kind="parameter", values=tuple(values)))
     return replace(space, slots=tuple(slots), negative=layout)
 
 

@@ -12,8 +12,6 @@ class TemplateError(PromptoptError, ValueError):
 
     def __init__(self, problem: str, remedy: str, *, text: str, offset: int, source: str) -> None:
         self.source = source
-        self.problem = problem
-        self.remedy = remedy
         self.line = text.count("\n", 0, offset) + 1
         start = text.rfind("\n", 0, offset) + 1
         self.column = offset - start + 1
@@ -24,3 +22,5 @@ class TemplateError(PromptoptError, ValueError):
         super().__init__(
             f"{source}, line {self.line}, column {self.column}: {problem}\n  {shown}\n  {indent}^\n{remedy}"
         )
+        self.problem = problem
+        self.remedy = remedy

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from promptopt.space._tidy import normalize
-from promptopt.space._variation import Value, Variation
+from promptopt.space.candidate import Candidate, Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,15 +38,15 @@ class Slot:
     Attributes:
         contents: each option in pieces, where some option shows an immediate variable (it then reads
             `... ${name} ...`); else empty.
-        kind: what it varies: the words of the prompt, those of the negative prompt, or a generation setting.
-        values: of a knob, in the order of the options; else empty.
+        kind: what it varies: the prompt, the negative prompt, or a generation parameter.
+        values: of a generation parameter, in the order of the options; else empty.
     """
 
     name: str
     options: tuple[str, ...]
     weights: tuple[float, ...]
     contents: tuple[Contents, ...] = field(default=(), repr=False)
-    kind: Literal["prompt", "negative", "knob"] = "prompt"
+    kind: Literal["prompt", "negative", "parameter"] = "prompt"
     values: tuple[Value, ...] = ()
 
 
@@ -75,22 +75,18 @@ class PromptSpace:
         """
         return normalize("".join(_pieces(self.layout, self._checked(choice), choice)))
 
-    def variation(self, choice: Mapping[str, str]) -> Variation:
-        """The prompt of a choice and what stands beside it. Raises what `render` does."""
+    def candidate(self, choice: Mapping[str, str]) -> Candidate:
+        """The prompt of a choice and what it is drawn with. Raises what `render` does."""
         slots = self._checked(choice)
         negative = None
         if self.negative is not None:
             negative = normalize("".join(_pieces(self.negative, slots, choice)))
-        knobs = {
+        parameters = {
             slot.name: slot.values[slot.options.index(choice[slot.name])]
             for slot in self.slots
-            if slot.kind == "knob"
+            if slot.kind == "parameter"
         }
-        return Variation(normalize("".join(_pieces(self.layout, slots, choice))), negative, knobs)
-
-    def label(self, choice: Mapping[str, str]) -> str:
-        """A text that tells it from every other candidate: the prompt, where nothing else varies."""
-        return self.variation(choice).label
+        return Candidate(normalize("".join(_pieces(self.layout, slots, choice))), negative, parameters)
 
     def _checked(self, choice: Mapping[str, str]) -> dict[str, Slot]:
         slots = {slot.name: slot for slot in self.slots}
@@ -138,16 +134,13 @@ class PromptSpace:
         for options in itertools.product(*(slot.options for slot in self.slots)):
             yield dict(zip(names, options, strict=True))
 
-    def distinct(self, limit: int) -> dict[str, dict[str, str]]:
-        """The first `limit` different labels in `enumerate`'s order, each with the first choice for it.
-
-        A label is the prompt, where nothing else varies.
-        """
-        found: dict[str, dict[str, str]] = {}
+    def distinct(self, limit: int) -> dict[Candidate, dict[str, str]]:
+        """The first `limit` different candidates in `enumerate`'s order, with the first choice for each."""
+        found: dict[Candidate, dict[str, str]] = {}
         if limit < 1:
             return found
         for choice in self.enumerate():
-            found.setdefault(self.label(choice), choice)
+            found.setdefault(self.candidate(choice), choice)
             if len(found) >= limit:
                 break
         return found

@@ -1,4 +1,4 @@
-"""A category's words, negative words and knobs as one `PromptSpace`."""
+"""A category's words, negative words and generation parameters as one `PromptSpace`."""
 
 from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.space import PromptSpace, TemplateError, beside, compile_template
@@ -10,7 +10,7 @@ def category_space(category: Category) -> PromptSpace:
 
     Raises:
         TemplateError: a fault in `template` or `negative_template`; its `source` names which.
-        ValueError: a knob that cannot stand beside the template.
+        ValueError: a generation parameter that cannot stand beside the template.
     """
     space = compile_template(category.template, category.wildcards)
     negative = None
@@ -18,27 +18,24 @@ def category_space(category: Category) -> PromptSpace:
         negative = compile_template(
             category.negative_template, category.wildcards, source="negative_template"
         )
-    return beside(space, negative=negative, knobs=category.knobs)
+    return beside(space, negative=negative, generation_parameters=category.generation_parameters)
 
 
 def open_category(config: StudyConfig) -> Category:
-    """The category: shipped by name, a YAML file, or written in the study file; with the study's knobs."""
+    """The category: shipped by name, a YAML file, or written in the study; with the study's parameters."""
     chosen = config.category
     try:
-        if isinstance(chosen, str):
-            found = load_category(chosen if chosen in CATEGORIES else config.resolve(chosen))
-        else:
-            found = Category.model_validate(chosen)
+        found = load_category(chosen) if isinstance(chosen, str) else Category.model_validate(chosen)
     except (CategoryError, ValueError, OSError) as error:
-        shown = repr(chosen) if isinstance(chosen, str) else "the mapping"
+        shown = repr(config.as_written(chosen)) if isinstance(chosen, str) else "the mapping"
         raise StudyError(
             f"{config.source}: category: {shown} cannot be used: {error}\n"
             f"Write one of {', '.join(CATEGORIES)}, the path of a category YAML, or its content."
         ) from error
     try:
-        return found.with_knobs(config.knobs)
+        return found.with_generation_parameters(config.generation_parameters)
     except CategoryError as error:
-        raise StudyError(f"{config.source}: knobs: {error}") from error
+        raise StudyError(f"{config.source}: generation_parameters: {error}") from error
 
 
 def compile_space(category: Category, where: str) -> PromptSpace:
@@ -49,4 +46,4 @@ def compile_space(category: Category, where: str) -> PromptSpace:
         key = "negative_template" if error.source == "negative_template" else "template"
         raise StudyError(f"{where}: category {category.name}: {key}: {error}") from error
     except ValueError as error:
-        raise StudyError(f"{where}: category {category.name}: knobs: {error}") from error
+        raise StudyError(f"{where}: category {category.name}: generation_parameters: {error}") from error

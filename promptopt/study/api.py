@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from generators.base import Generator
     from promptopt.run.trials import TrialRow
     from promptopt.scoring.objective import ImageMetric
+    from promptopt.space import Candidate
     from promptopt.study.observer import Observer
     from promptopt.study.run import StudyResult
 
@@ -86,7 +87,7 @@ class Study:
         workers: int = 1,
         device: str = "auto",
         observer: Observer | None = None,
-        given: Sequence[str] = (),
+        given: Sequence[Candidate | str] = (),
     ) -> StudyResult:
         """Run, resume or extend the study; a finished one makes no image. See `run_study`."""
         from promptopt.study.run import run_study

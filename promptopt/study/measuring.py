@@ -1,4 +1,4 @@
-"""From prompts to numbers: images through the store, features, constraints, and the yardsticks of a study."""
+"""From prompts to numbers: images through the store, features, constraints, and the objectives of a study."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from promptopt.config.study_file import ConstraintSettings
 from promptopt.run.trials import GAIN
 from promptopt.scoring.objective import ImageMetric, Measurement, Objective, RealPool, Score, study_bandwidth
 from promptopt.search.engine import Pull, Scored
+from promptopt.space import Candidate
 from promptopt.study.setup import Setup
 
 
 @dataclass(frozen=True)
-class Yardsticks:
+class Objectives:
     """The same measure for the search, for the confirmation, and as another encoder sees it (or None)."""
 
     searching: Objective
@@ -39,7 +40,7 @@ class Measuring:
     """Makes and measures the images of one study.
 
     Args:
-        on_image: told of each image, and whether it was made now.
+        on_image: called for each image with whether it was made now.
         workers: processes that make images; with 1 this process does.
     """
 
@@ -61,17 +62,17 @@ class Measuring:
         self._workers = _workers(setup, workers) if workers > 1 else None
         self._on_image = on_image
 
-    def fetch(self, wanted: Sequence[tuple[str, Sequence[int]]]) -> list[list[StoredImage]]:
+    def fetch(self, wanted: Sequence[tuple[Candidate, Sequence[int]]]) -> list[list[StoredImage]]:
         """The images of each prompt for its seeds, from the store where they exist."""
-        requests = [[self.setup.request(prompt, seed) for seed in seeds] for prompt, seeds in wanted]
+        requests = [[self.setup.request(candidate, seed) for seed in seeds] for candidate, seeds in wanted]
         flat = [request for row in requests for request in row]
-        told: set[str] = set()  # images that others made, and that were counted when they came
+        counted: set[str] = set()  # images that others made, and that were counted when they came
         if self._workers is not None:
-            told = self._workers.make(flat, self.images, on_image=self._count)
+            counted = self._workers.make(flat, self.images, on_image=self._count)
 
         def arrived(image: StoredImage, new: bool) -> None:
-            if image.request.key in told and not new:
-                told.remove(image.request.key)  # further wishes for it count
+            if image.request.key in counted and not new:
+                counted.remove(image.request.key)  # asked for once more, it counts
             else:
                 self._count(new)
 
@@ -94,17 +95,17 @@ class Measuring:
         parts = (part.where(pool=pool) for part in (self.setup.positives, self.setup.negatives))
         return RealPool(*(self.features.features(encoder, part.paths()) for part in parts))
 
-    def yardsticks(self, baseline: Sequence[StoredImage]) -> Yardsticks:
+    def objectives(self, baseline: Sequence[StoredImage]) -> Objectives:
         """The measures of the study; the kernel's width takes the baseline's images into account."""
         setup = self.setup
         searching = self._objective(setup.encoder, baseline)
         test = self.real("test", setup.encoder)
         confirming = replace(searching, distance_to=test.positives, held_out=test)
         if setup.second is None:
-            return Yardsticks(searching, confirming, None)
+            return Objectives(searching, confirming, None)
         second = self._objective(setup.second, baseline)
         test = self.real("test", setup.second)
-        return Yardsticks(
+        return Objectives(
             searching,
             confirming,
             replace(second, distance_to=test.positives, held_out=test, judge=None, metrics=(), opinion=None),
@@ -143,7 +144,7 @@ class Measuring:
 
     @cached_property
     def _views(self) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        """Views of what the generator may have been trained on, and of strangers with their groups."""
+        """Views of what the generator may have been trained on, and of other images with their groups."""
         encoder, data = ThumbnailViewsEncoder(), self.setup.data
         seen, strange = data.where(pool="reference"), data.where(pool="validation")
         views = [encoder.unfold(self.features.features(encoder, part.paths())) for part in (seen, strange)]
@@ -160,12 +161,12 @@ class Scoring:
         self._real_diversity = diversity(objective.distance_to).value
 
     def __call__(self, wanted: Sequence[Pull]) -> list[Scored]:
-        """One result a wish; all images are asked for at once."""
+        """One result a pull; all images are asked for at once."""
         panel = self._measuring.setup.panel.search
-        fetched = self._measuring.fetch([(pull.prompt, panel[: pull.images]) for pull in wanted])
+        fetched = self._measuring.fetch([(pull.candidate, panel[: pull.images]) for pull in wanted])
         found = []
         for pull, images in zip(wanted, fetched, strict=True):
-            measurement = self._objective.measure(pull.prompt, images, choice=pull.choice)
+            measurement = self._objective.measure(pull.candidate, images, choice=pull.choice)
             score = self._objective.score(measurement, self._baseline)
             constraints = self._measuring.setup.config.constraints
             estimates = dict(measurement.estimates)
@@ -210,6 +211,4 @@ def violations(
 
 
 def _workers(setup: Setup, count: int) -> Workers:
-    config = setup.config
-    uri = config.resolve(config.generator.uri)
-    return Workers(setup.generator, uri=uri, device=setup.device, count=count)
+    return Workers(setup.generator, uri=setup.config.generator.uri, device=setup.device, count=count)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from promptopt.run.trials import TrialRow
     from promptopt.scoring.confirm import Confirmed
+    from promptopt.space import Candidate
     from promptopt.study.run import StudyResult
 
 
@@ -40,7 +41,7 @@ class Observer:
     def on_trial(self, row: TrialRow, best: TrialRow) -> None:
         """A prompt has been scored; `best` is the best so far (its score is optimistic)."""
 
-    def on_confirmation(self, done: int, total: int, prompt: str) -> None:
+    def on_confirmation(self, done: int, total: int, candidate: Candidate) -> None:
         """A prompt's fresh images have been measured."""
 
     def on_confirmed(self, confirmed: tuple[Confirmed, ...]) -> None:

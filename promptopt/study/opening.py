@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from filelock import FileLock
 import promptopt
 from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import PhantomSettings, StudyConfig, StudyError
+from promptopt.portfolio.weigh import check_sentence_model
 from studies.dataset import Dataset, DatasetError, read_dataset
 
 if TYPE_CHECKING:
@@ -23,11 +25,47 @@ if TYPE_CHECKING:
     from studies.category import Category
 
 
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """What a study runs, and what experts said of its prompts; see `Setup`."""
+
+    generator: Generator
+    encoder: TextEncoder
+    second: Encoder | None
+    judge: Judge | None
+    opinion: PreferenceMetric | None
+
+
+def open_networks(
+    config: StudyConfig,
+    category: Category,
+    *,
+    device: str,
+    generator: Generator | None = None,
+    encoder: TextEncoder | None = None,
+    judge: Judge | None = None,
+) -> Networks:
+    """The second pass over a study: every network that it names, or the object given in its place."""
+    check_sentence_model(config)
+    if generator is None:
+        generator = open_generator(config, category.generation_parameters, device)
+    else:
+        check_given(config, category.generation_parameters, generator)
+    encoder = encoder or open_encoder(config, device)
+    return Networks(
+        generator=generator,
+        encoder=encoder,
+        second=open_second(config, encoder, device),
+        judge=judge or open_judge(config, device),
+        opinion=open_opinion(config, category),
+    )
+
+
 def open_data(config: StudyConfig, store: Path) -> Dataset:
     """The prepared data set, or the phantom in the store."""
     try:
         if isinstance(config.data, str):
-            return read_dataset(config.resolve(config.data))
+            return read_dataset(config.data)
         return phantom_data(config.data.phantom, store)
     except DatasetError as error:
         raise StudyError(f"{config.source}: data: {error}") from error
@@ -53,34 +91,35 @@ def phantom_data(settings: PhantomSettings, store: Path) -> Dataset:
     return read_dataset(folder)
 
 
-def open_generator(config: StudyConfig, knobs: Mapping[str, Sequence[Any]], device: str) -> Generator:
+def open_generator(config: StudyConfig, parameters: Mapping[str, Sequence[Any]], device: str) -> Generator:
     """The generator that the study names; all of them where it varies generators or adapters' scales."""
     from generators.base import load
     from generators.errors import GeneratorError
     from generators.family import load_members
 
-    uris = varied_members(config, knobs)
+    uris = varied_members(config, parameters)
 
     def open_one(uri: str) -> Generator:
         try:
             return load(uri, device=device, batch_size=config.generator.batch_size)
         except (GeneratorError, OSError) as error:
-            own = config.generator.uri
-            what = f"generator.uri: {own!r}" if uri == config.resolve(own) else f"generator.named: {uri!r}"
+            key = "generator.uri" if uri == config.generator.uri else "generator.named"
+            what = f"{key}: {config.as_written(uri)!r}"
             raise StudyError(f"{config.source}: {what} cannot be loaded: {error}") from error
 
     return load_members(uris, open_one)
 
 
-def check_given(config: StudyConfig, knobs: Mapping[str, Sequence[Any]], generator: Generator) -> None:
+def check_given(config: StudyConfig, parameters: Mapping[str, Sequence[Any]], generator: Generator) -> None:
     """Refuse an object where generators or scales are varied, which only addresses can say."""
     from generators.family import GeneratorFamily
 
-    varied = [name for name in ("generator", "lora_scale") if name in knobs]
+    varied = [name for name in ("generator", "lora_scale") if name in parameters]
     if varied and not isinstance(generator, GeneratorFamily):
         raise StudyError(
-            f"{config.source}: knobs: {' and '.join(varied)} cannot be varied with a generator given as an "
-            "object. Give addresses in the study (generator.uri, generator.named), or a GeneratorFamily."
+            f"{config.source}: generation_parameters: {' and '.join(varied)} cannot be varied with a "
+            "generator given as an object. Give addresses in the study (generator.uri, generator.named), or "
+            "a GeneratorFamily."
         )
 
 
@@ -89,9 +128,11 @@ def open_encoder(config: StudyConfig, device: str) -> TextEncoder:
     from evaluation.encoders.base import EncoderError, load_text_encoder
 
     try:
-        return load_text_encoder(config.resolve(config.encoder), device=device)
+        return load_text_encoder(config.encoder, device=device)
     except (EncoderError, OSError) as error:
-        raise StudyError(f"{config.source}: encoder: {config.encoder!r} cannot be loaded: {error}") from error
+        raise StudyError(
+            f"{config.source}: encoder: {config.as_written(config.encoder)!r} cannot be loaded: {error}"
+        ) from error
 
 
 def open_second(config: StudyConfig, first: Encoder, device: str) -> Encoder | None:
@@ -102,15 +143,15 @@ def open_second(config: StudyConfig, first: Encoder, device: str) -> Encoder | N
     if uri is None:
         return None
     try:
-        found = load_encoder(config.resolve(uri), device=device)
+        found = load_encoder(uri, device=device)
     except (EncoderError, OSError) as error:
         raise StudyError(
-            f"{config.source}: confirm.second_encoder: {uri!r} cannot be loaded: {error}"
+            f"{config.source}: confirm.second_encoder: {config.as_written(uri)!r} cannot be loaded: {error}"
         ) from error
     if found.fingerprint == first.fingerprint:
         raise StudyError(
-            f"{config.source}: confirm.second_encoder: {uri!r} is the encoder of the search, so it can "
-            "confirm nothing. Name another one, or remove the key."
+            f"{config.source}: confirm.second_encoder: {config.as_written(uri)!r} is the encoder of the "
+            "search, so it can confirm nothing. Name another one, or remove the key."
         )
     return found
 
@@ -122,9 +163,11 @@ def open_judge(config: StudyConfig, device: str) -> Judge | None:
     from evaluation.classifier.judge import JudgeError, load_judge
 
     try:
-        return load_judge(config.resolve(config.judge), device=device)
+        return load_judge(config.judge, device=device)
     except (JudgeError, OSError) as error:
-        raise StudyError(f"{config.source}: judge: {config.judge!r} cannot be loaded: {error}") from error
+        raise StudyError(
+            f"{config.source}: judge: {config.as_written(config.judge)!r} cannot be loaded: {error}"
+        ) from error
 
 
 def open_opinion(config: StudyConfig, category: Category) -> PreferenceMetric | None:
@@ -136,7 +179,7 @@ def open_opinion(config: StudyConfig, category: Category) -> PreferenceMetric | 
 
     where = f"{config.source}: preference.source"
     try:
-        found = PreferenceMetric.read(config.resolve(config.preference.source))
+        found = PreferenceMetric.read(config.preference.source)
     except ReviewError as error:
         raise StudyError(f"{where}: {error}") from error
     if found.reference != category.baseline:

@@ -6,7 +6,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -18,16 +17,16 @@ from promptopt.portfolio.weigh import Weighing
 from promptopt.run.prompts import (
     BaselineEntry,
     EstimateEntry,
+    IndependentCheckEntry,
     Network,
     PromptEntry,
     PromptList,
     Seeds,
-    WitnessEntry,
     rounded,
 )
 from promptopt.scoring.confirm import Confirmed, mean_optimism
 from promptopt.scoring.objective import Measurement
-from promptopt.space import Variation
+from promptopt.space import unique_labels
 from promptopt.study.setup import Setup
 from studies.category import CATEGORIES
 
@@ -40,7 +39,7 @@ class Finished:
         searched_baseline, fresh_baseline: the plain prompt measured on the search seeds and on fresh ones.
         weighing: each prompt's share.
         scored: distinct prompts that the search has scored.
-        images: that the search asked for, the baseline's apart.
+        images: that the search asked for, without the baseline's.
         stopped: why the search ended.
     """
 
@@ -56,9 +55,14 @@ class Finished:
 def prompt_list(setup: Setup, finished: Finished) -> PromptList:
     """Everything that prompts.json says."""
     confirmed, fresh = finished.confirmed, finished.fresh_baseline
-    own = next(c.score.estimate for c in confirmed if c.prompt == fresh.prompt)
+    own = next(c.score.estimate for c in confirmed if c.candidate == fresh.candidate)
+    labels = unique_labels(c.candidate for c in confirmed)
     config = setup.config
     sampled = {key: value for key, value in setup.identity["generator"].items() if key != "fingerprint"}
+
+    def network(uri: str, fingerprint: str) -> Network:
+        return Network(uri=config.as_written(uri), fingerprint=fingerprint)
+
     return PromptList(
         study=config.name,
         category=setup.category.name,
@@ -67,8 +71,8 @@ def prompt_list(setup: Setup, finished: Finished) -> PromptList:
             search=_entries(None, finished.searched_baseline.estimates),
             confirmation=_entries(own, fresh.estimates),
         ),
-        prompts=[_entry(c, finished.weighing.weights.get(c.prompt, 0.0)) for c in confirmed],
-        tied=[c.prompt for c in confirmed if c.tied],
+        prompts=[_entry(c, finished.weighing.weights.get(c.candidate, 0.0)) for c in confirmed],
+        tied=[labels[c.candidate] for c in confirmed if c.tied],
         optimism=_written(mean_optimism(confirmed)),
         weights_note=finished.weighing.note,
         portfolio=finished.weighing.entry,
@@ -76,15 +80,22 @@ def prompt_list(setup: Setup, finished: Finished) -> PromptList:
         prompts_scored=finished.scored,
         images_in_search=finished.images,
         stopped=finished.stopped,
-        generator=Network(uri=config.generator.uri, fingerprint=setup.identity["generator"]["fingerprint"]),
+        generator=Network(
+            uri=config.as_written(config.generator.uri),
+            fingerprint=setup.identity["generator"]["fingerprint"],
+        ),
         generators=_members(setup),
-        encoder=Network(uri=config.encoder, fingerprint=setup.encoder.fingerprint),
+        encoder=network(config.encoder, setup.encoder.fingerprint),
         second_encoder=None
         if setup.second is None
-        else Network(uri=setup.config.confirm.second_encoder or "", fingerprint=setup.second.fingerprint),
+        else Network(
+            uri=config.as_written(config.confirm.second_encoder or ""), fingerprint=setup.second.fingerprint
+        ),
         judge=None
         if setup.judge is None
-        else Network(uri=config.judge or setup.judge.uri, fingerprint=setup.judge.fingerprint),
+        else Network(
+            uri=config.as_written(config.judge or setup.judge.uri), fingerprint=setup.judge.fingerprint
+        ),
         data=setup.data.fingerprint,
         seeds=Seeds(
             study=config.seed,
@@ -97,7 +108,7 @@ def prompt_list(setup: Setup, finished: Finished) -> PromptList:
             "generator": sampled,
             "mode": config.mode,
             **{
-                key: getattr(config, key).model_dump(mode="json")
+                key: config.as_written(getattr(config, key).model_dump(mode="json"))
                 for key in ("search", "constraints", "score", "confirm", "portfolio")
             },
             **({"metrics": metrics} if (metrics := setup.identity["metrics"]) else {}),
@@ -111,7 +122,9 @@ def _members(setup: Setup) -> dict[str, Network]:
     if not isinstance(setup.generator, GeneratorFamily):
         return {}
     own = setup.config.generator
-    uris = member_uris({MAIN: own.uri, **own.named}, setup.category.knobs)
+    uris = member_uris(
+        setup.config.as_written({MAIN: own.uri, **own.named}), setup.category.generation_parameters
+    )
     prints = setup.generator.fingerprints
     return {
         member_name(*member): Network(uri=uri, fingerprint=prints[member_name(*member)])
@@ -120,12 +133,11 @@ def _members(setup: Setup) -> dict[str, Network]:
 
 
 def _entry(c: Confirmed, weight: float) -> PromptEntry:
-    variation = Variation.of(c.prompt)
     return PromptEntry(
         rank=c.rank,
-        prompt=variation.prompt,
-        negative_prompt=variation.negative_prompt,
-        settings=dict(variation.settings) or None,
+        prompt=c.candidate.prompt,
+        negative_prompt=c.candidate.negative_prompt,
+        generation_parameters=dict(c.candidate.generation_parameters) or None,
         slots=dict(c.choice) if c.choice is not None else None,
         weight=weight,
         tied_with_first=c.tied,
@@ -138,14 +150,14 @@ def _entry(c: Confirmed, weight: float) -> PromptEntry:
         optimism=_written(c.optimism),
         search=_entries(c.search.score, c.search.estimates) if c.search is not None else {},
         confirmation=_entries(c.score.estimate, c.measurement.estimates),
-        witnesses={
-            name: WitnessEntry(
+        independent_checks={
+            name: IndependentCheckEntry(
                 gain=EstimateEntry.of(said.gain),
                 p_value=float(f"{said.p_value:.6g}"),
                 gap=_written(said.gap),
                 estimates=_entries(None, said.estimates),
             )
-            for name, said in c.witnesses.items()
+            for name, said in c.independent_checks.items()
         },
     )
 
@@ -180,26 +192,9 @@ def _versions() -> dict[str, str]:
 
 
 def resolved_study(setup: Setup) -> str:
-    """The study file with every path absolute and a category of one's own written out: it runs anywhere."""
+    """The study file with absolute paths and a category of one's own written out: it runs from anywhere."""
     config = setup.config
     content: dict[str, Any] = config.model_dump(mode="json")
     if config.category not in CATEGORIES:
         content["category"] = setup.category.model_dump(mode="json")
-    content["generator"]["uri"] = config.resolve(config.generator.uri)
-    named = config.generator.named
-    content["generator"]["named"] = {name: config.resolve(uri) for name, uri in named.items()}
-    content["encoder"] = config.resolve(config.encoder)
-    second = config.confirm.second_encoder
-    if second is not None:
-        content["confirm"]["second_encoder"] = config.resolve(second)
-    if config.preference is not None:
-        content["preference"]["source"] = config.resolve(config.preference.source)
-    content["search"]["warm_start"] = [config.resolve(text) for text in config.search.warm_start]
-    if config.judge is not None:
-        content["judge"] = config.resolve(config.judge)
-    model = config.portfolio.sentence_model
-    if model is not None and Path(config.resolve(model)).is_dir():  # else a package's name
-        content["portfolio"]["sentence_model"] = config.resolve(model)
-    if isinstance(config.data, str):
-        content["data"] = config.resolve(config.data)
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))

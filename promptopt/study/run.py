@@ -19,6 +19,7 @@ from promptopt.scoring.confirm import Finalist, confirm
 from promptopt.scoring.objective import ImageMetric, Measurement
 from promptopt.search.engine import Search, images_made, ranked
 from promptopt.search.model.effects import slot_effects
+from promptopt.space import Candidate
 from promptopt.study.measuring import Measuring, Scoring
 from promptopt.study.observer import Observer, StudyStart
 from promptopt.study.results import Finished, prompt_list, resolved_study
@@ -50,9 +51,9 @@ class StudyResult:
     seconds: Mapping[str, float]
 
     @property
-    def weights(self) -> dict[str, float]:
-        """Prompt -> share of the portfolio, the largest first."""
-        shares = {entry.label: entry.weight for entry in self.prompts.prompts if entry.weight > 0}
+    def weights(self) -> dict[Candidate, float]:
+        """Candidate -> share of the portfolio, the largest first."""
+        shares = {entry.candidate: entry.weight for entry in self.prompts.prompts if entry.weight > 0}
         return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
 
     def trials(self) -> tuple[TrialRow, ...]:
@@ -82,7 +83,7 @@ def run_study(
     observer: Observer | None = None,
     device: str = "auto",
     workers: int = 1,
-    given: Sequence[str] = (),
+    given: Sequence[Candidate | str] = (),
     generator: Generator | None = None,
     encoder: TextEncoder | None = None,
     judge: Judge | None = None,
@@ -96,7 +97,7 @@ def run_study(
         runs: folder of run folders.
         store: folder of images and features, shared by all runs.
         workers: processes that make images; the results do not depend on it.
-        given: prompts to confirm besides the best ones (for comparisons).
+        given: prompts to confirm besides the best ones (for comparisons); a text is a prompt alone.
         generator, encoder, judge: used in place of those that the study file names.
         metrics: further terms of the score.
 
@@ -128,7 +129,7 @@ def run_study(
             prepared = time.perf_counter()
             run.search()
             searched = time.perf_counter()
-            finished = run.confirm(given)
+            finished = run.confirm([Candidate(one) if isinstance(one, str) else one for one in given])
             confirmed_at = time.perf_counter()
         prompts = prompt_list(setup, finished)
         trials = run.log.rows
@@ -148,7 +149,7 @@ def run_study(
                 confirmed=finished.confirmed,
                 baseline=finished.fresh_baseline,
                 effects=effects,
-                yardsticks=run.yardsticks,
+                objectives=run.objectives,
                 features=measuring.features,
             ),
         )
@@ -205,9 +206,7 @@ class _Run:
     def search(self) -> None:
         """Score prompts until a budget is spent, the space is exhausted or the evidence suffices."""
         setup, log = self.setup, self.log
-        engine = Search(
-            sampling=setup.sampling, settings=setup.config.search, baseline=setup.category.baseline
-        )
+        engine = Search(sampling=setup.sampling, settings=setup.config.search, baseline=setup.baseline)
         self.observer.on_start(
             StudyStart(
                 name=setup.config.name,
@@ -220,54 +219,61 @@ class _Run:
                 images_per_confirmation=setup.config.confirm.images,
             )
         )
-        plain = setup.category.baseline
+        plain = setup.baseline
         (images,) = self.measuring.fetch([(plain, setup.panel.search)])
-        self.yardsticks = self.measuring.yardsticks(images)
-        self.baseline = self.yardsticks.searching.measure(plain, images)
-        scorer = Scoring(self.measuring, self.yardsticks.searching, self.baseline)
+        self.objectives = self.measuring.objectives(images)
+        self.baseline = self.objectives.searching.measure(plain, images)
+        scorer = Scoring(self.measuring, self.objectives.searching, self.baseline)
 
-        def told(row: TrialRow) -> None:
+        def scored(row: TrialRow) -> None:
             if row.duplicate_of is None:
                 self.observer.on_trial(row, max(log.distinct, key=lambda r: r.value))
 
-        self.stopped = engine.run(log, scorer, on_row=told)
+        self.stopped = engine.run(log, scorer, on_row=scored)
 
-    def confirm(self, given: Sequence[str]) -> Finished:
+    def confirm(self, given: Sequence[Candidate]) -> Finished:
         """The ranking on fresh seeds, and the weights of the mixture."""
-        setup, config, sticks = self.setup, self.setup.config, self.yardsticks
-        plain = setup.category.baseline
-        best = [one for one in ranked(self.log.rows, setup.sampling) if one[0].prompt != plain]
+        setup, config, objectives = self.setup, self.setup.config, self.objectives
+        plain = setup.baseline
+        best = [
+            one
+            for one in ranked(self.log.rows, setup.sampling)
+            if one[0].candidate.normalized_key != plain.normalized_key
+        ]
         finalists = [
-            Finalist(prompt=row.prompt, search=row, predicted=(mean, sd))
+            Finalist(candidate=row.candidate, search=row, predicted=(mean, sd))
             for row, mean, sd in best[: config.confirm.top]
         ]
         if not finalists and not given:
             raise StudyError(
                 f"{config.source}: the template has no prompt besides the baseline "
-                f"{plain!r}. Add options to it, or change the baseline."
+                f"{plain.label!r}. Add options to it, or change the baseline."
             )
-        known = {one.prompt for one in finalists}
-        finalists += [Finalist(prompt=prompt) for prompt in dict.fromkeys(given) if prompt not in known]
-        prompts = list(dict.fromkeys([plain, *(one.prompt for one in finalists)]))
+        known = {plain.normalized_key} | {one.candidate.normalized_key for one in finalists}
+        for candidate in given:
+            if candidate.normalized_key not in known:
+                known.add(candidate.normalized_key)
+                finalists.append(Finalist(candidate=candidate))
+        wanted = [plain, *(one.candidate for one in finalists)]
         # all at once, so that several processes have work
-        fetched = self.measuring.fetch([(prompt, setup.panel.confirmation) for prompt in prompts])
-        images_of = dict(zip(prompts, fetched, strict=True))
-        choices = {f.prompt: f.search.choice for f in finalists if f.search is not None}
+        fetched = self.measuring.fetch([(candidate, setup.panel.confirmation) for candidate in wanted])
+        images_of = dict(zip(wanted, fetched, strict=True))
+        choices = {f.candidate: f.search.choice for f in finalists if f.search is not None}
 
-        def fresh(prompt: str) -> Measurement:
-            images = images_of[prompt]
-            found = sticks.confirming.measure(prompt, images, choice=choices.get(prompt))
+        def fresh(candidate: Candidate) -> Measurement:
+            images = images_of[candidate]
+            found = objectives.confirming.measure(candidate, images, choice=choices.get(candidate))
             return replace(found, estimates={**found.estimates, "copies": self.measuring.copies(images)})
 
         baseline = fresh(plain)
         confirmed = confirm(
             finalists,
-            objective=sticks.confirming,
+            objective=objectives.confirming,
             measure=fresh,
             baseline=baseline,
-            second=sticks.second,
-            level=config.confirm.level,
-            apart=bool(setup.sampling.terms),
+            second=objectives.second,
+            alpha=config.confirm.alpha,
+            pareto=bool(setup.sampling.terms),
             on_done=self.observer.on_confirmation,
         )
         self.observer.on_confirmed(confirmed)
@@ -278,8 +284,8 @@ class _Run:
             weighing=weigh(
                 [one for one in confirmed if one.contradicted_by is None],
                 baseline=baseline,
-                searching=sticks.searching,
-                confirming=sticks.confirming,
+                searching=objectives.searching,
+                confirming=objectives.confirming,
                 config=config,
             ),
             scored=len(self.log.distinct),

@@ -20,11 +20,11 @@ def write_trials(path: Path, rows: Sequence[TrialRow]) -> Path:
     """
     metrics = [{"score": row.score, **row.estimates} for row in rows]
     slots = list(dict.fromkeys(name for row in rows for name in row.choice))
-    header = ["trial", "prompt", "images", "duplicate_of", "continues", "lost_to", "violations"]
+    header = ["trial", "prompt", "images", "duplicate_of", "continues", "eliminated_by", "violations"]
     header += [f"slot:{name}" for name in slots]
     heads: list[list[object]] = [
-        [row.number, row.prompt, row.images, row.duplicate_of, row.continues]
-        + [row.lost_to, "; ".join(row.violations)]
+        [row.number, str(row.candidate), row.images, row.duplicate_of, row.continues]
+        + [row.eliminated_by, "; ".join(row.violations)]
         + [row.choice.get(name, "") for name in slots]
         for row in rows
     ]
@@ -35,7 +35,7 @@ def write_confirmation(path: Path, confirmed: Sequence[Confirmed]) -> Path:
     """The confirmed prompts in order, the baseline among them."""
     header = ["rank", "prompt", "tied_with_first", "better_than_baseline", "p_value", "contradicted_by"]
     heads: list[list[object]] = [
-        [c.rank, c.prompt, c.tied, c.better, c.p_value, c.contradicted_by] for c in confirmed
+        [c.rank, str(c.candidate), c.tied, c.better, c.p_value, c.contradicted_by] for c in confirmed
     ]
     metrics: list[Mapping[str, Estimate]] = [_all_estimates(c) for c in confirmed]
     return write_text(path, csv_table(header, heads, metrics))
@@ -44,7 +44,7 @@ def write_confirmation(path: Path, confirmed: Sequence[Confirmed]) -> Path:
 def _all_estimates(c: Confirmed) -> dict[str, Estimate]:
     found = {"score": c.score.estimate}
     found |= {name: one for name, one in (("shrunken", c.shrunken), ("optimism", c.optimism)) if one}
-    found |= {f"{name}:gain": said.gain for name, said in c.witnesses.items()}
+    found |= {f"{name}:gain": said.gain for name, said in c.independent_checks.items()}
     return found | dict(c.measurement.estimates)
 
 

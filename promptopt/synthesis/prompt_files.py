@@ -206,10 +206,11 @@ def _of_study(path: Path) -> PromptFile:
     if not study.prompts:
         raise PromptFileError(f"{path}: the study confirmed no prompt; give another list")
     for entry in study.prompts:
-        if entry.settings:
+        if entry.generation_parameters:
             raise PromptFileError(
-                f"{path}: prompt {entry.rank} has generation settings of its own ({entry.settings}), and "
-                "here all prompts share theirs; write the prompts to a .csv, and give the settings as options"
+                f"{path}: prompt {entry.rank} has generation parameters of its own "
+                f"({entry.generation_parameters}), and here all prompts share theirs; write the prompts to a "
+                ".csv, and give the parameters as options"
             )
     used = study.settings.get("generator", {})
     return PromptFile(

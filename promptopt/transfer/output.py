@@ -56,14 +56,14 @@ def _table(transfers: Mapping[str, Sequence[Transfer]]) -> str:
     for several in zip(*transfers.values(), strict=True):
         study = several[0].study
         for row in several[0].rows:
-            line(study, "home", row.prompt, rank=row.home_rank, found={"score": row.home})
+            line(study, "home", row.candidate.label, rank=row.home_rank, found={"score": row.home})
         for name, one in zip(transfers, several, strict=True):
             line(study, name, one.baseline[0], rank=None, found=one.baseline[1])
             for row in one.rows:
                 score = {} if row.away is None else {"score": row.away.estimate}
                 left_out = "too long" if row.away is None else ""
                 found = {**score, **row.estimates}
-                line(study, name, row.prompt, rank=row.home_rank, found=found, left_out=left_out)
+                line(study, name, row.candidate.label, rank=row.home_rank, found=found, left_out=left_out)
     return csv_table(["study", "generator", "prompt", "home_rank", "left_out"], rows, estimates)
 
 
@@ -78,13 +78,13 @@ def _plain(one: Transfer) -> dict[str, Any]:
             "prompt": one.baseline[0],
             "estimates": {name: e.to_dict() for name, e in one.baseline[1].items()},
         },
-        "winner": one.winner.prompt,
+        "winner": one.winner.candidate.label,
         "verdict": one.sentence,
         "rank_correlation": one.rank_correlation.to_dict(),
         "seeds": list(one.seeds),
         "prompts": [
             {
-                "prompt": row.prompt,
+                "prompt": row.candidate.label,
                 "home_rank": row.home_rank,
                 "home": row.home.to_dict(),
                 "away": None if row.away is None else row.away.estimate.to_dict(),
@@ -106,7 +106,8 @@ def chart(transfers: Mapping[str, Sequence[Transfer]]) -> Figure:
         for name, one, color in zip(transfers, several, itertools.cycle(COLORS), strict=False):
             scores = [None if row.away is None else row.away.estimate for row in one.rows]
             series.append(Series(name, color, scores, missing="too long"))
-        panels.append(Panel(several[0].study, [f"{row.home_rank}. {row.prompt}" for row in rows], series))
+        lines = [f"{row.home_rank}. {row.candidate.label}" for row in rows]
+        panels.append(Panel(several[0].study, lines, series))
     return forest_plot(
         panels,
         "score: difference from the same generator's baseline prompt,\nin SDs of its images, 95 % interval",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluation.estimate import Estimate
+from evaluation.inference.agreement import rank_correlation
 from generators.family import GeneratorFamily
 from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import StudyError, load_study
@@ -22,7 +23,7 @@ from promptopt.formatting.numbers import in_cell
 from promptopt.run import folder as runfolder
 from promptopt.run.prompts import PromptList, read_prompts
 from promptopt.scoring.objective import Measurement, Score
-from promptopt.space import Variation
+from promptopt.space import Candidate
 from promptopt.space.of_category import open_category
 from promptopt.space.token_limit import TooLong, describe, too_long
 from promptopt.study.measuring import Measuring
@@ -36,25 +37,19 @@ if TYPE_CHECKING:
     from generators.base import Generator
     from generators.request import ImageRequest
 
-FEWEST_RANKED = 8
-"""Prompts below which a rank correlation is unreliable, and has no interval."""
-
-_RESAMPLES = 2000
-
 
 @dataclass(frozen=True)
 class Transferred:
     """One prompt at home and away.
 
     Attributes:
-        prompt: what names it, as in `PromptList.tied`.
         home_rank, home: its place and score in the run's confirmation; the score is the difference from the
             baseline prompt in SDs of the baseline's images, paired by seed.
         away: the same of the other generator; None where its tokenizer would cut the prompt.
         estimates: all metrics there.
     """
 
-    prompt: str
+    candidate: Candidate
     home_rank: int
     home: Estimate
     away: Score | None
@@ -97,7 +92,7 @@ class Transfer:
     def sentence(self) -> str:
         """Whether the winner stays ahead of the baseline prompt, no stronger than its interval allows."""
         if self.winner.away is None:
-            return f"The winner {self.winner.prompt!r} is too long for this generator."
+            return f"The winner {self.winner.candidate.label!r} is too long for this generator."
         score = self.winner.away.estimate
         if score.value is None or score.low is None or score.high is None:
             return "The images are too few to say whether the winner stays ahead."
@@ -150,7 +145,7 @@ def transfer(
     """
     folder, store = Path(run_folder), runfolder.writable_folder(Path(store), "the store")
     prompts = read_prompts(folder / runfolder.PROMPTS)
-    entries = [e for e in prompts.prompts if e.label != prompts.baseline.prompt]
+    entries = [e for e in prompts.prompts if e.candidate != prompts.baseline.candidate]
     if not entries:
         raise StudyError(f"{folder / runfolder.PROMPTS}: holds no prompt besides the baseline.")
     setup = _setup(
@@ -164,22 +159,23 @@ def transfer(
         encoder=encoder,
         judge=judge,
     )
-    labels = [entry.label for entry in entries]
-    baseline = prompts.baseline.prompt
+    baseline = prompts.baseline.candidate
     if cut := _cut([baseline], setup):
-        raise StudyError(f"{setup.generator.uri}: the baseline prompt is too long for it:\n{describe(cut)}")
-    long = _cut(labels, setup)
-    fitting = [label for label in labels if label not in {one.prompt for one in long}]
+        raise StudyError(
+            f"{setup.generator.uri}: the baseline prompt is too long for it:\n{describe(cut.values())}"
+        )
+    long = _cut([entry.candidate for entry in entries], setup)
+    fitting = [entry.candidate for entry in entries if entry.candidate not in long]
     seeds = setup.panel.confirmation
     if fresh:
         seeds = _fresh_seeds(setup, avoid=(*prompts.seeds.search, *prompts.seeds.confirmation))
     measured, made = _measure(setup, [baseline, *fitting], seeds, store=store, on_image=on_image)
     rows = []
     for entry in entries:
-        there = measured.get(entry.label)
+        there = measured.get(entry.candidate)
         rows.append(
             Transferred(
-                entry.label,
+                entry.candidate,
                 entry.rank,
                 entry.confirmation["score"].estimate(),
                 None if there is None else there[1],
@@ -193,9 +189,9 @@ def transfer(
         home=(prompts.generator.uri, prompts.generator.fingerprint),
         generator=(setup.generator.uri, setup.request(baseline, seeds[0]).generator),
         rows=tuple(rows),
-        baseline=(baseline, measured[baseline][0].estimates),
-        too_long=tuple(long),
-        rank_correlation=_rank_correlation(rows, seed=setup.panel.metrics),
+        baseline=(baseline.prompt, measured[baseline][0].estimates),
+        too_long=tuple(long.values()),
+        rank_correlation=_rank_correlation(rows),
         seeds=tuple(seeds),
         generated=made,
         reused=total - made,
@@ -250,7 +246,7 @@ def _setup(
         except (GeneratorError, OSError) as error:
             raise StudyError(f"generator {generator!r} cannot be loaded: {error}") from error
     # Prompts that were found with several generators are all drawn with this one.
-    members = list(varied_members(config, open_category(config).knobs))
+    members = list(varied_members(config, open_category(config).generation_parameters))
 
     def everywhere(one: Generator) -> Generator:
         return one if len(members) == 1 else GeneratorFamily.alike(one, members)
@@ -269,14 +265,13 @@ def _setup(
     return replace(setup, generator=everywhere(generator))
 
 
-def _cut(labels: Sequence[str], setup: Setup) -> list[TooLong]:
+def _cut(candidates: Sequence[Candidate], setup: Setup) -> dict[Candidate, TooLong]:
     """Those whose prompt or negative prompt the generator would cut; under their label."""
-    found = []
-    for label in labels:
-        variation = Variation.of(label)
-        negative = setup.negative_prompt if variation.negative_prompt is None else variation.negative_prompt
-        long = too_long([variation.prompt, negative], setup.generator)
-        found += [replace(one, prompt=label) for one in long[:1]]
+    found = {}
+    for one in candidates:
+        negative = setup.negative_prompt if one.negative_prompt is None else one.negative_prompt
+        if long := too_long([one.prompt, negative], setup.generator):
+            found[one] = replace(long[0], prompt=one.label)
     return found
 
 
@@ -290,15 +285,15 @@ def _fresh_seeds(setup: Setup, *, avoid: Sequence[int]) -> tuple[int, ...]:
 
 def _measure(
     setup: Setup,
-    labels: Sequence[str],
+    candidates: Sequence[Candidate],
     seeds: Sequence[int],
     *,
     store: Path,
     on_image: Callable[[int, int, bool], None] | None,
-) -> tuple[dict[str, tuple[Measurement, Score]], int]:
+) -> tuple[dict[Candidate, tuple[Measurement, Score]], int]:
     """Measurement and score of each prompt, the first being the baseline, and how many images were made."""
     try:
-        total = len([setup.request(label, seed) for label in labels for seed in seeds])
+        total = len([setup.request(one, seed) for one in candidates for seed in seeds])
     except ValueError as error:  # a setting of the study that this generator does not have
         raise StudyError(f"{setup.generator.uri}: {error}. Change it with --set.") from error
     done = made = 0
@@ -310,38 +305,18 @@ def _measure(
             on_image(done, total, generated)
 
     measuring = Measuring(setup, store=store, on_image=count)
-    parts = measuring.fetch([(label, seeds) for label in labels])
-    objective = measuring.yardsticks(parts[0]).confirming
-    measurements = [objective.measure(label, part) for label, part in zip(labels, parts, strict=True)]
-    found = {m.prompt: (m, objective.score(m, measurements[0])) for m in measurements}
+    parts = measuring.fetch([(one, seeds) for one in candidates])
+    objective = measuring.objectives(parts[0]).confirming
+    measurements = [objective.measure(one, part) for one, part in zip(candidates, parts, strict=True)]
+    found = {m.candidate: (m, objective.score(m, measurements[0])) for m in measurements}
     return found, made
 
 
-def _rank_correlation(rows: Sequence[Transferred], *, seed: int) -> Estimate:
-    """Spearman's correlation, with the percentiles of a bootstrap over prompts."""
-    from scipy.stats import rankdata
-
+def _rank_correlation(rows: Sequence[Transferred]) -> Estimate:
+    """Spearman's correlation of the values at home and away, over prompts."""
     both = [
         (row.home.value, row.away.estimate.value)
         for row in rows
         if row.away is not None and row.home.value is not None and row.away.estimate.value is not None
     ]
-    method = "Spearman's rank correlation over prompts, bootstrap over prompts"
-    pairs = np.array(both, dtype=np.float64).reshape(len(both), 2)
-    if len(pairs) < 3 or (np.ptp(pairs, axis=0) == 0).any():
-        return Estimate.undefined(len(pairs), method)
-
-    def spearman(sample: np.ndarray) -> np.ndarray:
-        """Of samples (..., prompts, 2); NaN where one side is all equal."""
-        ranks = rankdata(sample, axis=-2)
-        ranks = ranks - ranks.mean(axis=-2, keepdims=True)
-        norms = np.sqrt((ranks**2).sum(axis=-2)).prod(axis=-1)
-        products = ranks.prod(axis=-1).sum(axis=-1)
-        return np.asarray(np.divide(products, norms, out=np.full_like(norms, np.nan), where=norms > 0))
-
-    value = min(max(float(spearman(pairs[None])[0]), -1.0), 1.0)
-    if len(pairs) < FEWEST_RANKED:
-        return Estimate(value, None, None, len(pairs), method, "unreliable")
-    drawn = np.random.default_rng(seed).integers(len(pairs), size=(_RESAMPLES, len(pairs)))
-    low, high = np.nanquantile(spearman(pairs[drawn]), [0.025, 0.975])
-    return Estimate(value, min(float(low), value), max(float(high), value), len(pairs), method, "ok")
+    return rank_correlation([home for home, _ in both], [away for _, away in both])

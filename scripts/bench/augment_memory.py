@@ -31,7 +31,7 @@ from promptopt.augmentation.run import augment
 from promptopt.augmentation.sources import ClassSource, SourcePrompt
 from promptopt.config.study_file import study_from_mapping
 from promptopt.run.prompts import Network
-from promptopt.space import Variation
+from promptopt.space import Candidate
 from promptopt.synthesis.plan import Sampling
 from studies.dataset import POOLS, Record, read_dataset, write_metadata
 
@@ -88,7 +88,7 @@ def one(images: int, kind: Any, data: Path) -> dict[str, Any]:
     content = {"name": "stub", "category": "polyps", "data": str(data)}
     sources = [
         ClassSource(
-            name=name, prompts=(SourcePrompt(variation=Variation(name), weight=1.0),),
+            name=name, prompts=(SourcePrompt(candidate=Candidate(name), weight=1.0),),
             generators={(MAIN, None): "stub"}, sampling=Sampling(),
             networks={MAIN: Network(uri="stub", fingerprint=Stub.fingerprint)},
             config=study_from_mapping(content), positives=name,

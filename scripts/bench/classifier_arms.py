@@ -5,14 +5,15 @@
 Real: phantom images of seed 1 (trained on: part of the pool `reference`; tested on: the pools `test` and
 `validation`, as nothing is selected on either). Synthetic: phantom images of seed 2, of which a share gets
 another image's label (class mix) or a Gaussian blur. All images are split into training and test before.
---coverage simulates instead how often the intervals hold the truth, and how often two equal classifiers
-differ "significantly"; then the same for the AUROC on real images that calibrates a CLIP.
+--coverage simulates instead how often the intervals hold the truth where test groups and training seeds
+both vary, and how often two equal classifiers differ "significantly"; then the same for the AUROC on real
+images that calibrates a CLIP.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,10 @@ from evaluation import FeatureStore, load_encoder
 from evaluation.classifier.arms import five_arms
 from evaluation.classifier.folders import ImageFiles, prepared_files
 from evaluation.classifier.images import LabeledImages
-from evaluation.classifier.results import ArmsResult, Difference
-from evaluation.classifier.scores import confusion
+from evaluation.classifier.results import ArmsResult
 from evaluation.estimate import Estimate
-from evaluation.inference.bootstrap import GroupBootstrap, interval_estimate, p_value
+from evaluation.inference.bootstrap import GroupBootstrap, SeedScores
+from evaluation.inference.intervals import interval_estimate, p_value
 from evaluation.metrics.auroc import auroc
 from studies.phantom import write_phantom
 
@@ -47,9 +48,8 @@ def shown(estimate: Estimate, *, sign: str = "") -> str:
     return f"{100 * estimate.value:{sign}.1f}{mark}{ends}"
 
 
-def change(difference: Difference | None) -> str:
-    if difference is None:
-        return "-"
+def change(result: ArmsResult, arm: str, ratio: float | None) -> str:
+    difference = result.differences(result.row(arm, ratio=ratio))["accuracy"]
     p = "-" if difference.p_holm is None else f"{difference.p_holm:.4f}"
     return f"{shown(difference.estimate, sign='+')}, p {p}"
 
@@ -143,8 +143,7 @@ def arms(work: Path, options: argparse.Namespace) -> None:
         print(table(head, rows) + "\n")
     print("accuracy, difference from R->R, Holm's p:\n")
     rows = [
-        [name, *(change(result.row(arm, ratio=ratio).differences["accuracy"]) for arm, ratio in ARMS[1:])]
-        for name, result in results.items()
+        [name, *(change(result, arm, ratio) for arm, ratio in ARMS[1:])] for name, result in results.items()
     ]
     print(table([head[0], *head[2:]], rows) + "\n")
     order = [results[name].row("S->R").estimates["accuracy"].value for name in list(sets)[:4]]
@@ -156,44 +155,63 @@ def arms(work: Path, options: argparse.Namespace) -> None:
 
 
 def coverage(options: argparse.Namespace) -> None:
-    """Simulated test sets of groups of 3 alike images; two classifiers, equal or not."""
+    """Simulated test sets and training seeds: which intervals hold the truth, and which cannot."""
     rows = []
-    for n in (16, 64, 256):
-        truth = np.repeat(np.arange(n) % 2, 3)
-        labels = [f"c{y}" for y in truth]
-        names = {"groups": [f"g{i // 3}" for i in range(3 * n)], "images": [str(i) for i in range(3 * n)]}
-        for gap in (0.0, 0.1):
-            hits = dict.fromkeys(("accuracy", "images", "difference", "p"), 0)
-            for trial in range(options.trials):
-                rng = np.random.default_rng([n, trial, int(10 * gap)])
-                draws = {
-                    kind: GroupBootstrap.draw(own, labels, resamples=options.resamples, rng=rng)
-                    for kind, own in names.items()
-                }
-                right = [np.repeat(rng.random(n) < chance, 3) for chance in (0.75, 0.75 - gap)]
-                values = [share(truth, own, np.ones((1, 3 * n)))[0] for own in right]
-                drawn = [share(truth, own, draws["groups"].weights) for own in right]
-                freedom = draws["groups"].freedom
-                hits["accuracy"] += covers(values[0], drawn[0], freedom, 0.75)
-                naive = share(truth, right[0], draws["images"].weights)
-                hits["images"] += covers(values[0], naive, draws["images"].freedom, 0.75)
-                change = drawn[1] - drawn[0]
-                hits["difference"] += covers(values[1] - values[0], change, freedom, -gap, bounds=(-1, 1))
-                found = p_value(change, freedom)
-                hits["p"] += found is not None and found < 0.05
-            shares = [shown(Estimate.of_proportion(hit, options.trials)) for hit in hits.values()]
-            rows.append([str(n), f"{gap:g}", *shares])
-    head = [
-        "groups",
-        "true difference",
-        "accuracy",
-        "accuracy, images resampled instead",
-        "difference",
-        "p < 0.05",
-    ]
-    print(f"Coverage of 95 % intervals in %, {options.trials} simulated test sets, 3 alike images a group,")
-    print("two equally frequent classes (accuracy and balanced accuracy are then one):\n")
-    print(table(head, rows))
+    for groups, alike, seeds, spread in CASES:
+        rng = np.random.default_rng([groups, alike, seeds, round(1000 * spread)])
+        names = [f"g{i // alike}" for i in range(groups * alike)]
+        draws = GroupBootstrap.draw(names, ["x"] * len(names), resamples=options.resamples, rng=rng)
+        hits = dict.fromkeys([*HOW, "difference", "p < 0.05"], 0)
+        for _ in range(options.trials):
+            hard = np.repeat(rng.random(groups), alike)  # what one classifier reads wrong, others tend to
+            one, other = (trained(rng, hard, draws, seeds, spread) for _ in range(2))
+            for name, how in HOW.items():
+                hits[name] += covers(one, how(one), ACCURACY)
+            change = one - other
+            variance, freedom = change.spread()
+            hits["difference"] += covers(change, (variance, freedom), 0.0, bounds=(-1, 1))
+            p = p_value(change.mean, variance, freedom=freedom)
+            hits["p < 0.05"] += p is not None and p < 0.05
+        shares = [shown(Estimate.of_proportion(count, options.trials)) for count in hits.values()]
+        rows.append([f"{groups} of {alike}", str(seeds), f"{spread:g}", *shares])
+    print(
+        f"Coverage of 95 % intervals in %, {options.trials} simulations of each line; images of a group are"
+    )
+    print(f"alike; true accuracies vary about {ACCURACY:g} between training seeds.\n")
+    print(table(["test groups", "seeds", "SD between seeds", *hits], rows))
+
+
+ACCURACY = 0.75
+CASES = (
+    (600, 1, 5, 0.07), (600, 1, 5, 0.02), (600, 1, 5, 0.0), (600, 1, 3, 0.07), (600, 1, 10, 0.07),
+    (40, 3, 5, 0.07), (40, 3, 5, 0.02), (16, 3, 5, 0.02),
+)  # fmt: skip
+HOW: dict[str, Callable[[SeedScores], tuple[float, int]]] = {
+    "seeds and groups (used)": lambda s: s.spread(),
+    "S seeds drawn of S, freedom of groups": lambda s: (
+        of_groups(s) + float(s.values.var()) / len(s.values),
+        s.freedom,
+    ),
+    "seeds pooled": lambda s: (of_groups(s), s.freedom),
+}
+
+
+def of_groups(scores: SeedScores) -> float:
+    return float(scores.replicates.mean(axis=1).var(ddof=1))
+
+
+def trained(
+    rng: np.random.Generator, hard: np.ndarray, draws: GroupBootstrap, seeds: int, spread: float
+) -> SeedScores:
+    """Classifiers with true accuracies of their own, a tenth of the images read each in its own way."""
+    chance, own = rng.normal(ACCURACY, spread, size=seeds), rng.random((len(hard), seeds))
+    right = np.where(rng.random(own.shape) < 0.9, hard[:, None], own) < chance
+    return SeedScores(
+        values=right.mean(axis=0),
+        replicates=draws.weights @ right / draws.weights.sum(axis=1, keepdims=True),
+        groups=draws.groups,
+        freedom=draws.freedom,
+    )
 
 
 def auroc_coverage(options: argparse.Namespace) -> None:
@@ -223,17 +241,11 @@ def auroc_coverage(options: argparse.Namespace) -> None:
     print(table(head, rows))
 
 
-def share(truth: np.ndarray, right: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Accuracy under each row of weights, from the confusion matrices."""
-    said = np.where(right, truth, 1 - truth)
-    tables = confusion(truth, np.column_stack([1 - said, said]).astype(float), weights)
-    return np.trace(tables, axis1=1, axis2=2) / tables.sum(axis=(1, 2))
-
-
 def covers(
-    value: float, replicates: np.ndarray, freedom: int, truth: float, bounds: tuple[float, float] = (0, 1)
+    scores: SeedScores, spread: tuple[float, int], truth: float, bounds: tuple[float, float] = (0, 1)
 ) -> bool:
-    estimate = interval_estimate(value, replicates, n=1, freedom=freedom, method="bench", bounds=bounds)
+    variance, freedom = spread
+    estimate = interval_estimate(scores.mean, variance, n=1, freedom=freedom, method="bench", bounds=bounds)
     return estimate.low is not None and estimate.low <= truth + 1e-12 and truth - 1e-12 <= estimate.high
 
 

@@ -34,7 +34,8 @@ from evaluation import (
     mmd,
 )
 from evaluation.classifier.probe import accuracy, balanced_accuracy
-from evaluation.inference.bootstrap import GroupBootstrap, share_estimate
+from evaluation.inference.bootstrap import GroupBootstrap
+from evaluation.inference.intervals import share_estimate
 from evaluation.inference.paired import _half_width
 from evaluation.metrics.mmd import mmd_contributions
 
@@ -235,7 +236,13 @@ def of_classifiers() -> Iterator[Case]:
             draws = GroupBootstrap.draw(groups, ["x"] * len(groups), resamples=400, rng=rng)
             shares = draws.weights @ hit / draws.weights.sum(axis=1)
             return share_estimate(
-                float(hit.mean()), shares, groups=n, n=len(hit), freedom=draws.freedom, method="x", level=0.95
+                float(hit.mean()),
+                float(shares.var(ddof=1)),
+                groups=n,
+                n=len(hit),
+                freedom=draws.freedom,
+                method="x",
+                level=0.95,
             )
 
         yield Case(

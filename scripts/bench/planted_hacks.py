@@ -7,7 +7,7 @@ stuffed into the prompt, one word repeated, and a word that fools the search's e
 one, the generator paints a small magenta corner wherever the prompt holds the word, and the encoder, where it
 sees that corner, takes the image for some typical real one: of the half of the category's real images
 that agree best with its texts. Scores are printed with the distance to real images, as they are by default,
-and without it. Witnesses that the search never asks are the second encoder (thumbnails) and the judge. An
+and without it. The independent checks are the second encoder (thumbnails) and the judge. An
 honest prompt and the search's own best stand beside them.
 """
 
@@ -28,8 +28,8 @@ from generators.request import ImageRequest
 from promptopt import Study
 from promptopt.config.study_file import PhantomSettings
 from promptopt.run.prompts import EstimateEntry, PromptList
+from promptopt.study.checks import fixed_texts
 from promptopt.study.opening import phantom_data
-from promptopt.study.setup import fixed_texts
 from studies.category import load_category
 
 WORD = "masterpiece"
@@ -149,7 +149,7 @@ def show(found: PromptList, given: Mapping[str, str]) -> None:
         if entry.prompt == found.baseline.prompt:
             kind = "baseline"
         said = [
-            shown(entry.witnesses[name].gain) if name in entry.witnesses else "-"
+            shown(entry.independent_checks[name].gain) if name in entry.independent_checks else "-"
             for name in ("second_encoder", "judge")
         ]
         score = shown(entry.confirmation["score"])

@@ -32,6 +32,7 @@ from promptopt.portfolio.compare import compare_mixtures
 from promptopt.portfolio.fit import CAUTION, LEAST_SHARE, Portfolio
 from promptopt.portfolio.mixture import mixture_form
 from promptopt.scoring.objective import RealPool, study_bandwidth
+from promptopt.space import Candidate
 from promptopt.study.setup import Setup, prepare
 
 FILES = Path(__file__).resolve().parents[2] / "studies" / "files"
@@ -71,7 +72,7 @@ def on_images(config: StudyConfig, options: argparse.Namespace) -> None:
         for prompt in prompts:
             made = images.fetch(
                 setup.generator,
-                [setup.request(prompt, seed) for seed in setup.panel.confirmation],
+                [setup.request(Candidate(prompt), seed) for seed in setup.panel.confirmation],
                 on_image=lambda image, generated: bar.show(
                     config.name, next(count), len(prompts) * options.images
                 ),

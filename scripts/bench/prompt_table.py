@@ -25,6 +25,7 @@ from evaluation.metrics import alignment
 from generators.store import ImageStore
 from promptopt.config.study_file import StudyConfig, load_study, study_from_mapping
 from promptopt.scoring.objective import Objective, RealPool, study_bandwidth
+from promptopt.space import Candidate
 from promptopt.study.setup import prepare
 from studies.category import load_category
 
@@ -58,10 +59,10 @@ def main() -> None:
         chosen = list(setup.candidates)
     else:
         rng = np.random.default_rng(0)
-        drawn = (setup.space.label(setup.space.sample(rng)) for _ in range(100 * options.prompts))
+        drawn = (setup.space.candidate(setup.space.sample(rng)) for _ in range(100 * options.prompts))
         chosen = list(dict.fromkeys(drawn))[: options.prompts]
-    prompts = list(dict.fromkeys([setup.category.baseline, *chosen]))
-    made: dict[str, list[Any]] = {prompt: [] for prompt in prompts}
+    prompts = list(dict.fromkeys([setup.baseline, *chosen]))
+    made: dict[Candidate, list[Any]] = {prompt: [] for prompt in prompts}
     for seed in track(setup.panel.search, "seeds"):
         requests = [setup.request(prompt, seed) for prompt in prompts]
         for prompt, image in zip(prompts, images.fetch(setup.generator, requests), strict=True):
@@ -71,7 +72,7 @@ def main() -> None:
         parts = (part.where(pool=pool) for part in (setup.positives, setup.negatives))
         return RealPool(*(features.features(setup.encoder, part.paths()) for part in parts))
 
-    def own(prompt: str) -> np.ndarray:
+    def own(prompt: Candidate) -> np.ndarray:
         return features.features(setup.encoder, [image.path for image in made[prompt]])
 
     reference = real("reference")
@@ -82,7 +83,7 @@ def main() -> None:
         target=setup.category.name,
         probe=fit_probe(reference.features, reference.labels, seed=0),
         distance_to=reference.positives,
-        bandwidth=study_bandwidth(reference.positives, own(setup.category.baseline)),
+        bandwidth=study_bandwidth(reference.positives, own(setup.baseline)),
         training_negatives=reference.negatives,
         held_out=real("validation"),
         weights=setup.config.score,
@@ -101,7 +102,12 @@ def main() -> None:
     arrays = {name: np.stack(values) for name, values in rows.items()}
     handle, partial = tempfile.mkstemp(dir=out.parent, suffix=".npz")
     os.close(handle)
-    np.savez_compressed(partial, prompts=np.array(prompts), seeds=np.array(setup.panel.search), **arrays)
+    np.savez_compressed(
+        partial,
+        prompts=np.array([one.label for one in prompts]),
+        seeds=np.array(setup.panel.search),
+        **arrays,
+    )
     Path(partial).replace(out)
     print(f"{len(prompts)} prompts x {options.seeds} seeds -> {out}")
     if "judge" in arrays:

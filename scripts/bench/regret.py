@@ -32,7 +32,7 @@ from promptopt.config.study_file import SearchSettings
 from promptopt.search.candidates import Candidates
 from promptopt.search.engine import EXTENDED, MemoryLog, Pull, Scored, Search, images_made, ranked
 from promptopt.search.samplers import Sampling
-from promptopt.space import PromptSpace, compile_template
+from promptopt.space import Candidate, PromptSpace, compile_template
 
 IMAGES, FIRST_LOOK, TOP, FRESH = 16, 8, 8, 64
 LEVELS = (5, 6, 10, 5, 4, 2)
@@ -43,18 +43,18 @@ class World:
     """Prompts with known values, and noisy images of them.
 
     Attributes:
-        labels: prompt -> its row.
+        labels: candidate -> its row.
         values: true value of each.
         image: (row, panel, count) -> scores of the first images of a panel of seeds.
     """
 
     space: PromptSpace
-    listed: Mapping[str, Mapping[str, str]]
+    listed: Mapping[Candidate, Mapping[str, str]]
     values: np.ndarray
     image: Callable[[int, int, int], np.ndarray]
 
     def __post_init__(self) -> None:
-        self.labels = {label: i for i, label in enumerate(self.listed)}
+        self.labels = {one: i for i, one in enumerate(self.listed)}
         self.choices = list(self.listed.values())
 
     def regret(self, row: int) -> float:
@@ -64,13 +64,15 @@ class World:
         return max(rows, key=lambda row: float(self.image(row, 1, FRESH).mean()))
 
 
-def planted_space() -> tuple[PromptSpace, dict[str, dict[str, str]]]:
+def planted_space() -> tuple[PromptSpace, dict[Candidate, dict[str, str]]]:
     groups = ["{" + "|".join(f"s{i}o{j}" for j in range(n)) + "}" for i, n in enumerate(LEVELS)]
     space = compile_template(" ".join(groups), {})
     return space, space.distinct(20_000)
 
 
-def planted(seed: int, noise: float, space: PromptSpace, listed: Mapping[str, Mapping[str, str]]) -> World:
+def planted(
+    seed: int, noise: float, space: PromptSpace, listed: Mapping[Candidate, Mapping[str, str]]
+) -> World:
     rng = np.random.default_rng([seed, 1])
     codes = np.array(list(itertools.product(*map(range, LEVELS))))
 
@@ -100,7 +102,7 @@ def real(path: Path, seed: int) -> World:
     scores = np.zeros(table["alignment"].shape)
     for name, sign in (("alignment", 1), ("utility", 1), ("distance", -1)):
         scores += sign * (table[name] - table[name][0]) / table[name][0].std(ddof=1)
-    rows = scores[[place[label] for label in listed]]
+    rows = scores[[place[one.label] for one in listed]]
 
     def image(row: int, panel: int, count: int) -> np.ndarray:
         drawn = np.random.default_rng([seed, 4, panel]).integers(rows.shape[1], size=256)[:count]
@@ -117,13 +119,13 @@ def ours(world: World, budget: int, seed: int, **changes: object) -> int:
     sampling = Sampling(
         candidates=Candidates(world.space, world.listed), name=str(changes.get("sampler", "slots")), seed=seed
     )
-    search = Search(sampling=sampling, settings=settings, baseline="")
+    search = Search(sampling=sampling, settings=settings, baseline=Candidate(""))
     log = MemoryLog()
 
     def scorer(wanted: Sequence[Pull]) -> list[Scored]:
         found = []
         for pull in wanted:
-            scores = world.image(world.labels[pull.prompt], 0, pull.images)
+            scores = world.image(world.labels[pull.candidate], 0, pull.images)
             found.append(Scored(Estimate.of_mean(scores), {"score": tuple(scores.tolist())}))
         return found
 
@@ -131,7 +133,7 @@ def ours(world: World, budget: int, seed: int, **changes: object) -> int:
     if images_made(log.rows) > budget:
         raise SystemExit(f"{images_made(log.rows)} images for a budget of {budget}")
     best = ranked(log.rows, sampling)[:TOP]
-    return world.confirmed([world.labels[row.prompt] for row, _, _ in best])
+    return world.confirmed([world.labels[row.candidate] for row, _, _ in best])
 
 
 def sampled(world: World, budget: int, sampler: optuna.samplers.BaseSampler) -> int:
@@ -155,7 +157,7 @@ def _asked(world: World, trials: int, sampler: optuna.samplers.BaseSampler) -> d
 def _ask(world: World, study: optuna.Study) -> tuple[optuna.Trial, int]:
     slots = world.space.slots
     trial = study.ask({s.name: optuna.distributions.CategoricalDistribution(s.options) for s in slots})
-    return trial, world.labels[world.space.label({s.name: str(trial.params[s.name]) for s in slots})]
+    return trial, world.labels[world.space.candidate({s.name: str(trial.params[s.name]) for s in slots})]
 
 
 def _best(found: Mapping[int, float], count: int) -> list[int]:

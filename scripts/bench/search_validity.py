@@ -28,6 +28,7 @@ from promptopt.search.engine import MemoryLog, Pull, Scored, Search, ranked
 from promptopt.search.model.shrinkage import shrink
 from promptopt.search.racing import beaten, stages
 from promptopt.search.samplers import Sampling
+from promptopt.space import Candidate
 
 Law = Callable[[np.random.Generator, int], np.ndarray]
 LOOKS = stages(8, racing=True)
@@ -69,7 +70,7 @@ def eliminated(law: Law, rng: np.random.Generator, rivals: int) -> bool:
 
 def study(world: World, seed: int) -> list[Mapping[str, float]]:
     """One row a confirmed prompt, the first of the fresh ranking first."""
-    baseline = world.labels[world.space.label(world.space.likeliest())]
+    baseline = world.labels[world.space.candidate(world.space.likeliest())]
     settings = SearchSettings(trials=48, images=8, stop=None)
     sampling = Sampling(candidates=Candidates(world.space, world.listed), name="slots", seed=seed)
     log = MemoryLog()
@@ -78,16 +79,16 @@ def study(world: World, seed: int) -> list[Mapping[str, float]]:
         return world.image(row, panel, count) - world.image(baseline, panel, count)
 
     def scorer(wanted: list[Pull]) -> list[Scored]:
-        rows = [gains(world.labels[pull.prompt], 0, pull.images) for pull in wanted]
+        rows = [gains(world.labels[pull.candidate], 0, pull.images) for pull in wanted]
         return [Scored(Estimate.of_mean(row), {"score": tuple(row.tolist())}) for row in rows]
 
-    Search(sampling=sampling, settings=settings, baseline="").run(log, scorer)
+    Search(sampling=sampling, settings=settings, baseline=Candidate("")).run(log, scorer)
     found, best = [], ranked(log.rows, sampling)[:5]
-    panels = [gains(world.labels[row.prompt], 1, 32) for row, _, _ in best]
+    panels = [gains(world.labels[row.candidate], 1, 32) for row, _, _ in best]
     estimates = [Estimate.of_mean(panel) for panel in panels]
     worth = shrink(estimates, panels, [(mean, sd) for _, mean, sd in best])
     for (row, mean, _), fresh, shrunk in zip(best, estimates, worth, strict=True):
-        number = world.labels[row.prompt]
+        number = world.labels[row.candidate]
         truth = float(world.values[number] - world.values[baseline])
         assert None not in (fresh.value, fresh.low, fresh.high, shrunk.value, shrunk.low, shrunk.high)
         found.append(

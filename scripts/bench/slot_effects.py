@@ -124,7 +124,7 @@ def trials(planted: World, space: PromptSpace, *, count: int, adaptive: bool) ->
 def _row(space: PromptSpace, number: int, prompt: tuple[int, ...], images: np.ndarray) -> TrialRow:
     choice = {slot.name: slot.options[o] for slot, o in zip(space.slots, prompt, strict=True)}
     score = Estimate.of_mean(images)
-    return TrialRow(number, space.label(choice), choice, score, {}, {"score": tuple(images.tolist())})
+    return TrialRow(number, space.candidate(choice), choice, score, {}, {"score": tuple(images.tolist())})
 
 
 def planted_space() -> PromptSpace:

@@ -37,8 +37,9 @@ def arms_page(result: ArmsResult) -> str:
     about = (
         f"{settings['learner']}, {len(settings['seeds'])} seeds, {len(result.classes)} classes. "
         f"R: {settings['real_train']} real training images, S: synthetic ones. Dots are means over the "
-        f"seeds, bars intervals of {settings['level']:.0%} by a bootstrap over groups of test images; "
-        "hollow dots are unreliable (few test groups). The dotted line is R->R."
+        f"seeds, bars intervals of {settings['level']:.0%} over seeds and groups of test images; hollow dots "
+        "are unreliable (few test groups or seeds). The dotted line is R->R. TRTR: train real, test real; "
+        "TSTR: train synthetic, test real; TRTS and TSTS likewise."
     )
     return _PAGE.format(script=plotly_script(), about=html.escape(about), figures="\n".join(blocks))
 
@@ -53,10 +54,10 @@ def _scores(rows: list[ArmRow], name: str) -> str:
         estimates = [row.estimates[metric] for row in known]
         figure.add_scatter(
             x=[e.value for e in estimates],
-            y=[row.title for row in known],
+            y=[row.arm.label for row in known],
             mode="markers",
             marker={
-                "color": [ORANGE if row.arm == "R->R" else BLUE for row in known],
+                "color": [ORANGE if row.arm.name == "R->R" else BLUE for row in known],
                 "symbol": ["circle" if e.status == "ok" else "circle-open" for e in estimates],
                 "size": 9,
             },
@@ -67,7 +68,7 @@ def _scores(rows: list[ArmRow], name: str) -> str:
             row=1,
             col=column,
         )
-        if known[0].arm == "R->R":
+        if known[0].arm.name == "R->R":
             figure.add_vline(x=estimates[0].value, line={"color": ORANGE, "dash": "dot"}, row=1, col=column)
     figure.update_yaxes(autorange="reversed", automargin=True)
     return fragment(figure, name, 160 + 34 * len(rows))
@@ -75,7 +76,7 @@ def _scores(rows: list[ArmRow], name: str) -> str:
 
 def _confusions(rows: list[ArmRow], classes: tuple[str, ...], name: str) -> str:
     figure = make_subplots(
-        rows=1, cols=len(rows), shared_yaxes=True, subplot_titles=[row.title for row in rows]
+        rows=1, cols=len(rows), shared_yaxes=True, subplot_titles=[row.arm.label for row in rows]
     )
     for column, row in enumerate(rows, start=1):
         figure.add_heatmap(

@@ -1,23 +1,16 @@
-"""Does an augmentation set help? Classifiers trained with and without it, tested on held-out real images."""
+"""Does an augmentation set help? Which classifiers are trained with and without it, and compared."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from evaluation.classifier.images import ClassifierError, LabeledImages, check_disjoint
-from evaluation.classifier.learners import Learner
-from evaluation.classifier.paired_seeds import Difference, Resampling, Scored
-from evaluation.estimate import Estimate
-from evaluation.inference.bootstrap import holm
+from evaluation.classifier.engine import REAL_TEST, Arm, View, train_arms
+from evaluation.classifier.images import ClassifierError, check_disjoint
+from evaluation.classifier.results import MAIN, ArmRow, ArmsResult, Comparison
+from evaluation.classifier.summary import Family, summarize
 from promptopt.augmentation.proof.sets import PORTFOLIO
 from promptopt.augmentation.sources import AugmentationError
 
@@ -25,95 +18,35 @@ RATIOS = (0.5, 1.0, 2.0)
 _CACHE = ".prove"
 
 ALONE, BESIDE, CLASSICAL, AGAINST = "synthetic", "beside classical", "classical", "against"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """What a classifier is trained on besides the real images: nothing, or more."""
-
-    classical: bool = False
-    variant: str | None = None
-    ratio: float | None = None
-
-    @property
-    def title(self) -> str:
-        """As in the tables."""
-        words = ["real"] + ["classical"] * self.classical
-        if self.variant is not None:
-            words.append(f"{self.variant} 1:{self.ratio:g}")
-        return " + ".join(words)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArmResult:
-    """Balanced accuracy on the real test images, mean over the seeds."""
-
-    learner: str
-    real_per_class: int | None
-    arm: Arm
-    train_real: int
-    train_synthetic: int
-    estimate: Estimate
-    by_seed: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """One arm minus another, in the same learner and with the same real images.
-
-    Attributes:
-        question: "synthetic" (with the portfolio's images, minus real alone), "beside classical" (the same,
-            both with classical augmentation), "classical" (it alone), or "against" (portfolio minus another
-            choice of prompts).
-        p_holm: adjusted over the ratios of the same question, learner and number of real images.
-    """
-
-    question: str
-    learner: str
-    real_per_class: int | None
-    first: Arm
-    second: Arm
-    estimate: Estimate
-    p: float | None
-    p_holm: float | None
-
-    @property
-    def verdict(self) -> str:
-        """ "better", "worse" or "no difference shown", at 5 % after Holm."""
-        value = self.estimate.value
-        if self.p_holm is None or value is None or self.p_holm >= 0.05:
-            return "no difference shown"
-        return "better" if value > 0 else "worse"
+"""Questions: the portfolio's images minus real alone; the same, both with classical augmentation; classical
+augmentation alone; the portfolio minus another choice of prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """All results, with the settings that made them and notes on what they can say."""
+    """All results, and notes on what they can say."""
 
-    classes: tuple[str, ...]
-    test_images: int
-    test_groups: int
-    arms: tuple[ArmResult, ...]
-    comparisons: tuple[Comparison, ...]
-    settings: Mapping[str, Any]
+    result: ArmsResult
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class View:
-    """All images as one learner reads them.
-
-    Attributes:
-        plain: trains without classical augmentation; classical: with it, None where it means nothing.
-        train, test: real images.
-        synthetic: by variant.
-    """
-
-    plain: Learner
-    classical: Learner | None
-    train: LabeledImages
-    test: LabeledImages
-    synthetic: Mapping[str, LabeledImages]
+def arm(
+    *,
+    per_class: int | None,
+    classical: bool = False,
+    variant: str | None = None,
+    ratio: float | None = None,
+) -> Arm:
+    """What a classifier is trained on besides the real images: nothing, or more."""
+    words = ["real", *["classical"] * classical, *([] if variant is None else [variant])]
+    return Arm(
+        name=" + ".join(words),
+        per_class=per_class,
+        synthetic=variant,
+        ratio=ratio,
+        by_class=True,
+        classical=classical,
+    )
 
 
 def prove(
@@ -128,20 +61,18 @@ def prove(
     notes: Sequence[str] = (),
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> Proof:
-    """Train every arm with every seed, and compare.
+    """Train every arm with every seed (`evaluation.classifier.engine`), and compare.
 
-    A seed decides which real images and which synthetic ones are drawn, the network's start and its batches;
-    all arms of a seed share the real images, so comparisons are paired by seed, and by test group. Every
-    training makes the same number of steps. Trained results lie in OUT/.prove by what they were trained on:
-    the same call trains nothing twice.
+    Trained results lie in OUT/.prove by what they were trained on: the same call trains nothing twice.
 
     Args:
-        views: one a learner; the first one's answer is the main one.
+        views: one a learner, with a set of synthetic images for each variant; the first one's answer is the
+            main one.
         real_per_class: real training images of each class; None: all.
         ratios: synthetic images for each real one.
         seeds: different numbers.
         notes: said beside the results.
-        on_progress: called with trainings done, trainings in all, and what is trained.
+        on_progress: called with steps done, steps in all, and what is trained.
 
     Raises:
         AugmentationError: too few real or synthetic images.
@@ -151,71 +82,39 @@ def prove(
         raise AugmentationError(f"seeds is {list(seeds)}; give different numbers")
     if not ratios or not all(0 < ratio < float("inf") for ratio in ratios):
         raise AugmentationError(f"ratios is {list(ratios)}; give numbers above 0, say 0.5,1,2")
-    first = views[0]
-    classes = sorted(set(first.train.labels))
+    classes = sorted(set(views[0].real.labels))
     _check(views, classes, real_per_class)
-    cache = out / _CACHE
-    cache.mkdir(parents=True, exist_ok=True)
-    variants = list(first.synthetic)
-    plans = [(view, _plan(view, variants, ratios)) for view in views]
-    total = sum(len(plan) for _, plan in plans) * len(seeds) * len(real_per_class)
-    done, arms, compared, short = 0, [], [], set()
-    for view, plan in plans:
-        truth = np.array([classes.index(label) for label in view.test.labels])
-        resampling = Resampling(
-            truth, view.test.groups, classes=classes, seeds=len(seeds), resamples=resamples, level=level
-        )
-        for count in real_per_class:
-            scored: dict[Arm, Scored] = {}
-            for arm in plan:
-                said = []
-                for seed in seeds:
-                    images, made = _training(view, arm, classes, count, seed)
-                    wanted = 0 if arm.ratio is None else round(arm.ratio * (len(images) - made))
-                    if abs(made - wanted) > len(classes):
-                        short.add(f"{arm.title}, {count or 'all'} real: {made} of {wanted} images")
-                    learner = view.classical if arm.classical else view.plain
-                    assert learner is not None  # the plan has no such arm
-                    said.append(_trained(cache, learner, images, view.test, classes, seed))
-                    done += 1
-                    if on_progress is not None:
-                        on_progress(done, total, f"{view.plain.name}, {count or 'all'} real: {arm.title}")
-                scored[arm] = resampling.score(said)
-                arms.append(
-                    ArmResult(
-                        learner=view.plain.name,
-                        real_per_class=count,
-                        arm=arm,
-                        train_real=len(images) - made,
-                        train_synthetic=made,
-                        estimate=resampling.estimate(scored[arm]),
-                        by_seed=tuple(round(float(v), 6) for v in scored[arm].values),
-                    )
-                )
-            compared += _compare(resampling, scored, view.plain.name, count, variants, ratios)
-    shortage = [f"fewer synthetic images than the ratio asks for: {text}" for text in sorted(short)]
-    return Proof(
-        classes=tuple(classes),
-        test_images=len(first.test),
-        test_groups=len(set(first.test.groups)),
-        arms=tuple(arms),
-        comparisons=tuple(compared),
-        settings={
-            "seeds": list(seeds),
-            "ratios": [float(ratio) for ratio in ratios],
-            "real_per_class": list(real_per_class),
-            "resamples": resamples,
-            "level": level,
-            "learners": {view.plain.name: dict(view.plain.settings()) for view in views},
-        },
-        notes=(*notes, *shortage),
+    variants = list(views[0].synthetic)
+    arms = [one for count in real_per_class for one in _plan(count, variants, ratios)]
+    trained = train_arms(
+        views, arms, classes=classes, seeds=seeds, cache=out / _CACHE, on_progress=on_progress
     )
+    rows, comparisons = summarize(
+        trained,
+        views[0].test,
+        classes=classes,
+        seeds=seeds,
+        families=[one for count in real_per_class for one in _families(count, variants, ratios)],
+        resamples=resamples,
+        level=level,
+    )
+    settings = {
+        "seeds": list(seeds),
+        "ratios": [float(ratio) for ratio in ratios],
+        "real_per_class": list(real_per_class),
+        "resamples": resamples,
+        "level": level,
+        "learners": {view.learner.name: dict(view.learner.settings()) for view in views},
+    }
+    result = ArmsResult(classes=tuple(classes), settings=settings, rows=rows, comparisons=comparisons)
+    return Proof(result=result, notes=(*notes, *_shortage(rows, len(classes))))
 
 
 def _check(views: Sequence[View], classes: Sequence[str], counts: Sequence[int | None]) -> None:
     for view in views:
-        check_disjoint({"real training": view.train}, {"real test": view.test})
-        for name, images in (("training", view.train), ("test", view.test), *view.synthetic.items()):
+        test = view.test[REAL_TEST]
+        check_disjoint({"real training": view.real}, {"real test": test})
+        for name, images in (("training", view.real), ("test", test), *view.synthetic.items()):
             if missing := sorted(set(classes) - set(images.labels)):
                 raise ClassifierError(f"{name}: no image of the class {missing[0]!r}")
     if len(classes) < 2:
@@ -224,7 +123,7 @@ def _check(views: Sequence[View], classes: Sequence[str], counts: Sequence[int |
             'class by hand (--class normal="a colonoscopy image of normal mucosa")'
         )
     for name in classes:
-        there = views[0].train.labels.count(name)
+        there = views[0].real.labels.count(name)
         for count in counts:
             if count is not None and not 2 <= count <= there:
                 raise AugmentationError(
@@ -233,128 +132,87 @@ def _check(views: Sequence[View], classes: Sequence[str], counts: Sequence[int |
                 )
 
 
-def _plan(view: View, variants: Sequence[str], ratios: Sequence[float]) -> list[Arm]:
-    plan = [Arm()] + [Arm(variant=name, ratio=ratio) for name in variants for ratio in ratios]
-    if view.classical is not None:
-        plan += [Arm(classical=True)]
-        plan += [Arm(classical=True, variant=PORTFOLIO, ratio=ratio) for ratio in ratios]
-    return plan
+def _plan(count: int | None, variants: Sequence[str], ratios: Sequence[float]) -> list[Arm]:
+    plain = [arm(per_class=count, variant=name, ratio=ratio) for name in variants for ratio in ratios]
+    beside = [arm(per_class=count, classical=True, variant=PORTFOLIO, ratio=ratio) for ratio in ratios]
+    return [arm(per_class=count), *plain, arm(per_class=count, classical=True), *beside]
 
 
-def _training(
-    view: View, arm: Arm, classes: Sequence[str], count: int | None, seed: int
-) -> tuple[LabeledImages, int]:
-    """The images of one training, and how many of them are synthetic."""
-    rows: list[int] = []
-    drawn: list[int] = []
-    for place, name in enumerate(classes):
-        own = _of_class(view.train, name)
-        chosen = np.random.default_rng([seed, 11, place]).permutation(own)[:count]
-        rows += chosen.tolist()
-        if arm.variant is not None and arm.ratio is not None:
-            made = _of_class(view.synthetic[arm.variant], name)
-            order = np.random.default_rng([seed, 12, place]).permutation(made)
-            drawn += order[: round(arm.ratio * len(chosen))].tolist()
-    real = view.train.take(sorted(rows))
-    if arm.variant is None:
-        return real, 0
-    return real.joined(view.synthetic[arm.variant].take(sorted(drawn))), len(drawn)
+def _families(count: int | None, variants: Sequence[str], ratios: Sequence[float]) -> list[Family]:
+    def over(*, classical: bool = False) -> list[Arm]:
+        return [arm(per_class=count, classical=classical, variant=PORTFOLIO, ratio=r) for r in ratios]
 
-
-def _of_class(images: LabeledImages, name: str) -> NDArray[np.int64]:
-    return np.flatnonzero([label == name for label in images.labels])
-
-
-def _trained(
-    cache: Path,
-    learner: Learner,
-    images: LabeledImages,
-    test: LabeledImages,
-    classes: Sequence[str],
-    seed: int,
-) -> NDArray[np.float64]:
-    """Probabilities of the test images, from the cache where the same training was made before."""
-    from importlib.metadata import version
-
-    truth = np.array([classes.index(label) for label in images.labels])
-    said = [learner.name, dict(learner.settings()), seed, list(classes), version("torch"), version("numpy")]
-    digest = hashlib.sha256(json.dumps(said).encode())
-    for array in (images.inputs, truth, test.inputs):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    path = cache / f"{digest.hexdigest()}.npy"
-    if path.exists():
-        found: NDArray[np.float64] = np.load(path, allow_pickle=False)
-        return found
-    predict = learner.fit(images.inputs, truth, classes=len(classes), seed=seed, on_step=lambda: None)
-    result = predict(test.inputs)
-    buffer = io.BytesIO()
-    np.save(buffer, result, allow_pickle=False)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(path)
-    return result
-
-
-def _compare(
-    resampling: Resampling,
-    scored: Mapping[Arm, Scored],
-    learner: str,
-    count: int | None,
-    variants: Sequence[str],
-    ratios: Sequence[float],
-) -> list[Comparison]:
-    families: list[tuple[str, list[tuple[Arm, Arm]]]] = [
-        (ALONE, [(Arm(variant=PORTFOLIO, ratio=ratio), Arm()) for ratio in ratios])
+    real, classical = arm(per_class=count), arm(per_class=count, classical=True)
+    families = [
+        Family(ALONE, tuple((one, real) for one in over())),
+        Family(CLASSICAL, ((classical, real),)),
+        Family(BESIDE, tuple((one, classical) for one in over(classical=True))),
     ]
-    if Arm(classical=True) in scored:
-        beside = [(Arm(classical=True, variant=PORTFOLIO, ratio=r), Arm(classical=True)) for r in ratios]
-        families += [(CLASSICAL, [(Arm(classical=True), Arm())]), (BESIDE, beside)]
     for name in variants:
         if name != PORTFOLIO:
-            pairs = [(Arm(variant=PORTFOLIO, ratio=r), Arm(variant=name, ratio=r)) for r in ratios]
-            families.append((AGAINST, pairs))
-    found = []
-    for question, pairs in families:
-        differences: list[Difference] = [
-            resampling.difference(scored[first], scored[second]) for first, second in pairs
-        ]
-        adjusted = iter(holm([d.p for d in differences if d.p is not None]))
-        for (first, second), one in zip(pairs, differences, strict=True):
-            found.append(
-                Comparison(
-                    question=question,
-                    learner=learner,
-                    real_per_class=count,
-                    first=first,
-                    second=second,
-                    estimate=one.estimate,
-                    p=one.p,
-                    p_holm=None if one.p is None else next(adjusted),
-                )
-            )
-    return found
+            rivals = [arm(per_class=count, variant=name, ratio=r) for r in ratios]
+            families.append(Family(AGAINST, tuple(zip(over(), rivals, strict=True))))
+    return families
+
+
+def _shortage(rows: Sequence[ArmRow], classes: int) -> list[str]:
+    short = {
+        f"{row.title}, {row.arm.per_class or 'all'} real: {row.train_synthetic} of {wanted} images"
+        for row in rows
+        if row.arm.ratio is not None
+        and abs(row.train_synthetic - (wanted := round(row.arm.ratio * row.train_real))) > classes
+    }
+    return [f"fewer synthetic images than the ratio asks for: {text}" for text in sorted(short)]
 
 
 def to_dict(proof: Proof) -> dict[str, Any]:
-    """A JSON document."""
-    arms = [
-        {**asdict(one.arm), "title": one.arm.title, **_plain(one, ("arm", "estimate")),
-         "estimate": one.estimate.to_dict()}
-        for one in proof.arms
-    ]  # fmt: skip
-    comparisons = [
-        {**_plain(one, ("first", "second", "estimate")), "first": one.first.title, "second": one.second.title,
-         "ratio": one.first.ratio, "estimate": one.estimate.to_dict(), "verdict": one.verdict}
-        for one in proof.comparisons
-    ]  # fmt: skip
+    """A JSON document; `estimate` is the balanced accuracy, `estimates` every metric's."""
+    result = proof.result
     return {
         "format": "promptopt-proof",
         "version": 1,
-        **_plain(proof, ("arms", "comparisons")),
-        "arms": arms,
-        "comparisons": comparisons,
+        "classes": list(result.classes),
+        "test_images": result.rows[0].test_images,
+        "test_groups": result.rows[0].test_groups,
+        "settings": dict(result.settings),
+        "notes": list(proof.notes),
+        "arms": [_arm_dict(row) for row in result.rows],
+        "comparisons": [_comparison_dict(one) for one in result.comparisons],
     }
 
 
-def _plain(value: Any, without: Sequence[str]) -> dict[str, Any]:
-    return {key: own for key, own in vars(value).items() if key not in without}
+def _arm_dict(row: ArmRow) -> dict[str, Any]:
+    return {
+        "classical": row.arm.classical,
+        "variant": row.arm.synthetic,
+        "ratio": row.arm.ratio,
+        "title": row.title,
+        "learner": row.learner,
+        "real_per_class": row.arm.per_class,
+        "train_real": row.train_real,
+        "train_synthetic": row.train_synthetic,
+        "by_seed": [round(run.estimates[MAIN].value or 0.0, 6) for run in row.runs],
+        "estimate": row.estimates[MAIN].to_dict(),
+        "estimates": _plain(row.estimates),
+    }
+
+
+def _comparison_dict(one: Comparison) -> dict[str, Any]:
+    main = one.differences[MAIN]
+    return {
+        "question": one.question,
+        "learner": one.learner,
+        "real_per_class": one.first.per_class,
+        "p": main.p,
+        "p_holm": main.p_holm,
+        "first": one.first.title,
+        "second": one.second.title,
+        "ratio": one.first.ratio,
+        "estimate": main.estimate.to_dict(),
+        "verdict": main.verdict,
+        "differences": _plain(one.differences),
+    }
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.to_dict() for name, value in values.items()}

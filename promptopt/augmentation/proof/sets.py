@@ -89,4 +89,4 @@ def make_sets(
 def _texts(source: ClassSource) -> list[tuple[str, float]]:
     """Prompts with their shares."""
     whole = sum(prompt.weight for prompt in source.prompts)
-    return [(prompt.variation.label, round(prompt.weight / whole, 6)) for prompt in source.prompts]
+    return [(prompt.candidate.label, round(prompt.weight / whole, 6)) for prompt in source.prompts]

@@ -8,17 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evaluation.classifier.results import MAIN, ArmRow, Comparison
 from evaluation.estimate import Estimate
-from promptopt.augmentation.proof.proof import (
-    AGAINST,
-    ALONE,
-    BESIDE,
-    CLASSICAL,
-    ArmResult,
-    Comparison,
-    Proof,
-    to_dict,
-)
+from promptopt.augmentation.proof.proof import AGAINST, ALONE, BESIDE, CLASSICAL, Proof, to_dict
 from promptopt.formatting.charts import COLORS, Panel, Series, forest_plot, save_figure
 from promptopt.formatting.numbers import p_value, points
 from promptopt.formatting.tables import csv_table
@@ -33,10 +25,12 @@ _LEARNERS = {"network": "a small network trained on pixels", "probe": "a linear 
 def verdict(proof: Proof) -> list[str]:
     """Plain sentences, one for each number of real images, question and learner; then the notes."""
     lines = []
-    for learner in proof.settings["learners"]:
-        lines.append(f"{_LEARNERS.get(learner, learner)}, {proof.test_images} real test images:".capitalize())
-        for count in proof.settings["real_per_class"]:
-            own = [c for c in proof.comparisons if (c.learner, c.real_per_class) == (learner, count)]
+    result = proof.result
+    images = result.rows[0].test_images
+    for learner in result.settings["learners"]:
+        lines.append(f"{_LEARNERS.get(learner, learner)}, {images} real test images:".capitalize())
+        for count in result.settings["real_per_class"]:
+            own = [c for c in result.comparisons if (c.learner, c.first.per_class) == (learner, count)]
             lines.append(f"  {_amount(count)}: {_sentence(own)}")
     return [*lines, *(f"Note: {note}" for note in proof.notes)]
 
@@ -48,39 +42,45 @@ def _sentence(own: Sequence[Comparison]) -> str:
             parts.append(f"classical augmentation alone {_change(one)}")
     if beside := [c for c in own if c.question == BESIDE]:
         parts.append(_answer("synthetic images beside classical augmentation", beside, "over it alone"))
-    for name in dict.fromkeys(c.second.variant for c in own if c.question == AGAINST):
-        rivals = [c for c in own if c.question == AGAINST and c.second.variant == name]
+    for name in dict.fromkeys(c.second.synthetic for c in own if c.question == AGAINST):
+        rivals = [c for c in own if c.question == AGAINST and c.second.synthetic == name]
         parts.append(_answer("the portfolio", rivals, f"over the {name} prompt{'s' * (name == 'random')}"))
     return "; ".join(parts) + "."
 
 
 def _answer(what: str, family: Sequence[Comparison], over: str) -> str:
-    better = [c for c in family if c.verdict == "better"]
-    worse = [c for c in family if c.verdict == "worse"]
-    shown = max(better or family, key=lambda c: c.estimate.value or 0.0)
+    better = [c for c in family if c.differences[MAIN].verdict == "better"]
+    worse = [c for c in family if c.differences[MAIN].verdict == "worse"]
+    shown = max(better or family, key=_value)
     verb = {"the portfolio": ("is better", "is worse", "shows no clear difference")}.get(
         what, ("help", "hurt", "show no clear effect")
     )
     if better and worse:
-        worst = min(worse, key=lambda c: c.estimate.value or 0.0)
+        worst = min(worse, key=_value)
         said = (
             f"{what} {verb[0]} at one ratio and the contrary at another: {_change(shown)}, {_change(worst)}"
         )
     elif better:
         said = f"{what} {verb[0]}: {_change(shown)}"
     elif worse:
-        said = f"{what} {verb[1]}: {_change(min(worse, key=lambda c: c.estimate.value or 0.0))}"
+        said = f"{what} {verb[1]}: {_change(min(worse, key=_value))}"
     else:
         said = f"{what} {verb[2]}, at best {_change(shown)}"
-        worst = min(family, key=lambda c: c.estimate.value or 0.0)
-        if worst is not shown and worst.estimate.high is not None and worst.estimate.high < 0:
+        worst = min(family, key=_value)
+        high = worst.differences[MAIN].estimate.high
+        if worst is not shown and high is not None and high < 0:
             said += f", at worst {_change(worst)}"
     return f"{said} {over}"
 
 
+def _value(one: Comparison) -> float:
+    return one.differences[MAIN].estimate.value or 0.0
+
+
 def _change(one: Comparison) -> str:
     at = "" if one.first.ratio is None else f" at 1:{one.first.ratio:g}"
-    return f"{points(one.estimate)} points{at}, p {p_value(one.p_holm)}"
+    main = one.differences[MAIN]
+    return f"{points(main.estimate)} points{at}, p {p_value(main.p_holm)}"
 
 
 def _amount(count: int | None) -> str:
@@ -90,16 +90,17 @@ def _amount(count: int | None) -> str:
 def markdown(proof: Proof) -> str:
     """Two tables: the arms, and the differences."""
     lines = ["| learner | real images | trained on | images | balanced accuracy |", "| --- " * 5 + "|"]
-    for one in proof.arms:
+    for row in proof.result.rows:
         lines.append(
-            f"| {one.learner} | {_amount(one.real_per_class)} | {one.arm.title} | "
-            f"{one.train_real} + {one.train_synthetic} | {points(one.estimate, sign='')} |"
+            f"| {row.learner} | {_amount(row.arm.per_class)} | {row.title} | "
+            f"{row.train_real} + {row.train_synthetic} | {points(row.estimates[MAIN], sign='')} |"
         )
     lines += ["", "| learner | real images | difference | points | p (Holm) |", "| --- " * 5 + "|"]
-    for change in proof.comparisons:
+    for one in proof.result.comparisons:
+        main = one.differences[MAIN]
         lines.append(
-            f"| {change.learner} | {_amount(change.real_per_class)} | {change.first.title} minus "
-            f"{change.second.title} | {points(change.estimate)} | {p_value(change.p_holm)} |"
+            f"| {one.learner} | {_amount(one.first.per_class)} | {one.first.title} minus "
+            f"{one.second.title} | {points(main.estimate)} | {p_value(main.p_holm)} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -119,36 +120,31 @@ def write_proof(proof: Proof, folder: Path) -> list[Path]:
 def _table(proof: Proof) -> str:
     """One line for each arm (`minus` empty) and each difference."""
     rows: list[list[object]] = [
-        [one.learner, one.real_per_class, one.arm.title, "", one.train_real, one.train_synthetic, None, None]
-        for one in proof.arms
+        [r.learner, r.arm.per_class, r.title, "", r.train_real, r.train_synthetic, None, None]
+        for r in proof.result.rows
     ]
-    rows += [
-        [c.learner, c.real_per_class, c.first.title, c.second.title, None, None, c.p, c.p_holm]
-        for c in proof.comparisons
-    ]
+    estimates = [{"": r.estimates[MAIN]} for r in proof.result.rows]
+    for one in proof.result.comparisons:
+        main = one.differences[MAIN]
+        names = [one.learner, one.first.per_class, one.first.title, one.second.title]
+        rows.append([*names, None, None, main.p, main.p_holm])
+        estimates.append({"": main.estimate})
     heads = ["learner", "real_per_class", "trained_on", "minus", "train_real", "train_synthetic"]
-    estimates = [{"": a.estimate} for a in proof.arms] + [{"": c.estimate} for c in proof.comparisons]
     return csv_table([*heads, "p", "p_holm"], rows, estimates)
 
 
 def chart(proof: Proof) -> Figure:
     """Accuracies with intervals: a panel for each learner and number of real images, one line a ratio."""
+    settings = proof.result.settings
+    ratios = [None, *settings["ratios"]]
     panels = []
-    ratios = [None, *proof.settings["ratios"]]
-    for learner in proof.settings["learners"]:
-        for count in proof.settings["real_per_class"]:
-            own = [a for a in proof.arms if (a.learner, a.real_per_class) == (learner, count)]
+    for learner in settings["learners"]:
+        for count in settings["real_per_class"]:
+            own = [r for r in proof.result.rows if (r.learner, r.arm.per_class) == (learner, count)]
+            names = dict.fromkeys(row.arm.name for row in own)
             series = [
-                Series(
-                    " + ".join(["real", *["classical"] * classical, *([variant] if variant else [])]),
-                    color,
-                    [_of_ratio(own, classical, variant, ratio) for ratio in ratios],
-                )
-                for (classical, variant), color in zip(
-                    dict.fromkeys((a.arm.classical, a.arm.variant) for a in own),
-                    itertools.cycle(COLORS),
-                    strict=False,
-                )
+                Series(name, color, [_of_ratio(own, name, ratio) for ratio in ratios])
+                for name, color in zip(names, itertools.cycle(COLORS), strict=False)
             ]
             lines = ["no synthetic images" if r is None else f"real to synthetic 1:{r:g}" for r in ratios]
             panels.append(Panel(f"{learner}, {_amount(count)}", lines, series))
@@ -156,10 +152,8 @@ def chart(proof: Proof) -> Figure:
     return forest_plot(panels, axis, scale=100, zero=False)
 
 
-def _of_ratio(
-    arms: Sequence[ArmResult], classical: bool, variant: str | None, ratio: float | None
-) -> Estimate | None:
-    for one in arms:
-        if (one.arm.classical, one.arm.variant, one.arm.ratio) == (classical, variant, ratio):
-            return one.estimate if one.estimate.value is not None else None
+def _of_ratio(rows: Sequence[ArmRow], name: str, ratio: float | None) -> Estimate | None:
+    for row in rows:
+        if (row.arm.name, row.arm.ratio) == (name, ratio):
+            return row.estimates[MAIN] if row.estimates[MAIN].value is not None else None
     return None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evaluation.classifier.engine import REAL_TEST, View
 from evaluation.classifier.images import LabeledImages
-from evaluation.classifier.learners import ProbeLearner
+from evaluation.classifier.learners import Learner, ProbeLearner
 from evaluation.classifier.network import read_pixels
 from evaluation.classifier.small_network import SmallNetwork
 from promptopt.augmentation.filters import members
-from promptopt.augmentation.proof.proof import View
 from promptopt.augmentation.sources import AugmentationError, ClassSource
 from promptopt.augmentation.writers import slug
 from studies.dataset import METADATA, Dataset
@@ -54,22 +55,16 @@ def proof_views(
     views = []
     for name in learners:
         if name == NETWORK:
-            plain, classical = SmallNetwork(steps=steps), SmallNetwork(steps=steps, classical=True)
-
-            def read(paths: Sequence[Path]) -> np.ndarray:
-                return read_pixels(paths, size)
-
-            views.append(_view(sources, data, folders, read, plain, classical))
-            continue
-        if encoder is None or features is None:
+            views.append(
+                _view(
+                    sources, data, folders, SmallNetwork(steps=steps), lambda paths: read_pixels(paths, size)
+                )
+            )
+        elif encoder is None or features is None:
             raise AugmentationError("the probe needs an encoder and a feature store")
-
-        def encode(
-            paths: Sequence[Path], store: FeatureStore = features, network: Encoder = encoder
-        ) -> np.ndarray:
-            return store.features(network, paths)
-
-        views.append(_view(sources, data, folders, encode, ProbeLearner(), None))
+        else:
+            encode = partial(features.features, encoder)
+            views.append(_view(sources, data, folders, ProbeLearner(), encode))
     return views
 
 
@@ -77,9 +72,8 @@ def _view(
     sources: Sequence[ClassSource],
     data: Dataset,
     folders: Mapping[str, Sequence[Path]],
+    learner: Learner,
     read: _Read,
-    plain: ProbeLearner | SmallNetwork,
-    classical: SmallNetwork | None,
 ) -> View:
     real = {}
     for pool in ("reference", "test"):
@@ -92,10 +86,9 @@ def _view(
             tuple(record.center for _, record in records),
         )
     return View(
-        plain=plain,
-        classical=classical,
-        train=real["reference"],
-        test=real["test"],
+        learner=learner,
+        real=real["reference"],
+        test={REAL_TEST: real["test"]},
         synthetic={name: _synthetic(sources, name, paths, read) for name, paths in folders.items()},
     )
 

@@ -51,7 +51,7 @@ def readme_2024(submission: Submission, runs: Mapping[str, FinishedRun], team: M
         )
     example = next(iter(submission.categories))
     first = runs[example].submitted[0]
-    used = {**runs[example].prompts.settings.get("generator", {}), **(first.settings or {})}
+    used = {**runs[example].prompts.settings.get("generator", {}), **(first.generation_parameters or {})}
     used["negative_prompt"] = first.negative_prompt or used.get("negative_prompt")
     words = ["promptopt", "generate", submission.categories[example].model.uri, first.prompt]
     for key in ("negative_prompt", "steps", "guidance"):  # the study's; the model has defaults of its own
@@ -67,7 +67,7 @@ def _found(run: FinishedRun) -> str:
     """What was shown of the prompts, in a sentence."""
     study = run.prompts
     better = sum(entry.better_than_baseline for entry in study.prompts)
-    others = sum(entry.label != study.baseline.prompt for entry in study.prompts)
+    others = sum(entry.candidate != study.baseline.candidate for entry in study.prompts)
     said = f"{better or 'none'} of {others} confirmed prompts {'are' if better > 1 else 'is'} shown to be "
     said += f'better than the plain "{study.baseline.prompt}"'
     return f"{study.category}: {said}; weights: {study.weights_note}"

@@ -113,7 +113,7 @@ def _settings(run: FinishedRun, entry: PromptEntry) -> tuple[str, dict[str, Any]
     settings = dict(run.prompts.settings.get("generator", {}))
     if entry.negative_prompt is not None:
         settings["negative_prompt"] = entry.negative_prompt
-    return entry.prompt, {**settings, **split_settings(entry.settings or {})[1]}
+    return entry.prompt, {**settings, **split_settings(entry.generation_parameters or {})[1]}
 
 
 def _request(run: FinishedRun, entry: PromptEntry, seed: int) -> ImageRequest:

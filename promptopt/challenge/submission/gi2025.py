@@ -152,7 +152,7 @@ def _settings(runs: Sequence[FinishedRun]) -> dict[str, Any]:
                 f"{run.folder}: prompts.json does not say {', '.join(missing)}; run the study again"
             )
         first = max(run.submitted, key=lambda entry: entry.weight)
-        varied = dict(first.settings or {})
+        varied = dict(first.generation_parameters or {})
         if first.negative_prompt is not None:
             varied["negative_prompt"] = first.negative_prompt
         chosen = {key: varied.get(key, own[key]) for key in _NEEDED}

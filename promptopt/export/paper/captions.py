@@ -48,7 +48,7 @@ def write_cloud(run: FinishedRun, path: Path) -> bool:
     name = run.prompts.settings["positives"]
     try:
         config = load_study(run.folder / STUDY)
-        records = list(read_dataset(config.resolve(config.data))) if isinstance(config.data, str) else []
+        records = list(read_dataset(config.data)) if isinstance(config.data, str) else []
     except (StudyError, DatasetError):
         return False
     own = [record.text for record in records if name in (record.category, record.label)]

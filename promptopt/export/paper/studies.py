@@ -25,14 +25,14 @@ _IMAGES = 8
 
 def prompts_csv(runs: Sequence[FinishedRun]) -> str:
     """Every confirmed prompt of every study, with all metrics of the confirmation."""
-    listed = [(run.prompts, e) for run in runs for e in run.prompts.prompts]
+    listed = [(r.prompts, e, r.prompts.baseline.candidate) for r in runs for e in r.prompts.prompts]
     return csv_table(
         ["study", "category", "rank", "prompt", "weight", "tied_with_first", "baseline"],
         [
-            [p.study, p.category, e.rank, e.label, e.weight, e.tied_with_first, e.label == p.baseline.prompt]
-            for p, e in listed
+            [p.study, p.category, e.rank, e.label, e.weight, e.tied_with_first, e.candidate == baseline]
+            for p, e, baseline in listed
         ],
-        [e.confirmation for _, e in listed],
+        [e.confirmation for _, e, _ in listed],
     )
 
 
@@ -50,8 +50,8 @@ def prompts_latex(runs: Sequence[FinishedRun], *, top: int) -> str:
         for place, entry in enumerate(run.prompts.prompts[:top]):
             first = _category(run, runs) if place == 0 else ""
             mark = r"\textsuperscript{=}" if entry.tied_with_first and entry.rank > 1 else ""
-            plain = " (baseline)" if entry.label == run.prompts.baseline.prompt else ""
-            prompt = latex(entry.shown + plain)
+            plain = " (baseline)" if entry.candidate == run.prompts.baseline.candidate else ""
+            prompt = latex(entry.label + plain)
             cells = [_cell(entry.confirmation.get(name), name) for name in names]
             weight = f"{entry.weight:.2f}" if entry.weight else "--"
             body.append(" & ".join([latex(first), prompt + mark, weight, *cells]) + r" \\")
@@ -76,7 +76,8 @@ def prompts_chart(runs: Sequence[FinishedRun], *, top: int) -> Figure:
     panels = []
     for run in runs:
         entries = run.prompts.prompts[:top]
-        lines = [e.shown + (" (baseline)" if e.label == run.prompts.baseline.prompt else "") for e in entries]
+        baseline = run.prompts.baseline.candidate
+        lines = [e.label + (" (baseline)" if e.candidate == baseline else "") for e in entries]
         scores = [entry.confirmation["score"] for entry in entries]
         panels.append(Panel(_category(run, runs), lines, [Series("", BLUE, scores)]))
     return forest_plot(
@@ -98,10 +99,10 @@ def prompts_samples(runs: Sequence[FinishedRun], store: Path, path: Path, *, top
         images = RunImages.open(run.folder, store=store)
         number = min(_IMAGES, images.count("confirmation"))
         for entry in run.prompts.prompts[:top]:
-            stored = images.present(entry.label, stage="confirmation", count=number)
+            stored = images.present(entry.candidate, stage="confirmation", count=number)
             found += len(stored)
             wanted += number
-            title = f"{_category(run, runs)}, {entry.rank}: " + entry.shown
+            title = f"{_category(run, runs)}, {entry.rank}: " + entry.label
             if stored:
                 rows.append((title, [Tile(image.load(), "") for image in stored]))
     if rows:

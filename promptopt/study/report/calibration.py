@@ -16,7 +16,7 @@ from evaluation.report.calibration import FLOOR
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
     from promptopt.scoring.objective import Objective
-    from promptopt.study.measuring import Yardsticks
+    from promptopt.study.measuring import Objectives
     from promptopt.study.setup import Setup
 
 _MOST_JUDGED = 200  # real images that the judge reads
@@ -32,11 +32,11 @@ class CalibrationRow:
     guessing: float | None = None
 
 
-def calibration_rows(setup: Setup, yardsticks: Yardsticks) -> list[CalibrationRow]:
+def calibration_rows(setup: Setup, objectives: Objectives) -> list[CalibrationRow]:
     """AUROC and accuracy of every instrument on the test pool's real images, near-duplicates grouped."""
-    rows = _of_encoder("Search encoder", yardsticks.confirming, _groups(setup))
-    if yardsticks.second is not None:
-        rows += _of_encoder("Second encoder", yardsticks.second, _groups(setup))
+    rows = _of_encoder("Search encoder", objectives.confirming, _groups(setup))
+    if objectives.second is not None:
+        rows += _of_encoder("Second encoder", objectives.second, _groups(setup))
     if setup.judge is not None:
         rows.append(_of_judge(setup.judge, setup))
     return rows

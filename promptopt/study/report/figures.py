@@ -62,7 +62,7 @@ def history(trials: Sequence[TrialRow]) -> str:
             name=name,
             marker={"color": color, "size": 8, "symbol": symbol},
             error_y={**error_bars([rows[i].score for i in own]), "color": faint(color), "width": 0},
-            customdata=[[hover(rows[i].prompt), rows[i].images, _fate(rows[i])] for i in own],
+            customdata=[[hover(rows[i].candidate.label), rows[i].images, _fate(rows[i])] for i in own],
             hovertemplate="<b>prompt %{x}: %{y:.2f}</b>, %{customdata[1]} images<br>%{customdata[0]}"
             "%{customdata[2]}<extra></extra>",
             row=1,
@@ -152,7 +152,7 @@ def optimism(confirmed: Sequence[Confirmed]) -> str | None:
         marker={"color": BLUE, "size": 9},
         error_x={**error_bars(searched), "color": faint(BLUE), "width": 0},
         error_y={**error_bars(fresh), "color": faint(BLUE), "width": 0},
-        customdata=[hover(one.prompt) for one, _ in pairs],
+        customdata=[hover(one.candidate.label) for one, _ in pairs],
         hovertemplate="search %{x:.2f}, fresh %{y:.2f}<br>%{customdata}<extra></extra>",
     )
     figure.update_xaxes(title="score in the search")
@@ -180,11 +180,11 @@ def closeness(values: Mapping[str, Sequence[float]], title: str, name: str) -> s
 def _state(row: TrialRow) -> str:
     if row.violations:
         return "breaks a constraint"
-    return "lost to another prompt" if row.lost_to is not None else "prompt"
+    return "lost to another prompt" if row.eliminated_by is not None else "prompt"
 
 
 def _fate(row: TrialRow) -> str:
-    said = [f"lost to: {row.lost_to}"] if row.lost_to is not None else []
+    said = [f"lost to: {row.eliminated_by}"] if row.eliminated_by is not None else []
     return "".join("<br>" + hover(text) for text in (*said, *row.violations))
 
 

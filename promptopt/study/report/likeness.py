@@ -49,7 +49,7 @@ def nearest_pairs(data: Dataset, features: FeatureStore, confirmed: Sequence[Con
     """
     seen, strange = data.where(pool="reference"), data.where(pool="validation")
     groups = [record.group for record in strange]
-    images = [(one.prompt, image) for one in confirmed for image in one.measurement.images]
+    images = [(one.candidate.label, image) for one in confirmed for image in one.measurement.images]
     if not len(seen) or len(set(groups)) < 2 or not images:
         return None
     encoder = ThumbnailViewsEncoder()

@@ -29,7 +29,7 @@ from promptopt.study.report.words import verdict
 if TYPE_CHECKING:
     from evaluation.features.feature_store import FeatureStore
     from promptopt.run.prompts import PromptList
-    from promptopt.study.measuring import Yardsticks
+    from promptopt.study.measuring import Objectives
     from promptopt.study.setup import Setup
 
 _SHOWN = 8  # images of a prompt
@@ -42,7 +42,7 @@ class ReportInput:
 
     Attributes:
         effects: those of `trials`; None computes them.
-        yardsticks: None leaves out what is known about the encoders on real images.
+        objectives: None leaves out what is known about the encoders on real images.
         features: the store of the study; None leaves out the pairs of generated and real images.
     """
 
@@ -52,7 +52,7 @@ class ReportInput:
     confirmed: tuple[Confirmed, ...]
     baseline: Measurement
     effects: SlotEffects | None = None
-    yardsticks: Yardsticks | None = None
+    objectives: Objectives | None = None
     features: FeatureStore | None = None
 
 
@@ -112,13 +112,13 @@ def _pictures(content: ReportInput) -> dict[str, Any]:
     stride = max(1, len(real) // _SHOWN)
     cards = []
     for confirmed, entry in zip(content.confirmed, prompts.prompts, strict=True):
-        plain = ", the plain baseline" if confirmed.prompt == content.baseline.prompt else ""
+        plain = ", the plain baseline" if confirmed.candidate == content.baseline.candidate else ""
         tie = ", tied with the first" if confirmed.tied and confirmed.rank > 1 else ""
         cards.append(
             {
                 "name": f"No. {confirmed.rank}{plain}{tie}",
                 "claim": "" if plain else words.claim_word(prompts, entry),
-                "prompt": confirmed.prompt,
+                "prompt": confirmed.candidate.label,
                 "images": embed_all(confirmed.measurement.images, _SHOWN),
             }
         )
@@ -136,9 +136,9 @@ def _confirmed(content: ReportInput) -> dict[str, Any]:
     return {
         "metrics": [m for m in METRICS if m.name in prompts.prompts[0].confirmation],
         "claims": [
-            (e, words.claim_word(prompts, e), words.witness_sentence(prompts, e)) for e in prompts.prompts
+            (e, words.claim_word(prompts, e), words.check_sentence(prompts, e)) for e in prompts.prompts
         ],
-        "has_witnesses": any(e.witnesses for e in prompts.prompts),
+        "has_independent_checks": any(e.independent_checks for e in prompts.prompts),
         "optimism_sentence": words.optimism_sentence(prompts),
         "optimism_plot": None if plot is None else Markup(plot),
     }
@@ -176,14 +176,14 @@ def _effects(content: ReportInput) -> dict[str, Any]:
 
 
 def _trust(content: ReportInput) -> dict[str, Any]:
-    setup, sticks = content.setup, content.yardsticks
-    rows = [] if sticks is None else calibration_rows(setup, sticks)
+    setup, objectives = content.setup, content.objectives
+    rows = [] if objectives is None else calibration_rows(setup, objectives)
     plots: list[Markup] = []
-    if sticks is not None:
-        confirming = sticks.confirming
+    if objectives is not None:
+        confirming = objectives.confirming
         real = confirming.contributions(confirming.held_out.features)
         labels = confirming.held_out.labels
-        first = next(c for c in content.confirmed if c.prompt != content.baseline.prompt)
+        first = next(c for c in content.confirmed if c.candidate != content.baseline.candidate)
         for term in ("alignment", "utility"):
             kind = _kind(setup).split()[0]
             sets = {

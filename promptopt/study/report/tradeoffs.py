@@ -92,7 +92,7 @@ def _figure(
             "size": 7,
             "symbol": ["x-thin-open" if row.violations else "circle" for row in rows],
         },
-        customdata=[hover(row.prompt) for row in rows],
+        customdata=[hover(row.candidate.label) for row in rows],
         hovertemplate="search: %{x:+.2f}, %{y:+.2f}<br>%{customdata}<extra></extra>",
     )
     figure.add_scatter(
@@ -114,7 +114,7 @@ def _figure(
         },
         error_x={"color": faint(BLUE), "width": 0},
         error_y={"color": faint(BLUE), "width": 0},
-        customdata=[hover(one.prompt) for one in confirmed],
+        customdata=[hover(one.candidate.label) for one in confirmed],
         hovertemplate="fresh: %{x:+.2f}, %{y:+.2f}<br>%{customdata}<extra></extra>",
     )
     first = views[0]

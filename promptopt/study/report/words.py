@@ -13,7 +13,7 @@ from promptopt.search.model.effects import SlotEffects
 if TYPE_CHECKING:
     from promptopt.run.prompts import PromptEntry, PromptList
 
-_WITNESSES = {
+_INDEPENDENT = {
     "second_encoder": "the second encoder, which the search never asked",
     "judge": "the judge, an independent network that the search never asked",
 }
@@ -23,7 +23,7 @@ def verdict(prompts: PromptList) -> str:
     """The result in a few sentences, no stronger than the corrected tests allow."""
     best = _best_found(prompts)
     said = _claim(prompts, best)
-    found = [entry for entry in prompts.prompts if entry.label != prompts.baseline.prompt]
+    found = [entry for entry in prompts.prompts if entry.candidate != prompts.baseline.candidate]
     better = sum(entry.better_than_baseline for entry in found)
     if better > 1:
         said += f" {better} of the {len(found)} confirmed prompts are better than the baseline."
@@ -34,7 +34,7 @@ def verdict(prompts: PromptList) -> str:
     if blamed and best.contradicted_by is None:
         said += (
             f" {count(blamed, 'prompt')} {'was' if blamed == 1 else 'were'} set aside: an independent "
-            "witness contradicts the score."
+            "check contradicts the score."
         )
     return said
 
@@ -49,14 +49,14 @@ def _claim(prompts: PromptList, best: PromptEntry) -> str:
     if best.contradicted_by is not None:
         return (
             "No prompt found can be called better than the plain baseline prompt: the search's encoder "
-            f"gives the best one {amount}, but {_WITNESSES[best.contradicted_by]}, contradicts it."
+            f"gives the best one {amount}, but {_INDEPENDENT[best.contradicted_by]}, contradicts it."
         )
     if best.better_than_baseline:
         return (
             "By the study's score, the best prompt found makes better images than the plain baseline prompt: "
             f"{amount}."
         )
-    if best.p_value is not None and best.p_value < _level(prompts) and (score.value or 0.0) < 0:
+    if best.p_value is not None and best.p_value < _alpha(prompts) and (score.value or 0.0) < 0:
         return (
             "No prompt found is better than the plain baseline prompt; the best one is worse by the study's "
             f"score: {amount}."
@@ -80,12 +80,12 @@ def _chance(p: float | None, compared: int) -> str:
     return f", {p_value(p, name='p')}" + (f" after correction for {compared} prompts" if compared > 1 else "")
 
 
-def _level(prompts: PromptList) -> float:
-    return float(prompts.settings.get("confirm", {}).get("level", 0.05))
+def _alpha(prompts: PromptList) -> float:
+    return float(prompts.settings.get("confirm", {}).get("alpha", 0.05))
 
 
 def _best_found(prompts: PromptList) -> PromptEntry:
-    return next(entry for entry in prompts.prompts if entry.label != prompts.baseline.prompt)
+    return next(entry for entry in prompts.prompts if entry.candidate != prompts.baseline.candidate)
 
 
 def judge_sentence(prompts: PromptList) -> str | None:
@@ -101,11 +101,11 @@ def judge_sentence(prompts: PromptList) -> str | None:
     )
 
 
-def witness_sentence(prompts: PromptList, entry: PromptEntry) -> str:
-    """What the witnesses say of one prompt, in a few words."""
+def check_sentence(prompts: PromptList, entry: PromptEntry) -> str:
+    """What the independent checks say of one prompt, in a few words."""
     said = []
-    for name, witness in entry.witnesses.items():
-        gain, sure = witness.gain, witness.p_value < _level(prompts)
+    for name, check in entry.independent_checks.items():
+        gain, sure = check.gain, check.p_value < _alpha(prompts)
         title = "Second encoder" if name == "second_encoder" else "Judge"
         unit = " of its SDs" if name == "second_encoder" else " in the share of images it recognizes"
         word = "no clear difference" if not sure else "better" if (gain.value or 0) > 0 else "worse"
@@ -117,14 +117,14 @@ def witness_sentence(prompts: PromptList, entry: PromptEntry) -> str:
 
 def claim_word(prompts: PromptList, entry: PromptEntry) -> str:
     """What may be said of a prompt beside the baseline."""
-    if entry.label == prompts.baseline.prompt:
+    if entry.candidate == prompts.baseline.candidate:
         return "the baseline itself"
     if entry.contradicted_by is not None:
         return f"set aside, contradicted by the {entry.contradicted_by.replace('_', ' ')}"
     if entry.better_than_baseline:
         return "better"
     value = entry.confirmation["score"].value or 0.0
-    if entry.p_value is not None and entry.p_value < _level(prompts) and value < 0:
+    if entry.p_value is not None and entry.p_value < _alpha(prompts) and value < 0:
         return "worse"
     return "not told apart"
 
@@ -144,7 +144,10 @@ def search_sentences(prompts: PromptList, trials: Sequence[TrialRow]) -> list[st
         said.append(f"Every prompt was tried on the same {min(counts)} seeds.")
     if prompts.images_in_search is not None:
         said.append(f"The search asked for {prompts.images_in_search:,} images in all.")
-    lost, broken = sum(row.lost_to is not None for row in rows), sum(bool(row.violations) for row in rows)
+    lost, broken = (
+        sum(row.eliminated_by is not None for row in rows),
+        sum(bool(row.violations) for row in rows),
+    )
     if lost:
         said.append(
             f"{count(lost, 'prompt')} dropped out because another one was shown to be better on the same "

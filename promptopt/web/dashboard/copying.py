@@ -26,6 +26,7 @@ from promptopt.run import folder as runfolder
 from promptopt.run.images import RunImages, Stage, image_count
 from promptopt.run.snapshot import read_trials
 from promptopt.run.trials import row_of
+from promptopt.space import Candidate
 from promptopt.web.dashboard.notes import study_note, trial_note
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _ARTIFACT = "artifacts:"  # optuna.artifacts' key of a trial's system attributes
 class Shown:
     """One prompt as the dashboard shows it. `values` are told to its plots; `facts` stand in its tables."""
 
-    label: str
+    candidate: Candidate
     values: tuple[float, ...]
     params: Mapping[str, Any]
     distributions: Mapping[str, Any]
@@ -142,6 +143,7 @@ class DashboardCopy:
 
     def _experts(self) -> None:
         """The experts' choices as a preferential study, for its graph; choices made there are not counted."""
+        from promptopt.review.candidates import known_prompts
         from promptopt.review.records import read_choices, records_path
 
         path = records_path(self.images.folder)
@@ -162,8 +164,9 @@ class DashboardCopy:
             n_generate=len(labels), storage=self.storage, study_name=name, sampler=RandomSampler(seed=0)
         )
         register_preference_feedback_component(study, "artifact", "picture")
+        known = {prompt.label: prompt.candidate for prompt in known_prompts(self.images)}
         for label in labels:
-            shown = Shown(label, (0.0,), {}, {}, {}, choices[0].stage, _MOST)
+            shown = Shown(known.get(label, Candidate(label)), (0.0,), {}, {}, {}, choices[0].stage, _MOST)
             self._add(study, len(study.trials), shown, Copied())
         trials = dict(zip(labels, study.trials, strict=True))
         for choice in choices:
@@ -180,7 +183,7 @@ class DashboardCopy:
     def _add(self, study: Any, number: int, shown: Shown, copied: Copied) -> None:
         import optuna
 
-        stored = self.images.find(shown.label, stage=shown.stage, count=shown.images)
+        stored = self.images.find(shown.candidate, stage=shown.stage, count=shown.images)
         present = [image for image in stored if image is not None]
         picture = self._picture([image.load() for image in present[:_MOST]], f"prompt-{number:04d}")
         trial = optuna.trial.create_trial(
@@ -188,7 +191,7 @@ class DashboardCopy:
             params=dict(shown.params),
             distributions=dict(shown.distributions),
             user_attrs={
-                "prompt": shown.label,
+                "prompt": shown.candidate.label,
                 **shown.facts,
                 **_numbers(shown.estimates),
                 "images": f"{len(present)} of {len(stored)}",
@@ -280,11 +283,11 @@ def _of_trial(trial: Any, images: int) -> Shown:
     facts = {
         "scored before as trial": row.duplicate_of,
         "more images than trial": row.continues,
-        "shown to be worse than": row.lost_to,
+        "shown to be worse than": None if row.eliminated_by is None else row.eliminated_by.label,
         "breaks": "; ".join(row.violations) or None,
     }
     return Shown(
-        label=row.prompt,
+        candidate=row.candidate,
         values=tuple(trial.values),
         params={name: names[name].get(value, value) for name, value in trial.params.items()},
         distributions=distributions,
@@ -310,7 +313,7 @@ def _of_prompts(prompts: PromptList, images: int) -> list[Shown]:
         estimates = {name: found.estimate() for name, found in entry.confirmation.items()}
         rows.append(
             Shown(
-                label=entry.label,
+                candidate=entry.candidate,
                 values=(estimates["score"].value or 0.0,),
                 params={},
                 distributions={},
@@ -321,7 +324,7 @@ def _of_prompts(prompts: PromptList, images: int) -> list[Shown]:
                     "rank": entry.rank,
                     "weight": entry.weight,
                     "tied with the first": entry.tied_with_first,
-                    "the plain baseline": entry.label == prompts.baseline.prompt,
+                    "the plain baseline": entry.candidate == prompts.baseline.candidate,
                 },
             )
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from evaluation.estimate import Estimate
 from promptopt.formatting.numbers import value_and_interval
 from promptopt.run.images import RunImages, Stage
+from promptopt.space import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,7 @@ _WARNING = "The images are synthetic. Nothing may be diagnosed from them."
 
 class _Prompt(Protocol):
     @property
-    def label(self) -> str: ...
+    def candidate(self) -> Candidate: ...
     @property
     def estimates(self) -> Mapping[str, Estimate]: ...
 
@@ -37,7 +38,7 @@ def study_note(images: RunImages, *, stage: Stage, prompts: PromptList | None) -
         lines += [
             f"Every trial is a prompt, scored on {images.count('search')} images of the same seeds as all "
             "others: its distance from the plain baseline prompt "
-            f"(“{escaped(images.baseline)}” = 0) in standard deviations of the baseline's images. "
+            f"(“{escaped(images.baseline.label)}” = 0) in standard deviations of the baseline's images. "
             "The best of many is **optimistic**; only the confirmation on fresh seeds is a result.",
         ]
         if prompts is None:
@@ -60,7 +61,7 @@ def trial_note(shown: _Prompt, found: int, wanted: int, *, picture: str | None) 
     from promptopt.scoring.metric_titles import METRICS
 
     titles = {metric.name: metric.title for metric in METRICS}
-    lines = [f"**{escaped(line)}**  " for line in shown.label.split("\n")]
+    lines = [f"**{escaped(line)}**  " for line in shown.candidate.label.split("\n")]
     if picture is not None:
         lines += ["", f"![images of this prompt]({picture})"]
     if shown.estimates:

@@ -127,23 +127,23 @@ def test_the_classifiers_arms(real: ImageSet, made: ImageSet, micro_clip: Any, s
     kwargs: dict[str, Any] = {"store": store, "metrics": ["classifier"], **pools(real)}
     fresh = made.take([*range(20), *range(23, 40)])  # without the copies of training images
     result = evaluate(real, fresh, [micro_clip], by=["category", "center"], **kwargs)
-    for arm in ("R->R", "S->R", "R->S"):
+    for arm in ("R->R (TRTR)", "S->R (TSTR)", "R->S (TRTS)"):
         row = pick(result, f"{arm} balanced accuracy")
         assert row.estimate.value > 0.7  # type: ignore[operator]
         assert pick(result, f"{arm} recall of polyps", "category=polyps").estimate.value is not None
-    assert pick(result, "S->R balanced").estimate.n == 60  # the pool test alone
+    assert pick(result, "S->R (TSTR) balanced").estimate.n == 60  # the pool test alone
     assert not [row for row in result.rows if row.part.startswith("center")]
     # swapped labels: what is trained on them is wrong on real images, and a real probe says so
     names = tuple({"polyps": "normal", "normal": "polyps"}[c] for c in fresh.columns["category"])
     wrong = evaluate(real, replace(fresh, columns={"category": names}), [micro_clip], **kwargs)
-    for arm in ("S->R", "R->S"):
+    for arm in ("S->R (TSTR)", "R->S (TRTS)"):
         assert pick(wrong, f"{arm} balanced").estimate.value < 0.3  # type: ignore[operator]
     # one category alone: nothing to train on, but still something to read
     polyps = fresh.take(i for i, c in enumerate(fresh.columns["category"]) if c == "polyps")
     alone = evaluate(real, polyps, [micro_clip], **kwargs)
-    assert pick(alone, "R->S balanced").estimate.value > 0.7  # type: ignore[operator]
-    assert pick(alone, "R->R balanced").estimate == pick(result, "R->R balanced").estimate
-    lacking = pick(alone, "S->R balanced").estimate
+    assert pick(alone, "R->S (TRTS) balanced").estimate.value > 0.7  # type: ignore[operator]
+    assert pick(alone, "R->R (TRTR) balanced").estimate == pick(result, "R->R (TRTR) balanced").estimate
+    lacking = pick(alone, "S->R (TSTR) balanced").estimate
     assert (lacking.status, "images of class 'normal'" in lacking.method) == ("undefined", True)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from evaluation.estimate import Estimate
 from evaluation.training.figures import share
 
 
@@ -16,4 +17,8 @@ def test_share_has_wilsons_interval() -> None:
     assert none.low == 0
     assert none.high == pytest.approx(0.1611, abs=1e-4)
     assert share([]).status == "undefined"
-    assert share([True]).status == "unreliable"  # as Estimate.of_proportion says
+
+
+def test_a_share_is_judged_like_every_other_proportion() -> None:
+    assert share([True]) == Estimate.of_proportion(1, 1)
+    assert share([True]).status == "unreliable"

@@ -28,7 +28,7 @@ from promptopt.augmentation.results import AugmentationSet
 from promptopt.augmentation.run import augment
 from promptopt.augmentation.sources import AugmentationError, read_run
 from promptopt.augmentation.writers import FolderWriter
-from promptopt.space import Variation
+from promptopt.space import Candidate
 from studies.dataset import read_dataset
 from tests.promptopt.augmentation.planted import (
     PORTFOLIO,
@@ -354,12 +354,12 @@ def test_other_weights_and_long_prompts(tmp_path: Path) -> None:
 
 def test_a_prompt_keeps_its_own_settings(tmp_path: Path) -> None:
     sources, _ = planted(tmp_path)
-    own = Variation("a red square", negative_prompt="blur", settings={"guidance": 7.0})
+    own = Candidate("a red square", negative_prompt="blur", generation_parameters={"guidance": 7.0})
     from dataclasses import replace
 
     from promptopt.augmentation.sources import SourcePrompt
 
-    request = replace(sources[0]).request(SquareGenerator(), SourcePrompt(variation=own, weight=1.0), 3)
+    request = replace(sources[0]).request(SquareGenerator(), SourcePrompt(candidate=own, weight=1.0), 3)
     assert (request.negative_prompt, request.guidance, request.steps) == ("blur", 7.0, 4)
 
 
@@ -429,9 +429,9 @@ def test_a_set_of_random_prompts_or_of_the_plain_one(tmp_path: Path) -> None:
 
 def test_comparison_prompts(tmp_path: Path) -> None:
     red, other = planted(tmp_path)[0]
-    assert [p.variation.prompt for p in red.with_baseline().prompts] == ["a square"]
+    assert [p.candidate.prompt for p in red.with_baseline().prompts] == ["a square"]
     drawn = red.with_random(0).prompts
-    assert len({p.variation.label for p in drawn}) == 32
+    assert len({p.candidate.label for p in drawn}) == 32
     assert drawn == red.with_random(0).prompts != red.with_random(1).prompts
     assert other.with_baseline() == other == other.with_random(0)
     assert red.sampling.negative_prompt == SETTINGS["generator"]["negative_prompt"]

@@ -151,8 +151,10 @@ def test_a_reference_needs_no_repository_of_its_own(place: Path) -> None:
 
 def test_settings_that_the_study_varied_are_those_of_its_main_prompt(place: Path) -> None:
     entries = prompt_list().prompts
-    entries[0] = entries[0].model_copy(update={"settings": {"guidance": 5.5}, "negative_prompt": "a 'blur'"})
-    entries[1] = entries[1].model_copy(update={"settings": {"guidance": 2.0}})
+    entries[0] = entries[0].model_copy(
+        update={"generation_parameters": {"guidance": 5.5}, "negative_prompt": "a 'blur'"}
+    )
+    entries[1] = entries[1].model_copy(update={"generation_parameters": {"guidance": 2.0}})
     shutil.rmtree(place / "runs")
     write_run(place, stored=False, prompts=entries)
     assert submit(place, "--repo", "me/model")[0] == 0

@@ -156,7 +156,7 @@ def test_template_check_goes_through_what_stands_beside_the_words(tmp_path, monk
     model = SquareGenerator(max_tokens=12)
     monkeypatch.setattr("generators.base.load", lambda uri, **_: model)
     file = tmp_path / "own.yaml"
-    own = {"negative_template": "{dark|" + "so " * 12 + "dim}", "knobs": {"guidance": [2, 5]}}
+    own = {"negative_template": "{dark|" + "so " * 12 + "dim}", "generation_parameters": {"guidance": [2, 5]}}
     file.write_text(yaml.safe_dump({**category(), **own}), encoding="utf-8")
     result = run("template", "check", file, "--samples", 2)
     assert result.exit_code == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from promptopt.base.seeds import seed_panel
+from promptopt.config.paths import absolute_uri
 from promptopt.config.study_file import PhantomSource, StudyError, json_schema, load_study, study_from_mapping
 
 GOOD = """\
@@ -44,13 +45,70 @@ def test_relative_paths_start_at_the_study_file_and_names_stay(
 ) -> None:
     folder = tmp_path / "studies"
     folder.mkdir()
-    config = load_study(write(folder, GOOD))
+    (tmp_path / "words").mkdir()
+    more = """\
+encoder: open_clip:ViT-B-32/laion2b_s34b_b79k
+judge: ~/judge
+confirm: {second_encoder: inception:weights.safetensors}
+portfolio: {sentence_model: ../words}
+preference: {source: ../runs/mine}
+"""
+    text = GOOD.replace("data: {phantom: {images: 300, seed: 2}}", "data: ../data")
+    text = text.replace("category: polyps", "category: own.yaml")
+    text = (
+        text.replace("  sampler: tpe", "  sampler: tpe\n  warm_start: [../runs/first, /runs/second]") + more
+    )
+    config = load_study(write(folder, text))
     monkeypatch.chdir(tmp_path)
-    assert config.resolve(config.generator.uri) == str(tmp_path / "models" / "sd")
-    for name in ("embedded", "hf:owner/name", "open_clip:ViT-B-32/laion2b_s34b_b79k"):
-        assert config.resolve(name) == name
-    adapters = "embedded+lora:../models/lora@0.5+lora:hf:owner/name@2@1"
-    assert config.resolve(adapters) == f"embedded+lora:{tmp_path}/models/lora@0.5+lora:hf:owner/name@2@1"
+    assert config.generator.uri == f"{tmp_path}/models/sd"
+    assert (config.category, config.data) == (f"{folder}/own.yaml", f"{tmp_path}/data")
+    assert config.encoder == "open_clip:ViT-B-32/laion2b_s34b_b79k"
+    assert config.judge == str(Path("~/judge").expanduser())
+    assert config.confirm.second_encoder == f"inception:{folder}/weights.safetensors"
+    assert config.portfolio.sentence_model == f"{tmp_path}/words"
+    assert config.preference is not None
+    assert config.preference.source == f"{tmp_path}/runs/mine"
+    assert config.search.warm_start == (f"{tmp_path}/runs/first", "/runs/second")
+    assert config.as_written(config.generator.uri) == "../models/sd"
+    written = config.as_written(config.search.model_dump(mode="json"))
+    assert written["warm_start"] == ["../runs/first", "/runs/second"]
+    assert load_study(write(folder, GOOD)).category == "polyps"
+
+
+@pytest.mark.parametrize(
+    ("uri", "absolute"),
+    [
+        ("embedded", "embedded"),
+        ("embedded-mine", "/base/embedded-mine"),
+        ("hf:owner/name@2", "hf:owner/name@2"),
+        ("../sd", "/sd"),
+        ("/elsewhere/sd", "/elsewhere/sd"),
+        ("embedded+lora:lora@0.5+lora:hf:o/n@2@1", "embedded+lora:/base/lora@0.5+lora:hf:o/n@2@1"),
+        ("sd+lora:lora", "/base/sd+lora:/base/lora"),
+        ("clip-guided:embedded?mode=best&n=4", "clip-guided:embedded?mode=best&n=4"),
+        (
+            "clip-guided:sd+lora:lora@0.5?clip=vit&mode=gradient&scale=10",
+            "clip-guided:/base/sd+lora:/base/lora@0.5?clip=/base/vit&mode=gradient&scale=10",
+        ),
+        ("clip-guided:sd?clip=a%20b", "clip-guided:/base/sd?clip=/base/a%20b"),
+        ("clip-guided:hf:owner/name?clip=open_clip:A/b", "clip-guided:hf:owner/name?clip=open_clip:A/b"),
+        ("dinov2:owner/name", "dinov2:owner/name"),
+        ("thumbnail", "thumbnail"),
+        ("inception", "inception"),
+    ],
+)
+def test_every_path_in_a_uri_becomes_absolute_once(uri: str, absolute: str) -> None:
+    assert absolute_uri(uri, Path("/base")) == absolute
+    assert absolute_uri(absolute, Path("/elsewhere")) == absolute
+
+
+def test_a_change_of_a_path_starts_at_the_study_file_too(tmp_path: Path) -> None:
+    config = load_study(write(tmp_path, GOOD))
+    changed = config.override({"encoder": "clip", "name": "other"})
+    assert changed.encoder == f"{tmp_path}/clip"
+    assert changed.as_written(changed.encoder) == "clip"
+    assert changed.generator.uri == config.generator.uri
+    assert changed.as_written(changed.generator.uri) == "../models/sd"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +134,24 @@ def test_a_wrong_study_file_names_file_line_key_value_and_remedy(
         load_study(path)
     for word in [str(path), *words]:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "name:",
+            "knobs: {steps: [3]}\nname:",
+            "line 1: knobs: is now called generation_parameters; rename it",
+        ),
+        ("  trials: 12", "  round: 3", "line 8: search.round: is now called search.proposals_per_step"),
+        ("name:", "confirm: {level: 0.1}\nname:", "confirm.level: is now called confirm.alpha"),
+    ],
+)
+def test_an_old_key_is_refused_with_the_new_name(tmp_path: Path, old: str, new: str, words: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        load_study(write(tmp_path, GOOD.replace(old, new, 1)))
+    assert words in str(caught.value)
 
 
 def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
@@ -107,7 +183,6 @@ def test_overrides_are_checked_and_leave_the_original_alone(tmp_path: Path) -> N
     config = load_study(write(tmp_path, GOOD))
     changed = config.override({"search.trials": 99, "name": "other"})
     assert (changed.search.trials, changed.name, config.search.trials) == (99, "other", 12)
-    assert changed.base == config.base
     with pytest.raises(StudyError, match=r"search\.trials"):
         config.override({"search.trials": -1})
 

@@ -97,7 +97,9 @@ def test_every_line_of_a_latex_table_has_all_its_columns() -> None:
 @pytest.mark.parametrize("options", ["", "twocolumn"])
 def test_the_tables_compile_and_fit_the_column(tmp_path: Path, options: str) -> None:
     signs = EVIL + " ~^#&$ [x] -- '' “” ± β Ł 中 🙂 " + "a long word " * 20
-    entry = prompt_list().prompts[0].model_copy(update={"prompt": signs, "settings": {"steps": 2}})
+    entry = (
+        prompt_list().prompts[0].model_copy(update={"prompt": signs, "generation_parameters": {"steps": 2}})
+    )
     wide = {name: estimate(-1234.5678, status="unreliable") for name in ("score", "fr_chet", "n%")}
     many = [entry.model_copy(update={"rank": n, "confirmation": wide}) for n in range(1, 7)]
     best = BestList(categories={"polyps": [prompt_list(study="a_b & co", prompts=many), prompt_list()]})

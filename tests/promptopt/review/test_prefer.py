@@ -24,6 +24,7 @@ from promptopt.review.preferences import PreferenceMetric, write_preferences
 from promptopt.review.records import ReviewError, read_choices, records_path
 from promptopt.review.session import Session
 from promptopt.run.images import RunImages
+from promptopt.space import Candidate
 from promptopt.web.server import LocalServer
 from tests.promptopt.fakes import ColorEncoder, SquareGenerator, study
 from tests.promptopt.small_run import SmallRun, small_run
@@ -43,7 +44,7 @@ def run(made) -> SmallRun:
 def session(run, rater="anna", **changes):
     shown, stage = candidates(run.images, most=4)
     given = {"rounds": 2, "per_set": 4, "seed": 3} | changes
-    return Session(run.images, rater=rater, prompts=[p.label for p in shown], stage=stage, **given)
+    return Session(run.images, rater=rater, prompts=[p.candidate for p in shown], stage=stage, **given)
 
 
 def get(url):
@@ -249,7 +250,7 @@ def test_what_cannot_be_compared_is_refused(run, tmp_path):
     (tmp_path / "images").mkdir()
     elsewhere = RunImages.open(run.folder, store=tmp_path)
     with pytest.raises(ReviewError, match="are not in"):
-        Session(elsewhere, rater="anna", prompts=["a", "b"], stage="search")
+        Session(elsewhere, rater="anna", prompts=[Candidate("a"), Candidate("b")], stage="search")
     done = CliRunner().invoke(main, ["review", "values", str(run.folder), "--store", str(run.store)])
     assert done.exit_code == 2
     assert "Hold a review first" in done.stderr

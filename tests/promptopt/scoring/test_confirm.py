@@ -98,7 +98,7 @@ def test_a_real_gain_is_seen_by_the_second_encoder_and_the_judge_too(tmp_path: P
     assert first.better_than_baseline
     assert first.p_value is not None
     assert first.p_value < 0.05
-    second, judge = first.witnesses["second_encoder"], first.witnesses["judge"]
+    second, judge = first.independent_checks["second_encoder"], first.independent_checks["judge"]
     assert second.gain.low is not None
     assert second.gain.low > 0
     assert judge.gain.value is not None
@@ -153,7 +153,7 @@ def test_a_collapsed_prompt_breaks_the_diversity_floor(tmp_path: Path, data: Pat
         search={"trials": 20, "images": 8},
         confirm={"top": 3, "images": 8},
     )
-    red = [row for row in latest(result.trials()) if " red " in row.prompt]
+    red = [row for row in latest(result.trials()) if " red " in row.candidate.prompt]
     assert red
     assert all("duplicates" in row.violations[0] or "diversity" in row.violations[0] for row in red)
     assert all("red" not in entry.prompt for entry in result.prompts.prompts if entry.search)
@@ -202,10 +202,10 @@ def test_metric_names_must_not_hide_others() -> None:
 
 def test_a_warm_start_begins_with_the_earlier_winners(tmp_path: Path, data: Path) -> None:
     first = run(tmp_path, data, search={"trials": 30, "images": 6})
-    best = max(latest(first.trials()), key=lambda row: row.value).prompt
+    best = max(latest(first.trials()), key=lambda row: row.value).candidate
     warm = {"trials": 4, "images": 6, "warm_start": [str(first.folder)]}
     second = run(tmp_path / "second", data, search=warm)
-    assert second.trials()[0].prompt == best
+    assert second.trials()[0].candidate == best
     with pytest.raises(StudyError, match="warm_start"):
         run(tmp_path / "third", data, search={"warm_start": [str(tmp_path / "nowhere")]})
 

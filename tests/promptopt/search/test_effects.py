@@ -13,7 +13,7 @@ from promptopt.run.trials import TrialRow
 from promptopt.search.model.effects import slot_effects
 from promptopt.search.model.noise import means_with_noise
 from promptopt.search.model.variances import AnovaModel, Target
-from promptopt.space import PromptSpace, compile_template
+from promptopt.space import Candidate, PromptSpace, compile_template
 
 SPACE = compile_template("{a0|a1|a2} {b0|b1|b2|b3} {c0|c1} end", {})
 TRUTH = {"a": (1.0, 0.0, -1.0), "b": (0.5, 0.5, -0.5, -0.5), "c": (0.0, 0.0)}
@@ -22,7 +22,7 @@ TRUTH = {"a": (1.0, 0.0, -1.0), "b": (0.5, 0.5, -0.5, -0.5), "c": (0.0, 0.0)}
 def row(space: PromptSpace, number: int, options: tuple[int, ...], images: np.ndarray) -> TrialRow:
     choice = {slot.name: slot.options[o] for slot, o in zip(space.slots, options, strict=True)}
     per_image = {"score": tuple(float(v) for v in images)}
-    return TrialRow(number, space.label(choice), choice, Estimate.of_mean(images), {}, per_image)
+    return TrialRow(number, space.candidate(choice), choice, Estimate.of_mean(images), {}, per_image)
 
 
 def planted(
@@ -172,7 +172,7 @@ def test_repeated_prompts_and_rows_without_images_are_passed_over() -> None:
     rows = planted(noise=0.3)
     more = [
         replace(rows[0], number=99, duplicate_of=0),
-        replace(rows[1], number=98, prompt="another", per_image={}),
+        replace(rows[1], number=98, candidate=Candidate("another"), per_image={}),
     ]
     assert slot_effects(SPACE, [*rows, *more]) == slot_effects(SPACE, rows)
 
@@ -289,4 +289,4 @@ def test_hundreds_of_prompts_take_seconds() -> None:
     begun = time.process_time()
     found = slot_effects(space, rows)
     assert time.process_time() - begun < 30
-    assert (found.prompts, found.prompts_tried) == (400, len({one.prompt for one in rows}))
+    assert (found.prompts, found.prompts_tried) == (400, len({one.candidate for one in rows}))

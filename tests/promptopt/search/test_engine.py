@@ -13,7 +13,7 @@ from promptopt.search.candidates import Candidates
 from promptopt.search.engine import MemoryLog, Pull, Scored, Search, complete, images_made, ranked
 from promptopt.search.racing import beaten, stages
 from promptopt.search.samplers import SAMPLERS, Sampling, resolve
-from promptopt.space import PromptSpace, compile_template
+from promptopt.space import Candidate, PromptSpace, compile_template
 
 SPACE = compile_template("{a|b|c|d} {e|f|g|h} {i|j|k|l}", {})
 TERMS = ("one", "two")
@@ -23,28 +23,28 @@ class Table:
     """Additive values with a known best prompt, images on shared seeds; counts what it is asked for."""
 
     def __init__(self, *, noise: float = 0.5, space: PromptSpace = SPACE) -> None:
-        self.asked: list[tuple[str, int]] = []
+        self.asked: list[tuple[Candidate, int]] = []
         rng = np.random.default_rng(5)
         effects = {slot.name: rng.normal(size=len(slot.options)) for slot in space.slots}
         self.values = {
-            space.label(c): float(sum(effects[s.name][s.options.index(c[s.name])] for s in space.slots))
+            space.candidate(c): float(sum(effects[s.name][s.options.index(c[s.name])] for s in space.slots))
             for c in space.enumerate()
         }
         self.noise = noise
         self.best = max(self.values, key=self.values.__getitem__)
-        self.violating: set[str] = set()
+        self.violating: set[Candidate] = set()
 
-    def images(self, prompt: str, count: int) -> np.ndarray:
-        own = np.random.default_rng([1, *prompt.encode()]).normal(size=256)
+    def images(self, prompt: Candidate, count: int) -> np.ndarray:
+        own = np.random.default_rng([1, *prompt.prompt.encode()]).normal(size=256)
         return self.values[prompt] + self.noise * (np.random.default_rng(2).normal(size=256) + own)[:count]
 
     def __call__(self, wanted: Sequence[Pull]) -> list[Scored]:
         found = []
         for pull in wanted:
-            self.asked.append((pull.prompt, pull.images))
-            scores = self.images(pull.prompt, pull.images)
+            self.asked.append((pull.candidate, pull.images))
+            scores = self.images(pull.candidate, pull.images)
             columns = {"score": scores, GAIN + "one": scores, GAIN + "two": -scores}
-            broken = ("too plain",) if pull.prompt in self.violating else ()
+            broken = ("too plain",) if pull.candidate in self.violating else ()
             found.append(
                 Scored(
                     Estimate.of_mean(scores),
@@ -60,7 +60,7 @@ def search(space: PromptSpace = SPACE, *, terms: tuple[str, ...] = (), **setting
     listed = space.distinct(20_001) if space.size <= 20_000 else None
     name = resolve(chosen.sampler, prompts=None if listed is None else len(listed), trials=chosen.trials)
     sampling = Sampling(candidates=Candidates(space, listed), name=name, seed=3, terms=terms)
-    return Search(sampling=sampling, settings=chosen, baseline="none")
+    return Search(sampling=sampling, settings=chosen, baseline=Candidate("none"))
 
 
 def run(one: Search, table: Table | None = None) -> tuple[list[TrialRow], str, Table]:
@@ -86,7 +86,7 @@ def test_every_sampler_scores_the_wanted_number_and_is_a_function_of_the_seed(
 def test_the_model_finds_the_best_prompt_of_64_in_24_trials() -> None:
     one = search()
     rows, _, table = run(one)
-    assert ranked(rows, one.sampling)[0][0].prompt == table.best
+    assert ranked(rows, one.sampling)[0][0].candidate == table.best
     assert max(row.images for row in latest(rows)) >= 16  # promising ones have had more
     assert min(row.images for row in latest(rows)) == 8
 
@@ -112,7 +112,7 @@ def test_it_stops_when_no_other_prompt_is_likely_to_win() -> None:
     rows, reason, table = run(search(trials=64, stop=0.05, sampler="slots"), Table(noise=0.1))
     assert "probability of only" in reason
     assert len(latest(rows)) < 50
-    assert max(latest(rows), key=lambda row: row.value).prompt == table.best
+    assert max(latest(rows), key=lambda row: row.value).candidate == table.best
 
 
 def test_budgets_of_images_and_minutes_end_it() -> None:
@@ -133,14 +133,14 @@ def test_a_space_too_large_to_list_is_searched_by_its_neighbors() -> None:
         def __init__(self) -> None:
             super().__init__()
 
-        def images(self, prompt: str, count: int) -> np.ndarray:
-            value = sum(int(word[1:]) for word in prompt.split()) / 10
-            return value + 0.1 * np.random.default_rng([1, *prompt.encode()]).normal(size=count)
+        def images(self, prompt: Candidate, count: int) -> np.ndarray:
+            value = sum(int(word[1:]) for word in prompt.prompt.split()) / 10
+            return value + 0.1 * np.random.default_rng([1, *prompt.prompt.encode()]).normal(size=count)
 
     one = search(space, trials=60)
     rows, _, _ = run(one, Large())
-    best = ranked(rows, one.sampling)[0][0].prompt
-    assert sum(int(word[1:]) for word in best.split()) >= 40  # of 48; random prompts have 24
+    best = ranked(rows, one.sampling)[0][0].candidate
+    assert sum(int(word[1:]) for word in best.prompt.split()) >= 40  # of 48; random prompts have 24
 
 
 def test_prompts_that_break_a_constraint_come_last_and_get_no_more_images() -> None:
@@ -148,9 +148,9 @@ def test_prompts_that_break_a_constraint_come_last_and_get_no_more_images() -> N
     table.violating = {table.best}
     one = search(trials=40)
     rows, _, _ = run(one, table)
-    broken = [row for row in rows if row.prompt == table.best]
+    broken = [row for row in rows if row.candidate == table.best]
     assert all(row.continues is None for row in broken)
-    order = [row.prompt for row, _, _ in ranked(rows, one.sampling)]
+    order = [row.candidate for row, _, _ in ranked(rows, one.sampling)]
     assert order[0] != table.best
     if broken:
         assert order[-1] == table.best
@@ -185,4 +185,4 @@ def test_a_prompt_loses_to_one_that_is_clearly_better_and_not_to_its_equal() -> 
 def test_in_pareto_mode_both_ends_of_the_front_are_found() -> None:
     """Term two is the opposite of term one, so every prompt is on the front: none may lose."""
     rows, _, _ = run(search(terms=TERMS, trials=20))
-    assert all(row.lost_to is None for row in rows)
+    assert all(row.eliminated_by is None for row in rows)

@@ -161,7 +161,7 @@ def test_fixed_variables_in_a_wildcard_are_refused():
 
 def test_an_error_in_a_value_points_into_the_template():
     with pytest.raises(TemplateError) as caught:
-        compile_template("${v={a|__color__}}\n${v}", {"color": ["red"]})
+        compile_template("${v={a|__colr__}}\n${v}", {"color": ["red"]})
     assert (caught.value.line, caught.value.column) == (1, 8)
 
 

@@ -145,8 +145,8 @@ def test_sampling_repeats_with_its_seed():
 def test_distinct_gives_each_prompt_once():
     space = compile_template("{a|a }{ b|b}")
     assert space.size == 4
-    assert list(space.distinct(10)) == ["a b", "ab"]
-    assert list(space.distinct(1)) == ["a b"]
+    assert [one.prompt for one in space.distinct(10)] == ["a b", "ab"]
+    assert [one.prompt for one in space.distinct(1)] == ["a b"]
     assert space.distinct(0) == {}
 
 
@@ -167,7 +167,7 @@ BAD = [
     ("a\nb {c|\n{d|e", 3, 1, "never closed", "missing '}'"),
     ("a b}", 1, 4, "'}' outside of braces", r"'\}'"),
     ("a|b", 1, 2, "'|' outside of braces", "{a|b}"),
-    ("x __color__", 1, 3, "unknown wildcard 'color'", "Did you mean 'color'? Known wildcards: color,"),
+    ("x __colr__", 1, 3, "unknown wildcard 'colr'", "Did you mean 'color'? Known wildcards: color,"),
     ("x\n\n  {a|__zzz__}", 3, 6, "unknown wildcard 'zzz'", "Known wildcards: color, none, number"),
     ("__color", 1, 1, "not closed", "__name__"),
     ("{__color|b}__", 1, 2, "not closed", "__name__"),

@@ -18,9 +18,9 @@ from promptopt.run.prompts import read_prompts
 from promptopt.run.trials import TrialRow, latest
 from promptopt.scoring.confirm import Confirmed
 from promptopt.scoring.objective import study_bandwidth
+from promptopt.study.checks import fixed_texts
 from promptopt.study.observer import Observer, StudyStart
 from promptopt.study.run import StudyResult, run_study, show
-from promptopt.study.setup import fixed_texts
 from studies.category import load_category
 from tests.promptopt.fakes import (
     BEST,
@@ -85,7 +85,7 @@ def test_enumeration_ranks_the_planted_best_among_the_first(tmp_path: Path, data
     assert len(rows) == 60  # as many trials as prompts: each once
     assert all(row.duplicate_of is None for row in show(result.folder).trials)
     ranked = sorted(rows, key=lambda row: -row.value)
-    assert BEST in [row.prompt for row in ranked[:3]]
+    assert BEST in [row.candidate.prompt for row in ranked[:3]]
     assert {"red"} == {row.choice[_color_slot(row)] for row in ranked[:3]}
 
 
@@ -120,9 +120,9 @@ def test_prompts_json_does_not_depend_on_folders_or_on_what_the_store_holds(
 def test_more_trials_extend_a_study(tmp_path: Path, data: Path) -> None:
     search = {"trials": 8, "images": 6, "stop": None}
     first = run(tmp_path, data, search=search)
-    old = [row.prompt for row in show(first.folder).trials]
+    old = [row.candidate.prompt for row in show(first.folder).trials]
     longer = run(tmp_path, data, search={**search, "trials": 12})
-    assert [row.prompt for row in show(longer.folder).trials][: len(old)] == old
+    assert [row.candidate.prompt for row in show(longer.folder).trials][: len(old)] == old
     assert longer.prompts.prompts_scored == 12
     assert longer.trials_before == 8
     whole = run(tmp_path / "elsewhere", data, search={**search, "trials": 12})
@@ -191,7 +191,9 @@ def test_killed_at_any_moment_and_started_again_it_ends_like_an_uninterrupted_ru
     assert _start(folder, data, 0.0, sampler).wait() == 0
     both = [tmp_path / name / "runs/red-squares/prompts.json" for name in ("whole", "killed")]
     assert both[0].read_bytes() == both[1].read_bytes()
-    assert [r.prompt for r in show(both[0].parent).trials] == [r.prompt for r in show(both[1].parent).trials]
+    assert [r.candidate.prompt for r in show(both[0].parent).trials] == [
+        r.candidate.prompt for r in show(both[1].parent).trials
+    ]
 
 
 def test_changed_settings_under_the_same_name_are_refused_with_the_keys(tmp_path: Path, data: Path) -> None:

@@ -74,7 +74,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     return run(
         tmp_path_factory.mktemp("named"),
         generator={"uri": "squares", "named": {"sharp": SHARP}},
-        knobs={"generator": ["main", "sharp"]},
+        generation_parameters={"generator": ["main", "sharp"]},
         confirm={"top": 4, "images": 8},
     )
 
@@ -84,7 +84,7 @@ def scaled(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     return run(
         tmp_path_factory.mktemp("scaled"),
         generator={"uri": "squares+lora:sharp@0.5"},
-        knobs={"lora_scale": [0, 1, 2]},
+        generation_parameters={"lora_scale": [0, 1, 2]},
         portfolio={"size": 1},
     )
 
@@ -93,7 +93,7 @@ def test_the_better_generator_is_found(named: StudyResult) -> None:
     first = named.prompts.prompts[0]
     assert first.settings == {"generator": "sharp"}
     assert first.better_than_baseline
-    assert first.shown.endswith("[generator sharp]")
+    assert first.label.endswith("[generator sharp]")
     assert {name: one.uri for name, one in named.prompts.generators.items()} == {
         "main": "squares",
         "sharp": SHARP,
@@ -122,7 +122,7 @@ def test_a_second_run_makes_nothing(named: StudyResult, painters: dict[str, Pain
     again = run(
         folder,
         generator={"uri": "squares", "named": {"sharp": SHARP}},
-        knobs={"generator": ["main", "sharp"]},
+        generation_parameters={"generator": ["main", "sharp"]},
         confirm={"top": 4, "images": 8},
     )
     assert again.prompts_path.read_bytes() == written
@@ -132,8 +132,8 @@ def test_a_second_run_makes_nothing(named: StudyResult, painters: dict[str, Pain
 def test_images_are_found_by_each_prompts_own_generator(named: StudyResult) -> None:
     images = RunImages.open(named.folder, store=named.folder.parent.parent / "store")
     for entry in named.prompts.prompts:
-        found = images.find(entry.label, stage="confirmation", count=8)
-        expected = named.prompts.drawn_with(entry.settings).fingerprint
+        found = images.find(entry.candidate, stage="confirmation", count=8)
+        expected = named.prompts.drawn_with(entry.generation_parameters).fingerprint
         assert [one.request.generator for one in found if one is not None] == [expected] * 8
 
 
@@ -144,7 +144,7 @@ def test_an_augmentation_set_is_drawn_by_each_prompts_own_generator(named: Study
     assert check_generator(source, generator, allow_other=False) is None
     for prompt in source.prompts:
         request = source.request(generator, prompt, 3)
-        network = named.prompts.drawn_with(prompt.variation.settings)
+        network = named.prompts.drawn_with(prompt.candidate.generation_parameters)
         assert (request.generator, source.address_of(request)) == (network.fingerprint, network.uri)
     with pytest.raises(AugmentationError, match=r"--generator squares cannot stand for"):
         read_run(named.folder, generator="squares")
@@ -155,7 +155,7 @@ def test_a_submission_needs_one_generator(named: StudyResult, scaled: StudyResul
     assert one.network == scaled.prompts.drawn_with(one.submitted[0].settings)
     assert one.address.rsplit("@", 1)[1] == one.network.uri.rsplit("@", 1)[1]
     several = finished_run(named.folder)
-    if len({json.dumps(entry.settings) for entry in several.submitted}) > 1:
+    if len({json.dumps(entry.generation_parameters) for entry in several.submitted}) > 1:
         with pytest.raises(ExportError, match=r"several generators .*portfolio.size=1"):
             _ = several.network
     table = to_csv(best_list([several]))
@@ -173,7 +173,7 @@ def test_elsewhere_all_prompts_are_drawn_by_the_other_generator(named: StudyResu
 
 
 @pytest.mark.parametrize(
-    ("own", "knobs", "words"),
+    ("own", "generation_parameters", "words"),
     [
         ({"uri": "squares"}, {"generator": ["sharp"]}, "'sharp' has no address; there are main"),
         ({"uri": "squares"}, {"lora_scale": [1]}, "has no adapter whose scale could be 1"),
@@ -184,16 +184,19 @@ def test_elsewhere_all_prompts_are_drawn_by_the_other_generator(named: StudyResu
     ],
 )
 def test_what_cannot_be_varied_is_said(
-    tmp_path: Path, own: dict[str, Any], knobs: dict[str, Any], words: str
+    tmp_path: Path, own: dict[str, Any], generation_parameters: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(StudyError, match=words):
-        run(tmp_path, generator=own, knobs=knobs)
+        run(tmp_path, generator=own, generation_parameters=generation_parameters)
 
 
 def test_a_generator_given_as_an_object_has_no_others_beside_it(tmp_path: Path) -> None:
     write_squares(tmp_path / "data", each=10)
     config = study_from_mapping(
-        study(tmp_path, generator={"uri": "x+lora:y"}, knobs={"lora_scale": [1]}), base=tmp_path
+        study(tmp_path, generator={"uri": "x+lora:y"}, generation_parameters={"lora_scale": [1]}),
+        base=tmp_path,
     )
-    with pytest.raises(StudyError, match="knobs: lora_scale cannot be varied with a generator given"):
+    with pytest.raises(
+        StudyError, match="generation_parameters: lora_scale cannot be varied with a generator given"
+    ):
         run_study(config, runs=tmp_path / "r", store=tmp_path, generator=Painter(), encoder=ColorEncoder())

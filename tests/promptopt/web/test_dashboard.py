@@ -21,6 +21,7 @@ from promptopt.formatting.pictures import image_grid
 from promptopt.run.images import RunImages
 from promptopt.run.prompts import read_prompts
 from promptopt.run.snapshot import read_trials
+from promptopt.space import Candidate
 from promptopt.study.run import show
 from promptopt.web.dashboard import serving
 from promptopt.web.dashboard.serving import open_dashboard
@@ -51,12 +52,12 @@ def digest(run: SmallRun) -> str:
 def test_images_of_a_run_are_found_again_without_its_generator(run):
     images, shown = run.images, show(run.folder)
     for row in shown.trials:
-        found = images.find(row.prompt, stage="search", count=row.images)
+        found = images.find(row.candidate, stage="search", count=row.images)
         assert len(found) == row.images
-        assert all(image is not None and image.request.prompt == row.prompt for image in found)
+        assert all(image is not None and image.request.prompt == row.candidate.prompt for image in found)
     seeds = [image.request.seed for image in images.present(images.baseline, stage="confirmation")]
     assert seeds == read_prompts(run.folder / "prompts.json").seeds.confirmation
-    assert images.find("a prompt that nobody drew", stage="search") == [None] * 6
+    assert images.find(Candidate("a prompt that nobody drew"), stage="search") == [None] * 6
 
 
 def test_what_is_no_run_folder_says_so(run, tmp_path):
@@ -73,7 +74,7 @@ def test_what_is_no_run_folder_says_so(run, tmp_path):
 
 
 def test_trials_are_read_while_a_study_writes(run):
-    before, prompts = digest(run), [row.prompt for row in show(run.folder).trials]
+    before, prompts = digest(run), [row.candidate.label for row in show(run.folder).trials]
     writer = sqlite3.connect(run.folder / "study.db", isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     writer.execute("UPDATE trial_values SET value = 1e9")
@@ -100,10 +101,10 @@ def test_the_dashboard_serves_every_trial_with_its_images(run):
         assert len(shown["trials"]) == len(rows)
         for trial, row in zip(shown["trials"], rows, strict=True):
             attributes = {attribute["key"]: attribute["value"] for attribute in trial["user_attrs"]}
-            assert attributes["prompt"] == row.prompt
+            assert attributes["prompt"] == row.candidate.label
             assert float(attributes["alignment"]) == pytest.approx(row.estimates["alignment"].value, rel=1e-3)
             assert trial["values"] == [pytest.approx(row.value)]
-            assert row.prompt in trial["note"]["body"].replace("\\", "")
+            assert row.candidate.label in trial["note"]["body"].replace("\\", "")
             (artifact,) = trial["artifacts"]
             address = (
                 f"artifacts/{shown['trials'][0]['study_id']}/{trial['trial_id']}/{artifact['artifact_id']}"
@@ -111,7 +112,7 @@ def test_the_dashboard_serves_every_trial_with_its_images(run):
             assert address in trial["note"]["body"]
             with Image.open(io.BytesIO(get(server.url + address))) as picture:
                 count = min(row.images, 16)  # as many as a picture shows
-                own = run.images.present(row.prompt, stage="search", count=count)
+                own = run.images.present(row.candidate, stage="search", count=count)
                 expected = image_grid([image.load() for image in own])
                 assert np.array_equal(np.asarray(picture), np.asarray(expected))
         confirmed = json.loads(

@@ -43,7 +43,7 @@ def test_the_dashboard_shows_the_studies_a_prompt_with_its_images_and_the_best_o
         tab.open(f"{server.url}dashboard")
         for stage in ("search", "confirmed on fresh seeds"):
             tab.wait(f"document.body.innerText.includes('red-squares: {stage}')")
-        for study, number, prompt in ((1, row.number, row.prompt), (2, 0, best)):
+        for study, number, prompt in ((1, row.number, row.candidate.prompt), (2, 0, best)):
             tab.open(f"{server.url}dashboard/studies/{study}/trials?numbers={number}")
             tab.wait(f"Array.from(document.querySelectorAll('strong')).some(s => s.innerText == {prompt!r})")
             picture = "Array.from(document.images).find(i => i.src.includes('/artifacts/'))"

@@ -15,12 +15,13 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from evaluation.classifier.engine import REAL_TEST, View
 from evaluation.classifier.images import ClassifierError, LabeledImages
 from evaluation.classifier.learners import ProbeLearner
-from evaluation.classifier.paired_seeds import Resampling
+from evaluation.classifier.results import MAIN, ArmRow, ArmsResult, Comparison, Difference
 from evaluation.classifier.small_network import SmallNetwork
 from evaluation.estimate import Estimate
-from promptopt.augmentation.proof.proof import Arm, Comparison, Proof, View, prove
+from promptopt.augmentation.proof.proof import Proof, arm, prove
 from promptopt.augmentation.proof.sets import variants
 from promptopt.augmentation.proof.verdict import verdict, write_proof
 from promptopt.augmentation.sources import AugmentationError
@@ -54,10 +55,9 @@ def gaussians(count: int, seed: int, *, name: str, flip: bool = False) -> Labele
 
 def view(learner: Any = None, *, flip: bool = False) -> View:
     return View(
-        plain=learner or ProbeLearner(),
-        classical=None,
-        train=gaussians(40, 1, name="real"),
-        test=gaussians(150, 2, name="test"),
+        learner=learner or ProbeLearner(),
+        real=gaussians(40, 1, name="real"),
+        test={REAL_TEST: gaussians(150, 2, name="test")},
         synthetic={
             "portfolio": gaussians(120, 3, name="s", flip=flip),
             "random": gaussians(120, 4, name="r", flip=not flip),
@@ -73,18 +73,19 @@ def run(folder: Path, **changes: Any) -> Proof:
 
 def test_planted_help_and_harm_are_found(tmp_path: Path) -> None:
     helped = run(tmp_path / "good")
-    found = {(c.question, c.first.ratio): c for c in helped.comparisons}
+    found = {(c.question, c.first.ratio): c.differences[MAIN] for c in helped.result.comparisons}
     assert found["synthetic", 10.0].verdict == "better"
     assert found["against", 10.0].verdict == "better"
     assert "Synthetic images help" in "\n".join(verdict(helped)).replace(": s", ": S")
     harmed = run(tmp_path / "bad", view=view(flip=True))
-    found = {(c.question, c.first.ratio): c for c in harmed.comparisons}
+    found = {(c.question, c.first.ratio): c.differences[MAIN] for c in harmed.result.comparisons}
     assert found["synthetic", 10.0].verdict == "worse"
     assert found["against", 10.0].verdict == "worse"
     said = "\n".join(verdict(harmed))
     assert "synthetic images hurt: -" in said
     assert "the portfolio is worse: -" in said
-    for c in helped.comparisons:
+    for one in helped.result.comparisons:
+        c = one.differences[MAIN]
         assert c.p is not None
         assert c.p_holm is not None
         assert c.p_holm >= c.p
@@ -116,7 +117,7 @@ def test_the_same_real_images_in_all_arms_of_a_seed(tmp_path: Path) -> None:
             return super().fit(inputs, *arguments, **named)
 
     run(tmp_path, view=view(Spy()), seeds=(3,), real_per_class=[6, 9])
-    real = {row.tobytes() for row in view().train.inputs}
+    real = {row.tobytes() for row in view().real.inputs}
     drawn = [rows & real for rows in seen]
     assert [len(rows) for rows in drawn] == [12] * 5 + [18] * 5
     assert all(rows == drawn[0] for rows in drawn[:5])
@@ -130,55 +131,17 @@ def test_the_same_real_images_in_all_arms_of_a_seed(tmp_path: Path) -> None:
     ]
 
 
-def _simulated(rng: np.random.Generator, effect: float) -> float | None:
-    """p of two ways to train with five seeds each, true accuracies apart by `effect`, on 30 groups of 4."""
-    groups = np.repeat(np.arange(30), 4)
-    truth = groups % 2
-    hard = rng.normal(0, 1, 30)[groups]
-    drawn = []
-    for shift in (0.0, effect):
-        probabilities = []
-        for _ in range(5):
-            right = hard + rng.normal(0, 1, len(truth)) + rng.normal(0, 0.3) + 0.7 + shift > 0
-            chance = np.where(right, 0.9, 0.1)
-            probabilities.append(np.stack([1 - chance, chance], axis=1)[np.arange(120)])
-            swap = truth == 0
-            probabilities[-1][swap] = probabilities[-1][swap][:, ::-1]
-        drawn.append(probabilities)
-    resampling = Resampling(truth, groups.astype(str).tolist(), classes=["a", "b"], seeds=5, resamples=300)
-    base, other = (resampling.score(own) for own in drawn)
-    return resampling.difference(other, base).p
-
-
-def test_false_alarms_are_rare_and_real_effects_seen() -> None:
-    rng = np.random.default_rng(0)
-    null = np.array([_simulated(rng, 0.0) for _ in range(150)])
-    assert (null < 0.05).mean() <= 0.09  # 5 % are allowed; 0.09 is its 99 % bound of 150
-    real = np.array([_simulated(rng, 1.2) for _ in range(40)])
-    assert (real < 0.05).mean() >= 0.7
-
-
-def test_an_arm_minus_itself_is_nothing() -> None:
-    truth = np.arange(40) % 2
-    p = np.random.default_rng(0).dirichlet([1, 1], 40)
-    resampling = Resampling(truth, [str(i) for i in range(40)], classes=["a", "b"], seeds=2, resamples=200)
-    scored = resampling.score([p, p])
-    one = resampling.difference(scored, scored)
-    assert (one.estimate.value, one.p) == (0.0, 1.0)
-    accuracy = [(p.argmax(axis=1)[truth == c] == c).mean() for c in (0, 1)]
-    assert resampling.estimate(scored).value == pytest.approx(np.mean(accuracy))
-
-
 def test_faults(tmp_path: Path) -> None:
     with pytest.raises(AugmentationError, match="50 images of 'a' are asked for; give 2 to 40"):
         run(tmp_path, real_per_class=[50])
     with pytest.raises(AugmentationError, match="ratios"):
         run(tmp_path, ratios=[0.0])
     own = view()
-    crossed = View(**{**vars(own), "test": own.train})
+    crossed = View(**{**vars(own), "test": {REAL_TEST: own.real}})
     with pytest.raises(ClassifierError, match="lies in"):
         run(tmp_path, view=crossed)
-    alone = View(**{**vars(own), "train": own.train.take(range(40)), "test": own.test.take(range(150))})
+    test = {REAL_TEST: own.test[REAL_TEST].take(range(150))}
+    alone = View(**{**vars(own), "real": own.real.take(range(40)), "test": test})
     with pytest.raises(ClassifierError, match="one class, 'a'"):
         run(tmp_path, view=alone)
 
@@ -196,12 +159,13 @@ def test_files_say_the_same(tmp_path: Path) -> None:
     assert document["verdict"] == verdict(proof)
     with paths[1].open(newline="") as stream:
         lines = list(csv.DictReader(stream))
-    assert len(lines) == len(proof.arms) + len(proof.comparisons)
+    assert len(lines) == len(proof.result.rows) + len(proof.result.comparisons)
     first = next(line for line in lines if line["minus"])
     assert float(first["value"]) == pytest.approx(document["comparisons"][0]["estimate"]["value"], abs=1e-5)
     with Image.open(paths[3]) as picture:
         assert picture.width > 400
-    assert Arm(classical=True, variant="portfolio", ratio=0.5).title == "real + classical + portfolio 1:0.5"
+    both = arm(per_class=None, classical=True, variant="portfolio", ratio=0.5)
+    assert both.title == "real + classical + portfolio 1:0.5"
 
 
 def squares(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -238,19 +202,21 @@ def test_a_portfolio_that_is_the_baseline_is_not_compared_with_it(tmp_path: Path
 def test_a_ratio_that_may_harm_is_not_hidden_behind_the_best_one() -> None:
     def compared(ratio: float, low: float, value: float, high: float) -> Comparison:
         estimate = Estimate(value=value, low=low, high=high, n=9, method="m", status="ok")
-        first = Arm(variant="portfolio", ratio=ratio)
         return Comparison(
-            question="synthetic", learner="network", real_per_class=9, first=first, second=Arm(),
-            estimate=estimate, p=0.05, p_holm=0.1,
+            question="synthetic", learner="network", scope="all",
+            first=arm(per_class=9, variant="portfolio", ratio=ratio), second=arm(per_class=9),
+            differences={MAIN: Difference(estimate=estimate, p=0.05, p_holm=0.1, paired=True)},
         )  # fmt: skip
+
+    real = ArmRow(
+        arm=arm(per_class=9), learner="network", scope="all", train_real=9, train_synthetic=0, test_images=9,
+        test_groups=9, estimates={}, confusion=(), runs=(),
+    )  # fmt: skip
 
     def said(*comparisons: Comparison) -> str:
         settings = {"learners": {"network": {}}, "real_per_class": [9], "ratios": [1.0, 2.0]}
-        shown = Proof(
-            classes=("a", "b"), test_images=9, test_groups=9, arms=(), comparisons=comparisons,
-            settings=settings, notes=(),
-        )  # fmt: skip
-        return verdict(shown)[1]
+        shown = ArmsResult(classes=("a", "b"), settings=settings, rows=(real,), comparisons=comparisons)
+        return verdict(Proof(result=shown, notes=()))[1]
 
     good, doubtful = compared(1, -0.02, 0.01, 0.04), compared(2, -0.05, -0.02, 0.01)
     assert "at worst" not in said(good, doubtful)

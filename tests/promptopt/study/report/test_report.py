@@ -26,7 +26,7 @@ from promptopt.formatting.numbers import format_estimate, signed
 from promptopt.run.prompts import PromptList
 from promptopt.run.trials import latest
 from promptopt.search.model.effects import slot_effects
-from promptopt.space import compile_template
+from promptopt.space import Candidate, compile_template
 from promptopt.study.report import figures, words
 from promptopt.study.report.calibration import CalibrationRow, calibration_sentence
 from promptopt.study.report.likeness import nearest_pairs
@@ -132,7 +132,7 @@ def test_a_stranger_is_told_what_was_done_and_what_not_to_do_with_it(page: Page,
 def test_words_of_a_prompt_stay_words(result: StudyResult) -> None:
     text = result.report_path.read_text(encoding="utf-8")
     assert "<script>alert" not in text
-    assert any(HOSTILE in row.prompt for row in show(result.folder).trials)
+    assert any(HOSTILE in row.candidate.prompt for row in show(result.folder).trials)
 
 
 def test_plots_are_there_with_their_script_once(result: StudyResult) -> None:
@@ -144,7 +144,7 @@ def test_plots_are_there_with_their_script_once(result: StudyResult) -> None:
 def test_tables_hold_every_prompt_and_the_same_numbers(result: StudyResult) -> None:
     rows = list(csv.DictReader(io.StringIO((result.folder / "trials.csv").read_text(encoding="utf-8"))))
     trials = show(result.folder).trials
-    assert [row["prompt"] for row in rows] == [trial.prompt for trial in trials]
+    assert [row["prompt"] for row in rows] == [trial.candidate.prompt for trial in trials]
     for row, trial in zip(rows, trials, strict=True):
         assert float(row["score:value"]) == pytest.approx(trial.value, rel=1e-5, abs=1e-9)
         assert float(row["mmd:value"]) == pytest.approx(trial.estimates["mmd"].value, rel=1e-5)
@@ -240,7 +240,7 @@ def test_a_prompt_that_a_witness_contradicts_is_said_to_be_set_aside(result: Stu
     assert "1 prompt was set aside" in verdict(changed)
     entry = next(e for e in changed.prompts if e.contradicted_by == "judge")
     assert "contradicted by the judge" in words.claim_word(changed, entry)
-    assert "contradicts the score" in words.witness_sentence(changed, entry)
+    assert "contradicts the score" in words.check_sentence(changed, entry)
 
 
 def test_the_search_is_told_with_who_lost_to_whom_and_how_many_images_each_prompt_got(
@@ -250,7 +250,7 @@ def test_the_search_is_told_with_who_lost_to_whom_and_how_many_images_each_promp
     first, second = rows[0], rows[1]
     longer = {name: values * 2 for name, values in first.per_image.items()}
     again = replace(first, number=99, per_image=longer, continues=first.number)
-    lost = replace(second, lost_to=first.prompt)
+    lost = replace(second, eliminated_by=first.candidate)
     broken = replace(rows[2], violations=("diversity at most 0.1 <b>",))
     told = " ".join(words.search_sentences(result.prompts, [*rows, again, lost, broken]))
     assert "1 prompt got 12 images" in told
@@ -373,7 +373,9 @@ def test_a_planted_copy_is_shown_beside_its_original(tmp_path: Path, result: Stu
     stored = [
         SimpleNamespace(path=path, load=partial(_open, path)) for path in (reference[7], *_strange(tmp_path))
     ]
-    prompt = SimpleNamespace(prompt="a square", measurement=SimpleNamespace(images=tuple(stored)))
+    prompt = SimpleNamespace(
+        candidate=Candidate("a square"), measurement=SimpleNamespace(images=tuple(stored))
+    )
     found = nearest_pairs(data, FeatureStore(tmp_path / "features.sqlite"), [prompt])  # type: ignore[list-item]
     assert found is not None
     first, *others = found.pairs

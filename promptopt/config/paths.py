@@ -1,0 +1,59 @@
+"""Paths in a study file, made absolute once, when it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+_NAMES = ("embedded", "inception", "thumbnail")
+_ELSEWHERE = ("hf:", "open_clip:")
+_LORA = "+lora:"  # between a generator's URI and an adapter's
+_CLIP_GUIDED, _DINOV2, _INCEPTION = "clip-guided:", "dinov2:", "inception:"
+
+
+def absolute_path(text: str, base: Path) -> str:
+    """The path from `base`; `~` is the home folder."""
+    return str((base / Path(text).expanduser()).resolve())
+
+
+def absolute_folder_or_name(text: str, base: Path) -> str:
+    """The path of a folder that is there; else the text, a name."""
+    path = absolute_path(text, base)
+    return path if Path(path).is_dir() else text
+
+
+def absolute_uri(text: str, base: Path) -> str:
+    """The URI of a network with every path in it absolute; names and addresses on the hub stay.
+
+    Adapters behind it (`MODEL+lora:PATH@SCALE`), the model and the CLIP of `clip-guided:MODEL?clip=PATH`, and
+    the weights of `inception:FILE` and `dinov2:FOLDER` are made absolute too.
+
+    >>> absolute_uri("sd+lora:hf:owner/name@0.5+lora:lora@1", Path("/models"))
+    '/models/sd+lora:hf:owner/name@0.5+lora:/models/lora@1'
+    >>> absolute_uri("clip-guided:embedded?clip=vit&mode=best", Path("/models"))
+    'clip-guided:embedded?clip=/models/vit&mode=best'
+    """
+    if text.startswith(_CLIP_GUIDED):
+        model, mark, settings = text.removeprefix(_CLIP_GUIDED).partition("?")
+        pairs = [_setting(pair, base) for pair in settings.split("&")] if mark else []
+        return f"{_CLIP_GUIDED}{absolute_uri(model, base) if model else ''}{mark}{'&'.join(pairs)}"
+    return _LORA.join(_absolute(part, base) for part in text.split(_LORA))
+
+
+def _setting(pair: str, base: Path) -> str:
+    key, mark, value = pair.partition("=")
+    if key != "clip" or not value:
+        return pair
+    address = unquote(value)
+    absolute = absolute_uri(address, base)
+    return pair if absolute == address else f"{key}{mark}{quote(absolute, safe='/:@+')}"
+
+
+def _absolute(text: str, base: Path) -> str:
+    if not text or text in _NAMES or text.startswith(_ELSEWHERE):
+        return text
+    if text.startswith(_INCEPTION):
+        return _INCEPTION + absolute_path(text.removeprefix(_INCEPTION), base)
+    if text.startswith(_DINOV2):
+        return _DINOV2 + absolute_folder_or_name(text.removeprefix(_DINOV2), base)
+    return absolute_path(text, base)

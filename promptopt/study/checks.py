@@ -1,0 +1,200 @@
+"""The first pass over a study: everything that can be checked before a network is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from promptopt.base.seeds import SeedPanel, seed_panel
+from promptopt.config.study_file import StudyConfig, StudyError
+from promptopt.run.snapshot import read_rows
+from promptopt.run.trials import TrialRow, latest
+from promptopt.search.candidates import ENUMERABLE, Candidates
+from promptopt.search.racing import stages
+from promptopt.search.samplers import Sampling, resolve
+from promptopt.space import Candidate, PromptSpace
+from promptopt.space.of_category import compile_space, open_category
+from promptopt.study.opening import open_data
+from studies.category import CATEGORIES, Category, load_category
+from studies.dataset import POOLS, Dataset
+
+if TYPE_CHECKING:
+    from promptopt.scoring.objective import ImageMetric
+
+_WARM = 4  # prompts taken over from an earlier study
+_FEWEST = 4  # positives and negatives a pool needs for any estimate at all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a study is about.
+
+    Attributes:
+        space: the prompts; `candidates` lists them with their choices when there are at most 20,000.
+        sampling: how the search proposes prompts.
+        texts: class name -> fixed texts for the alignment; the category's own is `category.name`.
+        positives, negatives: the real images, all pools.
+        panel: every seed of the study.
+    """
+
+    config: StudyConfig
+    category: Category
+    space: PromptSpace
+    candidates: Mapping[Candidate, Mapping[str, str]] | None
+    sampling: Sampling
+    texts: Mapping[str, list[str]]
+    data: Dataset
+    positives: Dataset
+    negatives: Dataset
+    positive_name: str
+    panel: SeedPanel
+
+
+def check(config: StudyConfig, *, store: Path, metrics: Sequence[ImageMetric] = ()) -> Checked:
+    """Read category, template, earlier runs and data. Raises StudyError with the key at fault."""
+    category = open_category(config)
+    space = compile_space(category, config.source)
+    _check_negative(config, category)
+    listed = space.distinct(ENUMERABLE + 1) if space.size <= ENUMERABLE else None
+    candidates = Candidates(space, listed)
+    prompts = None if candidates.listed is None else len(candidates.listed)
+    _check_sampler(config, prompts)
+    terms = _pareto_terms(config, metrics)
+    texts = fixed_texts(category, shipped=config.category in CATEGORIES)
+    first = _earlier_winners(config, space)
+    panel = seed_panel(
+        config.seed,
+        search_images=stages(config.search.images, racing=config.search.racing)[-1],
+        confirm_images=config.confirm.images,
+        sampler=config.search.seed,
+    )
+    data = open_data(config, store)
+    name, positives, negatives = _split(config, category, data)
+    return Checked(
+        config=config,
+        category=category,
+        space=space,
+        candidates=listed,
+        sampling=Sampling(
+            candidates=candidates,
+            name=resolve(config.search.sampler, prompts=prompts, trials=config.search.trials),
+            seed=panel.sampler,
+            terms=terms,
+            first=first,
+        ),
+        texts=texts,
+        data=data,
+        positives=positives,
+        negatives=negatives,
+        positive_name=name,
+        panel=panel,
+    )
+
+
+def _check_negative(config: StudyConfig, category: Category) -> None:
+    chosen = config.generator.negative_prompt
+    if chosen is not None and category.negative_template is not None:
+        raise StudyError(
+            f"{config.source}: generator.negative_prompt: {chosen!r} fixes what the negative_template of the "
+            f"category {category.name} varies. Leave one of them out."
+        )
+
+
+def _check_sampler(config: StudyConfig, prompts: int | None) -> None:
+    if config.search.sampler == "enumerate" and (prompts is None or prompts > config.search.trials):
+        count = "more than 20,000" if prompts is None else str(prompts)
+        raise StudyError(
+            f"{config.source}: search.sampler: 'enumerate' tries every prompt, and there are {count} for "
+            f"{config.search.trials} trials. Raise search.trials, or choose 'gp'."
+        )
+
+
+def _pareto_terms(config: StudyConfig, metrics: Sequence[ImageMetric]) -> tuple[str, ...]:
+    """Names of the terms of a study with a Pareto front; none for one score."""
+    if config.mode == "score":
+        return ()
+    names = [name for name, weight in config.score.model_dump().items() if weight > 0]
+    names += [metric.name for metric in metrics if metric.weight > 0]
+    if len(names) < 2:
+        raise StudyError(
+            f"{config.source}: mode: 'pareto' needs two terms or more with a weight above 0, and there is "
+            f"{names}. Raise another weight in `score`, or use mode: score."
+        )
+    return tuple(names)
+
+
+def _earlier_winners(config: StudyConfig, space: PromptSpace) -> tuple[Mapping[str, str], ...]:
+    """The best prompts of the earlier studies that this space holds too, the best of each first."""
+    found: dict[str, Mapping[str, str]] = {}
+    for text in config.search.warm_start:
+        try:
+            trials = latest(read_rows(text))
+        except StudyError as error:
+            raise StudyError(f"{config.source}: search.warm_start: {error}") from error
+        rows: list[TrialRow] = sorted(trials, key=lambda row: (-row.value, row.number))
+        own = 0
+        for row in rows:
+            choice = {slot.name: row.choice.get(slot.name) for slot in space.slots}
+            if own < _WARM and all(choice[slot.name] in slot.options for slot in space.slots):
+                known = {name: str(option) for name, option in choice.items()}
+                found.setdefault(space.candidate(known).normalized_key, known)
+                own += 1
+        if not own:
+            raise StudyError(
+                f"{config.source}: search.warm_start: no prompt of {config.as_written(text)} fits this "
+                f"study's template; its slots are {', '.join(rows[0].choice) if rows else 'unknown'}. "
+                "Remove it from the list."
+            )
+    return tuple(found.values())
+
+
+def _split(config: StudyConfig, category: Category, data: Dataset) -> tuple[str, Dataset, Dataset]:
+    name = config.positives or category.name
+    categories = {record.category for record in data}
+    key = "category" if name in categories else "label"
+    chosen = [getattr(record, key) == name for record in data]
+    positives, negatives = (
+        Dataset(data.root, tuple(r for r, c in zip(data, chosen, strict=True) if c is side), data.fingerprint)
+        for side in (True, False)
+    )
+    if not len(positives):
+        labels = {record.label for record in data}
+        raise StudyError(
+            f"{config.source}: positives: no image of {data.root} has the category or label {name!r}. "
+            f"Categories there: {_list(categories)}; labels: {_list(labels)}."
+        )
+    for pool in POOLS:
+        for what, part in (("positive", positives), ("other", negatives)):
+            count = len(part.where(pool=pool))
+            if count < _FEWEST:
+                raise StudyError(
+                    f"{config.source}: data: {data.root}, pool {pool!r}: {count} {what} images "
+                    f"(positive: {name!r}), at least {_FEWEST} are needed. Add images, or assign "
+                    "the pools again."
+                )
+    return name, positives, negatives
+
+
+def _list(values: set[str]) -> str:
+    shown = sorted(values)[:20]
+    return ", ".join(shown) + (", ..." if len(values) > 20 else "")
+
+
+def fixed_texts(category: Category, *, shipped: bool) -> dict[str, list[str]]:
+    """The classes that an image is compared with: name -> texts, the category's own first."""
+    # A shipped category is compared with the other shipped ones too; a user's own file says all there is.
+    texts = {category.name: list(category.texts)}
+    if shipped:
+        for other in CATEGORIES:
+            if other != category.name:
+                texts[other] = list(load_category(other).texts)
+    for name, lines in category.distractors.items():
+        texts.setdefault(name, list(lines))
+    if len(texts) < 2:
+        raise StudyError(
+            f"category {category.name}: distractors: none given, so alignment has nothing to compare with. "
+            "Add at least one class of texts that the images should not show."
+        )
+    return texts
