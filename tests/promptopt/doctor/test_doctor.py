@@ -105,7 +105,7 @@ def test_a_missing_package_a_full_disk_and_a_broken_network_are_named(monkeypatc
     found = {check.name: check for check in report.checks if check.status == "broken"}
     assert found["peft"].remedy == "pip install 'peft'"
     assert found["diffusers"].remedy == "pip install 'diffusers>=0.36'"
-    assert found[str(tmp_path)].text.startswith("0.0 GB free")
+    assert found[str(tmp_path)].text.startswith("1.0 MB free, about 2 images")
     assert found["torch's devices"].text == "RuntimeError: no kernel image"
     assert found[str(tmp_path / "nowhere")].text == "no such folder or safetensors file"
     assert set(found) == {"peft", "diffusers", str(tmp_path), "torch's devices", str(tmp_path / "nowhere")}
