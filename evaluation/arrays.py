@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from promptopt.base.errors import ArgumentError
+
 
 def check_features(features: ArrayLike, name: str) -> NDArray[np.float64]:
     """The features as a finite float64 matrix (n, d), or a ValueError that names the first bad row."""
     array = np.asarray(features, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] == 0:
-        raise ValueError(f"{name} has shape {array.shape}; expected (images, features)")
+        raise ArgumentError(f"{name} has shape {array.shape}; expected (images, features)")
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if len(bad):
-        raise ValueError(
+        raise ArgumentError(
             f"{name}: row {bad[0]} holds a NaN or an infinity ({len(bad)} of {len(array)} rows do); "
             "leave those images out or encode them again"
         )
@@ -26,7 +28,7 @@ def check_pair(
     """Two feature matrices of one width."""
     first, second = check_features(a, names[0]), check_features(b, names[1])
     if first.shape[1] != second.shape[1]:
-        raise ValueError(
+        raise ArgumentError(
             f"{names[0]} has {first.shape[1]} features an image and {names[1]} {second.shape[1]}; "
             "both must come from the same encoder"
         )
@@ -39,7 +41,7 @@ def normalized(features: ArrayLike, name: str) -> NDArray[np.float64]:
     lengths = np.linalg.norm(array, axis=1, keepdims=True)
     zero = np.flatnonzero(lengths == 0)
     if len(zero):
-        raise ValueError(
+        raise ArgumentError(
             f"{name}: row {zero[0]} is all zeros and has no direction; check its image and encoder"
         )
     return array / lengths

@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from promptopt.base.errors import ArgumentError
+
 Status = Literal["ok", "unreliable", "undefined"]
 
 
@@ -47,32 +49,34 @@ class Estimate:
             if number is None:
                 continue
             if isinstance(number, bool | np.bool_) or not isinstance(number, int | float | np.number):
-                raise ValueError(f"Estimate.{name} is {number!r}; expected a number or None")
+                raise ArgumentError(f"Estimate.{name} is {number!r}; expected a number or None")
             if not math.isfinite(number):
-                raise ValueError(
+                raise ArgumentError(
                     f"Estimate.{name} is {number!r} ({self.method}); a value that cannot be computed is "
                     "Estimate.undefined(n, method), never a NaN or an infinity"
                 )
             object.__setattr__(self, name, float(number))  # plain floats, whatever NumPy type came in
         if isinstance(self.n, bool) or not isinstance(self.n, int | np.integer) or self.n < 0:
-            raise ValueError(f"Estimate.n is {self.n!r}; expected a count, 0 or more")
+            raise ArgumentError(f"Estimate.n is {self.n!r}; expected a count, 0 or more")
         object.__setattr__(self, "n", int(self.n))
         if not isinstance(self.method, str) or not self.method:
-            raise ValueError(f"Estimate.method is {self.method!r}; say in words what was computed")
+            raise ArgumentError(f"Estimate.method is {self.method!r}; say in words what was computed")
         if self.status not in get_args(Status):
-            raise ValueError(
+            raise ArgumentError(
                 f"Estimate.status is {self.status!r}; expected one of {', '.join(get_args(Status))}"
             )
         if self.status == "undefined":
             if (self.value, self.low, self.high) != (None, None, None):
-                raise ValueError("an undefined Estimate has neither value nor interval")
+                raise ArgumentError("an undefined Estimate has neither value nor interval")
             return
         if self.value is None:
-            raise ValueError(f"an Estimate without a value has status 'undefined', not {self.status!r}")
+            raise ArgumentError(f"an Estimate without a value has status 'undefined', not {self.status!r}")
         if (self.low is None) != (self.high is None):
-            raise ValueError(f"Estimate.low is {self.low} and high is {self.high}; give both ends or neither")
+            raise ArgumentError(
+                f"Estimate.low is {self.low} and high is {self.high}; give both ends or neither"
+            )
         if self.low is not None and self.high is not None and not self.low <= self.value <= self.high:
-            raise ValueError(
+            raise ArgumentError(
                 f"Estimate.value {self.value} lies outside its interval [{self.low}, {self.high}]"
             )
 
@@ -123,7 +127,7 @@ class Estimate:
         """
         check_level(level)
         if not 0 <= successes <= n:
-            raise ValueError(f"{successes} successes of {n} trials; expected a count from 0 to {n}")
+            raise ArgumentError(f"{successes} successes of {n} trials; expected a count from 0 to {n}")
         if n == 0:
             return cls.undefined(0, method)
         from scipy.special import ndtri
@@ -151,7 +155,7 @@ class Estimate:
         expected = set(cls.__dataclass_fields__)
         if not isinstance(fields, Mapping) or set(fields) != expected:
             got = sorted(fields) if isinstance(fields, Mapping) else type(fields).__name__
-            raise ValueError(f"an Estimate has the keys {sorted(expected)}; got {got}")
+            raise ArgumentError(f"an Estimate has the keys {sorted(expected)}; got {got}")
         return cls(**fields)
 
 
@@ -184,17 +188,17 @@ def widened_halves(
 def check_level(level: float) -> None:
     """Refuse a coverage outside (0, 1)."""
     if not 0 < level < 1:
-        raise ValueError(f"level is {level!r}; expected a coverage between 0 and 1, say 0.95")
+        raise ArgumentError(f"level is {level!r}; expected a coverage between 0 and 1, say 0.95")
 
 
 def check_vector(values: ArrayLike, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """The values as a finite float64 vector, or a ValueError that names the first bad one."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
-        raise ValueError(f"{name} has shape {array.shape}; expected one dimension, (n,)")
+        raise ArgumentError(f"{name} has shape {array.shape}; expected one dimension, (n,)")
     bad = np.flatnonzero(~np.isfinite(array))
     if len(bad):
-        raise ValueError(
+        raise ArgumentError(
             f"{name}[{bad[0]}] is {array[bad[0]]} ({len(bad)} of {len(array)} are not finite); "
             "leave failed images out before averaging"
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from generators.adapters.lora import SEPARATOR, find_adapter, split_uri
 from generators.errors import GeneratorError
+from promptopt.base.hub import HubAddress, downloading
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 EMBEDDED = Path(__file__).parent / "embedded" / "sd"
 """Folder of the small model that ships with the package."""
-
-_HUB = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
 @runtime_checkable
@@ -152,31 +150,18 @@ def resolve(uri: str | os.PathLike[str], *, revision: str | None = None) -> Path
 
 
 def _from_hub(uri: str, revision: str | None) -> Path:
-    match = _HUB.fullmatch(uri)
-    if match is None:
-        raise GeneratorError(f"{uri}: not a hub address; write hf:owner/name or hf:owner/name@revision")
-    wanted = match["revision"] or revision
-    if match["revision"] and revision and match["revision"] != revision:
-        raise GeneratorError(f"{uri}: the address names another revision than {revision!r}; give it once")
+    address = HubAddress.parse(uri, revision=revision, error=GeneratorError)
     from diffusers import DiffusionPipeline
 
-    try:
+    with downloading(address, error=GeneratorError, instead="the path of a local diffusers folder"):
         # Weights in pickle files are neither downloaded nor read, and the safety checker stays away.
         return Path(
             DiffusionPipeline.download(
-                match["repository"],
-                revision=wanted,
+                address.repository,
+                revision=address.revision,
                 use_safetensors=True,
                 safety_checker=None,
                 feature_extractor=None,
                 image_encoder=None,
             )
         )
-    except Exception as error:  # the hub client's transport errors share no base class across its versions
-        at = f" at revision {wanted}" if wanted else ""
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise GeneratorError(
-            f"{uri}: {match['repository']}{at} is not in the cache and cannot be downloaded ({reason}); "
-            "check name, revision and connection (HF_HUB_OFFLINE must not be 1 for a first download), "
-            "or give the path of a local diffusers folder"
-        ) from error

@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from generators.errors import GeneratorError
+from promptopt.base.files import file_digest
+from promptopt.base.settings import read_json
 
 DEFAULTS_FILE = "promptopt.json"
 SD, SDXL = "StableDiffusionPipeline", "StableDiffusionXLPipeline"
@@ -47,12 +48,8 @@ def read_defaults(folder: Path) -> ModelDefaults:
     path = folder / DEFAULTS_FILE
     if not path.exists():
         return ModelDefaults()
-    try:
-        return ModelDefaults.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
-        allowed = ", ".join(ModelDefaults.model_fields)
-        raise GeneratorError(f"{path}: {'; '.join(lines)}; allowed keys: {allowed}") from error
+    remedy = f"Allowed keys: {', '.join(ModelDefaults.model_fields)}."
+    return read_json(ModelDefaults, path, error=GeneratorError, remedy=remedy)
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -92,19 +89,6 @@ def fingerprint(folder: Path) -> str:
     for path, digest in zip(files, digests, strict=True):
         total.update(f"{path.relative_to(folder).as_posix()}\0{digest}\n".encode())
     return total.hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """sha256 (hexadecimal) of a file; one that has not changed is read once a process. May raise OSError."""
-    stat = path.stat()
-    return _digest(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-
-
-@lru_cache(maxsize=1024)
-def _digest(path: str, _size: int, _mtime_ns: int, _ctime_ns: int, _inode: int) -> str:
-    # The file's state is part of the cache's key, so a file that changed is hashed again.
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def pipeline_class(folder: Path) -> str:

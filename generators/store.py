@@ -13,11 +13,9 @@ import io
 import json
 import logging
 import os
-import secrets
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -32,6 +30,7 @@ from generators.base import Generator
 from generators.errors import GeneratorError, StoreError
 from generators.fetching import make_missing
 from generators.request import ImageRequest
+from promptopt.base.files import write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -225,18 +224,9 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """All or nothing: a temporary file in the same folder, then a rename over the final name."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        write_bytes(path, content, sync=False)  # what a power cut spoils is seen by its checksum
     except OSError as error:
         remedy = (
             "free some space"

@@ -4,21 +4,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     SerializerFunctionWrapHandler,
     StringConstraints,
-    ValidationError,
     field_validator,
     model_serializer,
     model_validator,
 )
 
 from promptopt.base.errors import PromptoptError
+from promptopt.base.settings import read_yaml, validate
 
-CATEGORIES = ("polyps", "landmarks", "instruments")
+CATEGORIES = ("polyps", "landmarks", "instruments")  # of the challenge
+SHIPPED = (*CATEGORIES, "normal", "polyps-wide")
 GENERATION_PARAMETERS = ("guidance", "steps", "scheduler", "generator", "lora_scale")
 RENAMED = {"knobs": "generation_parameters"}
 """Keys of earlier versions."""
@@ -140,80 +140,21 @@ def _checked_values(name: object, values: object) -> list[float | int | str]:
     return typed
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML without the habit of letting the last of two equal keys win in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: list[Any] = []
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} comes twice; keep one of them", key_node.start_mark
-                )
-            seen.append(key)
-        return super().construct_mapping(node, deep=deep)
-
-
 def load_category(name_or_path: str | Path) -> Category:
-    """Read one of CATEGORIES by its name, or any category from the path of a YAML file.
+    """Read one of SHIPPED by its name, or any category from the path of a YAML file.
 
     Raises CategoryError naming the file, the key, the bad value and the remedy.
     """
     given = str(name_or_path)
     path = Path(name_or_path)
     if isinstance(name_or_path, str) and path.suffix not in (".yaml", ".yml") and path.name == given:
-        if given not in CATEGORIES:
+        if given not in SHIPPED:
             raise CategoryError(
-                f"category {given!r} does not exist; use {', '.join(CATEGORIES)}, or the path of a .yaml file"
+                f"category {given!r} does not exist; use {', '.join(SHIPPED)}, or the path of a .yaml file"
             )
         path = FOLDER / f"{given}.yaml"
-    return _read(path)
-
-
-def _read(path: Path) -> Category:
-    try:
-        content = path.read_text("utf-8-sig")
-    except FileNotFoundError:
-        raise CategoryError(
-            f"{path}: no such file; give {', '.join(CATEGORIES)} or the path of a file"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise CategoryError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
-    except OSError as error:
-        raise CategoryError(
-            f"{path}: cannot be read ({error.strerror}); give the path of a .yaml file"
-        ) from error
-    try:
-        value = yaml.load(content, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise CategoryError(f"{path}{place}: {problem}; correct the YAML there") from error
-    if not isinstance(value, dict):
-        keys = ", ".join(Category.model_fields)
-        raise CategoryError(f"{path}: got {type(value).__name__} {str(value)[:60]!r}; write the keys {keys}")
-    try:
-        return Category.model_validate(value)
-    except ValidationError as error:
-        raise CategoryError("\n".join(_describe(path, fault) for fault in error.errors())) from None
-
-
-def _describe(path: Path, fault: Any) -> str:
-    location = [str(part) for part in fault["loc"] if part != "[key]"]
-    key = ".".join(location) or "(the whole file)"
-    if fault["type"] == "missing":
-        return f"{path}: key {key!r} is missing; add it"
-    if fault["type"] == "extra_forbidden":
-        known = ", ".join(Category.model_fields)
-        return f"{path}: unknown key {key!r} with value {fault['input']!r}; use {known}"
-    if fault["type"] == "value_error":
-        return f"{path}: key {key!r}: {fault['ctx']['error']}"
-    remedy = {
-        "string_type": "write text; put quotes around a word such as no, yes, 1 or 5:30",
-        "string_too_short": "write text that is not empty",
-        "list_type": "write a list",
-        "dict_type": "write names, each with a list",
-    }.get(fault["type"], fault["msg"])
-    return f"{path}: key {key!r}: got {fault['input']!r}; {remedy}"
+    remedy = f"Give {', '.join(SHIPPED)}, or a .yaml file with the keys {', '.join(Category.model_fields)}."
+    category: Category = validate(
+        Category, read_yaml(path, error=CategoryError, remedy=remedy), error=CategoryError
+    )
+    return category

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from promptopt.base.errors import PromptoptError
+from promptopt.base.files import write_text
 
 Pool = Literal["reference", "validation", "test"]
 POOLS: tuple[str, ...] = get_args(Pool)
@@ -165,20 +165,7 @@ def write_metadata(root: str | Path, records: Iterable[Record]) -> Path:
             lines.append(json.dumps(_object_from(record, as_list=as_list), allow_nan=False) + "\n")
         except (TypeError, ValueError) as error:
             raise DatasetError(f"{place}: key 'attributes': {error}; use plain JSON values") from error
-    return _write_atomically(root / METADATA, "".join(lines).encode("utf-8"))
-
-
-def _write_atomically(path: Path, content: bytes) -> Path:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return path
+    return write_text(root / METADATA, lines)
 
 
 def _object_from(record: Record, *, as_list: bool) -> dict[str, Any]:

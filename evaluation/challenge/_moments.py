@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.metrics.frechet import frechet_distance
+from promptopt.base.errors import ArgumentError
 
 Matrix = NDArray[np.float64]
 
@@ -19,5 +20,5 @@ def spread_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     centered = [np.asarray(x, dtype=np.float64) for x in (a, b)]
     value = frechet_distance(*(x - x.mean(axis=0) for x in centered), level=None).value
     if value is None:
-        raise ValueError(f"{len(a)} and {len(b)} images; a covariance needs two or more in each set")
+        raise ArgumentError(f"{len(a)} and {len(b)} images; a covariance needs two or more in each set")
     return value

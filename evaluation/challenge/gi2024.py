@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from evaluation.arrays import check_features, check_pair
 from evaluation.challenge._moments import spread_distance
 from evaluation.challenge.score import Card, ChallengeError, ChallengeScore
+from promptopt.base.errors import ArgumentError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -191,7 +192,7 @@ def inception_score(
         ValueError: rows that are no softmax, or fewer than one split.
     """
     if splits < 1:
-        raise ValueError(f"splits is {splits}; expected 1 or more (the script has 10)")
+        raise ArgumentError(f"splits is {splits}; expected 1 or more (the script has 10)")
     rows = check_features(softmax, "softmax")
     _refuse(rows, "softmax", _off_simplex(rows))
     deviations: tuple[str, ...] = SCORE_FAULTS

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.challenge.score import ChallengeError
+from promptopt.base.devices import resolve_device
 from promptopt.base.files import file_digest
 
 if TYPE_CHECKING:
@@ -97,7 +98,6 @@ def load_keras_inception(path: str | Path, *, device: str = "auto") -> KerasInce
         ChallengeError: h5py is not installed, no such file, not HDF5, a layer or array that is missing, of
             another shape, or not finite.
     """
-    import torch
 
     file = Path(path)
     layers = read_layers(file)
@@ -122,12 +122,12 @@ def load_keras_inception(path: str | Path, *, device: str = "auto") -> KerasInce
     head: Any = network.fc
     _put(head.weight, layers["predictions"], "kernel", f"{file}: predictions", axes=(1, 0))
     _put(head.bias, layers["predictions"], "bias", f"{file}: predictions")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     sha256 = file_digest(file)
     with file.open("rb") as stream:
         md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    return KerasInception(network, device=device, fingerprint=sha256, published=md5 == PUBLISHED_MD5)
+    return KerasInception(
+        network, device=str(resolve_device(device)), fingerprint=sha256, published=md5 == PUBLISHED_MD5
+    )
 
 
 def read_layers(file: Path) -> dict[str, dict[str, NDArray[Any]]]:

@@ -11,6 +11,7 @@ from evaluation.classifier.learners import Learner, ProbeLearner
 from evaluation.classifier.results import ArmsResult
 from evaluation.classifier.summary import Family, summarize
 from evaluation.estimate import check_level
+from promptopt.base.errors import ArgumentError
 
 ARMS = ("R->R", "S->R", "R+S->R", "S->S", "R->S")
 ALIASES = {"R->R": "TRTR", "S->R": "TSTR", "S->S": "TSTS", "R->S": "TRTS"}
@@ -147,16 +148,16 @@ def _arms(name: str, ratios: Sequence[float]) -> list[Arm]:
 def _check(arms: Sequence[str], ratios: Sequence[float], seeds: Sequence[int], level: float) -> list[str]:
     for arm in arms:
         if arm not in ARMS:
-            raise ValueError(f"arms: {arm!r} does not exist; use {', '.join(ARMS)}")
+            raise ArgumentError(f"arms: {arm!r} does not exist; use {', '.join(ARMS)}")
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise ValueError(f"seeds is {list(seeds)}; give one or more different numbers, 0 or more")
+        raise ArgumentError(f"seeds is {list(seeds)}; give one or more different numbers, 0 or more")
     for ratio in ratios:
         if not 0 < ratio < float("inf"):
-            raise ValueError(
+            raise ArgumentError(
                 f"ratios: {ratio} synthetic images for a real one; give numbers above 0, say 0.5"
             )
     if "R+S->R" in arms and not ratios:
-        raise ValueError("ratios is empty; R+S->R needs one or more, or leave the arm out")
+        raise ArgumentError("ratios is empty; R+S->R needs one or more, or leave the arm out")
     check_level(level)
     return [arm for arm in ARMS if arm in arms or arm == "R->R"]
 

@@ -6,7 +6,6 @@ likes. It answers for pictures like those it was trained on; its card gives its 
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,12 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from promptopt.base.devices import resolve_device
 from promptopt.base.errors import PromptoptError
+from promptopt.base.files import new_file, write_json
+from promptopt.base.settings import read_json
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -214,11 +216,9 @@ def save_judge(folder: str | Path, network: JudgeNetwork, config: JudgeConfig) -
         key: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
         for key, value in network.state_dict().items()
     }
-    partial = folder / f".{WEIGHTS_FILE}.partial"
-    save_file(tensors, partial, metadata={"format": "pt"})
-    partial.chmod(0o644)  # safetensors writes for the owner alone
-    partial.replace(folder / WEIGHTS_FILE)
-    (folder / CONFIG_FILE).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+    with new_file(folder / WEIGHTS_FILE) as partial:
+        save_file(tensors, partial, metadata={"format": "pt"})
+    write_json(folder / CONFIG_FILE, config.model_dump(mode="json"), indent=2)
     return folder
 
 
@@ -236,26 +236,22 @@ def load_judge(uri: str | Path = "embedded", *, device: str = "auto") -> Judge:
                 f"{file}: no such file; a judge is 'embedded' or a folder with {CONFIG_FILE} and "
                 f"{WEIGHTS_FILE}, as 'promptopt train judge' writes it"
             )
-    try:
-        config = JudgeConfig.model_validate_json(config_file.read_bytes())
-    except ValidationError as error:
-        raise JudgeError(f"{config_file}: {error}") from error
+    config = read_json(JudgeConfig, config_file, error=JudgeError, remedy="Copy or train it again.")
     try:
         tensors = load_file(weights_file)
     except (SafetensorError, OSError) as error:
         raise JudgeError(f"{weights_file}: damaged or cut short ({error}); copy or train it again") from error
     network = JudgeNetwork(config)
     _fill(network, tensors, weights_file)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    place = resolve_device(device)
     digest = hashlib.sha256(config_file.read_bytes())
     digest.update(weights_file.read_bytes())
     return Judge(
         uri=str(uri),
         fingerprint=digest.hexdigest(),
         config=config,
-        network=network.eval().requires_grad_(False).to(device),
-        device=device,
+        network=network.eval().requires_grad_(False).to(place),
+        device=str(place),
     )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evaluation.arrays import check_features, check_pair
 from evaluation.estimate import Estimate, Status, check_level
-from promptopt.base.errors import PromptoptError
+from promptopt.base.errors import ArgumentError, PromptoptError
 
 
 class NotConvergedError(PromptoptError, ValueError):
@@ -41,7 +41,7 @@ class Probe:
         """
         x = check_features(features, "features")
         if x.shape[1] != len(self.mean):
-            raise ValueError(
+            raise ArgumentError(
                 f"features have {x.shape[1]} columns, the probe was fitted on {len(self.mean)}; "
                 "use the same encoder"
             )
@@ -69,7 +69,7 @@ def fit_probe(features: ArrayLike, labels: ArrayLike, *, seed: int, strength: fl
     y = _labels(labels, len(x))
     positives = int(y.sum())
     if min(positives, len(y) - positives) < 2:
-        raise ValueError(
+        raise ArgumentError(
             f"{positives} positive and {len(y) - positives} negative images; "
             "a probe needs two or more of each: "
             "add images of the missing class"
@@ -177,11 +177,11 @@ def synthetic_to_real(
     validation = check_features(val_features, "val_features")
     truth = _labels(val_labels, len(validation), name="val_labels")
     if len(others) < 2:
-        raise ValueError(
+        raise ArgumentError(
             f"{len(others)} real negatives; a probe needs two or more: widen the negative categories"
         )
     if truth.all() or not truth.any():
-        raise ValueError(
+        raise ArgumentError(
             f"the {len(truth)} validation images are all of one class; "
             "add real images of the other to the pool"
         )
@@ -198,7 +198,7 @@ def _labels(labels: ArrayLike, n: int | None, *, name: str = "labels") -> NDArra
     if array.size == 0:
         array = array.astype(bool)
     if array.ndim != 1 or (n is not None and len(array) != n):
-        raise ValueError(f"{name} has shape {array.shape}; expected {('n' if n is None else n,)}")
+        raise ArgumentError(f"{name} has shape {array.shape}; expected {('n' if n is None else n,)}")
     if array.dtype != np.bool_:
-        raise ValueError(f"{name} holds {array.dtype} values; expected booleans, say category == 'polyps'")
+        raise ArgumentError(f"{name} holds {array.dtype} values; expected booleans, say category == 'polyps'")
     return array

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evaluation.metrics.auroc import weighted_auroc
+from promptopt.base.errors import ArgumentError
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "auroc", "ece")
 ECE_BINS = 15
@@ -48,10 +49,12 @@ def classifier_scores(
     y = _check_truth(truth, p)
     n, k = p.shape
     if len(classes) != k:
-        raise ValueError(f"{k} columns of probabilities and {len(classes)} classes; give one name for each")
+        raise ArgumentError(
+            f"{k} columns of probabilities and {len(classes)} classes; give one name for each"
+        )
     w = np.ones((1, n)) if weights is None else np.asarray(weights, dtype=np.float64)
     if w.ndim != 2 or w.shape[1] != n:
-        raise ValueError(f"weights has shape {w.shape}; expected (replicates, {n})")
+        raise ArgumentError(f"weights has shape {w.shape}; expected (replicates, {n})")
     if n == 0:
         return {}
     rows = max(1, _CHUNK // n)
@@ -75,7 +78,7 @@ def expected_calibration_error(probabilities: ArrayLike, truth: ArrayLike, *, bi
     p = check_probabilities(probabilities)
     y = _check_truth(truth, p)
     if not len(y):
-        raise ValueError("probabilities holds no image; the calibration error needs one or more")
+        raise ArgumentError("probabilities holds no image; the calibration error needs one or more")
     return float(_ece(y, p, np.ones((1, len(y))), bins)[0])
 
 
@@ -91,19 +94,19 @@ def check_probabilities(probabilities: ArrayLike) -> Array:
     """Probabilities as float64 (n, k), k of 2 or more, or a ValueError that names the bad row."""
     p = np.asarray(probabilities, dtype=np.float64)
     if p.ndim != 2 or p.shape[1] < 2:
-        raise ValueError(f"probabilities has shape {p.shape}; expected (images, two or more classes)")
+        raise ArgumentError(f"probabilities has shape {p.shape}; expected (images, two or more classes)")
     bad = np.flatnonzero(~((p >= 0).all(axis=1) & (np.abs(p.sum(axis=1) - 1) < 1e-6)))
     if len(bad):
-        raise ValueError(f"probabilities: row {bad[0]} is {p[bad[0]]}; expected 0 or more, with sum 1")
+        raise ArgumentError(f"probabilities: row {bad[0]} is {p[bad[0]]}; expected 0 or more, with sum 1")
     return p
 
 
 def _check_truth(truth: ArrayLike, p: Array) -> NDArray[np.int64]:
     y = np.asarray(truth)
     if y.shape != (len(p),) or (y.size and not np.issubdtype(y.dtype, np.integer)):
-        raise ValueError(f"truth has shape {y.shape} and type {y.dtype}; expected {len(p)} class indices")
+        raise ArgumentError(f"truth has shape {y.shape} and type {y.dtype}; expected {len(p)} class indices")
     if y.size and (y.min() < 0 or y.max() >= p.shape[1]):
-        raise ValueError(f"truth holds {y.min()} to {y.max()}; expected class indices below {p.shape[1]}")
+        raise ArgumentError(f"truth holds {y.min()} to {y.max()}; expected class indices below {p.shape[1]}")
     return y.astype(np.int64)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from promptopt.base.errors import PromptoptError
+from promptopt.base.hub import HubAddress
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
     from PIL import Image
 
@@ -160,24 +160,16 @@ def _hub_says_dinov2(name: str, revision: str | None) -> bool:
     """Whether a repository is DINOv2's, by its configuration; False when that cannot be had."""
     from huggingface_hub import snapshot_download
 
-    repository, revision = split_hub_name(name, revision, prefix="hf")
+    hub = HubAddress.parse(f"hf:{name}", revision=revision, error=EncoderError)
     try:
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=["*config.json"]))
+        folder = Path(
+            snapshot_download(hub.repository, revision=hub.revision, allow_patterns=["*config.json"])
+        )
     except (OSError, ValueError):
         return False  # the loader asks again, and says what is wrong
     from evaluation.encoders.dinov2 import is_dinov2
 
     return not (folder / "open_clip_config.json").is_file() and is_dinov2(folder)
-
-
-def split_hub_name(name: str, revision: str | None, *, prefix: str) -> tuple[str, str | None]:
-    """``owner/name[@revision]`` and a revision beside it as (owner/name, revision or None)."""
-    repository, _, pinned = name.partition("@")
-    if pinned and revision and pinned != revision:
-        raise EncoderError(f"{prefix}:{name}: two revisions, {pinned!r} and {revision!r}; give one")
-    if repository.count("/") != 1 or not all(repository.split("/")):
-        raise EncoderError(f"{prefix}:{name}: write '{prefix}:owner/name' or '{prefix}:owner/name@revision'")
-    return repository, revision or pinned or None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -189,15 +181,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise EncoderError(f"{path}: holds a {type(document).__name__}; expected an object")
     return document
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of this name; ``auto`` is an accelerator when there is one."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise EncoderError(f"device {name!r}: {error}; give 'auto', 'cpu', 'cuda' or 'cuda:N'") from error

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evaluation.encoders._batches import encode_in_batches
-from evaluation.encoders.base import EncoderError, pick_device, read_json, split_hub_name
+from evaluation.encoders.base import EncoderError, read_json
+from promptopt.base.devices import resolve_device
 from promptopt.base.files import file_digest
+from promptopt.base.hub import HubAddress, downloading
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -117,7 +119,7 @@ class Dinov2Encoder:
             uri=uri or str(folder),
             fingerprint=digest.hexdigest(),
             preprocessing=policy,
-            device=pick_device(device),
+            device=resolve_device(device, error=EncoderError),
             batch_size=batch_size,
         )
 
@@ -128,18 +130,12 @@ class Dinov2Encoder:
         """Load ``owner/name[@revision]`` from the Hugging Face hub; no pickle is ever fetched."""
         from huggingface_hub import snapshot_download
 
-        repository, revision = split_hub_name(name, revision, prefix="dinov2")
-        try:
+        address = HubAddress.parse(f"dinov2:{name}", revision=revision, prefix="dinov2:", error=EncoderError)
+        with downloading(address, error=EncoderError, instead=f"a folder with {CONFIG} and {WEIGHTS}"):
             folder = snapshot_download(
-                repository, revision=revision, allow_patterns=[CONFIG, WEIGHTS, PROCESSOR]
+                address.repository, revision=address.revision, allow_patterns=[CONFIG, WEIGHTS, PROCESSOR]
             )
-        except (OSError, ValueError) as error:
-            raise EncoderError(
-                f"dinov2:{name}: cannot be fetched ({error}); check the name, connect once to fill the "
-                f"cache, or give a folder with {CONFIG} and {WEIGHTS}"
-            ) from error
-        own = uri or f"dinov2:{repository}" + (f"@{revision}" if revision else "")
-        return cls.from_folder(folder, device=device, uri=own)
+        return cls.from_folder(folder, device=device, uri=uri or str(address))
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Class tokens, shape (n, dim), float32, not normalized."""

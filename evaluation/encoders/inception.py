@@ -19,7 +19,9 @@ from PIL import Image
 
 from evaluation.arrays import check_features
 from evaluation.encoders._batches import encode_in_batches
-from evaluation.encoders.base import EncoderError, pick_device
+from evaluation.encoders.base import EncoderError
+from promptopt.base.devices import resolve_device
+from promptopt.base.errors import ArgumentError
 from promptopt.base.files import file_digest
 
 TORCHSCRIPT = "inception-2015-12-05.pt"
@@ -96,7 +98,7 @@ class InceptionEncoder:
         if not path.is_file():
             raise EncoderError(f"{path}: no such file; expected {TORCHSCRIPT} or {STATE_DICT}")
         _clean_resizer()
-        target = pick_device(device)
+        target = resolve_device(device, error=EncoderError)
         sha256 = file_digest(path)
         read = _torchscript if path.suffix == ".pt" else _state_dict
         try:
@@ -184,7 +186,9 @@ class InceptionEncoder:
 
         rows = check_features(features, "features")
         if rows.shape[1] != FEATURES:
-            raise ValueError(f"features have {rows.shape[1]} columns; expected {FEATURES}, of this encoder")
+            raise ArgumentError(
+                f"features have {rows.shape[1]} columns; expected {FEATURES}, of this encoder"
+            )
         return softmax(rows @ self._weight.T + (self._bias if bias else 0.0), axis=1)
 
 
@@ -236,7 +240,7 @@ def _state_dict(path: Path, device: torch.device) -> tuple[Any, torch.Tensor, to
     elif path.suffix == ".pth":
         state = torch.load(path, map_location="cpu", weights_only=True)
     else:
-        raise ValueError(f"the suffix {path.suffix!r} is none of .pt, .pth, .safetensors")
+        raise ArgumentError(f"the suffix {path.suffix!r} is none of .pt, .pth, .safetensors")
     net: Any = build_inception(seed=0)
     net.load_state_dict(state)
     layers = inception_layers(net).requires_grad_(False).to(device)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evaluation.encoders._batches import encode_in_batches, exact_inference, filled
-from evaluation.encoders.base import EncoderError, pick_device, split_hub_name
+from evaluation.encoders.base import EncoderError
 from evaluation.encoders.open_clip_folder import (
     CONFIG,
     REMEDY,
@@ -26,6 +26,8 @@ from evaluation.encoders.open_clip_folder import (
     read_folder,
     save_open_clip,
 )
+from promptopt.base.devices import resolve_device
+from promptopt.base.hub import HubAddress, downloading
 
 __all__ = ["TOKENIZER_FILES", "OpenClipEncoder", "build_open_clip", "save_open_clip"]
 
@@ -106,7 +108,7 @@ class OpenClipEncoder:
             tokenizer,
             uri=uri or str(folder),
             fingerprint=fingerprint_of(weights, config["model_cfg"], model.visual.preprocess_cfg, extras),
-            device=pick_device(device),
+            device=resolve_device(device, error=EncoderError),
             batch_size=batch_size,
         )
 
@@ -145,7 +147,7 @@ class OpenClipEncoder:
             open_clip.get_tokenizer(architecture),
             uri=uri,
             fingerprint=fingerprint_of(weights, model_config, model.visual.preprocess_cfg, []),
-            device=pick_device(device),
+            device=resolve_device(device, error=EncoderError),
         )
 
     @classmethod
@@ -153,16 +155,11 @@ class OpenClipEncoder:
         """Load ``owner/name[@revision]`` from the Hugging Face hub; no pickle is ever fetched."""
         from huggingface_hub import snapshot_download
 
-        repository, revision = split_hub_name(name, revision, prefix="hf")
+        address = HubAddress.parse(f"hf:{name}", revision=revision, error=EncoderError)
         wanted = [CONFIG, *WEIGHT_NAMES, *TOKENIZER_FILES, TEXT_TOWER_CONFIG]
-        try:
-            folder = Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
-        except (OSError, ValueError) as error:
-            raise EncoderError(
-                f"hf:{name}: cannot be fetched ({error}); check the name, or connect once to fill the cache"
-            ) from error
-        uri = f"hf:{repository}" + (f"@{revision}" if revision else "")
-        return cls.from_folder(folder, device=device, uri=uri)
+        with downloading(address, error=EncoderError):
+            folder = snapshot_download(address.repository, revision=address.revision, allow_patterns=wanted)
+        return cls.from_folder(Path(folder), device=device, uri=str(address))
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Features, shape (n, dim), float32, not normalized."""

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from evaluation.encoders.base import EncoderError
-from promptopt.base.files import file_digest
+from promptopt.base.files import file_digest, new_file, write_json
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -126,12 +126,9 @@ def save_open_clip(
         .contiguous()
         for name, tensor in model.state_dict().items()
     }
-    partial = target / (WEIGHTS + ".part")
-    save_file(tensors, partial, metadata={"format": "pt"})
-    partial.replace(target / WEIGHTS)
-    partial = target / (CONFIG + ".part")
-    partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    partial.replace(target / CONFIG)
+    with new_file(target / WEIGHTS) as partial:
+        save_file(tensors, partial, metadata={"format": "pt"})
+    write_json(target / CONFIG, document, indent=2)
     return target
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from promptopt.base.errors import ArgumentError
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -28,7 +30,7 @@ class ThumbnailEncoder:
 
     def __init__(self, side: int = 8) -> None:
         if side < 2:
-            raise ValueError(f"side is {side}; expected 2 or more")
+            raise ArgumentError(f"side is {side}; expected 2 or more")
         self.side = side
 
     @property
@@ -112,7 +114,7 @@ def copy_views(image: Image.Image, *, crops: Sequence[float] = (0.9, 0.8)) -> li
     views = [image]
     for share in crops:
         if not 0 < share < 1:
-            raise ValueError(f"crops has {share!r}; expected shares of a side between 0 and 1")
+            raise ArgumentError(f"crops has {share!r}; expected shares of a side between 0 and 1")
         w, h = max(1, round(width * share)), max(1, round(height * share))
         for x in (0, (width - w) // 2, width - w):
             for y in (0, (height - h) // 2, height - h):

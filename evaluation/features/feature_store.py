@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from promptopt.base.errors import PromptoptError
+from promptopt.base.errors import ArgumentError, PromptoptError
 from promptopt.base.files import file_digest
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class FeatureStore:
                 finite features of its dimension, or a store that cannot be written.
         """
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
+            raise ArgumentError(f"batch_size is {batch_size}; expected 1 or more")
         files = [Path(path) for path in paths]
         keys = [_digest(path) for path in files]
         with closing(self._connect()) as connection:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -16,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evaluation.arrays import check_features
-from promptopt.base.errors import PromptoptError
+from promptopt.base.errors import ArgumentError, PromptoptError
+from promptopt.base.files import write_bytes
 
 Matrix = NDArray[np.float64]
 
@@ -115,14 +114,14 @@ class FeatureStatistics:
             if sums is None:
                 sums = _Sums(rows.shape[1])
             elif rows.shape[1] != len(sums.mean):
-                raise ValueError(
+                raise ArgumentError(
                     f"block {position} has {rows.shape[1]} features an image, those before it "
                     f"{len(sums.mean)}; all blocks must come from the same encoder"
                 )
             for start in range(0, len(rows), BLOCK):
                 sums.add(rows[start : start + BLOCK])
         if sums is None or sums.count == 0:
-            raise ValueError("no features at all; statistics need one image or more")
+            raise ArgumentError("no features at all; statistics need one image or more")
         return sums.finish(encoder, preprocessing)
 
     @property
@@ -215,14 +214,7 @@ class FeatureStatistics:
         }
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(save(tensors, metadata=header))
-                Path(partial).chmod(0o644)
-                Path(partial).replace(path)
-            finally:
-                Path(partial).unlink(missing_ok=True)
+            write_bytes(path, save(tensors, metadata=header))
         except OSError as error:
             raise StatisticsError(f"{path}: cannot be written ({error}); give a writable place") from error
         return path

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.estimate import Estimate
+from promptopt.base.errors import ArgumentError
 
 _RELIABLE = 10  # items below which a coefficient is shown, not believed
 
@@ -22,7 +23,7 @@ def cohen_kappa(first: Sequence[object], second: Sequence[object]) -> Estimate:
     Raises ValueError for answers of different number.
     """
     if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} answers; give both for the same items")
+        raise ArgumentError(f"{len(first)} and {len(second)} answers; give both for the same items")
     a, b = (np.array([str(answer) for answer in answers]) for answers in (first, second))
     return _jackknife(
         lambda rows: _kappa(a[rows], b[rows]), len(a), "Cohen's kappa, jackknife interval over the items"
@@ -37,7 +38,7 @@ def preference_kappa(first: Sequence[int], second: Sequence[int]) -> Estimate:
     Raises ValueError for verdicts of different number.
     """
     if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} verdicts; give both for the same pairs")
+        raise ArgumentError(f"{len(first)} and {len(second)} verdicts; give both for the same pairs")
     a, b = np.array(first, dtype=int), np.array(second, dtype=int)
     return _jackknife(
         lambda rows: _kappa(np.concatenate([a[rows], -a[rows]]), np.concatenate([b[rows], -b[rows]])),
@@ -56,7 +57,7 @@ def fleiss_kappa(answers: Sequence[Sequence[object]]) -> Estimate:
     """
     raters = {len(item) for item in answers}
     if len(raters) > 1 or (raters and min(raters) < 2):
-        raise ValueError(
+        raise ArgumentError(
             f"items have {sorted(raters)} answers; each needs one from the same 2 or more raters"
         )
     kinds = sorted({str(answer) for item in answers for answer in item})

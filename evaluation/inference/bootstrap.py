@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from promptopt.base.errors import ArgumentError
+
 Array = NDArray[np.float64]
 
 FEWEST_SEEDS = 3
@@ -48,9 +50,11 @@ class GroupBootstrap:
             ValueError: `groups` and `labels` of different lengths, or fewer than 100 `resamples`.
         """
         if len(groups) != len(labels):
-            raise ValueError(f"{len(groups)} groups and {len(labels)} labels; give one of each for an image")
+            raise ArgumentError(
+                f"{len(groups)} groups and {len(labels)} labels; give one of each for an image"
+            )
         if resamples < 100:
-            raise ValueError(f"resamples is {resamples}; a 95 % interval needs 100 or more, better 1,000")
+            raise ArgumentError(f"resamples is {resamples}; a 95 % interval needs 100 or more, better 1,000")
         held: dict[str, set[str]] = {}
         for group, label in zip(groups, labels, strict=True):
             held.setdefault(group, set()).add(label)

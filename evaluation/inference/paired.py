@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evaluation.estimate import Estimate, check_level, check_vector, widened_halves
+from promptopt.base.errors import ArgumentError
 
 EFFECT_VARIANCE = 0.5
 """Variance of the prior on (mean / standard deviation) in the mixture. It moves width between small and
@@ -54,7 +55,7 @@ def compare(a: ArrayLike, b: ArrayLike, *, anytime: bool = False, level: float =
     check_level(level)
     first, second = check_vector(a, "a"), check_vector(b, "b")
     if len(first) != len(second):
-        raise ValueError(f"a has {len(first)} values and b {len(second)}; pair them by seed first")
+        raise ArgumentError(f"a has {len(first)} values and b {len(second)}; pair them by seed first")
     differences = first - second
     if not anytime:
         return Estimate.of_mean(differences, level=level, method="paired difference, t interval")

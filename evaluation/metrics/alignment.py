@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from evaluation.arrays import normalized
 from evaluation.encoders.base import TextEncoder
 from evaluation.estimate import Estimate
+from promptopt.base.errors import ArgumentError
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class ClassWeights:
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.matrix) or len(set(self.names)) != len(self.names):
-            raise ValueError(
+            raise ArgumentError(
                 f"{len(self.matrix)} rows for the classes {self.names}; expected one each, all different"
             )
         self.matrix.setflags(write=False)
@@ -73,9 +74,9 @@ def class_weights(
     """
     for name, wordings in texts.items():
         if isinstance(wordings, str) or len(wordings) == 0:
-            raise ValueError(f"class {name!r} has the texts {wordings!r}; expected a list of one or more")
+            raise ArgumentError(f"class {name!r} has the texts {wordings!r}; expected a list of one or more")
     if not texts:
-        raise ValueError("no classes; give at least the category and one distractor")
+        raise ArgumentError("no classes; give at least the category and one distractor")
     key = (encoder.fingerprint, prefix, tuple((name, tuple(lines)) for name, lines in texts.items()))
     with _lock:
         if key in _cache:
@@ -100,7 +101,7 @@ def cosines(features: ArrayLike, weights: ClassWeights) -> NDArray[np.float64]:
     """Cosine of each image with each class, shape (n, classes)."""
     unit = normalized(features, "features")
     if unit.shape[1] != weights.matrix.shape[1]:
-        raise ValueError(
+        raise ArgumentError(
             f"features have {unit.shape[1]} columns and the class weights {weights.matrix.shape[1]}; "
             "both must come from the same encoder"
         )
@@ -126,9 +127,9 @@ def margins(features: ArrayLike, weights: ClassWeights, *, target: str) -> NDArr
     from scipy.special import logsumexp
 
     if target not in weights.names:
-        raise ValueError(f"target {target!r} is not one of the classes {', '.join(weights.names)}")
+        raise ArgumentError(f"target {target!r} is not one of the classes {', '.join(weights.names)}")
     if len(weights.names) < 2:
-        raise ValueError(
+        raise ArgumentError(
             f"{target!r} is the only class; add the other categories and distractors to compare with"
         )
     logits = weights.logit_scale * cosines(features, weights)
@@ -189,7 +190,7 @@ def alignment(
     column = cosines(features, weights)[:, weights.names.index(target)]
     prefixed = weights if clip_score_weights is None else clip_score_weights
     if target not in prefixed.names:
-        raise ValueError(f"target {target!r} is not one of the classes {', '.join(prefixed.names)}")
+        raise ArgumentError(f"target {target!r} is not one of the classes {', '.join(prefixed.names)}")
     scores = clip_scores(features, prefixed)[:, prefixed.names.index(target)]
     said = f"prefix {prefixed.prefix!r}" if prefixed.prefix else "no prefix"
     others = len(weights.names) - 1

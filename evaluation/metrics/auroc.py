@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evaluation.estimate import Estimate, check_level, check_vector
+from promptopt.base.errors import ArgumentError
 
 RELIABLE_FROM = 20
 """Fewest positives, and fewest negatives (images, or groups that hold one), for which a 95 % interval was
@@ -50,9 +51,11 @@ def auroc(
     values = check_vector(scores, "scores")
     truth = np.asarray(positive, dtype=bool)
     if truth.shape != values.shape:
-        raise ValueError(f"positive has the shape {truth.shape} and scores {values.shape}; give one for each")
+        raise ArgumentError(
+            f"positive has the shape {truth.shape} and scores {values.shape}; give one for each"
+        )
     if groups is not None and len(groups) != len(values):
-        raise ValueError(f"groups has {len(groups)} names for {len(values)} scores; give one for each")
+        raise ArgumentError(f"groups has {len(groups)} names for {len(values)} scores; give one for each")
     above, below = values[truth], values[~truth]
     n = min(len(above), len(below))
     method = "AUROC, DeLong interval on the logit scale"

@@ -11,6 +11,7 @@ from evaluation.arrays import normalized
 from evaluation.estimate import Estimate, Status, check_level
 from evaluation.metrics._score_interval import score_interval
 from evaluation.metrics._two_sample import INTERVAL_FROM, Within, witness_variance
+from promptopt.base.errors import ArgumentError
 
 RELIABLE_FROM = 16
 
@@ -38,7 +39,7 @@ def diversity(
         ValueError: wrong shape, a feature that is not finite, a row of zeros, or an unknown distance.
     """
     if distance not in ("cosine", "euclidean"):
-        raise ValueError(f"distance is {distance!r}; expected 'cosine' or 'euclidean'")
+        raise ArgumentError(f"distance is {distance!r}; expected 'cosine' or 'euclidean'")
     check_level(level)
     unit = normalized(features, "features")
     n = len(unit)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from evaluation.arrays import check_features, normalized
 from evaluation.estimate import Estimate, Status, check_level, wilson
 from evaluation.metrics.memorization import BLOCK, group_numbers, pair_distances
+from promptopt.base.errors import ArgumentError
 
 Indices = NDArray[np.intp]
 Matrix = NDArray[np.float64]
@@ -82,13 +83,13 @@ def duplicates(
             many or too few, or a quantile outside 0 to 1.
     """
     if not 0 < quantile < 1:
-        raise ValueError(f"quantile is {quantile!r}; expected a chance between 0 and 1, say 0.01")
+        raise ArgumentError(f"quantile is {quantile!r}; expected a chance between 0 and 1, say 0.01")
     if distance not in ("cosine", "euclidean"):
-        raise ValueError(f"distance is {distance!r}; expected 'cosine' or 'euclidean'")
+        raise ArgumentError(f"distance is {distance!r}; expected 'cosine' or 'euclidean'")
     check_level(level)
     made, known = check_features(features, "features"), check_features(real, "real")
     if made.shape[1] != known.shape[1]:
-        raise ValueError(
+        raise ArgumentError(
             f"features has {made.shape[1]} numbers an image and real {known.shape[1]}; "
             "both must come from the same encoder"
         )

@@ -13,6 +13,7 @@ from evaluation.estimate import Estimate, Status, check_level
 from evaluation.features.moments import FeatureStatistics
 from evaluation.metrics._frechet_spread import Coordinates, Spread, chosen, second_order
 from evaluation.metrics._score_interval import score_interval
+from promptopt.base.errors import ArgumentError
 
 Matrix = NDArray[np.float64]
 Features = ArrayLike | FeatureStatistics
@@ -124,7 +125,7 @@ def sides(a: Features, b: Features) -> tuple[Side, Side]:
         a.manifest.check_comparable(b.manifest)
     first, second = _side(a, "a"), _side(b, "b")
     if len(first.mean) != len(second.mean):
-        raise ValueError(
+        raise ArgumentError(
             f"a has {len(first.mean)} features an image and b {len(second.mean)}; "
             "both must come from the same encoder"
         )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from evaluation.estimate import Estimate, Status, check_level
 from evaluation.metrics._score_interval import score_interval
 from evaluation.metrics.frechet import Features, Side, distance, distance_and_spread, sides
+from promptopt.base.errors import ArgumentError
 
 GROUPS = (2, 3, 5)
 """The set is cut into so many parts, and each part is left out in turn: 1/2, 2/3 and 4/5 of the images."""
@@ -54,7 +55,7 @@ def frechet_infinity(
     """
     check_level(level)
     if rounds < 1:
-        raise ValueError(f"rounds is {rounds}; expected 1 or more")
+        raise ArgumentError(f"rounds is {rounds}; expected 1 or more")
     first, second = sides(a, b)
     n = min(first.count, second.count)
     method = f"Fréchet distance at infinitely many images, linear in 1/n, {rounds} rounds, seed {seed}"

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evaluation.arrays import check_features
 from evaluation.estimate import Estimate
+from promptopt.base.errors import ArgumentError
 
 
 def inception_score(
@@ -38,8 +39,8 @@ def inception_score(
     """
     p = check_features(probabilities, "probabilities")
     if splits < 1:
-        raise ValueError(f"splits is {splits}; expected 1 or more")
-    _check_probabilities(p)
+        raise ArgumentError(f"splits is {splits}; expected 1 or more")
+    check_probabilities(p)
     n, classes = p.shape
     method = f"Inception score, {splits} splits, seed {seed}"
     if n < splits or n == 0:
@@ -58,10 +59,11 @@ def _score(p: NDArray[np.float64]) -> float:
     return float(np.exp(rel_entr(p, p.mean(axis=0, keepdims=True)).sum(axis=1).mean()))
 
 
-def _check_probabilities(p: NDArray[np.float64]) -> None:
+def check_probabilities(p: NDArray[np.float64]) -> None:
+    """Refuse rows that are no probabilities (ValueError, naming the first)."""
     wrong = np.flatnonzero((p < 0).any(axis=1) | (np.abs(p.sum(axis=1) - 1) > 1e-3))
     if len(wrong):
-        raise ValueError(
+        raise ArgumentError(
             f"probabilities: row {wrong[0]} sums to {p[wrong[0]].sum():.6g}, "
             f"its least entry is {p[wrong[0]].min():.6g}; "
             "expected entries from 0 on that sum to 1 (a softmax, not logits)"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evaluation.estimate import Estimate, check_level, check_vector
+from promptopt.base.errors import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ def judge_gap(
     }
     lengths = {name: len(vector) for name, vector in vectors.items()}
     if paired and len(set(lengths.values())) != 1:
-        raise ValueError(f"the lengths differ ({lengths}); pair all four by seed first")
+        raise ArgumentError(f"the lengths differ ({lengths}); pair all four by seed first")
     if len({*list(lengths.values())[:2]}) != 1 or len({*list(lengths.values())[2:]}) != 1:
-        raise ValueError(f"the lengths differ ({lengths}); give the same images under both judges")
+        raise ArgumentError(f"the lengths differ ({lengths}); give the same images under both judges")
     first = _improvement(vectors["search"], vectors["baseline_search"], paired)
     second = _improvement(vectors["held_out"], vectors["baseline_held_out"], paired)
     both = None

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evaluation.arrays import check_features
 from evaluation.estimate import Estimate, check_level
+from promptopt.base.errors import ArgumentError
 
 Matrix = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -113,24 +114,24 @@ def memorization(
             two held-out groups, or a row of zeros (cosine).
     """
     if not 0 < quantile < 1:
-        raise ValueError(f"quantile is {quantile!r}; expected a chance between 0 and 1, say 0.01")
+        raise ArgumentError(f"quantile is {quantile!r}; expected a chance between 0 and 1, say 0.01")
     if distance not in ("cosine", "euclidean"):
-        raise ValueError(f"distance is {distance!r}; expected 'cosine' or 'euclidean'")
+        raise ArgumentError(f"distance is {distance!r}; expected 'cosine' or 'euclidean'")
     if pairs < 0:
-        raise ValueError(f"pairs is {pairs}; expected 0 or more")
+        raise ArgumentError(f"pairs is {pairs}; expected 0 or more")
     check_level(level)
     made = check_features(generated, "generated")
     trained, real = _views(training, "training"), _views(held_out, "held_out")
     labels = group_numbers(groups, real.shape[1], of="held-out")
     if not made.shape[1] == trained.shape[2] == real.shape[2]:
-        raise ValueError(
+        raise ArgumentError(
             f"generated has {made.shape[1]} features an image, training {trained.shape[2]} and held_out "
             f"{real.shape[2]}; all must come from the same encoder"
         )
     if len(trained) != len(real):
-        raise ValueError(f"training has {len(trained)} views and held_out {len(real)}; give both the same")
+        raise ArgumentError(f"training has {len(trained)} views and held_out {len(real)}; give both the same")
     if trained.shape[1] == 0 or len(np.unique(labels)) < 2:
-        raise ValueError(
+        raise ArgumentError(
             f"{trained.shape[1]} training images and {len(np.unique(labels))} held-out groups; "
             "one and two are the least"
         )
@@ -173,7 +174,7 @@ def _views(features: ArrayLike, name: str) -> Matrix:
     if array.ndim != 3:
         return check_features(array, name)[None]
     if len(array) == 0:
-        raise ValueError(f"{name} has shape {array.shape}; expected one view or more")
+        raise ArgumentError(f"{name} has shape {array.shape}; expected one view or more")
     return np.stack([check_features(view, f"{name}, view {i}") for i, view in enumerate(array)])
 
 
@@ -181,7 +182,7 @@ def _unit(x: Matrix, name: str) -> Matrix:
     lengths = np.linalg.norm(x, axis=-1, keepdims=True)
     zero = np.argwhere(lengths[..., 0] == 0)
     if len(zero):
-        raise ValueError(f"{name}: row {zero[0][-1]} is all zeros and has no direction; check its image")
+        raise ArgumentError(f"{name}: row {zero[0][-1]} is all zeros and has no direction; check its image")
     return np.asarray(x / lengths, dtype=np.float64)
 
 
@@ -190,7 +191,7 @@ def group_numbers(groups: Sequence[Hashable] | None, count: int, *, of: str) -> 
     if groups is None:
         return np.arange(count)
     if len(groups) != count:
-        raise ValueError(f"groups has {len(groups)} entries for {count} {of} images; give one each")
+        raise ArgumentError(f"groups has {len(groups)} entries for {count} {of} images; give one each")
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.intp)
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from evaluation.arrays import check_features, check_pair
 from evaluation.estimate import Estimate
 from evaluation.metrics._two_sample import Kernel, Matrix, across, u_statistic, within
+from promptopt.base.errors import ArgumentError
 
 RELIABLE_FROM = 16
 """Fewest images in either set for which a 95 % interval was seen to cover as much (Gaussians, d = 32)."""
@@ -31,12 +32,12 @@ def median_bandwidth(reference: ArrayLike) -> float:
 
     rows = check_features(reference, "reference")
     if len(rows) < 2:
-        raise ValueError(
+        raise ArgumentError(
             f"reference has {len(rows)} rows; a median distance needs two or more reference images"
         )
     median = float(np.median(pdist(rows)))
     if median == 0:
-        raise ValueError(
+        raise ArgumentError(
             "the median distance in the reference is 0: most of its images are equal; remove copies"
         )
     return median
@@ -65,13 +66,13 @@ def mmd(
     method = "RBF-MMD^2, U-statistic"
     if min(len(x), len(y)) < 2:
         return Estimate.undefined(min(len(x), len(y)), method)
-    width = median_bandwidth(y) if bandwidth is None else _checked(bandwidth)
+    width = median_bandwidth(y) if bandwidth is None else check_bandwidth(bandwidth)
     # distances come from a product of matrices; near the origin it loses nothing to cancellation
     center = y.mean(axis=0)
     return u_statistic(
         x - center,
         y - center,
-        _gaussian(width),
+        gaussian_kernel(width),
         level=level,
         method=f"{method}, bandwidth {width:.6g}",
         reliable_from=RELIABLE_FROM,
@@ -109,25 +110,28 @@ def mmd_contributions(
     """
     x, y = check_pair(generated, reference, names=("generated", "reference"))
     if len(x) < 2 or len(y) < 1:
-        raise ValueError(
+        raise ArgumentError(
             f"{len(x)} generated and {len(y)} reference images; contributions need 2 and 1 or more"
         )
-    width = median_bandwidth(y) if bandwidth is None else _checked(bandwidth)
+    width = median_bandwidth(y) if bandwidth is None else check_bandwidth(bandwidth)
     center = y.mean(axis=0)
-    kernel = _gaussian(width)
+    kernel = gaussian_kernel(width)
     own, other = within(x - center, kernel).means, across(x - center, y - center, kernel).of_x
     return 2 * (own - other) - own.mean()
 
 
-def _checked(bandwidth: float) -> float:
+def check_bandwidth(bandwidth: float) -> float:
+    """The bandwidth, or a ValueError where it is not above 0."""
     if not (math.isfinite(bandwidth) and bandwidth > 0):
-        raise ValueError(
+        raise ArgumentError(
             f"bandwidth is {bandwidth!r}; expected a number above 0, say median_bandwidth(reference)"
         )
     return float(bandwidth)
 
 
-def _gaussian(bandwidth: float) -> Kernel:
+def gaussian_kernel(bandwidth: float) -> Kernel:
+    """k(x, y) = exp(-|x - y|^2 / (2 bandwidth^2)) between the rows of two matrices near the origin."""
+
     def kernel(a: Matrix, b: Matrix) -> Matrix:
         squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2 * (a @ b.T)
         return np.exp(-np.maximum(squares, 0.0) / (2 * bandwidth**2))

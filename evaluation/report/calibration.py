@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from evaluation.estimate import Estimate
 from evaluation.metrics.alignment import ClassWeights, margins
 from evaluation.metrics.auroc import auroc
-from promptopt.base.errors import PromptoptError
+from promptopt.base.errors import ArgumentError, PromptoptError
 
 FLOOR = 0.7
 """Least AUROC on real images with which an encoder may judge a category (0.5 is guessing)."""
@@ -103,9 +103,9 @@ def calibrate(
     names = np.asarray(categories, dtype=object)
     rows = np.asarray(features)
     if len(names) != len(rows):
-        raise ValueError(f"{len(rows)} images and {len(names)} categories; give one for each image")
+        raise ArgumentError(f"{len(rows)} images and {len(names)} categories; give one for each image")
     if not 0 <= floor <= 1:
-        raise ValueError(f"floor is {floor!r}; expected an AUROC from 0 to 1")
+        raise ArgumentError(f"floor is {floor!r}; expected an AUROC from 0 to 1")
     if isinstance(weights, ClassWeights):
         present = set(names.tolist())
         own = {name: weights for name in weights.names if name in present}

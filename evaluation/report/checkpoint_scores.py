@@ -14,6 +14,7 @@ from evaluation.features.feature_store import FeatureStore
 from evaluation.metrics.frechet import frechet_distance
 from evaluation.metrics.memorization import memorization
 from evaluation.metrics.mmd import median_bandwidth, mmd
+from promptopt.base.errors import ArgumentError
 from promptopt.base.training.score import Score
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class ValidationJudge:
     def __init__(self, encoder: str, data: Dataset, *, store: Path, device: str = "auto") -> None:
         unseen, seen = data.where(pool="validation"), data.where(pool="reference")
         if len(unseen) < _LEAST:
-            raise ValueError(
+            raise ArgumentError(
                 f"{data.root}: the pool 'validation' has {len(unseen)} pictures, {_LEAST} are needed to "
                 "score images while training; prepare the data with that pool, or set validation.every to 0"
             )

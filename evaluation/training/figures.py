@@ -1,6 +1,5 @@
 """Figures of merit for a trained network, as Estimates, and the card that shows them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evaluation.estimate import Estimate
+from promptopt.base.files import write_json
 
 METRICS_FILE = "metrics.json"
 CARD_FILE = "README.md"
@@ -26,10 +26,7 @@ def write_metrics(folder: Path, *, facts: Mapping[str, Any], figures: Mapping[st
         **facts,
         "figures": {name: estimate.to_dict() for name, estimate in figures.items()},
     }
-    partial = folder / f".{METRICS_FILE}.partial"
-    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(folder / METRICS_FILE)
-    return folder / METRICS_FILE
+    return write_json(folder / METRICS_FILE, content, indent=2, allow_nan=False)
 
 
 def write_card(

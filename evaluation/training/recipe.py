@@ -1,14 +1,13 @@
 """Recipes: what a training run does, as checked values that can be read from YAML."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from promptopt.base.errors import PromptoptError
+from promptopt.base.settings import override, parse_changes, read_yaml, validate
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -85,16 +84,7 @@ class JudgeSpec(_Spec):
 
 
 Spec = ClipSpec | JudgeSpec
-_ADAPTER: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="kind")])
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 3e-4 as a string; people who write recipes mean a number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+_SPEC = Annotated[Spec, Field(discriminator="kind")]
 
 
 def load_recipe(name_or_path: str | Path, *, changes: Sequence[str] = ()) -> Spec:
@@ -109,35 +99,8 @@ def load_recipe(name_or_path: str | Path, *, changes: Sequence[str] = ()) -> Spe
     if not file.is_file():
         known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
         raise RecipeError(f"recipe {str(name_or_path)!r}: no such file; the recipes that ship are {known}")
-    try:
-        value = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file}: not YAML: {error}") from error
-    if not isinstance(value, dict):
-        raise RecipeError(
-            f"{file}: a recipe is a mapping with 'kind' and 'steps'; got {type(value).__name__}"
-        )
-    for change in changes:
-        _apply(value, change)
-    try:
-        return _ADAPTER.validate_python(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part not in ("clip", "judge"))
-        raise RecipeError(f"{file}: key {key or 'kind'!r}: {first['msg']}; got {first['input']!r}") from error
-
-
-def _apply(value: dict[str, Any], change: str) -> None:
-    key, sign, text = change.partition("=")
-    if not sign or not key:
-        raise RecipeError(f"--set {change!r}: write key=value, such as steps=100 or model.embed_dim=64")
-    try:
-        new = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {change!r}: the value is not YAML: {error}") from error
-    *parents, last = key.split(".")
-    for parent in parents:
-        value = value.setdefault(parent, {})
-        if not isinstance(value, dict):
-            raise RecipeError(f"--set {change!r}: {parent!r} is not a mapping, so it has no key below it")
-    value[last] = new
+    remedy = "A recipe is a mapping with 'kind' and 'steps'."
+    settings = read_yaml(file, error=RecipeError, remedy=remedy)
+    settings = override(settings, parse_changes(changes, error=RecipeError), error=RecipeError)
+    spec: Spec = validate(_SPEC, settings, error=RecipeError)
+    return spec

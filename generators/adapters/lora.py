@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generators.errors import GeneratorError
-from generators.folder import ModelDefaults, file_digest, read_defaults
+from generators.folder import ModelDefaults, read_defaults
+from promptopt.base.files import file_digest
+from promptopt.base.hub import HubAddress, downloading
 
 if TYPE_CHECKING:
     from generators.adapters.lora_layouts import LoraLayer
@@ -29,9 +31,6 @@ COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
 """The parts of a pipeline that an adapter can change."""
 
 _DECIMAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
-_HUB = re.compile(
-    r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:/(?P<file>[\w./-]+\.safetensors))?(?:@(?P<revision>[\w./-]+))?"
-)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -220,27 +219,16 @@ def _is_peft(folder: Path) -> bool:
     return (folder / PEFT_CONFIG).is_file()
 
 
-def _from_hub(address: str) -> Path:
-    match = _HUB.fullmatch(address)
-    if match is None or ".." in (match["file"] or "").split("/"):
-        raise GeneratorError(
-            f"{address}: not the address of a LoRA; write hf:owner/name or hf:owner/name/file.safetensors, "
-            "each with @revision if wanted (pickles are never read)"
-        )
+def _from_hub(text: str) -> Path:
+    address = HubAddress.parse(text, file=True, error=GeneratorError)
     from huggingface_hub import hf_hub_download, snapshot_download
 
-    try:
-        if match["file"]:
-            return Path(hf_hub_download(match["repository"], match["file"], revision=match["revision"]))
-        peft = (PEFT_CONFIG, PEFT_WEIGHTS)
-        wanted = [DIFFUSERS_FILE, "promptopt.json", *peft, *(f"{c}/{n}" for c in COMPONENTS for n in peft)]
-        return Path(snapshot_download(match["repository"], revision=match["revision"], allow_patterns=wanted))
-    except Exception as error:  # the hub client's transport errors share no base class across its versions
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise GeneratorError(
-            f"{address}: is not in the cache and cannot be downloaded ({reason}); check name, file, revision "
-            "and connection, or give a local path"
-        ) from error
+    peft = (PEFT_CONFIG, PEFT_WEIGHTS)
+    wanted = [DIFFUSERS_FILE, "promptopt.json", *peft, *(f"{c}/{n}" for c in COMPONENTS for n in peft)]
+    with downloading(address, error=GeneratorError, instead="a local path"):
+        if address.file:
+            return Path(hf_hub_download(address.repository, address.file, revision=address.revision))
+        return Path(snapshot_download(address.repository, revision=address.revision, allow_patterns=wanted))
 
 
 def _digest(path: Path) -> str:

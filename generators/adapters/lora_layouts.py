@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from generators.adapters.kohya import spellings, targets
 from generators.errors import GeneratorError
+from promptopt.base.settings import explain
 
 METADATA_KEY = "lora_adapter_metadata"
 """Where diffusers keeps the adapter's PEFT configuration in the header of a safetensors file."""
@@ -305,10 +306,7 @@ def _settings(values: Mapping[str, Any], where: str) -> _Settings:
     try:
         settings = _Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise GeneratorError(
-            f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}; save the adapter again"
-        ) from error
+        raise explain(error, where, error=GeneratorError, remedy="Save the adapter again.") from error
     refused = {
         key: value
         for key, value in values.items()

@@ -35,6 +35,7 @@ from generators.errors import GeneratorError, PromptTooLongError
 from generators.request import MAX_SEED, ImageRequest
 from generators.stable_diffusion.sampling import Step
 from generators.stable_diffusion.tokens import lost_words
+from promptopt.base.seeds import hashed_seed
 
 if TYPE_CHECKING:
     from generators.stable_diffusion.diffusion import DiffusionGenerator
@@ -97,7 +98,7 @@ def derived_seed(seed: int, index: int) -> int:
     """Seed of a candidate: the request's own for index 0, else a hash of both, 0 to 2**63 - 1."""
     if index == 0:
         return seed
-    return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:8]) & MAX_SEED
+    return hashed_seed(f"{seed}/{index}") & MAX_SEED
 
 
 class ClipGuidedGenerator:

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from promptopt.base.devices import resolve_device
 from promptopt.base.training.errors import TrainingError
 
 _PRECISIONS = {"float32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -27,23 +28,11 @@ def accelerator(
             installed.
     """
     launched = "LOCAL_RANK" in os.environ
-    try:
-        chosen = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        )
-    except RuntimeError as error:
-        raise TrainingError(f"device {device!r} is unknown; take auto, cpu, cuda or cuda:N") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise TrainingError(f"device {device!r} is not supported; take auto, cpu, cuda or cuda:N")
+    chosen = resolve_device(device, error=TrainingError)
     if precision == "fp16" and chosen.type == "cpu":
         raise TrainingError("precision fp16 needs a GPU; use float32 or bf16 on the CPU")
-    if chosen.type == "cuda":
-        if (chosen.index or 0) >= torch.cuda.device_count():
-            raise TrainingError(
-                f"device {device!r}: there are {torch.cuda.device_count()} CUDA devices; take cpu"
-            )
-        if chosen.index is not None and not launched:
-            torch.cuda.set_device(chosen)
+    if chosen.index is not None and not launched:
+        torch.cuda.set_device(chosen)
     # accelerate keeps its state in the process, and two stages may differ in precision and device
     AcceleratorState._reset_state(reset_partial_state=not launched)
     if tracker != "none" and find_spec(tracker) is None:

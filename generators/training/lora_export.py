@@ -10,12 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import secrets
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +22,7 @@ from generators.adapters.kohya import kohya_name, targets
 from generators.adapters.lora import DIFFUSERS_FILE, PEFT_CONFIG, PEFT_WEIGHTS
 from generators.adapters.lora_layouts import METADATA_KEY
 from generators.folder import DEFAULTS_FILE, ModelDefaults
-from generators.training.checkpoint import sync
+from promptopt.base.files import new_folder
 from promptopt.base.training.errors import TrainingError
 
 KOHYA_FILE = "kohya.safetensors"
@@ -75,20 +71,19 @@ def save_lora(
     settings = {name: _settings(part, name) for name, part in parts.items()}
     tensors = {name: _tensors(part, name, _DTYPES[dtype]) for name, part in parts.items()}
     dora = any(own["use_dora"] for own in settings.values())
-    with _replaced(Path(folder)) as aside:
-        _write(aside / DIFFUSERS_FILE, _diffusers(tensors, settings))
+    with new_folder(Path(folder)) as aside:
+        (aside / DIFFUSERS_FILE).write_bytes(_diffusers(tensors, settings))
         for name, own in tensors.items():
             (aside / name).mkdir()
             _write_peft_config(aside / name, settings[name])
             peft = {f"base_model.model.{key}": tensor for key, tensor in own.items()}
-            _write(aside / name / PEFT_WEIGHTS, save(peft, metadata={"format": "pt"}))
-            sync(aside / name)
+            (aside / name / PEFT_WEIGHTS).write_bytes(save(peft, metadata={"format": "pt"}))
         if not dora:
-            _write(aside / KOHYA_FILE, _kohya(tensors, settings, parts))
-        _write(aside / "README.md", (card.rstrip("\n") + "\n" + (_NO_KOHYA if dora else "")).encode())
+            (aside / KOHYA_FILE).write_bytes(_kohya(tensors, settings, parts))
+        (aside / "README.md").write_bytes((card.rstrip("\n") + "\n" + (_NO_KOHYA if dora else "")).encode())
         if defaults is not None:
             text = json.dumps(defaults.model_dump(exclude_none=True), indent=1) + "\n"
-            _write(aside / DEFAULTS_FILE, text.encode())
+            (aside / DEFAULTS_FILE).write_bytes(text.encode())
     return Path(folder)
 
 
@@ -165,7 +160,7 @@ def _write_peft_config(folder: Path, settings: Mapping[str, Any]) -> None:
     for key in ("target_modules", "exclude_modules"):  # sets, which PEFT writes in any order
         if isinstance(content[key], list):
             content[key].sort()
-    _write(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+    path.write_bytes((json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
 
 
 def _kohya(
@@ -218,32 +213,3 @@ def _sign(packed: Mapping[str, torch.Tensor], text_encoder: Any, *, unet: Any) -
         f"{name}.lora_up.weight": packed[like].new_zeros(outputs, rank),
         f"{name}.alpha": packed[like.replace("lora_down.weight", "alpha")].clone(),
     }
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    sync(path)
-
-
-@contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
-    """An empty folder beside `folder`, put in its place at the end; after an error nothing has changed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
-    aside, before = (folder.with_name(f".{folder.name}-{mark}.{end}") for end in ("new", "old"))
-    aside.mkdir()
-    try:
-        yield aside
-        sync(aside)
-        if folder.exists():
-            folder.rename(before)
-        try:
-            aside.rename(folder)
-        except OSError:
-            if before.exists():
-                before.rename(folder)
-            raise
-        sync(folder.parent)
-        shutil.rmtree(before, ignore_errors=True)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

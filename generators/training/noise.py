@@ -7,6 +7,8 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+from promptopt.base.errors import ArgumentError
+
 
 def snr_weights(snr: torch.Tensor, *, gamma: float, prediction_type: str) -> torch.Tensor:
     """Min-SNR weights of the loss (Hang et al. 2023, arXiv:2303.09556), of the shape of ``snr``.
@@ -36,12 +38,12 @@ class Noising:
         config = scheduler.config
         kind = config.get("prediction_type", "epsilon")
         if kind not in ("v_prediction", "epsilon") or "num_train_timesteps" not in config:
-            raise ValueError(
+            raise ArgumentError(
                 f"{type(scheduler).__name__} with prediction_type {kind!r} is not supported; "
                 "start from a checkpoint of the SD 1.x or 2.x family (epsilon or v_prediction)"
             )
         if zero_terminal_snr and kind == "epsilon":
-            raise ValueError("zero_terminal_snr needs a checkpoint with prediction_type v_prediction")
+            raise ArgumentError("zero_terminal_snr needs a checkpoint with prediction_type v_prediction")
         process = DDPMScheduler.from_config(config, rescale_betas_zero_snr=zero_terminal_snr)
         return cls(process.alphas_cumprod.float(), kind, min_snr_gamma)
 

@@ -1,8 +1,6 @@
 """The parts of a Stable Diffusion (1.x, 2.x, XL): built from a recipe, read from a folder, written."""
 
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from generators.training.spec import SdTrainingSpec
 from generators.training.tokenizer import MAX_TOKENS, save_tokenizer
+from promptopt.base.errors import ArgumentError
+from promptopt.base.files import new_folder
 
 _PIPELINES: dict[str, Any] = {
     "StableDiffusionPipeline": StableDiffusionPipeline,
@@ -128,13 +128,13 @@ def load_parts(folder: Path) -> Parts:
     """Read a pipeline folder of the SD 1.x, 2.x or XL family, safetensors only. May raise ValueError."""
     index = folder / "model_index.json"
     if not index.is_file():
-        raise ValueError(f"{folder}: not a diffusers pipeline folder (it has no model_index.json)")
+        raise ArgumentError(f"{folder}: not a diffusers pipeline folder (it has no model_index.json)")
     try:
         kind = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{index}: cannot be read ({error}); download the checkpoint again") from error
+        raise ArgumentError(f"{index}: cannot be read ({error}); download the checkpoint again") from error
     if kind not in _PIPELINES:
-        raise ValueError(f"{index}: is of a {kind}; give one of {', '.join(_PIPELINES)}")
+        raise ArgumentError(f"{index}: is of a {kind}; give one of {', '.join(_PIPELINES)}")
     checker: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
     try:
         pipe = _PIPELINES[kind].from_pretrained(
@@ -151,7 +151,7 @@ def load_parts(folder: Path) -> Parts:
             if pickled
             else "; download or save it again"
         )
-        raise ValueError(f"{folder}: cannot be read as a {kind} ({error}){hint}") from error
+        raise ArgumentError(f"{folder}: cannot be read as a {kind} ({error}){hint}") from error
     parts = Parts(
         *(pipe.tokenizer, pipe.text_encoder, pipe.vae, pipe.unet, pipe.scheduler),
         tokenizer_2=getattr(pipe, "tokenizer_2", None),
@@ -165,27 +165,28 @@ def load_parts(folder: Path) -> Parts:
     return parts
 
 
+def configuration(part: Any) -> dict[str, str]:
+    """What a part of diffusers was configured with, without notes of its version and origin."""
+    return {key: repr(value) for key, value in part.config.items() if not key.startswith("_")}
+
+
 def export(parts: Parts, folder: Path, *, dtype: str, card: str) -> Path:
     """Write a pipeline folder with its model card, whole or not at all. The parts are cast to ``dtype``."""
     for module in parts.networks.values():
         torch.nn.Module.to(module.requires_grad_(False), device="cpu", dtype=_DTYPES[dtype])
         module.to(memory_format=torch.contiguous_format)
         if any(not bool(torch.isfinite(tensor).all()) for tensor in module.parameters()):
-            raise ValueError(
+            raise ArgumentError(
                 f"a weight of {type(module).__name__} does not fit {dtype}; export_dtype: float32"
             )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    parts.pipeline().save_pretrained(aside, safe_serialization=True)
-    for file in aside.glob("*/config.json"):
-        content = json.loads(file.read_text(encoding="utf-8"))
-        content.pop("_name_or_path", None)  # where a part once lay on this machine
-        file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    save_tokenizer(parts.tokenizer, aside / "tokenizer")
-    if parts.tokenizer_2 is not None:
-        save_tokenizer(parts.tokenizer_2, aside / "tokenizer_2")
-    (aside / "README.md").write_text(card, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    with new_folder(folder) as partial:
+        parts.pipeline().save_pretrained(partial, safe_serialization=True)
+        for file in partial.glob("*/config.json"):
+            content = json.loads(file.read_text(encoding="utf-8"))
+            content.pop("_name_or_path", None)  # where a part once lay on this machine
+            file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        save_tokenizer(parts.tokenizer, partial / "tokenizer")
+        if parts.tokenizer_2 is not None:
+            save_tokenizer(parts.tokenizer_2, partial / "tokenizer_2")
+        (partial / "README.md").write_text(card, encoding="utf-8")
     return folder

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from promptopt.base.errors import PromptoptError
+from promptopt.base.settings import override, parse_changes, read_yaml, validate
 
 RECIPES = Path(__file__).parent / "recipes"
 PredictionType = Literal["v_prediction", "epsilon"]
@@ -290,38 +290,7 @@ def load_recipe(name_or_path: str | Path, *, overrides: tuple[str, ...] = ()) ->
             raise RecipeError(
                 f"no recipe {str(name_or_path)!r}; use one of {known}, or a path ending in .yaml"
             )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML: {error}") from error
-    content = {} if content is None else content
-    if not isinstance(content, dict):
-        raise RecipeError(f"{path}: holds {type(content).__name__}; a recipe is a mapping of sections")
-    for override in overrides:
-        _override(content, override)
-    try:
-        return SdTrainingSpec.model_validate(content)
-    except ValidationError as error:
-        faults = [
-            f"{'.'.join(str(part) for part in fault['loc']) or 'recipe'}: {fault['msg']}"
-            + (f" (got {fault['input']!r})" if fault["loc"] else "")
-            for fault in error.errors()
-        ]
-        raise RecipeError(f"{path}: " + "; ".join(faults)) from None
-
-
-def _override(content: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise RecipeError(f"override {text!r}: write key=value, such as training.steps=100")
-    *sections, last = key.strip().split(".")
-    for section in sections:
-        content = content.setdefault(section, {})
-        if not isinstance(content, dict):
-            raise RecipeError(f"override {text!r}: {section!r} is not a section of the recipe")
-    try:
-        content[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"override {text!r}: the value is not YAML: {error}") from error
+    settings = read_yaml(path, error=RecipeError, remedy="A recipe is a mapping of sections.")
+    settings = override(settings, parse_changes(overrides, error=RecipeError), error=RecipeError)
+    spec: SdTrainingSpec = validate(SdTrainingSpec, settings, error=RecipeError)
+    return spec

@@ -8,6 +8,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from promptopt.base.errors import ArgumentError
+
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 _BLOCK = {
     "ln_1": "layer_norm1",
@@ -34,7 +36,7 @@ def read_text_tower(folder: Path) -> tuple[CLIPTextModel, CLIPTokenizer]:
         network = CLIPTextModel(config)
         network.load_state_dict(_renamed(tensors, config, network), strict=True)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
+        raise ArgumentError(
             f"{folder}: no text tower can be read from it ({type(error).__name__}: {error}); "
             "give a CLIP folder that 'promptopt train clip' wrote with a tokenizer of its own"
         ) from error
@@ -44,7 +46,7 @@ def read_text_tower(folder: Path) -> tuple[CLIPTextModel, CLIPTokenizer]:
 def _config(model: dict[str, object], tokenizer: CLIPTokenizer) -> CLIPTextConfig:
     text = model["text_cfg"]
     if not isinstance(text, dict) or "hf_model_name" in text:
-        raise ValueError("its text tower is not CLIP's own transformer")
+        raise ArgumentError("its text tower is not CLIP's own transformer")
     return CLIPTextConfig(
         vocab_size=text["vocab_size"],
         hidden_size=text["width"],

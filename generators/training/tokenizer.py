@@ -10,6 +10,8 @@ from tokenizers import Tokenizer, models, trainers
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTokenizer
 
+from promptopt.base.errors import ArgumentError
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 MAX_TOKENS = 77
 _SUFFIX = "</w>"
@@ -26,7 +28,7 @@ def train_tokenizer(captions: Iterable[str], *, vocab_size: int = 1200) -> CLIPT
     alphabet = sorted(ByteLevel.alphabet())
     base = [*alphabet, *(byte + _SUFFIX for byte in alphabet)]
     if vocab_size < len(base) + 2:
-        raise ValueError(f"vocab_size {vocab_size} is too small; the bytes alone need {len(base) + 2}")
+        raise ArgumentError(f"vocab_size {vocab_size} is too small; the bytes alone need {len(base) + 2}")
     # The very normalizer and splitter of CLIPTokenizer, so that what is learned is what will be seen.
     clip = CLIPTokenizer(vocab={START: 0, END: 1}, merges=[]).backend_tokenizer
     learner = Tokenizer(models.BPE(end_of_word_suffix=_SUFFIX))

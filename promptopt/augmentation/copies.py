@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from evaluation.metrics.duplicates import duplicates
 from evaluation.metrics.memorization import memorization, pair_distances
+from promptopt.base.errors import ArgumentError
 
 Features = NDArray[np.float32]
 
@@ -39,7 +40,7 @@ class TrainingCopies:
     ) -> None:
         found = memorization(held_out[0][:0], training, held_out, groups=groups, quantile=quantile)
         if found.threshold is None:
-            raise ValueError(
+            raise ArgumentError(
                 f"{held_out.shape[1]} held-out real images, {round(1 / quantile)} are the least that copies "
                 "can be told by"
             )

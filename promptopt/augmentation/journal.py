@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from promptopt.augmentation.sources import AugmentationError
-from promptopt.run.folder import write_text
+from promptopt.base.files import write_json
 
 SUMMARY, WORK = "augmentation.json", ".augment"
 _JOURNAL, _SETTINGS = "journal.jsonl", "settings.json"
@@ -51,7 +51,7 @@ class Journal:
         if path.exists():
             refuse_other(self.work.parent, json.loads(path.read_text(encoding="utf-8")), settings)
         else:
-            write_text(path, json.dumps(settings, indent=1, sort_keys=True) + "\n")
+            write_json(path, settings, sort_keys=True)
         if not self._path.exists():
             return
         whole = 0

@@ -13,8 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from generators.family import MAIN
 from promptopt.augmentation.drawing import draw
 from promptopt.augmentation.filters import (
@@ -29,7 +27,6 @@ from promptopt.augmentation.filters import (
 from promptopt.augmentation.journal import SUMMARY, Journal
 from promptopt.augmentation.results import AugmentationSet, ClassResult, Format, drawn, image_row
 from promptopt.augmentation.setfolder import finished as finished_set
-from promptopt.augmentation.setfolder import write_lines
 from promptopt.augmentation.sources import (
     AugmentationError,
     ClassSource,
@@ -44,7 +41,8 @@ from promptopt.augmentation.writers import (
     png,
     slug,
 )
-from promptopt.run.folder import writable_folder, write_text
+from promptopt.base.files import writable_folder, write_json, write_text
+from promptopt.base.locks import hold
 from promptopt.synthesis.plan import image_seed, shares
 from studies.dataset import METADATA
 
@@ -116,16 +114,14 @@ def augment(
                 f"class {source.name}: {counts.get(source.name, 0)} images; give 1 or more"
             )
     folder = writable_folder(Path(out), "the augmentation set")
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            run = _Run(
-                sources, folder, counts, reference, filters, open_generator,
-                seed=seed, format=format, attempts=attempts, shard_size=shard_size,
-                allow_other=allow_other_generator, on_image=on_image, on_warning=on_warning,
-            )  # fmt: skip
-            return run.make(force=force)
-    except Timeout as error:
-        raise AugmentationError(f"{folder}: another process makes images there; wait for it") from error
+    busy = AugmentationError("another process makes images there", file=folder, remedy="Wait for it.")
+    with hold(folder / ".lock", busy):
+        run = _Run(
+            sources, folder, counts, reference, filters, open_generator,
+            seed=seed, format=format, attempts=attempts, shard_size=shard_size,
+            allow_other=allow_other_generator, on_image=on_image, on_warning=on_warning,
+        )  # fmt: skip
+        return run.make(force=force)
 
 
 class _Run:
@@ -311,7 +307,7 @@ class _Run:
             for number, source in enumerate(self._sources)
         )
         if self._format == "imagefolder":
-            write_lines(self._folder / METADATA, (json.dumps(row) + "\n" for row in self._journal.rows()))
+            write_text(self._folder / METADATA, (json.dumps(row) + "\n" for row in self._journal.rows()))
         document = {
             "format": "promptopt-augmentation",
             "version": 1,
@@ -320,7 +316,7 @@ class _Run:
             "classes": [vars(one) for one in classes],
             "settings": settings,
         }
-        write_text(self._folder / SUMMARY, json.dumps(document, indent=1) + "\n")
+        write_json(self._folder / SUMMARY, document)
         shutil.rmtree(self._journal.work)
         return AugmentationSet(
             folder=self._folder, format=self._format, classes=classes, generated=self._made

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +61,3 @@ def _remove(folder: Path, old: Mapping[str, Any]) -> None:
     for name in (*(slug(own) for own in old["classes"]), SHARDS, WORK):
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
-
-
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a text file line by line; whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.writelines(lines)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)

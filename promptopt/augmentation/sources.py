@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from generators.family import MAIN, GeneratorFamily, Member
 from promptopt.base.errors import PromptoptError
+from promptopt.base.seeds import hashed_seed
 from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import StudyConfig, load_study
 from promptopt.run import folder as runfolder
@@ -43,8 +43,7 @@ class SourcePrompt:
     @property
     def key(self) -> int:
         """A number that its image seeds follow from: equal prompts have equal ones in every set."""
-        digest = hashlib.sha256(self.candidate.label.encode()).digest()
-        return int.from_bytes(digest[:8], "big")
+        return hashed_seed(self.candidate.label)
 
 
 @dataclass(frozen=True, kw_only=True)

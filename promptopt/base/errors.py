@@ -11,7 +11,8 @@ class PromptoptError(Exception):
     Args:
         problem: what is wrong, for a person.
         file: the file or folder it is wrong in.
-        key: the key, option, line or column in it.
+        line: of the file, from 1.
+        key: the key, option or column in it.
         value: what stands there, shown as Python writes it.
         remedy: what would be right, or what to do.
 
@@ -25,15 +26,22 @@ class PromptoptError(Exception):
         problem: str,
         *,
         file: str | os.PathLike[str] | None = None,
+        line: int | None = None,
         key: str | None = None,
         value: object = None,
         remedy: str | None = None,
     ) -> None:
         self.file = None if file is None else os.fspath(file)
+        self.line = line
         self.key = key
         self.value = value
         self.remedy = remedy
         shown = "" if value is None else f"{value!r} "
-        places = [place for place in (self.file, key) if place]
-        text = ": ".join([*places, f"{shown}{problem}"])
-        super().__init__(text if remedy is None else f"{text.rstrip('.')}. {remedy}")
+        place = self.file if line is None else f"{self.file}, line {line}"
+        text = ": ".join([*(part for part in (place, key) if part), f"{shown}{problem}"])
+        end = "" if text.endswith((".", "?", "!", ":", "\n")) else "."
+        super().__init__(text if remedy is None else f"{text}{end} {remedy}")
+
+
+class ArgumentError(PromptoptError, ValueError):
+    """A function was given a value that it does not take."""

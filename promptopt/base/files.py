@@ -1,13 +1,25 @@
-"""Files on disk: their digest, hashed once, and the images below a folder."""
+"""Files on disk: written whole or not at all, hashed once, and the images below a folder."""
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
+import json
 import os
+import secrets
+import shutil
+import tempfile
 import time
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import Any
+
+from promptopt.base.errors import PromptoptError
+from promptopt.base.locks import LockedError, hold
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -19,6 +31,8 @@ a second change within one tick would not show (Git's "racy" files)."""
 _Stamp = tuple[int, int, int, int, int]
 _digests: OrderedDict[str, tuple[_Stamp, str]] = OrderedDict()
 _lock = Lock()
+
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 def file_digest(path: str | Path) -> str:
@@ -56,3 +70,185 @@ def images_below(root: Path) -> tuple[list[Path], int]:
     shown = [path for path in below if not any(part.startswith(".") for part in path.relative_to(root).parts)]
     images = [path for path in shown if path.suffix.lower() in SUFFIXES]
     return images, len(shown) - len(images)
+
+
+class FileError(PromptoptError):
+    """A file or folder that cannot be read or written."""
+
+
+def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> Path:
+    """Write a file so that a reader, or a crash, finds the old or the new content and nothing between.
+
+    Args:
+        path: the file; its folder must exist.
+        content: all of it.
+        sync: wait until it is on the disk. Without, only a process that ends early is provided for, not a
+            power cut: for files whose reader checks their content.
+
+    Raises:
+        OSError: it cannot be written; then what was there before still is.
+    """
+    with new_file(path, sync=sync) as partial:
+        partial.write_bytes(content)
+    return path
+
+
+def write_text(path: Path, text: str | Iterable[str]) -> Path:
+    r"""`write_bytes` of a text, whole or in pieces, as UTF-8 with ``\n`` between lines."""
+    with new_file(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines([text] if isinstance(text, str) else text)
+    return path
+
+
+def write_json(path: Path, content: Any, *, indent: int = 1, **options: Any) -> Path:
+    """`write_bytes` of a JSON document and a line break; `options` as of ``json.dumps``."""
+    return write_text(path, json.dumps(content, indent=indent, **options) + "\n")
+
+
+@contextmanager
+def new_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """An empty file beside `path` for the block to fill; it takes the place of `path` if the block ends well.
+
+    For writers that want a name. Arguments and errors as of `write_bytes`.
+    """
+    with new_files([path], sync=sync) as (partial,):
+        yield partial
+
+
+@contextmanager
+def new_files(paths: Sequence[Path], *, sync: bool = True) -> Iterator[list[Path]]:
+    """`new_file` for several: all of them are on the disk before the first one takes its place."""
+    partials: list[Path] = []
+    try:
+        for path in paths:
+            partial = _beside(path)
+            os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            partials.append(partial)
+        modes = [partial.stat().st_mode & 0o777 for partial in partials]
+        yield partials
+        for partial, mode in zip(partials, modes, strict=True):
+            partial.chmod(mode)  # some writers make a file of their own, for the owner alone
+            if sync:
+                to_disk(partial)
+        for partial, path in zip(partials, paths, strict=True):
+            partial.replace(path)
+    finally:
+        for partial in partials:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target` for the block to fill; it takes the place of `target` if it ends well.
+
+    After an error, a full disk or a killed process, what was at `target` before is still there; what a killed
+    process left behind goes with the next call.
+
+    Raises:
+        LockedError: another process writes it.
+        OSError: it cannot be written.
+    """
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    busy = LockedError("another process writes it", file=target, remedy="Wait for it.")
+    with hold(target.with_name(f".{target.name}.lock"), busy, remove=True):
+        _clear_up(target)
+        partial = _beside(target)
+        try:
+            partial.mkdir()
+            yield partial
+            for path in (partial, *partial.rglob("*")):
+                if not path.is_symlink():
+                    to_disk(path)
+            _take_place(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def link_or_copy(source: Path, target: Path) -> bool:
+    """The file under a second name where the disk can, else a copy; True for a copy. Replaces `target`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = _beside(target)
+    try:
+        try:
+            os.link(source, partial)
+            copied = False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            shutil.copyfile(source, partial)
+            copied = True
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return copied
+
+
+def writable_folder(folder: Path, what: str, *, error: type[PromptoptError] = FileError) -> Path:
+    """Create a folder and prove that files can be written there.
+
+    Args:
+        folder: with its parents.
+        what: of the project lies there, for the message.
+        error: the class to raise.
+
+    Raises:
+        FileError: they cannot; or `error`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".write-test-"):
+            pass
+    except OSError as fault:
+        raise error(
+            f"{what} cannot be written ({fault.strerror or fault})",
+            file=folder,
+            remedy="Give it write permission, or choose another place.",
+        ) from fault
+    return folder
+
+
+def sweep(folder: Path) -> None:
+    """Remove the unfinished files of killed processes. Only for who holds the folder's lock."""
+    for leftover in folder.glob(".*.partial"):
+        leftover.unlink(missing_ok=True)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _beside(path: Path, end: str = "partial") -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{end}")
+
+
+def _take_place(partial: Path, target: Path) -> None:
+    old = _beside(target, "old")
+    moved = target.exists()
+    if moved:
+        target.rename(old)
+    try:
+        partial.rename(target)
+    except BaseException:
+        if moved:
+            old.rename(target)
+        raise
+    to_disk(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _clear_up(target: Path) -> None:
+    """Leftovers of killed processes: half-filled folders go, one that was put aside comes back."""
+    pattern = f".{glob.escape(target.name)}.{'[0-9a-f]' * 8}"
+    for old in target.parent.glob(f"{pattern}.old"):
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:  # killed between the two renames
+            old.rename(target)
+    for partial in target.parent.glob(f"{pattern}.partial"):
+        shutil.rmtree(partial, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,16 @@ def seed_panel(
 def derived_seed(*parts: int) -> int:
     """A 32-bit seed that is a function of the given non-negative integers."""
     return int(np.random.SeedSequence(list(parts)).generate_state(1)[0])
+
+
+def hashed_seed(text: str) -> int:
+    """64 bits that follow from a text and from nothing else; shift or mask them to what takes the seed.
+
+    Example:
+        >>> hex(hashed_seed("")), hashed_seed("a") == hashed_seed("b")
+        ('0xe3b0c44298fc1c14', False)
+    """
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def _distinct(rng: np.random.Generator, count: int, *, parity: int) -> tuple[int, ...]:

@@ -94,8 +94,8 @@ def augment(
     helps. Class folders, filters and generator are as without it.
     """
     from promptopt.augmentation.opening import generator_opener, open_reference
+    from promptopt.base.files import writable_folder
     from promptopt.cli._progress import Bars
-    from promptopt.run.folder import writable_folder
 
     sources = _sources(runs, by_hand or [], generator)
     chosen = _names(filters)
@@ -173,8 +173,8 @@ def _prove(
     from promptopt.augmentation.proof.sets import make_sets, variants
     from promptopt.augmentation.proof.verdict import verdict, write_proof
     from promptopt.augmentation.proof.views import PROBE, check_learners, proof_notes, proof_views
+    from promptopt.base.files import writable_folder
     from promptopt.cli._progress import Bars
-    from promptopt.run.folder import writable_folder
 
     writable_folder(out, "the proof")
     check_learners(classifiers)

@@ -133,7 +133,7 @@ def _list(text: str | None) -> list[str]:
 
 
 def _save(result: "Evaluation", out: Path) -> None:
-    from promptopt.run.folder import writable_folder, write_text
+    from promptopt.base.files import writable_folder, write_text
 
     writable_folder(out, "the evaluation")
     for name, text in (

@@ -1,5 +1,6 @@
 """The command line. Only typer is imported here; every command imports what it needs when it runs."""
 
+import errno
 import os
 import shlex
 import sys
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from promptopt.base.errors import PromptoptError
 from promptopt.cli import (
     augment,
     classify,
@@ -28,28 +30,23 @@ from promptopt.cli import (
     transfer,
 )
 
-_FLOORS = ("promptopt", "generators", "evaluation", "studies")
-
-
-def _is_expected(error: Exception) -> bool:
-    """Errors that the project raises on purpose, and those of files: their message says it all."""
-    return isinstance(error, OSError) or any(_is_ours(base.__module__) for base in type(error).__mro__)
-
-
-def _is_refusal(error: Exception) -> bool:
-    """A plain ValueError that came from the project's own code: most likely a value that it refused."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return type(error) is ValueError and trace is not None and _is_ours(trace.tb_frame.f_globals["__name__"])
-
-
-def _is_ours(module: str) -> bool:
-    return module.split(".")[0] in _FLOORS
+_REPORT = (
+    "This is a fault of promptopt, not of what you gave it. Please report it with the lines above, the "
+    "command and the output of `promptopt doctor`. Finished work is kept."
+)
 
 
 class _Root(TyperGroup):
-    """Turns expected errors into one message and exit code 2, and Ctrl-C into a hint and exit code 130."""
+    """Turns errors into what a person sees.
+
+    - PromptoptError: something they can put right; its message, exit code 2.
+    - OSError: of the machine (a full disk, no permission); its message with a remedy, exit code 2.
+    - BrokenPipeError: the reader of a pipe went away (`| head`); nothing, exit code 1.
+    - KeyboardInterrupt: how to go on, exit code 130.
+
+    Whatever else comes up is a bug and keeps its traceback, with a note on how to report it; `--debug` shows
+    the traceback of the first two also.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -58,22 +55,30 @@ class _Root(TyperGroup):
             again = shlex.join(["promptopt", *sys.argv[1:]])
             _complain(f"Interrupted. Finished work is kept; to go on, run again: {again}", title="")
             raise typer.Exit(130) from None
-        except Exception as error:
-            if ctx.params.get("debug") or not (_is_expected(error) or _is_refusal(error)):
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise typer.Exit(1) from None
+        except (PromptoptError, OSError) as error:
+            if ctx.params.get("debug"):
                 raise
-            if isinstance(error, BrokenPipeError):
-                # The reader of a pipe went away (`| head`): nothing to say, and nowhere to say it.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                raise typer.Exit(1) from None
-            hint = "" if _is_expected(error) else "\n(promptopt --debug ... shows where)"
-            _complain(_message(error) + hint)
+            _complain(_of_machine(error) if isinstance(error, OSError) else str(error))
             raise typer.Exit(2) from None
+        except Exception as error:  # typer's own, which it shows itself, and bugs
+            error.add_note(_REPORT)
+            raise
 
 
-def _message(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
+def _of_machine(error: OSError) -> str:
+    remedies = {
+        errno.ENOSPC: "Free some space, then run the same command again.",
+        errno.EDQUOT: "Free some space, then run the same command again.",
+        errno.EACCES: "Give yourself permission, or choose another place.",
+        errno.EROFS: "Choose another place.",
+        errno.ENOENT: "Check the path.",
+    }
+    place = "" if error.filename is None else f": {error.filename}"
+    said = f"{error.strerror}{place}" if error.strerror else str(error) or type(error).__name__
+    return f"{said}. {remedies[error.errno]}" if error.errno in remedies else said
 
 
 def _complain(message: str, *, title: str = "Error: ") -> None:

@@ -145,11 +145,9 @@ def score(
     found = score_answers(answers, key)
     _print_scores(found)
     if out is not None:
-        import json
+        from promptopt.base.files import write_json
 
-        from promptopt.run.folder import write_text
-
-        write_text(out, json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_json(out, found.to_dict(), ensure_ascii=False, allow_nan=False)
         typer.echo(f"wrote {out}")
 
 

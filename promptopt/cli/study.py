@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli import group
-from promptopt.cli._changes import parse_changes
 from promptopt.cli._options import Device, Store
 from promptopt.formatting.numbers import in_cell, p_value, value_and_interval
 
@@ -39,6 +38,7 @@ def run(
     ] = 1,
 ) -> None:
     """Run a study, or go on with it: the same command again resumes, and a finished one generates nothing."""
+    from promptopt.base.settings import parse_changes
     from promptopt.cli._live import LiveStudy
     from promptopt.config.study_file import load_study
 

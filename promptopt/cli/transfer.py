@@ -45,7 +45,7 @@ def transfer(
     Same seeds, encoder and test pool as in the run's confirmation. Stop it any time; the same command goes on
     and makes no image twice.
     """
-    from promptopt.cli._changes import parse_changes
+    from promptopt.base.settings import parse_changes
     from promptopt.cli._progress import Bars
     from promptopt.transfer.output import write_transfers
     from promptopt.transfer.transfer import transfer as measure

@@ -6,11 +6,11 @@ import json
 import re
 from pathlib import Path
 
+from promptopt.base.files import writable_folder, write_text
 from promptopt.comparison.charts import write_charts
 from promptopt.comparison.pictures import write_pairs, write_samples
 from promptopt.comparison.run import GeneratorComparison
 from promptopt.comparison.tables import long_csv, table_csv, table_latex
-from promptopt.run.folder import writable_folder, write_text
 
 _DOCUMENT = "comparison.json"
 _OWN = re.compile(r"(table|chart|pairs)-[\w.-]+\.(csv|tex|png)")

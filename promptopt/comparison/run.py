@@ -15,9 +15,9 @@ import numpy as np
 from evaluation.features.feature_store import FeatureStore
 from evaluation.features.image_set import ImageSet
 from evaluation.report.evaluate import Texts
+from promptopt.base.files import writable_folder
 from promptopt.comparison.scopes import ComparisonError, Scope, Scopes, center_scopes
 from promptopt.comparison.scores import Score, Scorer, Told, image_set
-from promptopt.run.folder import writable_folder
 from promptopt.synthesis.plan import Sampling, SynthesisError
 from promptopt.synthesis.prompt_files import PromptLine
 from promptopt.synthesis.run import Synthesis, synthesize

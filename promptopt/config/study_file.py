@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag
 from pydantic import model_validator as _model_validator
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from promptopt.base.errors import PromptoptError
+from promptopt.base.settings import Settings, override, read_yaml, validate
 from promptopt.config.paths import absolute_folder_or_name, absolute_path, absolute_uri
-from studies.category import CATEGORIES
+from studies.category import SHIPPED
 
 RENAMED = {
     "knobs": "generation_parameters",
@@ -35,9 +33,30 @@ class _Model(BaseModel):
 class PhantomSettings(_Model):
     """The procedural data set that ships with the project."""
 
-    images: int = Field(default=3000, ge=60, description="images over all categories and pools")
+    images: int = Field(
+        default=3000,
+        ge=20,
+        description="images over all categories and pools, 60 or more; with `hospital`: of each label in the "
+        "pools reference and validation together",
+    )
     seed: int = Field(default=0, ge=0, description="same seed, same pictures")
     size: int = Field(default=64, ge=16, le=1024, description="width and height in pixels")
+    hospital: str | None = Field(
+        default=None, description="home, coast, summit, delta or valley: where the pictures come from"
+    )
+    test: int = Field(
+        default=300, ge=20, description="with `hospital`: images of each label in the pool test"
+    )
+
+    @_model_validator(mode="after")
+    def _known_hospital(self) -> PhantomSettings:
+        from studies.phantom.hospitals import HOSPITALS
+
+        if self.hospital is None and self.images < 60:
+            raise ValueError("images must be 60 or more where no hospital is named")
+        if self.hospital is not None and self.hospital not in HOSPITALS:
+            raise ValueError(f"hospital {self.hospital!r} does not exist; choose {', '.join(HOSPITALS)}")
+        return self
 
 
 class PhantomSource(_Model):
@@ -203,7 +222,7 @@ class StudyConfig(_Model):
     category: str | dict[str, Any] = Field(description="a shipped category, a YAML file, or its content")
     data: Annotated[
         Annotated[str, Tag("path")] | Annotated[PhantomSource, Tag("phantom")], Discriminator(_data_kind)
-    ] = Field(description="folder of a prepared data set, or {phantom: {images, seed}}")
+    ] = Field(description="folder of a prepared data set, or {phantom: {images, seed, hospital}}")
     positives: str | None = Field(default=None, description="category or label that counts as positive")
     generator: GeneratorSettings = GeneratorSettings()
     generation_parameters: dict[str, list[int | float | str]] = Field(
@@ -253,16 +272,9 @@ class StudyConfig(_Model):
 
     def override(self, changes: Mapping[str, Any]) -> StudyConfig:
         """A checked copy with dotted keys replaced, e.g. `{"search.trials": 80, "name": "again"}`."""
-        content = self.model_dump(mode="json")
-        for dotted, value in changes.items():
-            *parents, last = dotted.split(".")
-            target: Any = content
-            for parent in parents:
-                target = target.get(parent) if isinstance(target, dict) else None
-            if not isinstance(target, dict):
-                raise StudyError(f"{self._source}: {dotted}: there is no section {'.'.join(parents)!r}.")
-            target[last] = value
-        return _validate(content, source=self._source, base=self._base, lines={}, written=self._written)
+        settings = Settings(self.model_dump(mode="json"), self._source)
+        changed = override(settings, changes, error=StudyError)
+        return _validate(changed, base=self._base, written=self._written)
 
 
 def load_study(path: str | Path) -> StudyConfig:
@@ -271,33 +283,14 @@ def load_study(path: str | Path) -> StudyConfig:
     Raises:
         StudyError: not readable, not YAML, an unknown key, a wrong value; with the line where known.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise StudyError(f"{path}: there is no such study file. Check the path.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = dict(_lines(node, (), str(path))) if node is not None else {}
-        content = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise StudyError(f"{path}{where}: not valid YAML: {error.problem or error.context}.") from error
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path}: not valid YAML: {error}.") from error
-    if not isinstance(content, dict):
-        raise StudyError(
-            f"{path}: holds {type(content).__name__}, not a mapping of keys such as name, category, data."
-        )
-    return _validate(content, source=str(path), base=path.resolve().parent, lines=lines)
+    remedy = "A study is a mapping of keys such as name, category, data."
+    settings = read_yaml(path, error=StudyError, remedy=remedy)
+    return _validate(settings, base=Path(path).resolve().parent)
 
 
 def study_from_mapping(content: Mapping[str, Any], *, base: str | Path | None = None) -> StudyConfig:
     """Check a study given as a mapping (scripts, tests); paths start at `base`, or the current folder."""
-    return _validate(dict(content), source="study", base=Path(base or Path.cwd()).resolve(), lines={})
+    return _validate(Settings(dict(content), "study"), base=Path(base or Path.cwd()).resolve())
 
 
 def json_schema() -> dict[str, Any]:
@@ -306,46 +299,12 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "promptopt study"}
 
 
-_Loc = tuple[str | int, ...]
-
-
-def _lines(node: Node, loc: _Loc, path: str) -> Iterator[tuple[_Loc, int]]:
-    """(key path, 1-based line) of every node; refuses a key written twice, which YAML would let pass."""
-    yield loc, node.start_mark.line + 1
-    if isinstance(node, MappingNode):
-        seen: set[Hashable] = set()
-        for key, value in node.value:
-            name = key.value if isinstance(key, ScalarNode) else str(key)
-            if name in seen:
-                dotted = ".".join(map(str, (*loc, name)))
-                raise StudyError(
-                    f"{path}, line {key.start_mark.line + 1}: {dotted}: written twice; keep one."
-                )
-            seen.add(name)
-            yield from _lines(value, (*loc, name), path)
-            yield (*loc, name), key.start_mark.line + 1
-    elif isinstance(node, SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from _lines(value, (*loc, index), path)
-
-
-def _validate(
-    content: dict[str, Any],
-    *,
-    source: str,
-    base: Path,
-    lines: Mapping[_Loc, int],
-    written: Mapping[str, str] | None = None,
-) -> StudyConfig:
-    try:
-        config = StudyConfig.model_validate(content)
-    except ValidationError as error:
-        problems = error.errors(include_url=False)
-        raise StudyError("\n".join(_explain(p, content, source, lines) for p in problems)) from error
+def _validate(settings: Settings, *, base: Path, written: Mapping[str, str] | None = None) -> StudyConfig:
+    config: StudyConfig = validate(StudyConfig, settings, error=StudyError, renamed=RENAMED)
     changed: dict[str, str] = {}
     config = _absolute(config, base, changed)
     config._base = base
-    config._source = source
+    config._source = settings.source
     config._written = {**(written or {}), **changed}
     return config
 
@@ -377,47 +336,8 @@ def _absolute(config: StudyConfig, base: Path, changed: dict[str, str]) -> Study
     update = {name: getattr(config, name).model_copy(update=new) for name, new in sections.items()}
     update["encoder"] = of(absolute_uri, config.encoder)
     update["judge"] = maybe(absolute_uri, config.judge)
-    if isinstance(category, str) and category not in CATEGORIES:
+    if isinstance(category, str) and category not in SHIPPED:
         update["category"] = of(absolute_path, category)
     if isinstance(data, str):
         update["data"] = of(absolute_path, data)
     return config.model_copy(update=update)
-
-
-def _explain(problem: Any, content: Mapping[str, Any], source: str, lines: Mapping[_Loc, int]) -> str:
-    # Union tags ("phantom", "str", ...) stand in pydantic's location but not in the file.
-    loc: _Loc = ()
-    model: Any = StudyConfig
-    value: Any = content
-    for part in problem["loc"]:
-        if isinstance(value, Mapping) and part not in value and part != problem["loc"][-1]:
-            continue
-        if not isinstance(value, Mapping | list):
-            continue
-        loc = (*loc, part)
-        value = value.get(part) if isinstance(value, Mapping) else value[int(part)]
-        if part != problem["loc"][-1]:
-            model = _submodel(model, part)
-    line = lines.get(loc) or lines.get(loc[:-1])
-    where = f"{source}, line {line}" if line else source
-    key = ".".join(map(str, loc)) or "the file"
-    kind = problem["type"]
-    if kind == "extra_forbidden":
-        if key in RENAMED:
-            return f"{where}: {key}: is now called {RENAMED[key]}; rename it."
-        known = list(getattr(model, "model_fields", {}))
-        near = difflib.get_close_matches(str(loc[-1]), known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"{where}: {key}: unknown key; {hint}Known here: {', '.join(known)}."
-    if kind == "missing":
-        return f"{where}: {key}: missing; add it."
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {key}: {problem['input']!r} is not allowed: {message[:1].lower() + message[1:]}."
-
-
-def _submodel(model: Any, part: str | int) -> Any:
-    field = getattr(model, "model_fields", {}).get(part)
-    annotation = getattr(field, "annotation", None)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return PhantomSource if part == "data" else None

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from promptopt.base.settings import read_json
 from promptopt.run.errors import ExportError
 from promptopt.run.finished import FinishedRun
 from promptopt.run.prompts import EstimateEntry, PromptEntry, PromptList
@@ -80,18 +81,12 @@ def read_best_list(path: str | Path) -> BestList:
 
     Raises ExportError: missing, not JSON, or not in this format.
     """
-    path = Path(path)
-    try:
-        return BestList.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ExportError(f"{path}: cannot be read ({reason}); check the path") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise ExportError(
-            f"{path}: {key}: {first['msg']}; write it anew with `promptopt export list`"
-        ) from error
+    return read_json(
+        BestList,
+        path,
+        error=ExportError,
+        remedy="Check the path, or write it anew with `promptopt export list`.",
+    )
 
 
 def rows(study: PromptList) -> list[Row]:

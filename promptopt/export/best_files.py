@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from promptopt.base.files import new_files
 from promptopt.export.best import BestList, best_list, to_json
 from promptopt.export.best_tables import to_csv, to_latex, to_markdown
 from promptopt.run.errors import ExportError
@@ -43,25 +42,15 @@ def write_best_list(
         raise ExportError(
             f"{folder}: {', '.join(present)} there already; choose another folder, or --force to replace"
         )
-    waiting: list[tuple[Path, Path]] = []
+    files = [folder / name for name in texts]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".partial")
-            waiting.append((Path(temporary), folder / name))
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).chmod(0o644)
-        for temporary_path, target in waiting:
-            temporary_path.replace(target)
+        with new_files(files) as partials:
+            for partial, text in zip(partials, texts.values(), strict=True):
+                partial.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise ExportError(
             f"{folder}: the list cannot be written ({error.strerror or error}); free some space or choose "
             "another folder. Nothing was replaced."
         ) from error
-    finally:
-        for temporary_path, _ in waiting:
-            temporary_path.unlink(missing_ok=True)
-    return [target for _, target in waiting]
+    return files

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from promptopt.base.files import new_file
 from promptopt.formatting.numbers import AnyEstimate
 
 if TYPE_CHECKING:
@@ -105,9 +106,9 @@ def _draw(axes: Any, series: Series, offset: float, scale: float, digits: str) -
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a PNG, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=150)
-    return partial.replace(path)
+    with new_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=150)
+    return path
 
 
 def error_bars(estimates: Sequence[AnyEstimate]) -> dict[str, Any]:

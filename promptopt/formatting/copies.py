@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from promptopt.base.errors import ArgumentError
 from promptopt.formatting.pictures import Tile, draw_sheet, image_grid
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ def pairs_sheet(
         ValueError: no pair, a pair whose image is not there, or sizes below 1 (tile: 32).
     """
     if not pairs:
-        raise ValueError("there is no pair to draw; ask memorization for one or more")
+        raise ArgumentError("there is no pair to draw; ask memorization for one or more")
     for pair in pairs:
         if not (0 <= pair.generated < len(generated) and 0 <= pair.training < len(training)):
-            raise ValueError(
+            raise ArgumentError(
                 f"a pair names generated image {pair.generated} and training image {pair.training}; "
                 f"{len(generated)} and {len(training)} images were given: give all, in the features' order"
             )
@@ -66,7 +67,7 @@ def copies_sheet(pairs: Sequence[CopyPair], *, columns: int = 3, tile: int = 192
         ValueError: no pair, an image that cannot be read, or sizes as for `pairs_sheet`.
     """
     if not pairs:
-        raise ValueError("there is no pair to draw; evaluate with the metric memorization")
+        raise ArgumentError("there is no pair to draw; evaluate with the metric memorization")
     copies = sum(pair.copy for pair in pairs)
     heading = [
         "Generated images (left) and the training image nearest to each (right), the nearest pair first.",
@@ -97,7 +98,7 @@ def clusters_sheet(clusters: Sequence[Sequence[str]], *, tile: int = 144) -> Ima
         ValueError: no cluster, or an image that cannot be read.
     """
     if not clusters:
-        raise ValueError("there is no cluster to draw; no image repeats another one")
+        raise ArgumentError("there is no cluster to draw; no image repeats another one")
     many = sum(len(files) for files in clusters)
     heading = [
         f"Generated images that repeat each other: {many} images in {len(clusters)} clusters, one a row.",
@@ -125,7 +126,7 @@ def _ratio(pair: Pair | CopyPair) -> str:
 
 def _beside(generated: Path | Image.Image, training: Path | Image.Image, tile: int) -> Image.Image:
     if tile < 32:
-        raise ValueError(f"tile is {tile}; expected 32 or more")
+        raise ArgumentError(f"tile is {tile}; expected 32 or more")
     return image_grid([_opened(generated), _opened(training)], columns=2, tile=tile)
 
 
@@ -139,4 +140,4 @@ def _opened(source: Path | Image.Image) -> Image.Image:
             return image.convert("RGB")
     # Pillow reports broken files as OSError, SyntaxError (PNG chunks) or ValueError, according to the format
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{source}: not a readable image ({error}); replace it") from error
+        raise ArgumentError(f"{source}: not a readable image ({error}); replace it") from error

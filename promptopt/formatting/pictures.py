@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from promptopt.base.errors import ArgumentError
+from promptopt.base.files import write_bytes
+
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
@@ -38,7 +41,7 @@ def image_grid(
     from PIL import Image, ImageOps
 
     if not images or tile < 1 or (columns is not None and columns < 1):
-        raise ValueError(f"{len(images)} images, tile {tile}, columns {columns}; each must be at least 1")
+        raise ArgumentError(f"{len(images)} images, tile {tile}, columns {columns}; each must be at least 1")
     across = min(columns or math.ceil(math.sqrt(len(images))), len(images))
     down = math.ceil(len(images) / across)
     step = tile + _GAP
@@ -64,7 +67,7 @@ def draw_sheet(
     from PIL import Image, ImageDraw, ImageOps
 
     if tile < 1 or columns < 1:
-        raise ValueError(f"tile {tile}, columns {columns}; each must be at least 1")
+        raise ArgumentError(f"tile {tile}, columns {columns}; each must be at least 1")
     across = max(min(max((len(tiles) for _, tiles in rows), default=1), columns), 2)
     blocks = []
     for title, tiles in rows:
@@ -119,10 +122,7 @@ def png_bytes(image: Image.Image, *, compress_level: int = 1) -> bytes:
 
 def save_png(image: Image.Image, path: Path) -> Path:
     """Write `png_bytes`; whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(png_bytes(image))
-    return partial.replace(path)
+    return write_bytes(path, png_bytes(image))
 
 
 def _write(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, color: str = "black") -> None:

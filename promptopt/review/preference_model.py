@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.estimate import Estimate
+from promptopt.base.errors import ArgumentError
 
 PRIOR_SD = 1.5
 """Of a worth, in log-odds. Two prompts then differ by 2.1 in SD: one is chosen 89 % of the time, or 50 %."""
@@ -50,9 +51,9 @@ class PreferenceModel:
 
     def __init__(self, comparisons: Sequence[Comparison], *, slots: Mapping[str, Slots]) -> None:
         if not comparisons:
-            raise ValueError("no comparison; a value needs at least one")
+            raise ArgumentError("no comparison; a value needs at least one")
         if any(c.first == c.second for c in comparisons):
-            raise ValueError("a prompt was compared with itself")
+            raise ArgumentError("a prompt was compared with itself")
         self.slots = dict(slots)
         self.prompts = tuple(dict.fromkeys(name for c in comparisons for name in (c.first, c.second)))
         place = {name: index for index, name in enumerate(self.prompts)}

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.estimate import Estimate
 from evaluation.inference.agreement import preference_kappa, rank_correlation
+from promptopt.base.files import write_text
 from promptopt.formatting.tables import csv_table
 from promptopt.review.preference_model import Comparison, PreferenceModel, Slots
 from promptopt.review.records import FOLDER, Choice, ReviewError, read_choices, records_path
-from promptopt.run.folder import write_text
 
 if TYPE_CHECKING:
     from promptopt.run.images import RunImages

@@ -14,9 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from filelock import FileLock
-
 from promptopt.base.errors import PromptoptError
+from promptopt.base.locks import hold
 from promptopt.run.images import Stage
 
 FOLDER = "review"
@@ -78,7 +77,7 @@ def append(path: Path, content: Choice | Mapping[str, Any]) -> None:
     """Add one line and wait until it is on the disk; several raters may write at once."""
     line = json.dumps(asdict(content) if isinstance(content, Choice) else dict(content), ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock"), timeout=30), path.open("a+b") as stream:
+    with hold(path.with_name(f".{path.name}.lock"), wait=30), path.open("a+b") as stream:
         stream.seek(0)
         whole = stream.read()
         if not whole.endswith(b"\n"):  # a line that a power cut left unfinished

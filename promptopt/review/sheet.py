@@ -8,7 +8,6 @@ Which is which stands in the key alone, which lies outside the sheet's folder, a
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from promptopt.base.files import writable_folder, write_json, write_text
 from promptopt.formatting.pictures import png_bytes
 from promptopt.formatting.tables import csv_table
 from promptopt.review.candidates import candidates
 from promptopt.review.records import ReviewError
-from promptopt.run.folder import writable_folder, write_text
 from promptopt.run.images import RunImages, missing_sentence
 
 if TYPE_CHECKING:
@@ -210,7 +209,7 @@ def _write_key(
         "size": side,
         "images": rows,
     }
-    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_json(path, document, ensure_ascii=False)
     path.chmod(0o600)
 
 

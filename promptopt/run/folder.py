@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from promptopt.base.files import sweep, writable_folder, write_json
+from promptopt.base.locks import hold
 from promptopt.config.study_file import StudyError
 
 DATABASE = "study.db"
@@ -27,53 +26,20 @@ BUDGETS = ("trials", "max_images", "minutes", "stop", "margin")
 """Keys of `search` that may change when a study goes on: they say when it ends, not what it does."""
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Write a file so that a reader, or a crash, finds the old or the new content and nothing between."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def writable_folder(folder: Path, what: str) -> Path:
-    """Create a folder and prove that files can be written there; StudyError if not."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".write-test-"):
-            pass
-    except OSError as error:
-        raise StudyError(
-            f"{folder}: {what} cannot be written ({error.strerror or error}). "
-            "Give it write permission, or choose another place."
-        ) from error
-    return folder
-
-
 @contextlib.contextmanager
 def locked_run(runs: Path, name: str) -> Iterator[Path]:
     """The run folder, held by this process alone; the lock goes with the process, however it ends."""
-    folder = writable_folder(runs / name, "the run folder")
-    try:
-        for existing in (DATABASE, SETTINGS, PROMPTS):
-            path = folder / existing
-            if path.exists() and not os.access(path, os.W_OK):
-                raise StudyError(f"{path}: is read-only, so the study cannot go on. Make it writable.")
-        with FileLock(folder / ".lock", timeout=0):
-            for leftover in folder.glob(".*.partial"):  # of a killed process; nobody else holds the lock
-                leftover.unlink(missing_ok=True)
-            yield folder
-    except Timeout as error:
-        raise StudyError(
-            f"{folder}: another process is running this study. Wait for it, or choose another name."
-        ) from error
+    folder = writable_folder(runs / name, "the run folder", error=StudyError)
+    for existing in (DATABASE, SETTINGS, PROMPTS):
+        path = folder / existing
+        if path.exists() and not os.access(path, os.W_OK):
+            raise StudyError("is read-only, so the study cannot go on", file=path, remedy="Make it writable.")
+    busy = StudyError(
+        "another process is running this study", file=folder, remedy="Wait for it, or choose another name."
+    )
+    with hold(folder / ".lock", busy):
+        sweep(folder)
+        yield folder
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -89,7 +55,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
             raise StudyError(
                 f"{path}: missing beside {DATABASE}, so its trials cannot be trusted. Choose another name."
             )
-        write_text(path, json.dumps(new, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        write_json(path, new, sort_keys=True, ensure_ascii=False)
         return
     try:
         old = json.loads(path.read_text(encoding="utf-8"))

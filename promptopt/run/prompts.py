@@ -5,17 +5,17 @@ The file holds no time and no machine's path, so two identical runs write identi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from evaluation.estimate import Estimate
 from generators.family import split_settings
+from promptopt.base.files import write_json
+from promptopt.base.settings import read_json
 from promptopt.config.study_file import StudyError
-from promptopt.run.folder import write_text
 from promptopt.space import Candidate
 
 VERSION = 2  # of the file
@@ -209,7 +209,7 @@ class PromptList(_Model):
 def write_prompts(path: Path, prompts: PromptList) -> Path:
     """Write atomically, in one canonical form."""
     content = prompts.model_dump(mode="json")
-    return write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return write_json(path, content, ensure_ascii=False, allow_nan=False)
 
 
 def read_prompts(path: str | Path) -> PromptList:
@@ -218,22 +218,9 @@ def read_prompts(path: str | Path) -> PromptList:
     Raises:
         StudyError: missing, not JSON, or not in this format.
     """
-    path = Path(path)
-    try:
-        return PromptList.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StudyError(
-            f"{path}: cannot be read ({error.strerror or error}). Run the study first."
-        ) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if first["loc"] == ("version",):
-            raise StudyError(
-                f"{path}: version {first['input']!r}: written by another version of promptopt, and this one "
-                f"reads {VERSION}. Run the study again under another name."
-            ) from error
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise StudyError(f"{path}: {key}: {first['msg']}. Run the study again to write it anew.") from error
+    return read_json(
+        PromptList, path, error=StudyError, remedy="Run the study, or run it again under another name."
+    )
 
 
 def rounded(value: float | None) -> float | None:

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 
 from evaluation.estimate import Estimate
+from promptopt.base.errors import ArgumentError
 from promptopt.config.study_file import StudyError
 from promptopt.space import Candidate, PromptSpace
 
@@ -53,7 +54,7 @@ class TrialRow:
     def value(self) -> float:
         """The score, as the sampler has it."""
         if self.score.value is None:
-            raise ValueError(f"trial {self.number} has no score")
+            raise ArgumentError(f"trial {self.number} has no score")
         return self.score.value
 
     @property

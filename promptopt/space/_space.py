@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from promptopt.base.errors import ArgumentError
 from promptopt.space._tidy import normalize
 from promptopt.space.candidate import Candidate, Value
 
@@ -92,12 +93,12 @@ class PromptSpace:
         slots = {slot.name: slot for slot in self.slots}
         unknown = sorted(set(choice) - set(slots))
         if unknown:
-            raise ValueError(f"no slot {unknown[0]!r}; slots: {', '.join(slots)}")
+            raise ArgumentError(f"no slot {unknown[0]!r}; slots: {', '.join(slots)}")
         for name, slot in slots.items():
             if name not in choice:
-                raise ValueError(f"no option chosen for slot {name!r}")
+                raise ArgumentError(f"no option chosen for slot {name!r}")
             if choice[name] not in slot.options:
-                raise ValueError(
+                raise ArgumentError(
                     f"slot {name!r} has no option {choice[name]!r}; options: {list(slot.options)}"
                 )
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 import promptopt
+from promptopt.base.files import new_folder
+from promptopt.base.locks import hold
 from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import PhantomSettings, StudyConfig, StudyError
 from promptopt.portfolio.weigh import check_sentence_model
@@ -74,20 +72,17 @@ def open_data(config: StudyConfig, store: Path) -> Dataset:
 def phantom_data(settings: PhantomSettings, store: Path) -> Dataset:
     """The phantom data set in the store, written on first use; whole or not at all."""
     version = promptopt.__version__
-    name = f"phantom-{settings.images}-{settings.seed}-{settings.size}-{version}"
+    where = f"{settings.hospital}-{settings.test}-" if settings.hospital is not None else ""
+    name = f"phantom-{where}{settings.images}-{settings.seed}-{settings.size}-{version}"
     parent = store / "data"
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / name
-    with FileLock(parent / f".{name}.lock"):
+    with hold(parent / f"{name}.lock", wait=-1):
         if not folder.exists():
             from studies.phantom import write_phantom
 
-            for leftover in parent.glob(f".{name}.partial-*"):  # of a killed process; we hold the lock
-                shutil.rmtree(leftover)
-            partial = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}.partial-"))
-            write_phantom(partial, images=settings.images, seed=settings.seed, size=settings.size)
-            partial.chmod(0o755)
-            partial.rename(folder)
+            with new_folder(folder) as partial:
+                write_phantom(partial, **settings.model_dump())
     return read_dataset(folder)
 
 

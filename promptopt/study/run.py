@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from promptopt.base.files import writable_folder, write_text
 from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.portfolio.weigh import weigh
 from promptopt.run import folder as runfolder
@@ -108,7 +109,7 @@ def run_study(
     observer = observer or Observer()
     _check_workers(workers, own_generator=generator is not None)
     with runfolder.locked_run(Path(runs), config.name) as folder:
-        store = runfolder.writable_folder(Path(store), "the store")
+        store = writable_folder(Path(store), "the store", error=StudyError)
         observer.on_phase("checking the study, its data and its models")
         setup = prepare(
             config,
@@ -120,7 +121,7 @@ def run_study(
             metrics=metrics,
         )
         runfolder.check_settings(folder, setup.identity)
-        runfolder.write_text(folder / runfolder.STUDY, resolved_study(setup))
+        write_text(folder / runfolder.STUDY, resolved_study(setup))
         measuring = Measuring(
             setup, store=store, metrics=tuple(metrics), workers=workers, on_image=observer.on_image
         )

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evaluation.estimate import Estimate
+from promptopt.base.files import write_text
 from promptopt.formatting.tables import csv_table
-from promptopt.run.folder import write_text
 from promptopt.run.trials import TrialRow
 from promptopt.scoring.confirm import Confirmed
 from promptopt.search.model.effects import SlotEffects

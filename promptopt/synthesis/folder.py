@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from promptopt.run.folder import write_text
+from promptopt.base.files import file_digest, link_or_copy, write_json
 from promptopt.synthesis.plan import Plan, SynthesisError
 
 if TYPE_CHECKING:
     from generators.store import StoredImage
 
 IMAGES, MANIFEST, SETTINGS, STORE = "images", "manifest.csv", "synthesis.json", ".store"
-_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 def keep_settings(folder: Path, plan: Plan) -> None:
@@ -64,28 +59,11 @@ def keep_settings(folder: Path, plan: Plan) -> None:
             + "\nChoose another folder, or put the settings back. Prompts and images may be added, "
             "not taken away."
         )
-    write_text(path, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
+    write_json(path, settings, ensure_ascii=False)
 
 
 def place(image: StoredImage, target: Path) -> bool:
     """The stored image under its name, as a hard link; True where the disk has none and it was copied."""
-    if target.exists() and (target.samefile(image.path) or _sha256(target) == image.sha256):
+    if target.exists() and (target.samefile(image.path) or file_digest(target) == image.sha256):
         return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    partial.unlink(missing_ok=True)
-    copied = False
-    try:
-        os.link(image.path, partial)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        shutil.copyfile(image.path, partial)
-        copied = True
-    partial.replace(target)
-    return copied
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return link_or_copy(image.path, target)

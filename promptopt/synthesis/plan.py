@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from promptopt.base.errors import PromptoptError
+from promptopt.base.seeds import hashed_seed
 from promptopt.synthesis.prompt_files import PromptLine
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ def image_seed(seed: int, prompt: int, image: int) -> int:
 
     It depends on nothing else, so that more prompts or more images a prompt leave the others as they are.
     """
-    digest = hashlib.sha256(f"promptopt synthesize {seed} {prompt} {image}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return hashed_seed(f"promptopt synthesize {seed} {prompt} {image}") >> 1
 
 
 def shares(weights: Sequence[float], total: int) -> list[int]:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from filelock import FileLock, Timeout
-
+from promptopt.base.files import writable_folder
+from promptopt.base.locks import hold
 from promptopt.formatting.numbers import file_size
-from promptopt.run.folder import writable_folder
 from promptopt.synthesis.folder import IMAGES, MANIFEST, STORE, keep_settings, place
 from promptopt.synthesis.naming import PATTERN, check_pattern
 from promptopt.synthesis.plan import (
@@ -142,12 +141,10 @@ def synthesize(
         sampling=chosen,
     )
     folder = writable_folder(Path(out), "the images")
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            run = _Run(plan, folder, store, on_image=on_image, on_warning=on_warning)
-            return run.make(tuple(prompt for prompt, _ in too_long))
-    except Timeout as error:
-        raise SynthesisError(f"{folder}: another process makes images there; wait for it") from error
+    busy = SynthesisError("another process makes images there", file=folder, remedy="Wait for it.")
+    with hold(folder / ".lock", busy):
+        run = _Run(plan, folder, store, on_image=on_image, on_warning=on_warning)
+        return run.make(tuple(prompt for prompt, _ in too_long))
 
 
 class _Run:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.estimate import Estimate
+from promptopt.base.files import writable_folder, write_json, write_text
 from promptopt.formatting.charts import COLORS, GRAY, Panel, Series, forest_plot, save_figure
 from promptopt.formatting.tables import csv_table
-from promptopt.run.folder import writable_folder, write_text
 from promptopt.transfer.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def write_transfers(transfers: Mapping[str, Sequence[Transfer]], out: str | Path
         transfers: name of the other generator -> its transfers, one a run, the runs in the same order.
         out: the folder; made if missing.
 
-    Raises promptopt.config.study_file.StudyError where the folder cannot be written.
+    Raises promptopt.base.files.FileError where the folder cannot be written.
     """
     folder = writable_folder(Path(out), "the transfer")
     document = {
@@ -35,10 +34,9 @@ def write_transfers(transfers: Mapping[str, Sequence[Transfer]], out: str | Path
             {"name": name, **_plain(one)} for name, several in transfers.items() for one in several
         ],
     }
-    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     return [
         write_text(folder / "transfer.csv", _table(transfers)),
-        write_text(folder / "transfer.json", text),
+        write_json(folder / "transfer.json", document, ensure_ascii=False, allow_nan=False),
         save_figure(chart(transfers), folder / "transfer.png"),
     ]
 

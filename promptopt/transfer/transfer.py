@@ -17,6 +17,7 @@ import numpy as np
 from evaluation.estimate import Estimate
 from evaluation.inference.agreement import rank_correlation
 from generators.family import GeneratorFamily
+from promptopt.base.files import writable_folder
 from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import StudyError, load_study
 from promptopt.formatting.numbers import in_cell
@@ -143,7 +144,7 @@ def transfer(
         StudyError: not a finished run, data or encoder that are no longer those of the run, or a generator
             that cannot be loaded or cannot take the baseline prompt.
     """
-    folder, store = Path(run_folder), runfolder.writable_folder(Path(store), "the store")
+    folder, store = Path(run_folder), writable_folder(Path(store), "the store")
     prompts = read_prompts(folder / runfolder.PROMPTS)
     entries = [e for e in prompts.prompts if e.candidate != prompts.baseline.candidate]
     if not entries:

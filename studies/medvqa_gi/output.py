@@ -1,11 +1,7 @@
-"""Writing a folder whole or not at all, and never over something else."""
+"""What a preparation may write over: nothing but its own result."""
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,34 +58,3 @@ def _recorded(out: Path) -> set[str]:
         return {Path(json.loads(line)["file_name"]).name for line in lines}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
-
-
-@contextmanager
-def replaced_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder beside ``out`` that takes its place if the block ends well, else vanishes."""
-    out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-    old = work / "old"
-    new = work / "new"
-    try:
-        new.mkdir()
-        yield new
-        if out.exists():
-            out.rename(old)
-        try:
-            new.rename(out)
-        except BaseException:
-            if old.exists():
-                old.rename(out)
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def link_or_copy(file: Path, to: Path) -> None:
-    """A hard link where the file system allows one, else a copy with the same bytes."""
-    try:
-        os.link(file, to)
-    except OSError:
-        shutil.copyfile(file, to)

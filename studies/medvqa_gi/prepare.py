@@ -1,6 +1,5 @@
 """The organizers' 2024 files made into a prepared data set (see ``studies.dataset``)."""
 
-import hashlib
 import json
 import math
 from collections import Counter, defaultdict
@@ -13,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from promptopt.base.files import file_digest, link_or_copy, new_folder
 from studies.dataset import IMAGE_FORMATS, POOLS, DatasetError, Record, image_fault, write_metadata
 from studies.medvqa_gi.attributes import Attributes, CaptionError
 from studies.medvqa_gi.captions import ParsedCaption, parse_caption
 from studies.medvqa_gi.grouping import assign_pools, connected, near_pairs, perceptual_hash
 from studies.medvqa_gi.meaning import category_and_label
-from studies.medvqa_gi.output import REPORT, check_target, link_or_copy, replaced_folder
+from studies.medvqa_gi.output import REPORT, check_target
 from studies.medvqa_gi.report import PrepareReport
 from studies.medvqa_gi.source import (
     CAPTIONS,
@@ -65,7 +65,9 @@ def prepare_2024(
         "center": center,
         "seed": seed,
         "shares": list(shares),
-        "inputs": {name: _sha256(source / name) for name in (CAPTIONS, LISTING) if (source / name).exists()},
+        "inputs": {
+            name: file_digest(source / name) for name in (CAPTIONS, LISTING) if (source / name).exists()
+        },
     }
     check_target(out, source, preparation)
 
@@ -114,7 +116,7 @@ def prepare_2024(
         parsed=reading.parsed,
         unparsed=reading.unparsed,
     )
-    with replaced_folder(out) as folder:
+    with new_folder(out.resolve()) as folder:
         (folder / IMAGES).mkdir()
         for name in readable:
             link_or_copy(files[name], folder / IMAGES / name)
@@ -180,7 +182,7 @@ def _look(
             seen.broken[name] = fault.replace(str(path), name)
         else:
             seen.good.append(name)
-            seen.digests[name] = _sha256(path)
+            seen.digests[name] = file_digest(path)
             if hashed:
                 with Image.open(path, formats=IMAGE_FORMATS) as image:
                     seen.hashes[name] = perceptual_hash(image)
@@ -289,8 +291,3 @@ def _report(
 def _counted(values: Any) -> dict[str, int]:
     """Counts, the largest first, equal ones by name."""
     return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

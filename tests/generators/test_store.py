@@ -202,7 +202,7 @@ def test_full_disk_leaves_nothing_half_written(store: ImageStore, monkeypatch: p
 
     def open_full(path, mode="r", *args, **kwargs):  # type: ignore[no-untyped-def]
         file = real_open(path, mode, *args, **kwargs)
-        return Full(file) if "x" in mode else file
+        return Full(file) if "w" in mode else file
 
     with monkeypatch.context() as patch:
         patch.setattr(pathlib.Path, "open", open_full)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING
 from evaluation.classifier.results import MAIN, ArmRow, Comparison
 from evaluation.estimate import Estimate
 from promptopt.augmentation.proof.proof import AGAINST, ALONE, BESIDE, CLASSICAL, Proof, to_dict
+from promptopt.base.files import write_json, write_text
 from promptopt.formatting.charts import COLORS, Panel, Series, forest_plot, save_figure
 from promptopt.formatting.numbers import p_value, points
 from promptopt.formatting.tables import csv_table
-from promptopt.run.folder import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,7 +109,7 @@ def write_proof(proof: Proof, folder: Path) -> list[Path]:
     document = {**to_dict(proof), "verdict": verdict(proof)}
     said = "\n".join(f"{'  ' * line.startswith(' ')}- {line.strip()}" for line in document["verdict"])
     return [
-        write_text(folder / "proof.json", json.dumps(document, indent=1, allow_nan=False) + "\n"),
+        write_json(folder / "proof.json", document, allow_nan=False),
         write_text(folder / "proof.csv", _table(proof)),
         write_text(folder / "proof.md", f"{markdown(proof)}\n{said}\n"),
         save_figure(chart(proof), folder / "proof.png"),

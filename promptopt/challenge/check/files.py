@@ -7,8 +7,9 @@ from pathlib import Path, PurePosixPath
 
 from generators.errors import GeneratorError
 from generators.training.push import files_to_push
+from promptopt.base.files import file_digest
 from promptopt.challenge.check.findings import Findings
-from promptopt.challenge.submission.folder import CHECKSUMS, sha256
+from promptopt.challenge.submission.folder import CHECKSUMS
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".dcm")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy", ".npz", ".joblib")
@@ -93,7 +94,7 @@ def check_checksums(folder: Path, files: list[Path], findings: Findings) -> None
     for name in sorted(names - set(listed)):
         findings.error(name, f"is not listed in {CHECKSUMS}, so it was added later", f"Remove it. {_AGAIN}")
     for name in sorted(names & set(listed)):
-        if sha256(folder / name) != listed[name]:
+        if file_digest(folder / name) != listed[name]:
             findings.error(name, f"is not what {CHECKSUMS} says: it was changed or damaged", _AGAIN)
 
 

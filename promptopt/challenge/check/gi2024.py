@@ -6,13 +6,13 @@ from pathlib import Path
 
 from generators.adapters.lora import split_uri
 from generators.errors import GeneratorError
+from promptopt.base.files import file_digest
 from promptopt.challenge.check.files import check_card, check_weights
 from promptopt.challenge.check.findings import Findings
 from promptopt.challenge.check.pictures import Picture, check_pictures
 from promptopt.challenge.check.tokens import check_lengths
 from promptopt.challenge.submission.details import CategoryEntry, ModelEntry, Submission
 from promptopt.challenge.submission.examples import LIST
-from promptopt.challenge.submission.folder import sha256
 from promptopt.challenge.submission.gi2024 import CARD, PROMPTS_CSV, PROMPTS_JSON, PROMPTS_TXT
 from promptopt.challenge.submission.models import MODEL, model_fingerprint
 from promptopt.challenge.submission.synthesis import SYNTHESIS, inside, read_manifest
@@ -197,7 +197,7 @@ def check_listed(folder: Path, place: Path, name: str, findings: Findings) -> li
         findings.error(own, f"is listed in {name} and missing", "Make it again")
     for row in rows:
         own = (place / row["file"]).as_posix()
-        if own in present and sha256(folder / own) != row["sha256"]:
+        if own in present and file_digest(folder / own) != row["sha256"]:
             findings.error(
                 own, f"is not the image that {name} lists: it was changed or damaged", "Make it again"
             )

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from promptopt.base.settings import read_json
 from promptopt.run.errors import ExportError
 
 DETAILS = "submission.json"
@@ -72,13 +73,4 @@ def read_details(folder: Path) -> Submission:
 
     Raises ExportError: missing, not JSON, or a field that is missing or wrong.
     """
-    path = folder / DETAILS
-    try:
-        return Submission.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ExportError(f"{DETAILS}: cannot be read ({reason})") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise ExportError(f"{DETAILS}: {key}: {first['msg']}") from error
+    return read_json(Submission, folder / DETAILS, error=ExportError, remedy="Write the submission anew.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from generators.errors import GeneratorError
 from generators.family import split_settings
 from generators.request import ImageRequest
-from promptopt.challenge.submission.folder import link_or_copy
+from promptopt.base.files import link_or_copy
 from promptopt.run.errors import ExportError
 from promptopt.run.finished import FinishedRun
 from promptopt.run.prompts import PromptEntry

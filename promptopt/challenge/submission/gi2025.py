@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import promptopt
 from generators.adapters.lora import DIFFUSERS_FILE, LoraAddress, split_uri
+from promptopt.base.hub import HubAddress
 from promptopt.challenge.submission.cards import PUBLIC, facts
 from promptopt.challenge.submission.details import ModelEntry, Submission, write_details
 from promptopt.challenge.submission.folder import new_folder, write_checksums
@@ -42,9 +43,6 @@ SAMPLE: Mapping[str, object] = {
 """The keys of SUBMISSION_INFO, where no template says them."""
 _PERSONAL = ("Participant_Names", EMAILS, "Team_Name")  # a country may be the example's by chance
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-_HUB = re.compile(
-    r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:/(?P<file>[\w./-]+\.safetensors))?(?:@(?P<revision>[\w./-]+))?"
-)
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _NEEDED = ("negative_prompt", "steps", "guidance", "scheduler", "width", "height")
 
@@ -181,10 +179,8 @@ def _drawing(
         place, revision = repository, None
         loras = [_copied(folder, address, repository) for address in adapters]
     else:
-        match = _HUB.fullmatch(base)
-        if match is None or match["file"]:
-            raise ExportError(f"{base}: not a hub address; write hf:owner/name or hf:owner/name@revision")
-        place, revision = match["repository"], match["revision"]
+        hub = HubAddress.parse(base, error=ExportError)
+        place, revision = hub.repository, hub.revision
         loras = [_on_hub(address) for address in adapters]
     return Drawing(
         repository=place,
@@ -214,13 +210,11 @@ def _copied(folder: Path, address: LoraAddress, repository: str) -> Lora:
 
 
 def _on_hub(address: LoraAddress) -> Lora:
-    match = _HUB.fullmatch(address.path)
-    if match is None:
-        raise ExportError(f"{address.path}: not the hub address of an adapter")
-    inside, _, name = (match["file"] or "").rpartition("/")
+    hub = HubAddress.parse(address.path, file=True, error=ExportError)
+    inside, _, name = (hub.file or "").rpartition("/")
     return Lora(
-        repository=match["repository"],
-        revision=match["revision"],
+        repository=hub.repository,
+        revision=hub.revision,
         subfolder=inside or None,
         weight_name=name or None,
         scale=address.scale,

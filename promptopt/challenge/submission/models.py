@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 from typing import Literal
@@ -21,12 +20,12 @@ from generators.base import EMBEDDED
 from generators.errors import GeneratorError
 from generators.folder import DEFAULTS_FILE, fingerprint, model_files
 from generators.training.push import files_to_push
+from promptopt.base.files import link_or_copy
+from promptopt.base.hub import HubAddress
 from promptopt.challenge.submission.details import ModelEntry
-from promptopt.challenge.submission.folder import link_or_copy
 from promptopt.run.errors import ExportError
 
 MODEL = "model"
-_HUB = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _BESIDE = (DEFAULTS_FILE, "README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE")
 _NO_CARD = """# No model card
 
@@ -111,18 +110,16 @@ def local_folder(base: str) -> Path:
         return EMBEDDED
     if not base.startswith("hf:"):
         return Path(base).expanduser()
-    match = _HUB.fullmatch(base)
-    if match is None:
-        raise GeneratorError(f"{base}: not a hub address; write hf:owner/name or hf:owner/name@revision")
+    address = HubAddress.parse(base, error=GeneratorError)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = snapshot_download(match["repository"], revision=match["revision"], local_files_only=True)
+        found = snapshot_download(address.repository, revision=address.revision, local_files_only=True)
     except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
         raise GeneratorError(
             f"{base}: is not in the hub client's cache, and nothing is downloaded here; fetch it once with "
-            f"`hf download {match['repository']}`, or take --weights reference"
+            f"`hf download {address.repository}`, or take --weights reference"
         ) from error
     return Path(found)
 

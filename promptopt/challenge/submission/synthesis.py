@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from promptopt.base.files import file_digest, link_or_copy
 from promptopt.challenge.submission.details import SynthesisEntry
-from promptopt.challenge.submission.folder import link_or_copy, sha256
 from promptopt.run.errors import ExportError
 from promptopt.synthesis.folder import IMAGES, MANIFEST
 from promptopt.synthesis.prompt_files import read_prompt_file
@@ -85,7 +85,7 @@ def take_synthesis(
                 raise ExportError(
                     f"{where}: {row['file']} is missing; run the same `promptopt synthesize` again"
                 )
-            if sha256(path) != row["sha256"]:
+            if file_digest(path) != row["sha256"]:
                 raise ExportError(
                     f"{path}: changed since it was made (sha256); remove it and run the same "
                     "`promptopt synthesize` again"

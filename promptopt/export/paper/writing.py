@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from promptopt.base.files import new_file, writable_folder, write_text
 from promptopt.comparison.charts import write_charts
 from promptopt.comparison.scopes import slug
 from promptopt.comparison.tables import long_csv, table_csv, table_latex
@@ -14,7 +15,6 @@ from promptopt.export.paper.generators import summary_csv, summary_latex
 from promptopt.export.paper.sources import SAMPLES, Comparisons, FinishedRun
 from promptopt.export.paper.studies import prompts_chart, prompts_csv, prompts_latex, prompts_samples
 from promptopt.formatting.charts import save_figure
-from promptopt.run.folder import writable_folder, write_text
 
 
 def write_tables(
@@ -36,7 +36,7 @@ def write_tables(
     Returns:
         the files, and notes: what the numbers do not say, and what is missing.
 
-    Raises promptopt.config.study_file.StudyError where a folder cannot be written.
+    Raises promptopt.base.files.FileError where a folder cannot be written.
     """
     written: list[Path] = []
     notes: list[str] = []
@@ -76,9 +76,9 @@ def _comparison(comparison: Comparisons, folder: Path, notes: list[str]) -> list
             continue
         several = len(comparison.folders) > 1
         target = folder / (f"samples-{slug(source.resolve().name)}.png" if several else SAMPLES)
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.copyfile(source / SAMPLES, partial)
-        written.append(partial.replace(target))
+        with new_file(target) as partial:
+            shutil.copyfile(source / SAMPLES, partial)
+        written.append(target)
     notes += merged.notes
     return written
 

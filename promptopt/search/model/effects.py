@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.estimate import Estimate, check_level
+from promptopt.base.errors import ArgumentError
 from promptopt.run.trials import TrialRow, latest
 from promptopt.search.model.noise import FloatArray, IntArray, means_with_noise
 from promptopt.search.model.variances import AnovaModel, Posterior, Target
@@ -191,7 +192,7 @@ def _index(row: TrialRow, slot: str, options: Sequence[str]) -> int:
     try:
         return options.index(row.choice[slot])
     except (KeyError, ValueError):
-        raise ValueError(
+        raise ArgumentError(
             f"trial {row.number}: slot {slot!r} has {row.choice.get(slot)!r}, which the space does not have: "
             f"{', '.join(map(repr, options))}. Give the space that the trials were drawn from."
         ) from None

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
+from promptopt.base.files import write_text
 from promptopt.formatting.numbers import estimate_parts, p_value
-from promptopt.run.folder import write_text
 from promptopt.run.trials import TrialRow, latest
 from promptopt.scoring.confirm import Confirmed
 from promptopt.scoring.metric_titles import METRICS

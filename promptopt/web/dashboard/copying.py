@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from evaluation.estimate import Estimate
+from promptopt.base.files import writable_folder
 from promptopt.config.study_file import StudyError
 from promptopt.formatting.numbers import value_and_interval
 from promptopt.formatting.pictures import image_grid, png_bytes
@@ -77,7 +78,9 @@ class DashboardCopy:
         from optuna.artifacts import FileSystemArtifactStore
 
         self.images = images
-        self.folder = runfolder.writable_folder(folder or images.folder / FOLDER, "the dashboard's copy")
+        self.folder = writable_folder(
+            folder or images.folder / FOLDER, "the dashboard's copy", error=StudyError
+        )
         (self.folder / ARTIFACTS).mkdir(exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.storage = optuna.storages.RDBStorage(

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from promptopt.base.files import writable_folder
+from promptopt.base.locks import hold
 from promptopt.config.study_file import StudyError
-from promptopt.run import folder as runfolder
 from promptopt.run.images import RunImages
 from promptopt.web.dashboard.copying import ARTIFACTS, DATABASE, FOLDER, Copied, DashboardCopy
 from promptopt.web.server import LocalServer
@@ -57,32 +56,30 @@ def open_dashboard(
     check_installed()
     from optuna_dashboard import wsgi
 
-    place = runfolder.writable_folder(folder or images.folder / FOLDER, "the dashboard's copy")
-    try:
-        with FileLock(place / ".lock", timeout=0):
-            if rebuild:
-                (place / DATABASE).unlink(missing_ok=True)
-                shutil.rmtree(place / ARTIFACTS, ignore_errors=True)
-            copy = DashboardCopy(images, folder=place)
-            stop = threading.Event()
-            try:
-                copied = copy.update()
-                if on_copied is not None:
-                    on_copied(copied)
-                app = wsgi(copy.storage, artifact_store=copy.artifacts)
-                with LocalServer(app, host=host, port=port, allow_remote=allow_remote) as server:
-                    if refresh is not None:
-                        threading.Thread(
-                            target=_refresh, args=(copy, stop, refresh, on_copied, on_trouble), daemon=True
-                        ).start()
-                    yield server
-            finally:
-                stop.set()
-                copy.close()
-    except Timeout as error:
-        raise StudyError(
-            f"{place}: another process shows this run already. Use its page, or stop it first."
-        ) from error
+    place = writable_folder(folder or images.folder / FOLDER, "the dashboard's copy", error=StudyError)
+    busy = StudyError(
+        "another process shows this run already", file=place, remedy="Use its page, or stop it first."
+    )
+    with hold(place / ".lock", busy):
+        if rebuild:
+            (place / DATABASE).unlink(missing_ok=True)
+            shutil.rmtree(place / ARTIFACTS, ignore_errors=True)
+        copy = DashboardCopy(images, folder=place)
+        stop = threading.Event()
+        try:
+            copied = copy.update()
+            if on_copied is not None:
+                on_copied(copied)
+            app = wsgi(copy.storage, artifact_store=copy.artifacts)
+            with LocalServer(app, host=host, port=port, allow_remote=allow_remote) as server:
+                if refresh is not None:
+                    threading.Thread(
+                        target=_refresh, args=(copy, stop, refresh, on_copied, on_trouble), daemon=True
+                    ).start()
+                yield server
+        finally:
+            stop.set()
+            copy.close()
 
 
 def _refresh(

@@ -93,5 +93,5 @@ def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("offline")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    with pytest.raises(EncoderError, match=r"cannot be fetched \(offline\)"):
+    with pytest.raises(EncoderError, match=r"cannot be downloaded \(offline\)"):
         load_encoder("dinov2:facebook/dinov2-base")

@@ -39,9 +39,9 @@ def test_a_recipe_of_ones_own_is_read_from_its_file(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         (["stepps=3"], "stepps"),
-        (["steps=0"], "'steps'.*got 0"),
+        (["steps=0"], r"tiny-clip\.yaml: steps: 0 is not allowed"),
         (["model.width=3"], r"model\.width"),
-        (["steps"], "write key=value"),
+        (["steps"], "write KEY=VALUE"),
         (["seed.x=3"], "'seed' is not a mapping"),
         (["kind=vae"], "kind"),
     ],
@@ -63,7 +63,7 @@ def test_a_file_that_is_not_a_mapping_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="mapping"):
         load_recipe(tmp_path / "a.yaml")
     (tmp_path / "b.yaml").write_text("kind: [")
-    with pytest.raises(RecipeError, match="not YAML"):
+    with pytest.raises(RecipeError, match="not valid YAML"):
         load_recipe(tmp_path / "b.yaml")
 
 

@@ -1,9 +1,11 @@
 """The command line: what a person at a terminal sees, and what a script gets as exit code."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from promptopt.base.errors import ArgumentError
 from promptopt.cli.main import main
 from tests.generators.micro import build_micro_pipeline
 
@@ -174,9 +177,9 @@ def test_template_check_needs_no_model_and_points_at_a_fault():
         "   50.00%  b",
         "slot1 (2 options)",
     ]
-    faulty = run("template", "check", "a __color__", "--category", "polyps", "--generator", "none")
+    faulty = run("template", "check", "a __colr__", "--category", "polyps", "--generator", "none")
     assert faulty.exit_code == 2
-    assert faulty.stderr.splitlines()[1:3] == ["  a __color__", "    ^"]
+    assert faulty.stderr.splitlines()[1:3] == ["  a __colr__", "    ^"]
     assert "Did you mean 'color'?" in faulty.stderr
 
 
@@ -213,12 +216,35 @@ def test_debug_shows_the_traceback(monkeypatch):
     assert run("template", "count", "}").exit_code == 2
 
 
-def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch):
+@pytest.mark.parametrize("kind", [KeyError, ValueError, RuntimeError])
+def test_a_fault_of_the_program_keeps_its_traceback_and_says_how_to_report_it(monkeypatch, kind):
     def broken(*_: object) -> None:
-        raise KeyError("a bug")
+        raise kind("a bug")
 
     monkeypatch.setattr("promptopt.space.compile_template", broken)
-    assert isinstance(run("template", "count", "a").exception, KeyError)
+    fault = run("template", "count", "a").exception
+    assert isinstance(fault, kind)
+    assert "fault of promptopt" in "".join(traceback.format_exception(fault))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a.png"), "device: a.png. Free some space"),
+        (PermissionError(errno.EACCES, "Permission denied", "a"), "denied: a. Give yourself permission"),
+        (OSError("no connection"), "Error: no connection"),
+        (ArgumentError("is no number", file="s.yaml", line=3, key="seed"), "s.yaml, line 3: seed: is no num"),
+    ],
+)
+def test_errors_of_the_machine_and_of_the_user_are_one_message(monkeypatch, fault, said):
+    def broken(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("promptopt.space.compile_template", broken)
+    result = run("template", "count", "a")
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "fault of promptopt" not in result.stderr
 
 
 def test_interruption_says_how_to_go_on(monkeypatch):

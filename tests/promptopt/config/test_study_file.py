@@ -7,7 +7,14 @@ import pytest
 
 from promptopt.base.seeds import seed_panel
 from promptopt.config.paths import absolute_uri
-from promptopt.config.study_file import PhantomSource, StudyError, json_schema, load_study, study_from_mapping
+from promptopt.config.study_file import (
+    PhantomSettings,
+    PhantomSource,
+    StudyError,
+    json_schema,
+    load_study,
+    study_from_mapping,
+)
 
 GOOD = """\
 name: mine
@@ -142,7 +149,7 @@ def test_a_wrong_study_file_names_file_line_key_value_and_remedy(
         (
             "name:",
             "knobs: {steps: [3]}\nname:",
-            "line 1: knobs: is now called generation_parameters; rename it",
+            "line 1: knobs: is now called generation_parameters. Rename it",
         ),
         ("  trials: 12", "  round: 3", "line 8: search.round: is now called search.proposals_per_step"),
         ("name:", "confirm: {level: 0.1}\nname:", "confirm.level: is now called confirm.alpha"),
@@ -169,7 +176,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="no such study file"):
+    with pytest.raises(StudyError, match="there is no such file"):
         load_study(tmp_path / "absent.yaml")
 
 
@@ -202,3 +209,12 @@ def test_seeds_are_disjoint_reproducible_and_grow_from_the_front() -> None:
     assert len(set(large.search)) == 64
     assert seed_panel(4, search_images=16, confirm_images=32).search != small.search
     assert all(0 <= seed < 2**31 for seed in (*large.search, *large.confirmation))
+
+
+def test_a_hospital_of_the_phantom_needs_fewer_images_and_a_name_that_exists():
+    assert PhantomSettings(images=20, hospital="coast").test == 300
+    study = {"name": "x", "category": "polyps"}
+    with pytest.raises(StudyError, match=r"data\.phantom.*60 or more where no hospital"):
+        study_from_mapping({**study, "data": {"phantom": {"images": 20}}})
+    with pytest.raises(StudyError, match="'cost' does not exist; choose home, coast"):
+        study_from_mapping({**study, "data": {"phantom": {"hospital": "cost"}}})

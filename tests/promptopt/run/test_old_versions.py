@@ -46,7 +46,7 @@ def test_its_prompts_are_not_read(tmp_path: Path) -> None:
     content["version"] = 1
     content["prompts"][0]["settings"] = {"guidance": 2}
     path.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(StudyError, match=r"version 1: written by another version of promptopt.*another name"):
+    with pytest.raises(StudyError, match=r"version: 1 is of another version of promptopt.*another name"):
         read_prompts(path)
 
 
