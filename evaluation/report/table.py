@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -90,17 +88,6 @@ class Evaluation:
         copies = tuple(CopyPair(**pair) for pair in document.get("copies", ()))
         duplicates = tuple(tuple(cluster) for cluster in document.get("duplicates", ()))
         return cls(tuple(rows), document["card"], copies, duplicates)
-
-    def to_csv(self) -> str:
-        """One line a row; what has no value is empty."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        heads = [name for name in Row.__dataclass_fields__ if name != "estimate"]
-        writer.writerow([*heads, *Estimate.__dataclass_fields__])
-        for row in self.rows:
-            cells = [getattr(row, name) for name in heads]
-            writer.writerow([*cells, *("" if x is None else x for x in row.estimate.to_dict().values())])
-        return stream.getvalue()
 
     def card_markdown(self) -> str:
         """The card for people."""

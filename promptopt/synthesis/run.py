@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from promptopt.base.files import writable_folder
 from promptopt.base.locks import hold
+from promptopt.formatting.numbers import file_size
 from promptopt.synthesis.folder import IMAGES, MANIFEST, STORE, keep_settings, place
 from promptopt.synthesis.naming import PATTERN, check_pattern
 from promptopt.synthesis.plan import (
@@ -231,27 +232,14 @@ class _Run:
             raise
         finally:  # what is finished is listed, however the chunk ends
             for index in sorted(arrived):
-                _writer(stream).writerow(self._row(chunk[index], arrived[index].sha256))
+                item, image = chunk[index], arrived[index]
+                _writer(stream).writerow(
+                    manifest_row(
+                        f"{IMAGES}/{item.name}", item.prompt.number, item.image, image,
+                        request=item.request, uri=self._plan.generator.uri,
+                    )
+                )  # fmt: skip
                 self._rows += 1
-
-    def _row(self, item: Item, sha256: str) -> list[object]:
-        request = item.request
-        return [
-            f"{IMAGES}/{item.name}",
-            item.prompt.number,
-            item.image,
-            request.prompt,
-            request.negative_prompt,
-            request.seed,
-            self._plan.generator.uri,
-            request.generator,
-            request.steps,
-            request.guidance,
-            request.scheduler,
-            request.width,
-            request.height,
-            sha256,
-        ]
 
     def _keep_manifest(self, partial: Path, manifest: Path) -> None:
         """After an error: the list of what is finished, where it is whole and longer than an older one."""
@@ -265,9 +253,18 @@ class _Run:
         free = shutil.disk_usage(self._folder).free
         if needed > free and self._on_warning is not None:
             self._on_warning(
-                f"{self._folder}: the images that are left need about {megabytes(needed)}, "
-                f"{megabytes(free)} are free"
+                f"{self._folder}: the images that are left need about {file_size(needed)}, "
+                f"{file_size(free)} are free"
             )
+
+
+def manifest_row(
+    name: str, number: int, index: int, image: StoredImage, *, request: ImageRequest, uri: str
+) -> list[object]:
+    """The cells of `COLUMNS`: image `index` of prompt `number`, which a generator made for a request."""
+    drawn = [request.steps, request.guidance, request.scheduler, request.width, request.height]
+    said = [request.prompt, request.negative_prompt, request.seed]
+    return [name, number, index, *said, uri, request.generator, *drawn, image.sha256]
 
 
 def _identity(request: ImageRequest) -> tuple[str, str, int]:
@@ -281,13 +278,6 @@ def _rows(manifest: Path) -> int:
     with manifest.open(encoding="utf-8", newline="") as stream:
         next(reader := csv.reader(stream), None)
         return sum(len(row) == len(COLUMNS) and len(row[-1]) == 64 for row in reader)
-
-
-def megabytes(size: float) -> str:
-    """Bytes for people."""
-    if size < 1e5:
-        return f"{size / 1e3:.0f} kB"
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _reason(error: Exception) -> str:

@@ -67,12 +67,12 @@ def test_the_bars_of_a_running_study_keep_name_bar_and_count(
     done = number + 1
     console = Console(width=80, force_terminal=False)
     with console.capture() as capture:
-        console.print(live._bars.make_tasks_table(live._bars.tasks))
+        console.print(live._bars.display.get_renderable())
     (line,) = capture.get().rstrip().splitlines()
     assert re.match(rf"search +━+ +{done}/10 .*images/s · .* left", line)
     live.on_confirmation(1, 3, "a prompt")
     with console.capture() as capture:
-        console.print(live._bars.make_tasks_table(live._bars.tasks))
+        console.print(live._bars.display.get_renderable())
     search, confirmation = capture.get().rstrip().splitlines()
     assert search.split()[-1] == f"{done}/10"
     assert re.match(r"confirmation +━+ +1/3 .*images/s", confirmation)
@@ -80,7 +80,7 @@ def test_the_bars_of_a_running_study_keep_name_bar_and_count(
 
 def test_doctor_breaks_its_lines_beside_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
     remedy = "use another machine, " * 9
-    report = Report((Check("machine", "GPU", "note", "none " * 30, remedy),), ())
+    report = Report((Check("machine", "GPU", "note", "none " * 30, remedy),))
     monkeypatch.setattr("promptopt.doctor.checks.examine", lambda **given: report)
     lines = printed("doctor")
     assert max(map(len, lines)) <= 80

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from promptopt.cli.main import main
 from promptopt.comparison.run import REAL, GeneratorComparison, Made
 from promptopt.comparison.scopes import Scope
 from promptopt.comparison.scores import Score
+from promptopt.export.paper.captions import word_shares, write_cloud
 from promptopt.export.paper.sources import TablesError, read_sources
 from promptopt.export.paper.writing import write_tables
 from promptopt.run.prompts import read_prompts
@@ -161,6 +163,7 @@ def test_the_confirmed_prompts_of_studies(run, tmp_path):
         "prompts.tex",
         "chart-scores.png",
         "samples.png",
+        f"captions-{run.folder.name}.png",
     }
     with Image.open(tmp_path / "out" / "prompts" / "samples.png") as image:
         assert image.width > 8 * 128
@@ -169,6 +172,26 @@ def test_the_confirmed_prompts_of_studies(run, tmp_path):
     _, notes = write_tables([], runs, tmp_path / "bare", store=tmp_path / "nowhere")
     assert any("--store" in note for note in notes)
     assert not (tmp_path / "bare" / "prompts" / "samples.png").exists()
+
+
+def test_the_cloud_of_captions_has_a_word_by_the_share_of_captions_that_hold_it(run, tmp_path):
+    shares = word_shares(["a red, red square", "the Square on top", "blue", "square"])
+    assert shares == {"blue": 0.25, "red": 0.25, "square": 0.75, "top": 0.25}
+    assert word_shares([]) == {}
+    (finished,) = read_sources([run.folder])[1]
+    assert write_cloud(finished, tmp_path / "cloud.png")
+    with Image.open(tmp_path / "cloud.png") as image:
+        ink = np.asarray(image.convert("L")) < 128
+    assert ink.any()
+    assert not ink[:, -1].any()
+    study = run.folder / "study.yaml"
+    text = study.read_text()
+    try:
+        study.write_text(text.replace(str(run.data), str(tmp_path / "moved")))
+        assert not write_cloud(finished, tmp_path / "none.png")
+    finally:
+        study.write_text(text)
+    assert not (tmp_path / "none.png").exists()
 
 
 def test_folders_that_are_neither_are_named(run, tmp_path):

@@ -9,6 +9,7 @@ import urllib.parse
 import urllib.request
 from collections import Counter
 from itertools import combinations
+from wsgiref.util import setup_testing_defaults
 
 import numpy as np
 import pytest
@@ -91,6 +92,38 @@ def test_the_page_gives_no_prompt_away(run):
             assert content == own.picture(getattr(pair, side), pair.images)
         with pytest.raises(urllib.error.HTTPError, match="404"):
             get(f"{server.url}choices.jsonl")
+
+
+def test_answers_that_are_none_are_refused_and_nothing_is_kept(run):
+    page = PreferencePage(own := session(run), question="Which?")
+
+    def ask(method, path, body=b""):
+        said = []
+        environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "CONTENT_LENGTH": str(len(body))}
+        environ |= {"CONTENT_TYPE": "application/x-www-form-urlencoded", "wsgi.input": io.BytesIO(body)}
+        setup_testing_defaults(environ)
+        text = b"".join(page(environ, lambda status, headers, _=None: said.append((status, dict(headers)))))
+        return int(said[0][0][:3]), said[0][1]["Content-Type"].partition(";")[0], text
+
+    number = own.current()[0]
+    for body, status in (
+        (b"side=left", 400),
+        (b"", 400),
+        (f"side=middle&number={number}".encode(), 400),
+        (f"side=left&number={number}&more={'x' * 9000}".encode(), 413),
+    ):
+        assert ask("POST", "/choose", body)[:2] == (status, "text/plain")
+    assert ask("GET", "/choose")[0] == 405
+    assert ask("GET", "/../left.png")[0] == 404
+    assert ask("GET", "/")[:2] == (200, "text/html")
+    assert own.progress()[0] == 0
+    (run.store / "images").rename(run.store / "elsewhere")
+    try:
+        status, kind, text = ask("GET", "/left.png")
+    finally:
+        (run.store / "elsewhere").rename(run.store / "images")
+    assert (status, kind) == (500, "text/plain")
+    assert b"Traceback" not in text
 
 
 def test_choices_are_kept_in_order_and_the_session_goes_on_where_it_stopped(run):

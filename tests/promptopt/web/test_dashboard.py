@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from promptopt.cli.main import main
 from promptopt.config.study_file import StudyError
-from promptopt.formatting.grid import image_grid
+from promptopt.formatting.pictures import image_grid
 from promptopt.run.images import RunImages
 from promptopt.run.prompts import read_prompts
 from promptopt.run.snapshot import read_trials
