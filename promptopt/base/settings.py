@@ -188,7 +188,7 @@ def read_json(
     except OSError as fault:
         raise error(f"cannot be read ({fault.strerror or fault})", file=path, remedy=remedy) from fault
     except ValidationError as fault:
-        raise explain(fault, str(path), error=error, remedy=remedy) from fault
+        raise explain(fault, str(path), error=error, model=model, remedy=remedy) from fault
 
 
 def explain(
@@ -213,6 +213,7 @@ def explain(
         renamed: dotted keys of earlier versions -> those of now.
     """
     problems = fault.errors(include_url=False)
+    problems = [p for p in problems if _of_other_version(p)] or problems  # the rest follows from it
     told = [_problem(problem, str(source), model, settings, renamed) for problem in problems[:_PROBLEMS]]
     if len(problems) == 1:
         return error(**{**told[0], **({} if remedy is None else {"remedy": remedy})})
@@ -233,6 +234,10 @@ _REMEDIES = {
 }
 
 
+def _of_other_version(problem: Any) -> bool:
+    return bool(problem["type"] == "literal_error" and problem["loc"] == ("version",))
+
+
 def _problem(
     problem: Any, source: str, model: Any, settings: Settings | None, renamed: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -251,10 +256,14 @@ def _problem(
         known = list(dict.fromkeys(name for one in models for name in one.model_fields))
         near = difflib.get_close_matches(str(place[-1]), known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        return {**said, "problem": f"unknown key{hint}", "remedy": f"Known here: {', '.join(known)}."}
+        return {
+            **said,
+            "problem": f"unknown key{hint}",
+            "remedy": f"Known here: {', '.join(known)}." if known else None,
+        }
     if kind == "missing":
         return {**said, "problem": "missing"}
-    if kind == "literal_error" and place == ("version",):
+    if _of_other_version(problem):
         reads = problem["ctx"]["expected"]
         text = f"is of another version of promptopt, and this one reads {reads}"
         return {**said, "value": value, "problem": text}
