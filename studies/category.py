@@ -17,7 +17,8 @@ from pydantic import (
 from promptopt.base.errors import PromptoptError
 from promptopt.base.settings import read_yaml, validate
 
-CATEGORIES = ("polyps", "landmarks", "instruments")
+CATEGORIES = ("polyps", "landmarks", "instruments")  # of the challenge
+SHIPPED = (*CATEGORIES, "normal", "polyps-wide")
 GENERATION_PARAMETERS = ("guidance", "steps", "scheduler", "generator", "lora_scale")
 RENAMED = {"knobs": "generation_parameters"}
 """Keys of earlier versions."""
@@ -140,21 +141,19 @@ def _checked_values(name: object, values: object) -> list[float | int | str]:
 
 
 def load_category(name_or_path: str | Path) -> Category:
-    """Read one of CATEGORIES by its name, or any category from the path of a YAML file.
+    """Read one of SHIPPED by its name, or any category from the path of a YAML file.
 
     Raises CategoryError naming the file, the key, the bad value and the remedy.
     """
     given = str(name_or_path)
     path = Path(name_or_path)
     if isinstance(name_or_path, str) and path.suffix not in (".yaml", ".yml") and path.name == given:
-        if given not in CATEGORIES:
+        if given not in SHIPPED:
             raise CategoryError(
-                f"category {given!r} does not exist; use {', '.join(CATEGORIES)}, or the path of a .yaml file"
+                f"category {given!r} does not exist; use {', '.join(SHIPPED)}, or the path of a .yaml file"
             )
         path = FOLDER / f"{given}.yaml"
-    remedy = (
-        f"Give {', '.join(CATEGORIES)}, or a .yaml file with the keys {', '.join(Category.model_fields)}."
-    )
+    remedy = f"Give {', '.join(SHIPPED)}, or a .yaml file with the keys {', '.join(Category.model_fields)}."
     category: Category = validate(
         Category, read_yaml(path, error=CategoryError, remedy=remedy), error=CategoryError
     )

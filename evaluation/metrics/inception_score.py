@@ -40,7 +40,7 @@ def inception_score(
     p = check_features(probabilities, "probabilities")
     if splits < 1:
         raise ArgumentError(f"splits is {splits}; expected 1 or more")
-    _check_probabilities(p)
+    check_probabilities(p)
     n, classes = p.shape
     method = f"Inception score, {splits} splits, seed {seed}"
     if n < splits or n == 0:
@@ -59,7 +59,8 @@ def _score(p: NDArray[np.float64]) -> float:
     return float(np.exp(rel_entr(p, p.mean(axis=0, keepdims=True)).sum(axis=1).mean()))
 
 
-def _check_probabilities(p: NDArray[np.float64]) -> None:
+def check_probabilities(p: NDArray[np.float64]) -> None:
+    """Refuse rows that are no probabilities (ValueError, naming the first)."""
     wrong = np.flatnonzero((p < 0).any(axis=1) | (np.abs(p.sum(axis=1) - 1) > 1e-3))
     if len(wrong):
         raise ArgumentError(

@@ -66,13 +66,13 @@ def mmd(
     method = "RBF-MMD^2, U-statistic"
     if min(len(x), len(y)) < 2:
         return Estimate.undefined(min(len(x), len(y)), method)
-    width = median_bandwidth(y) if bandwidth is None else _checked(bandwidth)
+    width = median_bandwidth(y) if bandwidth is None else check_bandwidth(bandwidth)
     # distances come from a product of matrices; near the origin it loses nothing to cancellation
     center = y.mean(axis=0)
     return u_statistic(
         x - center,
         y - center,
-        _gaussian(width),
+        gaussian_kernel(width),
         level=level,
         method=f"{method}, bandwidth {width:.6g}",
         reliable_from=RELIABLE_FROM,
@@ -113,14 +113,15 @@ def mmd_contributions(
         raise ArgumentError(
             f"{len(x)} generated and {len(y)} reference images; contributions need 2 and 1 or more"
         )
-    width = median_bandwidth(y) if bandwidth is None else _checked(bandwidth)
+    width = median_bandwidth(y) if bandwidth is None else check_bandwidth(bandwidth)
     center = y.mean(axis=0)
-    kernel = _gaussian(width)
+    kernel = gaussian_kernel(width)
     own, other = within(x - center, kernel).means, across(x - center, y - center, kernel).of_x
     return 2 * (own - other) - own.mean()
 
 
-def _checked(bandwidth: float) -> float:
+def check_bandwidth(bandwidth: float) -> float:
+    """The bandwidth, or a ValueError where it is not above 0."""
     if not (math.isfinite(bandwidth) and bandwidth > 0):
         raise ArgumentError(
             f"bandwidth is {bandwidth!r}; expected a number above 0, say median_bandwidth(reference)"
@@ -128,7 +129,9 @@ def _checked(bandwidth: float) -> float:
     return float(bandwidth)
 
 
-def _gaussian(bandwidth: float) -> Kernel:
+def gaussian_kernel(bandwidth: float) -> Kernel:
+    """k(x, y) = exp(-|x - y|^2 / (2 bandwidth^2)) between the rows of two matrices near the origin."""
+
     def kernel(a: Matrix, b: Matrix) -> Matrix:
         squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2 * (a @ b.T)
         return np.exp(-np.maximum(squares, 0.0) / (2 * bandwidth**2))

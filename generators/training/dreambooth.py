@@ -11,12 +11,13 @@ from generators.base import load, resolve
 from generators.store import ImageStore, StoredImage
 from generators.training.finetune import Material, train_parts
 from generators.training.images import Pictures
-from generators.training.loop import OnProgress, throughput
 from generators.training.parts import load_parts
 from generators.training.spec import DreamBoothSpec, SdTrainingSpec
 from generators.training.vae_stage import vae_is_given
 from generators.training.validation import Judge
 from promptopt.base.training.errors import TrainingDataError, TrainingError
+from promptopt.base.training.folder import alone
+from promptopt.base.training.progress import OnProgress, throughput
 from studies.dataset import Dataset, Record
 
 
@@ -31,6 +32,7 @@ def tokens_of(spec: DreamBoothSpec, records: tuple[Record, ...]) -> dict[str, st
     return dict(zip(names, spec.tokens, strict=False))
 
 
+@alone
 def train_dreambooth(
     spec: SdTrainingSpec,
     *,

@@ -213,7 +213,8 @@ def explain(
         renamed: dotted keys of earlier versions -> those of now.
     """
     problems = fault.errors(include_url=False)
-    problems = [p for p in problems if _of_other_version(p)] or problems  # the rest follows from it
+    # Of a file of another version all else may be other too.
+    problems = [one for one in problems if one["loc"] == ("version",)] or problems
     told = [_problem(problem, str(source), model, settings, renamed) for problem in problems[:_PROBLEMS]]
     if len(problems) == 1:
         return error(**{**told[0], **({} if remedy is None else {"remedy": remedy})})
@@ -232,10 +233,6 @@ _REMEDIES = {
     "dict_type": "Write names, each with its values.",
     "missing": "Add it.",
 }
-
-
-def _of_other_version(problem: Any) -> bool:
-    return bool(problem["type"] == "literal_error" and problem["loc"] == ("version",))
 
 
 def _problem(
@@ -263,7 +260,7 @@ def _problem(
         }
     if kind == "missing":
         return {**said, "problem": "missing"}
-    if _of_other_version(problem):
+    if kind == "literal_error" and place == ("version",):
         reads = problem["ctx"]["expected"]
         text = f"is of another version of promptopt, and this one reads {reads}"
         return {**said, "value": value, "problem": text}

@@ -34,8 +34,11 @@ def classify(
         str, typer.Option(help="Of the probe: embedded, a folder, open_clip:MODEL/TAG or hf:owner/name.")
     ] = "embedded",
     network: Annotated[
-        Literal["probe", "resnet18"],
-        typer.Option(help="probe: linear, on the encoder's features; resnet18: fine-tuned on pixels."),
+        str,
+        typer.Option(
+            help="probe: linear, on the encoder's features; small: a small network on pixels; resnet18 or "
+            "another classifier of torchvision, or timm:NAME: on pixels."
+        ),
     ] = "probe",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm, with seeds from 0 on.")] = 5,
     ratios: Annotated[
@@ -65,12 +68,12 @@ def classify(
         float,
         typer.Option(help="Share of the synthetic images to test on, where no pool is named test."),
     ] = 0.25,
-    steps: Annotated[int, typer.Option(min=1, help="resnet18: optimizer steps, the same in all arms.")] = 300,
-    batch_size: Annotated[int, typer.Option(min=2, help="resnet18: images a step.")] = 32,
-    image_size: Annotated[int, typer.Option(min=16, help="resnet18: side of the images in pixels.")] = 64,
+    steps: Annotated[int, typer.Option(min=1, help="Networks: optimizer steps, the same in all arms.")] = 300,
+    batch_size: Annotated[int, typer.Option(min=2, help="Networks: images a step.")] = 32,
+    image_size: Annotated[int, typer.Option(min=16, help="Networks: side of the images in pixels.")] = 64,
     weights: Annotated[
         Path | None,
-        typer.Option(help="resnet18: .safetensors file to start from. Default: random weights."),
+        typer.Option(help="Of --network: .safetensors file to start from. Default: random weights."),
     ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap replicates.")] = 2000,
     store: Annotated[Path, typer.Option(help="Folder of the features, shared with the studies.")] = Path(
@@ -167,15 +170,21 @@ class _Reader:
 
 
 def _learner(network: str, *, steps: int, batch_size: int, weights: Path | None, device: str) -> Learner:
+    if network in ("probe", "small") and weights is not None:
+        raise typer.BadParameter(f"--weights belongs to --network resnet18; {network} starts from none")
     if network == "probe":
-        if weights is not None:
-            raise typer.BadParameter("--weights belongs to --network resnet18; a probe starts from none")
         from evaluation.classifier.learners import ProbeLearner
 
         return ProbeLearner()
+    if network == "small":
+        from evaluation.classifier.small_network import SmallNetwork
+
+        return SmallNetwork(steps=steps, batch_size=batch_size)
     from evaluation.classifier.network import NetworkLearner
 
-    return NetworkLearner(steps=steps, batch_size=batch_size, weights=weights, device=device)
+    return NetworkLearner(
+        architecture=network, steps=steps, batch_size=batch_size, weights=weights, device=device
+    )
 
 
 def _compare(

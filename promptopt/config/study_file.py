@@ -12,7 +12,7 @@ from pydantic import model_validator as _model_validator
 from promptopt.base.errors import PromptoptError
 from promptopt.base.settings import Settings, override, read_yaml, validate
 from promptopt.config.paths import absolute_folder_or_name, absolute_path, absolute_uri
-from studies.category import CATEGORIES
+from studies.category import SHIPPED
 
 RENAMED = {
     "knobs": "generation_parameters",
@@ -33,9 +33,30 @@ class _Model(BaseModel):
 class PhantomSettings(_Model):
     """The procedural data set that ships with the project."""
 
-    images: int = Field(default=3000, ge=60, description="images over all categories and pools")
+    images: int = Field(
+        default=3000,
+        ge=20,
+        description="images over all categories and pools, 60 or more; with `hospital`: of each label in the "
+        "pools reference and validation together",
+    )
     seed: int = Field(default=0, ge=0, description="same seed, same pictures")
     size: int = Field(default=64, ge=16, le=1024, description="width and height in pixels")
+    hospital: str | None = Field(
+        default=None, description="home, coast, summit, delta or valley: where the pictures come from"
+    )
+    test: int = Field(
+        default=300, ge=20, description="with `hospital`: images of each label in the pool test"
+    )
+
+    @_model_validator(mode="after")
+    def _known_hospital(self) -> PhantomSettings:
+        from studies.phantom.hospitals import HOSPITALS
+
+        if self.hospital is None and self.images < 60:
+            raise ValueError("images must be 60 or more where no hospital is named")
+        if self.hospital is not None and self.hospital not in HOSPITALS:
+            raise ValueError(f"hospital {self.hospital!r} does not exist; choose {', '.join(HOSPITALS)}")
+        return self
 
 
 class PhantomSource(_Model):
@@ -201,7 +222,7 @@ class StudyConfig(_Model):
     category: str | dict[str, Any] = Field(description="a shipped category, a YAML file, or its content")
     data: Annotated[
         Annotated[str, Tag("path")] | Annotated[PhantomSource, Tag("phantom")], Discriminator(_data_kind)
-    ] = Field(description="folder of a prepared data set, or {phantom: {images, seed}}")
+    ] = Field(description="folder of a prepared data set, or {phantom: {images, seed, hospital}}")
     positives: str | None = Field(default=None, description="category or label that counts as positive")
     generator: GeneratorSettings = GeneratorSettings()
     generation_parameters: dict[str, list[int | float | str]] = Field(
@@ -315,7 +336,7 @@ def _absolute(config: StudyConfig, base: Path, changed: dict[str, str]) -> Study
     update = {name: getattr(config, name).model_copy(update=new) for name, new in sections.items()}
     update["encoder"] = of(absolute_uri, config.encoder)
     update["judge"] = maybe(absolute_uri, config.judge)
-    if isinstance(category, str) and category not in CATEGORIES:
+    if isinstance(category, str) and category not in SHIPPED:
         update["category"] = of(absolute_path, category)
     if isinstance(data, str):
         update["data"] = of(absolute_path, data)

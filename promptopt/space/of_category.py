@@ -2,7 +2,7 @@
 
 from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.space import PromptSpace, TemplateError, beside, compile_template
-from studies.category import CATEGORIES, Category, CategoryError, load_category
+from studies.category import SHIPPED, Category, CategoryError, load_category
 
 
 def category_space(category: Category) -> PromptSpace:
@@ -30,7 +30,7 @@ def open_category(config: StudyConfig) -> Category:
         shown = repr(config.as_written(chosen)) if isinstance(chosen, str) else "the mapping"
         raise StudyError(
             f"{config.source}: category: {shown} cannot be used: {error}\n"
-            f"Write one of {', '.join(CATEGORIES)}, the path of a category YAML, or its content."
+            f"Write one of {', '.join(SHIPPED)}, the path of a category YAML, or its content."
         ) from error
     try:
         return found.with_generation_parameters(config.generation_parameters)

@@ -72,7 +72,8 @@ def open_data(config: StudyConfig, store: Path) -> Dataset:
 def phantom_data(settings: PhantomSettings, store: Path) -> Dataset:
     """The phantom data set in the store, written on first use; whole or not at all."""
     version = promptopt.__version__
-    name = f"phantom-{settings.images}-{settings.seed}-{settings.size}-{version}"
+    where = f"{settings.hospital}-{settings.test}-" if settings.hospital is not None else ""
+    name = f"phantom-{where}{settings.images}-{settings.seed}-{settings.size}-{version}"
     parent = store / "data"
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / name
@@ -81,7 +82,7 @@ def phantom_data(settings: PhantomSettings, store: Path) -> Dataset:
             from studies.phantom import write_phantom
 
             with new_folder(folder) as partial:
-                write_phantom(partial, images=settings.images, seed=settings.seed, size=settings.size)
+                write_phantom(partial, **settings.model_dump())
     return read_dataset(folder)
 
 

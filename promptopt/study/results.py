@@ -28,7 +28,7 @@ from promptopt.scoring.confirm import Confirmed, mean_optimism
 from promptopt.scoring.objective import Measurement
 from promptopt.space import unique_labels
 from promptopt.study.setup import Setup
-from studies.category import CATEGORIES
+from studies.category import SHIPPED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +195,6 @@ def resolved_study(setup: Setup) -> str:
     """The study file with absolute paths and a category of one's own written out: it runs from anywhere."""
     config = setup.config
     content: dict[str, Any] = config.model_dump(mode="json")
-    if config.category not in CATEGORIES:
+    if config.category not in SHIPPED:
         content["category"] = setup.category.model_dump(mode="json")
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))

@@ -56,7 +56,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def categories(bench: Bench, images: int) -> str:
     names = bench.judge.names["category"]
     rows = []
-    for index, name in enumerate(CATEGORIES):
+    for index, name in enumerate((*CATEGORIES, "normal")):
         category = load_category(name)
         space = compile_template(category.template, category.wildcards)
         rng = np.random.default_rng(index)

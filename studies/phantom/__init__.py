@@ -9,18 +9,24 @@
 
 from studies.phantom.captions import captions, challenge_sentences, describe
 from studies.phantom.dataset import write_phantom
+from studies.phantom.hospitals import HOSPITALS, Hospital
 from studies.phantom.render import render
 from studies.phantom.scene import CATEGORIES, CELLS, Scene, Thing, sample_scene
+from studies.phantom.truth import oracle_prompts, true_caption
 
 __all__ = [
     "CATEGORIES",
     "CELLS",
+    "HOSPITALS",
+    "Hospital",
     "Scene",
     "Thing",
     "captions",
     "challenge_sentences",
     "describe",
+    "oracle_prompts",
     "render",
     "sample_scene",
+    "true_caption",
     "write_phantom",
 ]

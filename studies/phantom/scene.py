@@ -9,24 +9,27 @@ from typing import Any
 import numpy as np
 
 from promptopt.base.errors import ArgumentError
+from studies.phantom.hospitals import (
+    CATEGORIES,
+    COLORS,
+    HOME,
+    INSTRUMENTS,
+    LANDMARKS,
+    LOCATIONS,
+    PARIS,
+    SIZES,
+    Hospital,
+    Weights,
+)
 
-CATEGORIES = ("polyps", "landmarks", "instruments", "normal")
-LANDMARKS = ("z-line", "pylorus", "cecum", "ileum")
-INSTRUMENTS = ("biopsy forceps", "polyp snare", "tube", "metal clip", "injection needle")
-COLORS = ("pink", "red", "white", "yellow", "brown")
-SIZES = ("< 5mm", "5-10mm", "11-20mm", ">20mm")
-PARIS = ("is", "ip", "iia")
 CENTERS = ("north", "south")
 SHARPNESS = ("sharp", "blurred")
 LIGHT = ("bright", "dim")
 
 # The 3x3 grid of the challenge; x to the right, y downwards, both in [-1, 1].
-CELLS: dict[str, tuple[float, float]] = {
-    f"{row}-{column}".replace("center-center", "center"): (x, y)
-    for row, y in (("upper", -0.52), ("center", 0.0), ("lower", 0.52))
-    for column, x in (("left", -0.52), ("center", 0.0), ("right", 0.52))
-}
-LOCATIONS = tuple(CELLS)
+CELLS: dict[str, tuple[float, float]] = dict(
+    zip(LOCATIONS, ((x, y) for y in (-0.52, 0.0, 0.52) for x in (-0.52, 0.0, 0.52)), strict=True)
+)
 # Half-width of a polyp in units of half the image: what a size in mm looks like at the usual distance.
 RADIUS = {"< 5mm": (0.13, 0.16), "5-10mm": (0.19, 0.23), "11-20mm": (0.27, 0.32), ">20mm": (0.39, 0.46)}
 
@@ -83,23 +86,39 @@ class Scene:
         }
 
 
-def sample_scene(rng: np.random.Generator, *, category: str | None = None, kind: str | None = None) -> Scene:
-    """Draw a scene; ``category`` or ``kind`` may be fixed, all else is random.
+def sample_scene(
+    rng: np.random.Generator,
+    *,
+    category: str | None = None,
+    kind: str | None = None,
+    hospital: Hospital = HOME,
+) -> Scene:
+    """Draw a scene of a hospital; ``category`` or ``kind`` (a label) may be fixed, all else is random.
 
     Raises:
-        ValueError: if ``category`` or ``kind`` is unknown.
+        ValueError: if ``category`` or ``kind`` is unknown, or not seen in that hospital.
     """
     if kind is not None:
-        category = _category_of(kind)
-    category = category or _pick(rng, CATEGORIES, (0.4, 0.22, 0.26, 0.12))
-    kinds = {"polyps": ("polyp",), "landmarks": LANDMARKS, "instruments": INSTRUMENTS, "normal": ("normal",)}
-    if category not in kinds:
+        category = _category_of(kind, hospital)
+    category = category or _pick(rng, CATEGORIES, hospital.categories)
+    if category not in CATEGORIES:
         raise ArgumentError(f"unknown category {category!r}; choose one of {', '.join(CATEGORIES)}")
-    kind = kind or _pick(rng, kinds[category])
-    gastric = {"z-line": True, "pylorus": True, "cecum": False, "ileum": False, "polyp": False}
-    procedure = "gastroscopy" if gastric.get(kind, rng.random() < 0.25) else "colonoscopy"
-    size = _pick(rng, SIZES, (0.2, 0.3, 0.3, 0.2)) if category == "polyps" else None
-    things = _place_things(rng, category, kind, size)
+    rare = hospital.rare
+    if category == "polyps" and rare is not None:
+        if kind is None and rng.random() < rare.rate:
+            kind = rare.label
+        if kind == rare.label:
+            hospital = rare.of(hospital)
+    kinds = {"landmarks": hospital.landmarks, "instruments": hospital.instruments}
+    kind = kind or _pick(rng, hospital.kinds(category), kinds.get(category))
+    polyps = category == "polyps"
+    either = rng.random() < 0.25  # where both are possible
+    stomach = {"z-line": True, "pylorus": True, "cecum": False, "ileum": False}.get(
+        kind, either and not polyps
+    )
+    procedure = "gastroscopy" if stomach else "colonoscopy"
+    size = _pick(rng, SIZES, hospital.sizes) if polyps else None
+    things = _place_things(rng, category, kind, size, hospital)
     occupied = {thing.location for thing in things}
     return Scene(
         category=category,
@@ -107,40 +126,41 @@ def sample_scene(rng: np.random.Generator, *, category: str | None = None, kind:
         center=_pick(rng, CENTERS, (0.6, 0.4)),
         procedure=procedure,
         things=things,
-        color=_pick(rng, COLORS) if category == "polyps" else None,
+        color=_pick(rng, COLORS, hospital.colors) if polyps else None,
         size=size,
-        paris=_pick(rng, PARIS, (0.4, 0.3, 0.3)) if category == "polyps" else None,
+        paris=_pick(rng, PARIS, hospital.paris) if polyps else None,
         # Overlays may not hide what the caption promises.
-        text=bool(rng.random() < 0.35) and "upper-left" not in occupied,
-        box=bool(rng.random() < 0.3) and "lower-left" not in occupied,
-        sharpness=_pick(rng, SHARPNESS, (0.85, 0.15)),
-        light=_pick(rng, LIGHT, (0.85, 0.15)),
+        text=bool(rng.random() < hospital.text) and "upper-left" not in occupied,
+        box=bool(rng.random() < hospital.box) and "lower-left" not in occupied,
+        sharpness=_pick(rng, SHARPNESS, (1 - hospital.blurred, hospital.blurred)),
+        light=_pick(rng, LIGHT, (1 - hospital.dim, hospital.dim)),
         seed=int(rng.integers(2**63)),
     )
 
 
-def _category_of(kind: str) -> str:
-    for category, kinds in (
-        ("polyps", ("polyp",)),
-        ("landmarks", LANDMARKS),
-        ("instruments", INSTRUMENTS),
-        ("normal", ("normal",)),
-    ):
-        if kind in kinds:
+def _category_of(kind: str, hospital: Hospital) -> str:
+    if hospital.rare is not None and kind == hospital.rare.label:
+        return "polyps"
+    for category in CATEGORIES:
+        if kind in hospital.kinds(category):
             return category
     raise ArgumentError(
         f"unknown kind {kind!r}; choose polyp, normal or one of {', '.join(LANDMARKS + INSTRUMENTS)}"
     )
 
 
-def _place_things(rng: np.random.Generator, category: str, kind: str, size: str | None) -> tuple[Thing, ...]:
+def _place_things(
+    rng: np.random.Generator, category: str, kind: str, size: str | None, hospital: Hospital
+) -> tuple[Thing, ...]:
     if category == "normal":
         return ()
     if category == "polyps":
         assert size is not None
-        most = {"< 5mm": (0.5, 0.27, 0.23), "5-10mm": (0.5, 0.27, 0.23), "11-20mm": (0.7, 0.3, 0.0)}
-        count = int(rng.choice(3, p=most.get(size, (1.0, 0.0, 0.0)))) + 1
-        cells = list(rng.permutation(LOCATIONS)[:count])
+        count = int(rng.choice(3, p=_numbers(size, hospital))) + 1
+        if hospital.places is None:
+            cells = list(rng.permutation(LOCATIONS)[:count])
+        else:
+            cells = list(rng.choice(LOCATIONS, size=count, replace=False, p=hospital.places))
         low, high = RADIUS[size]
     else:
         # A ring, a hole or a cleft is mostly looked at straight on.
@@ -162,5 +182,16 @@ def _place_things(rng: np.random.Generator, category: str, kind: str, size: str 
     )
 
 
-def _pick(rng: np.random.Generator, options: tuple[str, ...], p: tuple[float, ...] | None = None) -> str:
+def _numbers(size: str, hospital: Hospital) -> Weights:
+    """Probabilities of one, two and three polyps of a size."""
+    by_size = {"< 5mm": (0.5, 0.27, 0.23), "5-10mm": (0.5, 0.27, 0.23), "11-20mm": (0.7, 0.3, 0.0)}.get(
+        size, (1.0, 0.0, 0.0)
+    )
+    if hospital.counts is None:
+        return by_size
+    possible = [w if room > 0 else 0.0 for w, room in zip(hospital.counts, by_size, strict=True)]
+    return tuple(w / sum(possible) for w in possible)
+
+
+def _pick(rng: np.random.Generator, options: tuple[str, ...], p: Weights | None = None) -> str:
     return str(options[int(rng.choice(len(options), p=p))])

@@ -7,7 +7,14 @@ import pytest
 
 from promptopt.base.seeds import seed_panel
 from promptopt.config.paths import absolute_uri
-from promptopt.config.study_file import PhantomSource, StudyError, json_schema, load_study, study_from_mapping
+from promptopt.config.study_file import (
+    PhantomSettings,
+    PhantomSource,
+    StudyError,
+    json_schema,
+    load_study,
+    study_from_mapping,
+)
 
 GOOD = """\
 name: mine
@@ -202,3 +209,12 @@ def test_seeds_are_disjoint_reproducible_and_grow_from_the_front() -> None:
     assert len(set(large.search)) == 64
     assert seed_panel(4, search_images=16, confirm_images=32).search != small.search
     assert all(0 <= seed < 2**31 for seed in (*large.search, *large.confirmation))
+
+
+def test_a_hospital_of_the_phantom_needs_fewer_images_and_a_name_that_exists():
+    assert PhantomSettings(images=20, hospital="coast").test == 300
+    study = {"name": "x", "category": "polyps"}
+    with pytest.raises(StudyError, match=r"data\.phantom.*60 or more where no hospital"):
+        study_from_mapping({**study, "data": {"phantom": {"images": 20}}})
+    with pytest.raises(StudyError, match="'cost' does not exist; choose home, coast"):
+        study_from_mapping({**study, "data": {"phantom": {"hospital": "cost"}}})

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from promptopt import Study, StudyError
 from promptopt.cli.main import main
-from promptopt.review import candidates
+from promptopt.review.candidates import candidates
 from promptopt.review.page import PreferencePage
 from promptopt.review.preferences import PreferenceMetric, write_preferences
 from promptopt.review.records import ReviewError, read_choices, records_path
@@ -61,10 +61,10 @@ def choose(server, side, number=None):
 def test_confirmed_prompts_and_the_baseline_are_compared_on_their_fresh_images(run):
     shown, stage = candidates(run.images, most=4)
     assert stage == "confirmation"
-    assert shown[0].label == run.images.baseline
+    assert shown[0].candidate == run.images.baseline
     assert 2 <= len(shown) <= 4
     prompts = json.loads((run.folder / "prompts.json").read_text())["prompts"]
-    confirmed = [entry["prompt"] for entry in prompts if entry["prompt"] != run.images.baseline]
+    confirmed = [entry["prompt"] for entry in prompts if entry["prompt"] != run.images.baseline.prompt]
     assert [prompt.label for prompt in shown[1:]] == confirmed[: len(shown) - 1]
 
 
@@ -158,10 +158,10 @@ def test_values_reach_a_study_as_a_metric(run):
     metric = PreferenceMetric.read(run.folder)
     assert metric(run.images.baseline).value == 0.0
     for row in values.prompts:
-        assert metric(row.label).value == pytest.approx(row.value.value)
-    assert metric("nobody has seen it").status == "undefined"
+        assert metric(Candidate(row.label)).value == pytest.approx(row.value.value)
+    assert metric(Candidate("nobody has seen it")).status == "undefined"
     slots = next(p.slots for p in values.prompts if p.slots is not None)
-    assert metric("nobody has seen it", slots).status == "unreliable"
+    assert metric(Candidate("nobody has seen it"), slots).status == "unreliable"
     table = (run.folder / "review" / "preferences.csv").read_text().splitlines()
     assert len(table) == 1 + len(values.prompts)
     assert len(metric.fingerprint) == 64
@@ -194,7 +194,7 @@ def test_a_study_goes_where_the_experts_point(run, tmp_path):
         name: entry.slots for name, entry in ((e.label, e) for e in result.prompts.prompts) if entry.slots
     }
     shared = PreferenceMetric.read(run.folder)
-    assert shared(first.label, slots.get(first.label)).value == pytest.approx(
+    assert shared(first.candidate, slots.get(first.label)).value == pytest.approx(
         first.confirmation["preference"].value, rel=1e-5
     )
     content["category"] = {**content["category"], "baseline": "a green square"}

@@ -91,7 +91,7 @@ def scaled(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
 
 def test_the_better_generator_is_found(named: StudyResult) -> None:
     first = named.prompts.prompts[0]
-    assert first.settings == {"generator": "sharp"}
+    assert first.generation_parameters == {"generator": "sharp"}
     assert first.better_than_baseline
     assert first.label.endswith("[generator sharp]")
     assert {name: one.uri for name, one in named.prompts.generators.items()} == {
@@ -104,8 +104,8 @@ def test_the_better_generator_is_found(named: StudyResult) -> None:
 
 def test_a_scale_multiplies_that_of_the_address(scaled: StudyResult) -> None:
     first = scaled.prompts.prompts[0]
-    assert first.settings is not None
-    assert first.settings["lora_scale"] > 0
+    assert first.generation_parameters is not None
+    assert first.generation_parameters["lora_scale"] > 0
     assert {name: one.uri for name, one in scaled.prompts.generators.items()} == {
         "main": "squares+lora:sharp@0.5",
         "main at 0": "squares+lora:sharp@0.0",
@@ -152,7 +152,7 @@ def test_an_augmentation_set_is_drawn_by_each_prompts_own_generator(named: Study
 
 def test_a_submission_needs_one_generator(named: StudyResult, scaled: StudyResult) -> None:
     one = finished_run(scaled.folder)
-    assert one.network == scaled.prompts.drawn_with(one.submitted[0].settings)
+    assert one.network == scaled.prompts.drawn_with(one.submitted[0].generation_parameters)
     assert one.address.rsplit("@", 1)[1] == one.network.uri.rsplit("@", 1)[1]
     several = finished_run(named.folder)
     if len({json.dumps(entry.generation_parameters) for entry in several.submitted}) > 1:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from promptopt.review import candidates
+from promptopt.review.candidates import candidates
 from promptopt.review.page import PreferencePage
 from promptopt.review.records import read_choices, records_path
 from promptopt.review.session import Session
@@ -57,8 +57,8 @@ def test_the_dashboard_shows_the_studies_a_prompt_with_its_images_and_the_best_o
 def session(run: SmallRun) -> Iterator[Session]:
     records_path(run.folder).unlink(missing_ok=True)
     shown, stage = candidates(run.images, most=3)
-    labels = [prompt.label for prompt in shown]
-    yield Session(run.images, rater="anna", prompts=labels, stage=stage, rounds=2, per_set=4, seed=1)
+    prompts = [prompt.candidate for prompt in shown]
+    yield Session(run.images, rater="anna", prompts=prompts, stage=stage, rounds=2, per_set=4, seed=1)
     records_path(run.folder).unlink(missing_ok=True)
 
 
