@@ -28,6 +28,7 @@ A smallest file:
 
 ```yaml
 name: mine
+aim: single
 category: polyps
 data: {phantom: {images: 1500}}
 ```

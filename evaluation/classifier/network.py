@@ -49,6 +49,11 @@ class NetworkLearner:
     Raises:
         ClassifierError: an unknown architecture, or a file that is missing, damaged or of another network.
         ValueError: settings out of range.
+
+    Example:
+        >>> learner = NetworkLearner(steps=100, batch_size=16)
+        >>> learner.name, learner.settings()["steps"]
+        ('resnet18', 100)
     """
 
     architecture: str = "resnet18"

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from evaluation.classifier.pictures import Pictures, augment
-from evaluation.encoders.base import load_encoder
+from evaluation.encoders.load import load_encoder
 from evaluation.encoders.open_clip import TOKENIZER_FILES, OpenClipEncoder, build_open_clip, save_open_clip
 from evaluation.training.batches import Batches, draw_captions
 from evaluation.training.loop import clear, fingerprint_of, identity_of, is_finished, rng_for, train
@@ -241,7 +241,7 @@ def _start(spec: ClipSpec, *, init: str | Path | None, tokenizer: str | Path | N
     address = str(init)
     folder = None
     if address == "embedded" or not address.startswith(("open_clip:", "hf:")):
-        from evaluation.encoders.base import EMBEDDED_CLIP
+        from evaluation.encoders.load import EMBEDDED_CLIP
 
         folder = EMBEDDED_CLIP if address == "embedded" else Path(address)
         name = f"local-dir:{folder.resolve()}"

@@ -7,7 +7,8 @@ import hashlib
 import time
 from pathlib import Path
 
-from generators.base import load, resolve
+from generators.fetching import fetch
+from generators.loading import load, resolve
 from generators.store import ImageStore, StoredImage
 from generators.training.finetune import Material, train_parts
 from generators.training.images import Pictures
@@ -117,4 +118,4 @@ def _class_images(
         if on_progress is not None:
             on_progress(throughput(done, len(requests), begun, stage="class images"))
 
-    return ImageStore(store).fetch(generator, requests, on_image=on_image)
+    return fetch(ImageStore(store), generator, requests, on_image=on_image)

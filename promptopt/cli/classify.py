@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from promptopt.formatting.points import points
+from promptopt.formatting.numbers import p_value, points
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from evaluation.classifier.folders import ImageFiles
     from evaluation.classifier.images import LabeledImages
     from evaluation.classifier.learners import Learner
     from evaluation.classifier.results import ArmRow, ArmsResult
+    from promptopt.cli._progress import Bars
 
 _WIDE = 150  # columns of a terminal that every metric fits in
 _MAIN = "balanced_accuracy"
@@ -88,7 +87,7 @@ def classify(
     """
     from evaluation.classifier.folders import prepared_files, refuse_copies, split_synthetic, synthetic_files
     from promptopt.base.files import writable_folder
-    from promptopt.cli._progress import progress_bar
+    from promptopt.cli._progress import Bars
     from studies.dataset import read_dataset
 
     chosen_ratios = None if ratios is None else _numbers(ratios)
@@ -105,7 +104,7 @@ def classify(
     )
     learner = _learner(network, steps=steps, batch_size=batch_size, weights=weights, device=device)
     writable_folder(out, "the results")
-    with progress_bar("") as bar:
+    with Bars() as bar:
         reader = _Reader(bar, network, encoder, image_size, store, device)
         result = _compare(
             bar,
@@ -134,38 +133,34 @@ def classify(
 class _Reader:
     """Files to what the learner reads: features through the store, or pixels."""
 
-    def __init__(
-        self, bar: Progress, network: str, encoder: str, size: int, store: Path, device: str
-    ) -> None:
+    def __init__(self, bar: Bars, network: str, encoder: str, size: int, store: Path, device: str) -> None:
         self._bar = bar
         self._size = size
         self._features: Any = None
         self.identity: dict[str, Any] = {"image_size": size}
         if network == "probe":
-            from evaluation.encoders.base import load_encoder
+            from evaluation.encoders.load import load_encoder
             from evaluation.features.feature_store import FeatureStore
 
             self._encoder = load_encoder(encoder, device=device)
             self._features = FeatureStore(store / "features.sqlite")
             self.identity = {"uri": self._encoder.uri, "fingerprint": self._encoder.fingerprint}
-        self._task = bar.add_task("reading images", total=0, note="")
         self._before = 0
 
     def read(self, files: ImageFiles) -> LabeledImages:
         total = self._before + len(files)
-        self._bar.update(self._task, total=total)
         if self._features is not None:
             inputs = self._features.features(
                 self._encoder,
                 files.paths,
-                on_progress=lambda done: self._bar.update(self._task, completed=self._before + done),
+                on_progress=lambda done: self._bar.show("reading images", self._before + done, total),
             )
         else:
             from evaluation.classifier.network import read_pixels
 
             inputs = read_pixels(files.paths, self._size)
         self._before = total
-        self._bar.update(self._task, completed=total)
+        self._bar.show("reading images", total, total)
         return files.labeled(inputs)
 
 
@@ -188,7 +183,7 @@ def _learner(network: str, *, steps: int, batch_size: int, weights: Path | None,
 
 
 def _compare(
-    bar: Progress,
+    bar: Bars,
     learner: Learner,
     real: Sequence[LabeledImages],
     synthetic: Sequence[LabeledImages],
@@ -205,11 +200,6 @@ def _compare(
     if ratios is None and len(real[0]):
         most = len(synthetic[0]) / len(real[0])
         ratios = [ratio for ratio in _RATIOS if ratio <= most] or [most]
-    task = bar.add_task("training", total=None, note="")
-
-    def on_progress(done: int, total: int, note: str) -> None:
-        bar.update(task, completed=done, total=total, note=note)
-
     return five_arms(
         real[0],
         real[1],
@@ -222,7 +212,7 @@ def _compare(
         by_center=by_center,
         resamples=resamples,
         cache=cache,
-        on_progress=on_progress,
+        on_progress=lambda done, total, note: bar.show("training", done, total, note),
     )
 
 
@@ -259,24 +249,16 @@ def _versions() -> dict[str, str]:
 
 
 def _save(out: Path, result: ArmsResult, facts: dict[str, Any]) -> list[Path]:
-    import csv
-    import io
     import json
 
     from promptopt.augmentation.proof.arms_page import arms_page
     from promptopt.base.files import write_text
+    from promptopt.formatting.tables import csv_table
 
-    header, lines = result.table()
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(
-        [[f"{cell:.6g}" if isinstance(cell, float) else cell for cell in line] for line in lines]
-    )
     document = json.dumps({**result.to_dict(), **facts}, indent=1, allow_nan=False)
     return [
         write_text(out / "arms.json", document + "\n"),
-        write_text(out / "arms.csv", stream.getvalue()),
+        write_text(out / "arms.csv", csv_table(*result.table())),
         write_text(out / "arms.html", arms_page(result)),
     ]
 
@@ -318,5 +300,4 @@ def _difference(result: ArmsResult, row: ArmRow) -> tuple[str, str]:
     change = result.differences(row).get(_MAIN)
     if change is None:
         return "", ""
-    p = "-" if change.p_holm is None else f"{change.p_holm:.3f}" if change.p_holm >= 0.001 else "<.001"
-    return points(change.estimate), p
+    return points(change.estimate), p_value(change.p_holm)

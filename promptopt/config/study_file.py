@@ -228,7 +228,14 @@ def _data_kind(value: object) -> str:
 
 
 class StudyConfig(_Model):
-    """One study. Its paths are absolute: `load_study` makes them so, from the folder of the study file."""
+    """One study. Its paths are absolute: `load_study` makes them so, from the folder of the study file.
+
+    Example:
+        >>> from promptopt.config.study_file import study_from_mapping
+        >>> config = study_from_mapping({"name": "first", "category": "polyps", "data": {"phantom": {}}})
+        >>> config.encoder, config.override({"search.trials": 80}).search.trials
+        ('embedded', 80)
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="also the run folder's name")
     aim: Literal["set", "single"] = Field(
@@ -272,6 +279,9 @@ class StudyConfig(_Model):
         | None
     ) = Field(default=None, description="weights of the terms; which there are depends on the aim")
     set: SetSettings = SetSettings()
+    metrics: list[str] = Field(
+        default=[], description="further terms of the score, by the names that installed packages register"
+    )
     preference: PreferenceSettings | None = None
     confirm: ConfirmSettings = ConfirmSettings()
     portfolio: PortfolioSettings = PortfolioSettings()

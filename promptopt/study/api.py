@@ -42,6 +42,7 @@ class Study:
         >>> study = Study(
         ...     {
         ...         "name": "snares",
+        ...         "aim": "single",
         ...         "category": "instruments",
         ...         "data": {"phantom": {"images": 200}},
         ...         "search": {"trials": 2, "images": 4, "racing": False},
@@ -91,18 +92,6 @@ class Study:
         given: Sequence[Candidate | str] = (),
     ) -> StudyResult | SetResult:
         """Run, resume or extend the study; a finished one makes no image. See `run_study`."""
-        if self.config.aim == "set":
-            from promptopt.study.sets.run import run_set_study
-
-            return run_set_study(
-                self.config,
-                runs=self.runs,
-                store=self.store,
-                workers=workers,
-                device=device,
-                observer=observer,
-                **self._objects,
-            )
         from promptopt.study.run import run_study
 
         return run_study(

@@ -85,7 +85,7 @@ def real_images(folder: Path) -> Path:
 
 def one(images: int, kind: Any, data: Path) -> dict[str, Any]:
     """In this process."""
-    content = {"name": "stub", "category": "polyps", "data": str(data)}
+    content = {"name": "stub", "aim": "single", "category": "polyps", "data": str(data)}
     sources = [
         ClassSource(
             name=name, prompts=(SourcePrompt(candidate=Candidate(name), weight=1.0),),

@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from evaluation.classifier.judge import load_judge
-from evaluation.encoders.base import load_text_encoder
+from evaluation.encoders.load import load_text_encoder
 from generators import load
 from generators.request import ImageRequest
 from promptopt import Study
@@ -136,6 +136,7 @@ def main() -> None:
     study = Study(
         {
             "name": "overhead",
+            "aim": "single",
             "category": "polyps",
             "data": {"phantom": {"images": options.real}},
             "search": {"trials": options.trials, "images": options.images, "stop": None},

@@ -57,6 +57,7 @@ def squares(runs: str, store: str) -> None:
 def embedded() -> dict[str, Any]:
     return {
         "name": "killed",
+        "aim": "single",
         "category": "polyps",
         "data": {"phantom": {"images": 200}},
         "generator": {"uri": "embedded", "steps": 4},

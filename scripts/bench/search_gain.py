@@ -30,6 +30,7 @@ Row = dict[str, Any]
 def study(category: str, seed: int, options: argparse.Namespace, **changes: Any) -> StudyConfig:
     content = {
         "name": f"gain-{category}-{seed}",
+        "aim": "single",
         "category": category,
         "data": {"phantom": {"images": 1500, "seed": 1}},
         "judge": "embedded",

@@ -157,6 +157,7 @@ def study(folder: Path, **changes: Any) -> dict[str, Any]:
     """A study file's content over `folder/data`."""
     content: dict[str, Any] = {
         "name": "red-squares",
+        "aim": "single",
         "category": category(),
         "data": str(folder / "data"),
         "generator": {"uri": "squares"},

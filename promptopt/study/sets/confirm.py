@@ -18,10 +18,10 @@ from evaluation.classifier.summary import Family, summarize
 from evaluation.encoders.base import Encoder
 from evaluation.estimate import Estimate
 from evaluation.inference.multiple_testing import holm
+from evaluation.metrics import alignment
 from evaluation.metrics.diversity import diversity
 from evaluation.metrics.frechet import frechet_distance
 from evaluation.metrics.inception_score import inception_score
-from evaluation.metrics import alignment
 from evaluation.metrics.mmd import mmd
 from generators.store import StoredImage
 from promptopt.config.sets import ClassifierSettings
@@ -142,16 +142,16 @@ def choose(one: ClassSearch, setup: SetSetup) -> Chosen:
     return chosen_of(one, most=setup.config.set.prompts, seed=setup.first.panel.metrics)
 
 
-def _class(
-    one: ClassSearch, chosen: Chosen, *, extra: Mapping[str, Sequence[Candidate]]
-) -> ConfirmedClass:
+def _class(one: ClassSearch, chosen: Chosen, *, extra: Mapping[str, Sequence[Candidate]]) -> ConfirmedClass:
     setup, measuring = one.setup, one.measuring
     seeds = setup.panel.confirmation
     prompts = {
         **method_prompts(one, chosen, count=len(seeds), seed=setup.panel.metrics),
         **{name: list(candidates) for name, candidates in extra.items()},
     }
-    asked = [(candidate, (seed,)) for row in prompts.values() for candidate, seed in zip(row, seeds, strict=True)]
+    asked = [
+        (candidate, (seed,)) for row in prompts.values() for candidate, seed in zip(row, seeds, strict=True)
+    ]
     fetched = iter(measuring.fetch(asked))
     images = {name: [next(fetched)[0] for _ in row] for name, row in prompts.items()}
     closeness, compared = _distances(one, images, setup.encoder, "closeness", one.bandwidth)
@@ -181,7 +181,9 @@ def _distances(
     bandwidth: float,
 ) -> tuple[dict[str, Estimate], list[Compared]]:
     real = one.measuring.features.features(encoder, one.setup.positives.where(pool="test").paths())
-    own = {name: one.measuring.features.features(encoder, [i.path for i in row]) for name, row in images.items()}
+    own = {
+        name: one.measuring.features.features(encoder, [i.path for i in row]) for name, row in images.items()
+    }
     values = {name: mmd(features, real, bandwidth=bandwidth) for name, features in own.items()}
     compared = []
     for first, second in pairs(list(own)):
@@ -218,9 +220,7 @@ def _metrics(one: ClassSearch, images: Sequence[StoredImage]) -> dict[str, Estim
     }
     if one.book.class_weights is not None:
         probabilities = alignment.probabilities(features, one.book.class_weights)
-        found["inception_score"] = inception_score(
-            probabilities, splits=1, seed=one.setup.panel.metrics
-        )
+        found["inception_score"] = inception_score(probabilities, splits=1, seed=one.setup.panel.metrics)
     return found
 
 
@@ -235,7 +235,9 @@ def _classifier(
     """A small network on pixels: real images of the reference pool alone, and with each method's images."""
     size = int(next(iter(searches.values())).setup.request(_any(classes), 0).width)
     methods = [
-        name for name in next(iter(classes.values())).images if all(name in c.images for c in classes.values())
+        name
+        for name in next(iter(classes.values())).images
+        if all(name in c.images for c in classes.values())
     ]
     view = View(
         learner=SmallNetwork(steps=settings.steps),
@@ -243,7 +245,9 @@ def _classifier(
         test={REAL_TEST: _real(searches, "test", size)},
         synthetic={
             name: LabeledImages.of(
-                read_pixels([i.path for c in classes.values() for i in c.images[name][: settings.images]], size),
+                read_pixels(
+                    [i.path for c in classes.values() for i in c.images[name][: settings.images]], size
+                ),
                 [label for label, c in classes.items() for _ in c.images[name][: settings.images]],
                 name=f"synthetic-{name}",
                 center="synthetic",
@@ -308,4 +312,6 @@ def fresh_images(confirmed: ConfirmedClass) -> int:
 
 def rank(values: Mapping[str, Estimate]) -> list[str]:
     """Methods by their value, the nearest first."""
-    return sorted(values, key=lambda name: np.inf if values[name].value is None else float(values[name].value or 0))
+    return sorted(
+        values, key=lambda name: np.inf if values[name].value is None else float(values[name].value or 0)
+    )

@@ -65,9 +65,7 @@ def choose(one: ClassSearch, *, most: int, seed: int) -> Chosen:
     )
 
 
-def method_prompts(
-    one: ClassSearch, chosen: Chosen, *, count: int, seed: int
-) -> dict[str, list[Candidate]]:
+def method_prompts(one: ClassSearch, chosen: Chosen, *, count: int, seed: int) -> dict[str, list[Candidate]]:
     """The candidates of `count` images by each method, one an image, in the order of the seeds."""
     space = one.setup.space
     own = derived_seed(seed, 0x3E7)

@@ -20,7 +20,7 @@ from promptopt.search.sets.learned import Product
 from promptopt.space import Candidate
 from promptopt.space.weighted import weighted_template
 from promptopt.study.results import software_versions
-from promptopt.study.sets.confirm import ConfirmedClass, Compared, Confirmation
+from promptopt.study.sets.confirm import Compared, Confirmation, ConfirmedClass
 from promptopt.study.sets.opening import SetSetup
 from promptopt.study.sets.search import ClassSearch
 
@@ -35,9 +35,7 @@ TITLES = {
 }
 
 
-def set_list(
-    setup: SetSetup, searches: Mapping[str, ClassSearch], confirmation: Confirmation
-) -> SetList:
+def set_list(setup: SetSetup, searches: Mapping[str, ClassSearch], confirmation: Confirmation) -> SetList:
     """Everything that prompts.json says."""
     config, first = setup.config, setup.first
     return SetList(
@@ -101,7 +99,9 @@ def sentence(setup: SetSetup, confirmation: Confirmation) -> str:
 
 
 def _accuracy_words(confirmation: Confirmation, gain: Compared) -> str:
-    value, low, high = (100 * (v or 0.0) for v in (gain.estimate.value, gain.estimate.low, gain.estimate.high))
+    value, low, high = (
+        100 * (v or 0.0) for v in (gain.estimate.value, gain.estimate.low, gain.estimate.high)
+    )
     interval = f"{value:+.1f} points, {low:+.1f} to {high:+.1f}"
     if gain.verdict == "better":
         return f"Images by the set train a better classifier than images by the baseline prompt ({interval})."

@@ -35,7 +35,16 @@ def write_set_tables(folder: Path, sets: SetList) -> list[Path]:
             folder / "comparisons.csv",
             ["class", "metric", "first", "second", *_PARTS, "p", "p_holm", "verdict"],
             [
-                [label, o.metric, o.first, o.second, *_cells(o.difference), o.p_value, o.p_adjusted, o.verdict]
+                [
+                    label,
+                    o.metric,
+                    o.first,
+                    o.second,
+                    *_cells(o.difference),
+                    o.p_value,
+                    o.p_adjusted,
+                    o.verdict,
+                ]
                 for label, o in pairs
             ],
         ),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.encoders.base import load_encoder
+from evaluation.encoders.load import load_encoder
 from evaluation.encoders.open_clip import build_open_clip
 from evaluation.training.clip import encode_text, tokenize, train_clip
 from evaluation.training.recipe import ClipModel, ClipSpec

@@ -68,6 +68,7 @@ train_sd(spec, data=read_dataset(sys.argv[2]), out=Path(sys.argv[3]), device="cp
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(spec: SdTrainingSpec, data: Dataset, tmp_path: Path) -> None:
     spec = changed(spec, training={"optimizer": "sgd"}, vae_training={"optimizer": "sgd"})
     one = train_sd(spec, data=data, out=tmp_path / "one", device="cpu")

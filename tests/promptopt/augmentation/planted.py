@@ -58,7 +58,13 @@ class WildGenerator(SquareGenerator):
 def write_run(folder: Path, data: Path, **changes: Any) -> Path:
     """A run folder as a finished study leaves it: `prompts.json` and `study.yaml`."""
     folder.mkdir(parents=True)
-    study = {"name": "reds", "category": category(), "data": str(data), "encoder": "thumbnail"}
+    study = {
+        "name": "reds",
+        "aim": "single",
+        "category": category(),
+        "data": str(data),
+        "encoder": "thumbnail",
+    }
     (folder / "study.yaml").write_text(yaml.safe_dump(study))
     estimate = EstimateEntry(value=1.0, low=0.5, high=1.5, n=9, method="planted", status="ok").model_dump()
     network = {"uri": "squares", "fingerprint": hashlib.sha256(b"squares").hexdigest()}

@@ -18,6 +18,7 @@ from promptopt.config.study_file import (
 
 GOOD = """\
 name: mine
+aim: single
 category: polyps
 data: {phantom: {images: 300, seed: 2}}
 generator:
@@ -183,7 +184,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_all_weights_zero_is_refused() -> None:
     zero = {"alignment": 0, "utility": 0, "distance": 0}
     with pytest.raises(StudyError, match="every prompt would score the same"):
-        study_from_mapping({"name": "a", "category": "polyps", "data": "d", "score": zero})
+        study_from_mapping({"name": "a", "aim": "single", "category": "polyps", "data": "d", "score": zero})
 
 
 def test_overrides_are_checked_and_leave_the_original_alone(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_seeds_are_disjoint_reproducible_and_grow_from_the_front() -> None:
 
 def test_a_hospital_of_the_phantom_needs_fewer_images_and_a_name_that_exists():
     assert PhantomSettings(images=20, hospital="coast").test == 300
-    study = {"name": "x", "category": "polyps"}
+    study = {"name": "x", "aim": "single", "category": "polyps"}
     with pytest.raises(StudyError, match=r"data\.phantom.*60 or more where no hospital"):
         study_from_mapping({**study, "data": {"phantom": {"images": 20}}})
     with pytest.raises(StudyError, match="'cost' does not exist; choose home, coast"):

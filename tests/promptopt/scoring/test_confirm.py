@@ -64,6 +64,7 @@ def hacked() -> dict[str, Any]:
 
 def test_a_word_that_fools_the_search_encoder_alone_is_found_and_caught(tmp_path: Path, data: Path) -> None:
     common: dict[str, Any] = {
+        "aim": "single",
         "category": hacked(),
         "generator": MarkingGenerator(),
         "encoder": FooledEncoder(),

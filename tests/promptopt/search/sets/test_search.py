@@ -111,7 +111,8 @@ def test_the_learned_template_comes_nearer_than_the_template() -> None:
         assert [len(p) for p in product.probabilities] == list(world.sizes)
         assert all(p.sum() == pytest.approx(1) for p in product.probabilities)
         own, plain = (
-            world.distance(_shares(world, q)) for q in (product.probabilities, [np.array(t) for t in template])
+            world.distance(_shares(world, q))
+            for q in (product.probabilities, [np.array(t) for t in template])
         )
         gains.append(plain - own)
     assert min(gains) > 0
@@ -150,6 +151,8 @@ def test_the_slopes_of_the_embedding_model() -> None:
             assert slopes[s][option] == pytest.approx(slope, rel=1e-3, abs=1e-4)
 
 
-def _shares(world: World, product: "list[np.ndarray] | tuple[np.ndarray, ...]") -> dict[tuple[int, ...], float]:
+def _shares(
+    world: World, product: "list[np.ndarray] | tuple[np.ndarray, ...]"
+) -> dict[tuple[int, ...], float]:
     codes = itertools.product(*map(range, world.sizes))
     return {code: float(np.prod([p[i] for p, i in zip(product, code, strict=True)])) for code in codes}

@@ -74,7 +74,7 @@ def test_a_floor_that_nothing_meets_gives_the_prompt_nearest_to_it() -> None:
 def test_small_shares_are_left_out_one_by_one() -> None:
     quadratic, pull = np.eye(4), np.array([1.0, 0.9, 0.52, 0.5])
     problem = Problem(quadratic, pull, np.zeros(4))
-    assert 0 < problem.solve().min() or (problem.solve() > 0).sum() >= 2
+    assert problem.solve().min() > 0 or (problem.solve() > 0).sum() >= 2
     w = problem.without_crumbs(least=0.3)
     assert all(x == 0 or x >= 0.3 for x in w)
     assert w.sum() == pytest.approx(1)

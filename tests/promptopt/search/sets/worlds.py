@@ -23,7 +23,13 @@ class World:
     """
 
     def __init__(
-        self, seed: int, *, sizes: Sequence[int] = (3, 4, 3, 3), dim: int = 8, noise: float = 0.8, real: int = 40
+        self,
+        seed: int,
+        *,
+        sizes: Sequence[int] = (3, 4, 3, 3),
+        dim: int = 8,
+        noise: float = 0.8,
+        real: int = 40,
     ) -> None:
         rng = np.random.default_rng(seed)
         self.sizes, self.noise, self.dim = tuple(sizes), noise, dim
@@ -76,7 +82,9 @@ class World:
         plain = self.space.likeliest()
         settings: dict[str, object] = {"images": images, "tolerance": None, **budget}
         search = SetSearch(
-            baseline=Look(self.space.candidate(plain), plain, 4), budget=SetBudget(**settings), seed=seed  # type: ignore[arg-type]
+            baseline=Look(self.space.candidate(plain), plain, 4),
+            budget=SetBudget(**settings),
+            seed=seed,  # type: ignore[arg-type]
         )
         state, step = self.state(), 0
         while True:
