@@ -39,8 +39,9 @@ from generators.training.text_tower import read_text_tower
 from generators.training.tokenizer import save_tokenizer, train_tokenizer
 from generators.training.vae_stage import read_vae_report, train_vae_stage, vae_is_given
 from generators.training.validation import Judge, Validation
+from promptopt.base.files import write_json
 from promptopt.base.training.errors import TrainingDataError, TrainingError
-from promptopt.base.training.folder import alone, claim, digests, finished, write_json
+from promptopt.base.training.folder import alone, claim, digests, finished
 from promptopt.base.training.progress import JsonLog, OnProgress
 from studies.dataset import Dataset, Record
 

@@ -15,8 +15,9 @@ from generators.training.latents import fingerprint
 from generators.training.parts import configuration
 from generators.training.spec import SdTrainingSpec
 from generators.training.vae import build_vae, train_vae, whiten_colors
+from promptopt.base.files import write_json
 from promptopt.base.training.errors import TrainingError
-from promptopt.base.training.folder import claim, digests, finished, write_json
+from promptopt.base.training.folder import claim, digests, finished
 from promptopt.base.training.progress import JsonLog, OnProgress
 
 
@@ -92,6 +93,7 @@ def train_vae_stage(
 
 def vae_is_given(out: Path) -> None:
     """Note for the card that the autoencoder was not trained here."""
+    _report(out).parent.mkdir(parents=True, exist_ok=True)
     write_json(_report(out), {"given": True})
 
 

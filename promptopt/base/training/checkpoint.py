@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from promptopt.base.files import new_folder
 from promptopt.base.training.folder import damage, digests
 
 logger = logging.getLogger(__name__)
@@ -41,28 +41,16 @@ def save_checkpoint(
     folder: Path, step: int, *, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any], keep: int = 2
 ) -> Path:
     """Write one checkpoint whole or not at all, then drop all but the last ``keep``."""
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{step:08d}"
-    aside = folder / f".{target.name}-{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    try:
-        # clone: safetensors refuses tensors that share memory, and wants plain contiguous ones
-        plain = {
-            name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()
-        }
-        save_file(plain, aside / _TENSORS)
-        text = json.dumps({"step": step, **state}, allow_nan=False, indent=1, sort_keys=True)
-        (aside / _STATE).write_text(text, encoding="utf-8")
-        (aside / _DIGESTS).write_text(json.dumps(digests(aside)), encoding="utf-8")
-        for file in (*aside.iterdir(), aside):
-            sync(file)
-        shutil.rmtree(target, ignore_errors=True)
-        aside.rename(target)
-        sync(folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+    # clone: safetensors refuses tensors that share memory, and wants plain contiguous ones
+    plain = {
+        name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()
+    }
+    text = json.dumps({"step": step, **state}, allow_nan=False, indent=1, sort_keys=True)
+    with new_folder(target) as partial:
+        save_file(plain, partial / _TENSORS)
+        (partial / _STATE).write_text(text, encoding="utf-8")
+        (partial / _DIGESTS).write_text(json.dumps(digests(partial)), encoding="utf-8")
     for old in steps(folder)[:-keep]:
         shutil.rmtree(folder / f"step-{old:08d}", ignore_errors=True)
     return target
@@ -93,15 +81,6 @@ def steps(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(match[1]) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)))
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _expected(place: Path) -> dict[str, str]:

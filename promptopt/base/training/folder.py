@@ -11,7 +11,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from promptopt.base.files import file_digest
+from promptopt.base.files import file_digest, write_json
+from promptopt.base.locks import hold
 from promptopt.base.training.errors import TrainingError
 
 _P = ParamSpec("_P")
@@ -27,23 +28,15 @@ def held(out: Path) -> Iterator[None]:
     Raises:
         TrainingError: another training writes there now.
     """
-    from filelock import FileLock, Timeout
-
     out.mkdir(parents=True, exist_ok=True)
     if int(os.environ.get("RANK", "0")):  # torchrun, accelerate: the first process holds it for all
         yield
         return
-    try:
-        lock = FileLock(out / ".lock", timeout=0).acquire()
-    except Timeout:
-        raise TrainingError(
-            "another training writes there", file=out, remedy="Wait for its end, or take another folder."
-        ) from None
-    with lock:
-        try:
-            yield
-        finally:
-            (out / ".lock").unlink(missing_ok=True)  # the folder may be published as it is
+    busy = TrainingError(
+        "another training writes there", file=out, remedy="Wait for its end, or take another folder."
+    )
+    with hold(out / ".lock", busy, remove=True):  # removed, since the folder may be published as it is
+        yield
 
 
 def alone(train: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -75,19 +68,12 @@ def claim(stage: Path, identity: Mapping[str, Any]) -> None:
                 f"take another output folder, or remove {stage} to train anew"
             )
         return
-    write_json(file, identity)
-
-
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a file of the training whole or not at all; its folder is made."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}-{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
-    partial.replace(file)
+    stage.mkdir(parents=True, exist_ok=True)
+    write_json(file, identity, sort_keys=True)
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """What `write_json` wrote; TrainingError for what it did not."""
+    """A note of a training; TrainingError if it is damaged."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from promptopt.base.files import write_json
 from promptopt.base.training.errors import TrainingError
-from promptopt.base.training.folder import alone, claim, digests, finished, held, write_json
+from promptopt.base.training.folder import alone, claim, digests, finished, held
 
 _HOLDER = """
 import sys
