@@ -1,4 +1,4 @@
-"""The record of a search for a set: an Optuna study a class, a trial a prompt, which grows with its images."""
+"""The record of a search for a set: an Optuna study a class, a trial a prompt, grown with its images."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ class Form:
         """K with allowances for the sampling error of both sides, (k, k), positive semidefinite.
 
         The error of the generated side is taken as if every prompt had as few images as the one with the
-        fewest. With its own number of images, a prompt that once got more would keep its place for that alone,
-        and sets would shrink to the few prompts that were looked at longest.
+        fewest. With its own number of images, a prompt that once got more would keep its place for that
+        alone, and sets would shrink to the few prompts that were looked at longest.
 
         Args:
             generated: how many times the expected squared error of the sampled mixture is added, 1 or more.
@@ -163,9 +163,10 @@ class MeanEmbeddings:
     def witness(self, weights: ArrayLike) -> list[FloatArray]:
         """g of every image under the mixture, one array a prompt in the order of `keys`.
 
-        An image is not compared with those of its own seed, which resemble it more than a mixture's would. With
-        as many images of every prompt, the means are half of J's gradient exactly; with other numbers nearly,
-        as the pairs then count a little differently.
+        An image is not compared with those of its own seed, which resemble it more than a mixture's would.
+        With as many images of every prompt, the means are half of J's gradient exactly; with other numbers nearly,
+        as the
+        pairs then count a little differently.
         """
         w = np.asarray(weights, dtype=np.float64)
         k = len(self._places)

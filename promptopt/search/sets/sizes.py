@@ -23,8 +23,8 @@ class SizeChoice:
         held_out: closeness to real images that were held out, one Estimate a size: MMD^2 without the term of
             the real images alone, so that only differences mean something; standard error over real images.
         fitted: the same on the images that the weights were fitted to: too good to be true.
-        chosen: the largest size within one standard error of the best. Not the smallest: what a further prompt
-            brings to a classifier is more than what the distance shows of it.
+        chosen: the largest size within one standard error of the best. Not the smallest: what a further
+            prompt brings to a classifier is more than what the distance shows of it.
     """
 
     sizes: tuple[int, ...]

@@ -205,7 +205,7 @@ def _distances(
 def pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
     """What is compared: the set with every other method, and the learned template with the baseline."""
     found = [(FIRST, other) for other in methods if other != FIRST]
-    return found + [("learned", "baseline")] if "learned" in methods else found
+    return [*found, ("learned", "baseline")] if "learned" in methods else found
 
 
 def _metrics(one: ClassSearch, images: Sequence[StoredImage]) -> dict[str, Estimate]:

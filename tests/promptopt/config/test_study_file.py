@@ -18,7 +18,6 @@ from promptopt.config.study_file import (
 
 GOOD = """\
 name: mine
-aim: single
 category: polyps
 data: {phantom: {images: 300, seed: 2}}
 generator:
@@ -27,6 +26,7 @@ generator:
 search:
   trials: 12
   sampler: tpe
+aim: single
 """
 
 

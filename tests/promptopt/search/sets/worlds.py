@@ -1,4 +1,4 @@
-"""Planted worlds: images are points whose mean follows from the options of a prompt, so everything is known."""
+"""Planted worlds: images are points whose mean follows from a prompt's options; all is known."""
 
 from __future__ import annotations
 
