@@ -163,7 +163,7 @@ def test_template_check_goes_through_what_stands_beside_the_words(tmp_path, monk
     file.write_text(yaml.safe_dump({**category(), **own}), encoding="utf-8")
     result = run("template", "check", file, "--samples", 2)
     assert result.exit_code == 1
-    assert 'Settings: {"guidance": ' in result.stdout
+    assert "[guidance " in result.stdout
     assert "1 of 2 negative prompts would be cut off:" in result.stderr
     assert "[lost: so so dim]" in result.stderr
 
