@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from evaluation.classifier.probe import Probe, fit_probe, synthetic_to_real
     from evaluation.classifier.results import ArmsResult
     from evaluation.classifier.scores import expected_calibration_error
-    from evaluation.encoders.base import Encoder, EncoderError, TextEncoder, load_encoder, load_text_encoder
+    from evaluation.encoders.base import Encoder, EncoderError, TextEncoder
+    from evaluation.encoders.load import load_encoder, load_text_encoder
     from evaluation.estimate import Estimate
     from evaluation.features.feature_store import FeatureStore, FeatureStoreError
     from evaluation.features.image_set import EvaluationError, ImageSet, read_image_set
@@ -90,8 +91,8 @@ _HOME = {
     "inception_score": "evaluation.metrics.inception_score",
     "judge_gap": "evaluation.metrics.judge_gap",
     "kid": "evaluation.metrics.kid",
-    "load_encoder": "evaluation.encoders.base",
-    "load_text_encoder": "evaluation.encoders.base",
+    "load_encoder": "evaluation.encoders.load",
+    "load_text_encoder": "evaluation.encoders.load",
     "margins": "evaluation.metrics.alignment",
     "median_bandwidth": "evaluation.metrics.mmd",
     "memorization": "evaluation.metrics.memorization",

@@ -34,6 +34,12 @@ class Estimate:
     Raises:
         ValueError: a NaN or an infinity, an interval without the value inside, a value where none may be or
             none where one must be, a negative `n`, an empty `method` or an unknown `status`.
+
+    Example:
+        >>> Estimate.of_mean([1.0, 2.0, 3.0, 4.0]).value
+        2.5
+        >>> Estimate.undefined(1, "FID").value is None
+        True
     """
 
     value: float | None

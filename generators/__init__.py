@@ -8,8 +8,10 @@ from promptopt.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from generators.bad_images import BadImage, BadImageError
-    from generators.base import Generator, load
+    from generators.base import Generator
     from generators.errors import BatchHalvedError, GeneratorError, PromptTooLongError, StoreError
+    from generators.fetching import fetch
+    from generators.loading import load
     from generators.request import ImageRequest
     from generators.store import ImageStore, StoredImage
 
@@ -24,7 +26,8 @@ _HOME = {
     "PromptTooLongError": "generators.errors",
     "StoreError": "generators.errors",
     "StoredImage": "generators.store",
-    "load": "generators.base",
+    "fetch": "generators.fetching",
+    "load": "generators.loading",
 }
 
 __all__ = [
@@ -38,6 +41,7 @@ __all__ = [
     "PromptTooLongError",
     "StoreError",
     "StoredImage",
+    "fetch",
     "load",
 ]
 

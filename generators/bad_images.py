@@ -12,7 +12,14 @@ from generators.request import ImageRequest
 
 @dataclass(frozen=True)
 class BadImage:
-    """An image that is none: `fault` is "not finite", "black" or "of one color"."""
+    """An image that is none: `fault` is "not finite", "black" or "of one color".
+
+    Example:
+        >>> from generators import load
+        >>> black = BadImage(load("embedded", device="cpu").request("a polyp", 7), "black")
+        >>> black.fault, black.request.seed
+        ('black', 7)
+    """
 
     request: ImageRequest
     fault: str

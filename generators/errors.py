@@ -39,7 +39,7 @@ class BatchHalvedError(GeneratorError):
     """Memory ran out, and the generator makes fewer images a pass from now on.
 
     Rounding depends on the batch size, so requests that state the old one cannot be met any more: make them
-    anew with the generator's `request()`, as `ImageStore.fetch` does by itself.
+    anew with the generator's `request()`, as `generators.fetch` does by itself.
     """
 
     def __init__(self, before: int, now: int) -> None:
@@ -47,7 +47,7 @@ class BatchHalvedError(GeneratorError):
         self.now = now
         super().__init__(
             f"out of memory at {before} images a pass; from now on there are {now}: "
-            "make the requests anew with the generator's request(), or fetch through an ImageStore"
+            "make the requests anew with the generator's request(), or use generators.fetch"
         )
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -1,10 +1,10 @@
-"""Making what a store lacks: written by threads beside the generation, no image lost to another's fault."""
+"""One stored image for every request: what the store lacks is made, and no image lost to another's fault."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from generators.base import Generator
     from generators.request import ImageRequest
-    from generators.store import StoredImage
+    from generators.store import ImageStore, StoredImage
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,59 @@ _FEW_BAD = 8
 
 Arrived = Callable[["ImageRequest", "StoredImage", bool], None]
 """Called with the request asked for, its stored image, and whether it was generated now."""
+
+
+def fetch(
+    store: ImageStore,
+    generator: Generator,
+    requests: Sequence[ImageRequest],
+    *,
+    on_image: Callable[[StoredImage, bool], None] | None = None,
+) -> list[StoredImage]:
+    """One stored image for every request, in their order; what is missing is generated.
+
+    Equal requests are generated once. Images are encoded and written by threads beside the generation of
+    the next ones. Whatever happens, every image that the generator gave is written before this returns or
+    raises; only a process killed outright loses the few that wait (at most 64), and a run that is
+    started again generates only what is still missing.
+
+    Args:
+        store: where they are kept.
+        generator: makes the missing images.
+        requests: any requests that this generator made.
+        on_image: called in this thread, once for every entry of `requests`, with its stored image and
+            whether it was generated now (False for stored ones and for repetitions); stored ones come
+            first, then new ones in the order they were made.
+
+    Returns:
+        the images in the order of `requests`. Where memory ran out on the way, later ones carry a
+        `request` of their own: the one asked for, made anew for the smaller batch.
+
+    Raises:
+        StoreError: the store cannot be read or written.
+        GeneratorError: the generator refuses a request, or gives another number of images than asked for.
+        BadImageError: some images came out black or not finite. The others have all been stored, unless
+            bad ones were in the majority.
+    """
+    repeats = Counter(requests)
+    stored: dict[ImageRequest, StoredImage] = {}
+
+    def arrived(asked: ImageRequest, image: StoredImage, new: bool) -> None:
+        stored[asked] = image
+        if on_image is not None:
+            for copy in range(repeats[asked]):
+                on_image(image, new and copy == 0)
+
+    missing: list[ImageRequest] = []
+    for request in repeats:
+        found = store.get(request)
+        if found is None:
+            missing.append(request)
+        else:
+            arrived(request, found, False)
+    if missing:
+        make_missing(generator, missing, get=store.get, put=store.put, arrived=arrived)
+    return [stored[request] for request in requests]
 
 
 def make_missing(

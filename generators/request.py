@@ -29,6 +29,14 @@ class ImageRequest:
         dtype: "float32", "float16" or "bfloat16".
         device: kind of device, "cpu" or "cuda", without an index.
         versions: library versions and whatever else of the runtime changes rounding, such as the batch size.
+
+    Example:
+        >>> from generators import load
+        >>> request = load("embedded", device="cpu").request("a polyp", 7, steps=4)
+        >>> request.prompt, request.seed, request.steps, len(request.key)
+        ('a polyp', 7, 4, 64)
+        >>> ImageRequest.from_json(request.to_json()) == request
+        True
     """
 
     generator: str

@@ -14,8 +14,6 @@ import json
 import logging
 import os
 import zlib
-from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -26,9 +24,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from generators.base import Generator
 from generators.errors import GeneratorError, StoreError
-from generators.fetching import make_missing
 from generators.request import ImageRequest
 from promptopt.base.files import write_bytes
 
@@ -41,7 +37,17 @@ _PNG_LEVEL, _PNG_STRATEGY = 1, zlib.Z_RLE
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image in the store. `sha256` is the PNG file's checksum (hexadecimal)."""
+    """An image in the store. `sha256` is the PNG file's checksum (hexadecimal).
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from generators import ImageStore, load
+        >>> request = load("embedded", device="cpu").request("a polyp", 7)
+        >>> stored = ImageStore(tempfile.mkdtemp()).put(request, Image.new("RGB", (64, 64), "red"))
+        >>> stored.load().getpixel((0, 0))
+        (255, 0, 0)
+    """
 
     request: ImageRequest
     path: Path
@@ -62,7 +68,16 @@ class StoredImage:
 
 
 class ImageStore:
-    """Images keyed by everything that can change a pixel. Any number of processes may share one store."""
+    """Images keyed by everything that can change a pixel. Any number of processes may share one store.
+
+    Example:
+        >>> import tempfile
+        >>> from generators import fetch, load
+        >>> generator, store = load("embedded", device="cpu"), ImageStore(tempfile.mkdtemp())
+        >>> requests = [generator.request("a polyp", seed, steps=2) for seed in (1, 2)]
+        >>> len(fetch(store, generator, requests)), store.get(requests[0]).path.suffix
+        (2, '.png')
+    """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
@@ -127,57 +142,6 @@ class ImageStore:
         _write(path, content)
         _write(path.with_suffix(".json"), (json.dumps(side, indent=1, sort_keys=True) + "\n").encode("ascii"))
         return StoredImage(request=request, path=path, sha256=digest)
-
-    def fetch(
-        self,
-        generator: Generator,
-        requests: Sequence[ImageRequest],
-        *,
-        on_image: Callable[[StoredImage, bool], None] | None = None,
-    ) -> list[StoredImage]:
-        """One stored image for every request, in their order; what is missing is generated.
-
-        Equal requests are generated once. Images are encoded and written by threads beside the generation of
-        the next ones. Whatever happens, every image that the generator gave is written before this returns or
-        raises; only a process killed outright loses the few that wait (at most 64), and a run that is
-        started again generates only what is still missing.
-
-        Args:
-            generator: makes the missing images.
-            requests: any requests that this generator made.
-            on_image: called in this thread, once for every entry of `requests`, with its stored image and
-                whether it was generated now (False for stored ones and for repetitions); stored ones come
-                first, then new ones in the order they were made.
-
-        Returns:
-            the images in the order of `requests`. Where memory ran out on the way, later ones carry a
-            `request` of their own: the one asked for, made anew for the smaller batch.
-
-        Raises:
-            StoreError: the store cannot be read or written.
-            GeneratorError: the generator refuses a request, or gives another number of images than asked for.
-            BadImageError: some images came out black or not finite. The others have all been stored, unless
-                bad ones were in the majority.
-        """
-        repeats = Counter(requests)
-        stored: dict[ImageRequest, StoredImage] = {}
-
-        def arrived(asked: ImageRequest, image: StoredImage, new: bool) -> None:
-            stored[asked] = image
-            if on_image is not None:
-                for copy in range(repeats[asked]):
-                    on_image(image, new and copy == 0)
-
-        missing: list[ImageRequest] = []
-        for request in repeats:
-            found = self.get(request)
-            if found is None:
-                missing.append(request)
-            else:
-                arrived(request, found, False)
-        if missing:
-            make_missing(generator, missing, get=self.get, put=self.put, arrived=arrived)
-        return [stored[request] for request in requests]
 
 
 def _png(request: ImageRequest, image: Image.Image) -> bytes:

@@ -76,8 +76,8 @@ def _listen(asked: queue.SimpleQueue[Any]) -> None:
 def _load(settings: dict[str, Any]) -> Generator:
     import torch
 
-    from generators.base import load
     from generators.family import MAIN, GeneratorFamily
+    from generators.loading import load
 
     torch.set_num_threads(settings["threads"])
     own = {"device": settings["device"], "batch_size": settings["batch_size"]}
@@ -91,11 +91,13 @@ def _load(settings: dict[str, Any]) -> Generator:
 def _make(generator: Generator, texts: Sequence[str], store: ImageStore, answers: TextIO) -> bool:
     """Make one list; False when the parent had better do it, and what comes after, by itself."""
     from generators.bad_images import BadImageError
+    from generators.fetching import fetch
     from generators.request import ImageRequest
 
     requests = [ImageRequest.from_json(text) for text in texts]
     try:
-        store.fetch(
+        fetch(
+            store,
             _OneBatchSize(generator),
             requests,
             on_image=lambda image, new: _say(answers, image=image.request.key, new=new),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from promptopt.base.lazy import lazy_names
+from promptopt.base.shadowing import check_packages
 
 if TYPE_CHECKING:
     from promptopt.config.study_file import StudyConfig, StudyError
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from promptopt.study.run import StudyResult, run_study
 
 __version__ = "0.1.0"
+
+check_packages()
 
 _HOME = {
     "ImageMetric": "promptopt.scoring.objective",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from evaluation.classifier.images import LabeledImages
 from evaluation.classifier.learners import Learner
+from promptopt.base.files import write_bytes
 
 REAL_TEST = "real_test"
 
@@ -285,7 +286,5 @@ def _probabilities(task: _Task, cache: Path | None, progress: _Progress) -> dict
     for name, array in result.items():
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
-        partial = paths[name].with_name(f".{paths[name].name}.partial")
-        partial.write_bytes(buffer.getvalue())
-        partial.replace(paths[name])
+        write_bytes(paths[name], buffer.getvalue())
     return result

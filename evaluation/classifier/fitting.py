@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +12,10 @@ from torch import Tensor, nn
 
 from evaluation.classifier.images import ClassifierError
 from evaluation.classifier.learners import OnStep
+from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.loop import Loop, Method
+from promptopt.base.training.place import OneProcess
+from promptopt.base.training.schedule import one_cycle
 
 
 def balanced(members: Sequence[NDArray[Any]], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -37,20 +40,26 @@ def fit_one_cycle(
         learning_rate: the highest of the cycle.
 
     Raises:
-        ClassifierError: a loss that is not finite.
+        ClassifierError: a loss or weight that is not finite, or far too large.
     """
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    # one step has no cycle to run through
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=learning_rate, total_steps=max(steps, 2))
-    for step in range(steps):
-        found = loss()
-        if not math.isfinite(float(found.detach())):
-            raise ClassifierError(
-                f"the loss is not finite at step {step + 1}; lower learning_rate ({learning_rate})"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        found.backward()
-        optimizer.step()
-        schedule.step()
-        on_step()
-    network.eval().requires_grad_(False)
+    loop = Loop(
+        stage="classifier",
+        modules={"network": network},
+        loss=lambda step, rows: loss(),
+        method=Method(
+            steps=steps,
+            batch_size=1,
+            optimizer=lambda named: torch.optim.AdamW(
+                named.values(), lr=learning_rate, weight_decay=weight_decay
+            ),
+            schedule=one_cycle(steps=steps, rate=learning_rate),
+            if_diverged=f"lower learning_rate ({learning_rate})",
+        ),
+        place=OneProcess(next(network.parameters()).device),
+        after_step=lambda step: on_step(),
+    )
+    try:
+        loop.run()
+    except TrainingError as error:
+        raise ClassifierError(str(error)) from error
+    network.requires_grad_(False)

@@ -29,6 +29,12 @@ class LabeledImages:
 
     Raises:
         ClassifierError: lengths that differ, an empty name, or features that are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> images = LabeledImages.of(np.zeros((2, 4)), ["polyp", "normal"], name="real", center="north")
+        >>> len(images), images.groups
+        (2, ('real-0', 'real-1'))
     """
 
     inputs: NDArray[Any]

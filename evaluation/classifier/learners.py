@@ -52,6 +52,10 @@ class ProbeLearner:
 
     Args:
         strength: scikit-learn's ``C``.
+
+    Example:
+        >>> ProbeLearner(strength=0.5).settings()["strength"]
+        0.5
     """
 
     strength: float = 1.0

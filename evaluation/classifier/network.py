@@ -1,4 +1,4 @@
-"""Fine-tuning a small network: torchvision's ResNet-18, from scratch or from a file of weights."""
+"""Fine-tuning a network of torchvision or timm, from scratch or from a file of weights."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ from promptopt.base.errors import ArgumentError
 
 # Those that torchvision's published weights were trained with.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_HEAD = ("fc.weight", "fc.bias")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkLearner:
-    """ResNet-18 under cross-entropy, AdamW and a one-cycle learning rate, all layers trained.
+    """A network under cross-entropy, AdamW and a one-cycle learning rate, all layers trained.
 
     A batch draws its classes evenly and then images within the class, so that a rare class counts as much as
     a frequent one, and an arm with more images gets more variety but no more training: `steps` batches of
@@ -38,19 +37,26 @@ class NetworkLearner:
     (`evaluation.classifier.pictures.augment`); never a flip, which would turn left into right.
 
     Args:
+        architecture: a classifier of torchvision (``resnet18``, ``convnext_tiny``), or ``timm:NAME``.
         steps: optimizer steps.
         batch_size: images a step, 2 or more.
         learning_rate: the highest of the cycle; weight_decay: AdamW's.
         augmentation: strength, 0 for none.
-        weights: a safetensors file with the tensors of torchvision's ``resnet18``; a last layer (``fc``) in
-            it is not used, as its classes are others. None: random weights, drawn from the seed.
+        weights: a safetensors file with the tensors of the architecture; a last layer in it is not used, as
+            its classes are others. None: random weights, drawn from the seed.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        ClassifierError: a file that is missing, damaged or of another network.
+        ClassifierError: an unknown architecture, or a file that is missing, damaged or of another network.
         ValueError: settings out of range.
+
+    Example:
+        >>> learner = NetworkLearner(steps=100, batch_size=16)
+        >>> learner.name, learner.settings()["steps"]
+        ('resnet18', 100)
     """
 
+    architecture: str = "resnet18"
     steps: int = 300
     batch_size: int = 32
     learning_rate: float = 1e-3
@@ -59,8 +65,12 @@ class NetworkLearner:
     weights: str | Path | None = None
     device: str = "auto"
 
-    name = "resnet18"
     uses_seed = True
+
+    @property
+    def name(self) -> str:
+        """The architecture."""
+        return self.architecture
 
     def __post_init__(self) -> None:
         for key, least in (("steps", 1), ("batch_size", 2), ("weight_decay", 0), ("augmentation", 0)):
@@ -70,12 +80,14 @@ class NetworkLearner:
             raise ArgumentError(
                 f"learning_rate is {self.learning_rate}; expected a number above 0, say 0.001"
             )
+        with torch.device("meta"):
+            build_network(self.architecture, 2)
         _ = self._start  # read now, so that a fault shows before any training
 
     @cached_property
     def _start(self) -> tuple[Mapping[str, Tensor], str] | None:
         """The starting weights and their sha256."""
-        return None if self.weights is None else _read_weights(Path(self.weights))
+        return None if self.weights is None else _read_weights(Path(self.weights), self.architecture)
 
     def settings(self) -> Mapping[str, Any]:
         """The hyperparameters, and the sha256 of the starting weights."""
@@ -100,7 +112,9 @@ class NetworkLearner:
         from evaluation.classifier.pictures import augment
 
         device = resolve_device(self.device)
-        network = self._network(classes, seed).to(device).train()
+        network = self._network(classes, seed).to(device)
+        self._check_size(network, inputs.shape[1:3], device)
+        network.train()
         rng = np.random.default_rng([seed, 2])
         members = [np.flatnonzero(truth == c) for c in range(classes)]
 
@@ -131,14 +145,48 @@ class NetworkLearner:
         return predict
 
     def _network(self, classes: int, seed: int) -> nn.Module:
-        from torchvision.models import resnet18
-
         with torch.random.fork_rng(devices=[]):  # layers draw their start from torch's global stream
             torch.manual_seed(seed)
-            network: nn.Module = resnet18(num_classes=classes)
+            network = build_network(self.architecture, classes)
         if self._start is not None:
             network.load_state_dict(dict(self._start[0]), strict=False)
         return network
+
+    def _check_size(self, network: nn.Module, size: tuple[int, ...], device: torch.device) -> None:
+        network.eval()
+        try:
+            with torch.inference_mode():
+                network(torch.zeros(1, 3, *size, device=device))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise ClassifierError(
+                f"{self.architecture} does not read images of {size[0]} x {size[1]} pixels ({error}); choose "
+                "another image size"
+            ) from error
+
+
+def build_network(architecture: str, classes: int) -> nn.Module:
+    """A classifier of torchvision, or one of timm after ``timm:``, with random weights.
+
+    Raises:
+        ClassifierError: no classifier of that name, or one whose training has a second output.
+    """
+    if architecture.startswith("timm:"):
+        import timm
+
+        name = architecture.removeprefix("timm:")
+        if timm.is_model(name):
+            network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
+            return network
+    else:
+        from torchvision import models
+
+        if architecture in models.list_models(module=models, exclude=("googlenet", "inception*")):
+            network = models.get_model(architecture, weights=None, num_classes=classes)
+            return network
+    raise ClassifierError(
+        f"{architecture!r} is no network that can be trained here; give a classifier of torchvision, such as "
+        "resnet18 or convnext_tiny, or timm:NAME"
+    )
 
 
 def read_pixels(paths: Sequence[str | Path], size: int) -> NDArray[np.uint8]:
@@ -185,32 +233,37 @@ def _reproducible() -> Any:
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
-def _read_weights(file: Path) -> tuple[dict[str, Tensor], str]:
+def _read_weights(file: Path, architecture: str) -> tuple[dict[str, Tensor], str]:
     """The tensors but for the last layer, and the file's sha256."""
     from safetensors import SafetensorError
     from safetensors.torch import load
-    from torchvision.models import resnet18
 
     if file.suffix != ".safetensors":
         raise ClassifierError(f"{file}: weights are read from .safetensors alone; convert the file")
+    with torch.device("meta"):
+        two, three = (
+            {key: value.shape for key, value in build_network(architecture, classes).state_dict().items()}
+            for classes in (2, 3)
+        )
+    head = {key for key in two if two[key] != three[key]}
+    expected = {key: shape for key, shape in two.items() if key not in head}
     try:
         content = file.read_bytes()
-        tensors = {key: value for key, value in load(content).items() if key not in _HEAD}
+        tensors = {key: value for key, value in load(content).items() if key not in head}
     except OSError as error:
         raise ClassifierError(f"{file}: cannot be read ({error.strerror}); check the path") from error
     except SafetensorError as error:
         raise ClassifierError(f"{file}: damaged or cut short ({error}); copy it again") from error
-    with torch.device("meta"):
-        expected = {key: value.shape for key, value in resnet18().state_dict().items() if key not in _HEAD}
+    remedy = f"give the weights of a {architecture}"
     for key in sorted(set(expected) | set(tensors)):
         # files that were converted may lack the counters of batch normalization, which nothing reads
         if key not in tensors and not key.endswith("num_batches_tracked"):
-            raise ClassifierError(f"{file}: tensor {key!r} is missing; give the weights of a resnet18")
+            raise ClassifierError(f"{file}: tensor {key!r} is missing; {remedy}")
         if key in tensors and tensors[key].shape != expected.get(key):
             right = tuple(expected[key]) if key in expected else "no such tensor"
             raise ClassifierError(
-                f"{file}: tensor {key!r} has shape {tuple(tensors[key].shape)}, a resnet18 has {right}; "
-                "give the weights of a resnet18"
+                f"{file}: tensor {key!r} has shape {tuple(tensors[key].shape)}, {architecture} has {right}; "
+                f"{remedy}"
             )
         if key in tensors and not torch.isfinite(tensors[key]).all():
             raise ClassifierError(f"{file}: tensor {key!r} holds values that are not finite")

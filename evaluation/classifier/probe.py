@@ -26,6 +26,13 @@ class Probe:
         mean, scale: shape (d,), of the training features; a constant feature has scale 1.
         coefficients: shape (d,), on standardized features.
         intercept: log-odds at the mean of the training features.
+
+    Example:
+        >>> import numpy as np
+        >>> features = np.array([[0.0], [1.0], [2.0], [3.0]])
+        >>> probe = fit_probe(features, [False, False, True, True], seed=0)
+        >>> (probe.log_odds(features) > 0).tolist()
+        [False, False, True, True]
     """
 
     mean: NDArray[np.float64]

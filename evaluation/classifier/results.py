@@ -130,6 +130,24 @@ class ArmsResult:
     """All rows and comparisons, with the settings that made them.
 
     `classes` is the order of the confusion matrices. Every arm is compared with the first one, R->R.
+
+    Example:
+        >>> import numpy as np
+        >>> from evaluation import LabeledImages, five_arms
+        >>> rng = np.random.default_rng(0)
+        >>> def draw(name, n=40):
+        ...     labels = ["polyp", "normal"] * (n // 2)
+        ...     features = rng.normal(size=(n, 3)) + [[label == "polyp"] * 3 for label in labels]
+        ...     return LabeledImages.of(features, labels, name=name)
+        >>> result = five_arms(
+        ...     draw("real"),
+        ...     draw("test"),
+        ...     synthetic_train=draw("drawn"),
+        ...     arms=["R->R", "S->R"],
+        ...     resamples=200,
+        ... )
+        >>> result.classes, [row.arm for row in result.where()]
+        (('normal', 'polyp'), ['R->R', 'S->R'])
     """
 
     classes: tuple[str, ...]

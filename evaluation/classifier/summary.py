@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from evaluation.classifier.results import ALL, ArmRow, Comparison, Difference, R
 from evaluation.classifier.scores import METRICS, classifier_scores, confusion
 from evaluation.estimate import Estimate
 from evaluation.inference.bootstrap import GroupBootstrap, SeedScores
-from evaluation.inference.intervals import FEWEST_GROUPS, interval_estimate, p_value, share_estimate
+from evaluation.inference.intervals import FEWEST_GROUPS, interval_estimate, p_value
 from evaluation.inference.multiple_testing import holm
 
 Array = NDArray[np.float64]
@@ -107,14 +108,14 @@ def _part(
 
 
 def _score(own: Trained, part: _Part, classes: Sequence[str]) -> _Scored:
-    # seeds that share a classifier share its scores
-    distinct = {id(p): p[part.rows] for p in own.probabilities}
     weights, draws = part.draws.weights, part.draws
-    points = {key: classifier_scores(part.truth, p, classes=classes) for key, p in distinct.items()}
-    drawn = {
-        key: classifier_scores(part.truth, p, classes=classes, weights=weights) for key, p in distinct.items()
-    }
     order = [id(p) for p in own.probabilities]
+    points, drawn, single, many = {}, {}, {}, {}
+    for key, whole in dict(zip(order, own.probabilities, strict=True)).items():
+        p = whole[part.rows]  # once for all seeds that share a classifier
+        points[key] = classifier_scores(part.truth, p, classes=classes)
+        drawn[key] = classifier_scores(part.truth, p, classes=classes, weights=weights)
+        single[key], many[key] = confusion(part.truth, p)[0], confusion(part.truth, p, weights)
 
     def scores(values: Array, replicates: Array, groups: int, freedom: int) -> SeedScores:
         return SeedScores(
@@ -130,8 +131,6 @@ def _score(own: Trained, part: _Part, classes: Sequence[str]) -> _Scored:
             groups,
             groups - 1 if name.startswith("recall:") else draws.freedom,
         )
-    single = {key: confusion(part.truth, p)[0] for key, p in distinct.items()}
-    many = {key: confusion(part.truth, p, weights) for key, p in distinct.items()}
     tables, resampled = np.stack([single[key] for key in order]), np.stack([many[key] for key in order], 1)
     cells: list[list[SeedScores] | None] = []
     for i, label in enumerate(classes):
@@ -202,24 +201,10 @@ def _row(
         confusion=tuple(
             (Estimate.undefined(0, method),) * len(classes)
             if line is None
-            else tuple(_share(cell, int(counts[i]), method, level) for cell in line)
+            else tuple(_interval(c, int(counts[i]), method, level, groups=c.groups) for c in line)
             for i, line in enumerate(scored.cells)
         ),
         runs=tuple(runs),
-    )
-
-
-def _share(scores: SeedScores, n: int, method: str, level: float) -> Estimate:
-    variance, freedom = scores.spread()
-    return share_estimate(
-        scores.mean,
-        variance,
-        groups=scores.groups,
-        n=n,
-        freedom=freedom,
-        method=method,
-        level=level,
-        reliable=scores.enough_seeds,
     )
 
 
@@ -231,27 +216,18 @@ def _estimate(
     how: str,
     level: float,
 ) -> Estimate:
-    n = len(part.rows)
+    n, share = len(part.rows), name == "accuracy" or name.startswith("recall:")
     if scores is None:
         return Estimate.undefined(n, f"{name}; a class has no test image here")
     method = f"{name}, {how}" + (" (15 equal-width bins)" if name == "ece" else "")
     if name.startswith("recall:"):
         n = int(np.sum(part.truth == classes.index(name.removeprefix("recall:"))))
-    if name == "accuracy" or name.startswith("recall:"):
-        return _share(scores, n, method, level)
-    return _interval(scores, n, method, level, biased=name == "ece")
+    return _interval(scores, n, method, level, biased=name == "ece", groups=scores.groups if share else None)
 
 
-def _interval(
-    scores: SeedScores,
-    n: int,
-    method: str,
-    level: float,
-    *,
-    biased: bool = False,
-    bounds: tuple[float, float] = (0.0, 1.0),
-) -> Estimate:
+def _interval(scores: SeedScores, n: int, method: str, level: float, **kind: Any) -> Estimate:
     variance, freedom = scores.spread()
+    reliable = scores.groups >= FEWEST_GROUPS and scores.enough_seeds
     return interval_estimate(
         scores.mean,
         variance,
@@ -259,9 +235,8 @@ def _interval(
         freedom=freedom,
         method=method,
         level=level,
-        reliable=scores.groups >= FEWEST_GROUPS and scores.enough_seeds,
-        biased=biased,
-        bounds=bounds,
+        reliable=reliable,
+        **kind,
     )
 
 

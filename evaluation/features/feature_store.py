@@ -52,6 +52,17 @@ class FeatureStore:
 
     Raises:
         FeatureStoreError: the place cannot be written, or holds something else.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from evaluation import load_encoder
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (8, 8), "red").save(folder / "red.png")
+        >>> store = FeatureStore(folder / "features.sqlite")
+        >>> store.features(load_encoder("thumbnail"), [folder / "red.png"]).shape
+        (1, 193)
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -31,6 +31,15 @@ class ImageSet:
         category_of: label -> category, for the labels of a prepared set that belong to one category alone.
         groups: of a prepared set, one for each file: near-duplicates share one. Else empty.
         pools: of a prepared set, one for each file. Else empty.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (8, 8), "red").save(folder / "red.png")
+        >>> images = read_image_set(folder)
+        >>> len(images), images.paths[0].name
+        (1, 'red.png')
     """
 
     root: Path

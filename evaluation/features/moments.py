@@ -41,6 +41,10 @@ class StatisticsManifest:
         n: number of images.
         data: hex digest of the features: the sum modulo 2^256 of the sha256 of every row (float64, little
             endian). The same for the same rows in any order, in any blocks, streamed or merged.
+
+    Example:
+        >>> first = StatisticsManifest("a" * 64, "resized to 64", 20, "f" * 64)
+        >>> first.check_comparable(StatisticsManifest("a" * 64, None, 30, "e" * 64))
     """
 
     encoder: str | None
@@ -76,6 +80,14 @@ class FeatureStatistics:
         contrasts: shape (n - 1, d), or None.
         dense_scatter: shape (d, d), or None.
         factor: the `covariance_factor` as it was saved, or None; one of the three is there.
+
+    Example:
+        >>> import numpy as np
+        >>> features = np.random.default_rng(0).normal(size=(20, 3))
+        >>> whole = FeatureStatistics.of(features)
+        >>> parts = FeatureStatistics.of_stream([features[:5], features[5:]])
+        >>> whole.manifest.n, bool(np.allclose(whole.mean, parts.mean))
+        (20, True)
     """
 
     manifest: StatisticsManifest

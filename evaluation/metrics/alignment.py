@@ -30,6 +30,12 @@ class ClassWeights:
         logit_scale: what cosines are multiplied by before a softmax.
         prefix: what was put before each text.
         truncated: the texts that the encoder did not read to their end, prefix included.
+
+    Example:
+        >>> import numpy as np
+        >>> weights = ClassWeights(("polyp", "snare"), np.eye(2), 5.0)
+        >>> margins([[0.9, 0.1]], weights, target="polyp").shape
+        (1,)
     """
 
     names: tuple[str, ...]
@@ -155,7 +161,15 @@ def clip_scores(features: ArrayLike, weights: ClassWeights) -> NDArray[np.float6
 
 @dataclass(frozen=True)
 class Alignment:
-    """How well a set of images shows one class; `clip_score` and `margin` derive from the raw cosines."""
+    """How well a set of images shows one class; `clip_score` and `margin` derive from the raw cosines.
+
+    Example:
+        >>> import numpy as np
+        >>> weights = ClassWeights(("polyp", "snare"), np.eye(2), 5.0)
+        >>> shown = alignment([[0.9, 0.1], [0.8, 0.2]], weights, target="polyp")
+        >>> round(shown.cosine.value, 2), shown.margin.value > 0
+        (0.98, True)
+    """
 
     margin: Estimate
     cosine: Estimate

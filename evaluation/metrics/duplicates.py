@@ -33,6 +33,14 @@ class Duplicates:
         clusters: rows joined by near-duplicate pairs, the largest first; images alone are left out.
         radius: pairs nearer than this count as near-duplicates; None where the real images are too few to
             say, and only equal features count.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> drawn = rng.normal(size=(20, 8))
+        >>> found = duplicates(np.concatenate([drawn, drawn[:1]]), rng.normal(size=(50, 8)))
+        >>> found.clusters
+        ((0, 20),)
     """
 
     share: Estimate

@@ -21,6 +21,14 @@ class JudgeGap:
         held_out: improvement under the other one.
         gap: the first minus the second. An interval above 0 says that the search judge sees more improvement
             than the other confirms, which is what reward hacking looks like.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> plain, better = rng.normal(size=16), rng.normal(2, 1, 16)
+        >>> gap = judge_gap(better, plain, baseline_search=plain, baseline_held_out=plain[::-1])
+        >>> gap.search.value > gap.held_out.value
+        True
     """
 
     search: Estimate

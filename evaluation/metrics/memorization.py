@@ -53,6 +53,15 @@ class Memorization:
         closest: the pairs of the lowest ratio, copies or not.
         quantile: of `null_ratio` below which a ratio counts as a copy's.
         threshold: a ratio below it is flagged; None where too few held-out images allow no flag at all.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> training, held_out = rng.normal(size=(60, 8)), rng.normal(size=(40, 8))
+        >>> generated = np.concatenate([training[:1], rng.normal(size=(9, 8))])
+        >>> found = memorization(generated, training, held_out, quantile=0.05)
+        >>> int(found.copies[0]), int(found.nearest[0])
+        (0, 0)
     """
 
     share: Estimate

@@ -30,6 +30,12 @@ class Calibration:
         auroc: category -> AUROC of its margin, its real images against those of the other categories;
             ``undefined`` where the real set lacks either.
         floor: what a category's AUROC must reach.
+
+    Example:
+        >>> from evaluation import Estimate
+        >>> known = Estimate(0.91, 0.87, 0.94, 60, "AUROC", "ok")
+        >>> Calibration({"polyps": known}, floor=0.8).passes("polyps")
+        True
     """
 
     auroc: Mapping[str, Estimate]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.encoders.base import TextEncoder, load_encoder
+from evaluation.encoders.base import TextEncoder
+from evaluation.encoders.load import load_encoder
 from evaluation.encoders.thumbnail import ThumbnailEncoder
 from evaluation.features.feature_store import FeatureStore
 from evaluation.metrics.frechet import frechet_distance

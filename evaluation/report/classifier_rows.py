@@ -15,7 +15,7 @@ from evaluation.estimate import Estimate
 from evaluation.features.feature_store import FeatureStore, Progress, told
 from evaluation.features.image_set import ImageSet
 from evaluation.inference.bootstrap import GroupBootstrap
-from evaluation.inference.intervals import share_estimate
+from evaluation.inference.intervals import FEWEST_GROUPS, interval_estimate
 from evaluation.report.slices import ALL, Part
 from evaluation.report.table import Row
 from promptopt.base.files import file_digest
@@ -134,19 +134,22 @@ def _read_by_real(
         )
         drawn = draws.weights @ rows / draws.weights.sum(axis=1)
         shares.append((float(rows.mean()), drawn, draws))
-        found["R->S", name] = share_estimate(
+        found["R->S", name] = interval_estimate(
             float(rows.mean()),
             float(drawn.var(ddof=1)),
             groups=draws.groups,
+            reliable=draws.groups >= FEWEST_GROUPS,
             n=len(rows),
             freedom=draws.freedom,
             method=f"R->S recall of {name}, bootstrap over {draws.groups} groups of equal files",
             level=level,
         )
-    found["R->S", ALL] = share_estimate(
+    fewest = min(draws.groups for _, _, draws in shares)
+    found["R->S", ALL] = interval_estimate(
         float(np.mean([share for share, _, _ in shares])),
         float(np.mean([drawn for _, drawn, _ in shares], axis=0).var(ddof=1)),
-        groups=min(draws.groups for _, _, draws in shares),
+        groups=fewest,
+        reliable=fewest >= FEWEST_GROUPS,
         n=len(made),
         freedom=sum(draws.freedom for _, _, draws in shares),
         method=f"R->S balanced accuracy over the categories {', '.join(sorted(set(made.labels)))}",

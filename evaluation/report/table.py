@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -57,6 +55,14 @@ class Evaluation:
         card: settings, versions, encoders, sets and warnings as plain JSON values.
         copies: every generated image flagged as a copy of a training image, and the closest pairs beside.
         duplicates: files of generated images that repeat each other, the largest cluster first.
+
+    Example:
+        >>> from evaluation.estimate import Estimate
+        >>> fd = Estimate(1.5, 1.0, 2.0, 8, "FD", "ok")
+        >>> row = Row("fd", "FD (embedded)", "embedded", "all", "lower", 8, 8, fd)
+        >>> table = Evaluation((row,), {})
+        >>> Evaluation.from_json(table.to_json()) == table
+        True
     """
 
     rows: tuple[Row, ...]
@@ -82,17 +88,6 @@ class Evaluation:
         copies = tuple(CopyPair(**pair) for pair in document.get("copies", ()))
         duplicates = tuple(tuple(cluster) for cluster in document.get("duplicates", ()))
         return cls(tuple(rows), document["card"], copies, duplicates)
-
-    def to_csv(self) -> str:
-        """One line a row; what has no value is empty."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        heads = [name for name in Row.__dataclass_fields__ if name != "estimate"]
-        writer.writerow([*heads, *Estimate.__dataclass_fields__])
-        for row in self.rows:
-            cells = [getattr(row, name) for name in heads]
-            writer.writerow([*cells, *("" if x is None else x for x in row.estimate.to_dict().values())])
-        return stream.getvalue()
 
     def card_markdown(self) -> str:
         """The card for people."""

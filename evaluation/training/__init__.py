@@ -5,7 +5,7 @@ from promptopt.base.lazy import lazy_names
 _HOME = {
     "ClipSpec": "evaluation.training.recipe",
     "JudgeSpec": "evaluation.training.recipe",
-    "Progress": "evaluation.training.loop",
+    "Progress": "promptopt.base.training.progress",
     "RecipeError": "evaluation.training.recipe",
     "TrainingError": "promptopt.base.training.errors",
     "load_recipe": "evaluation.training.recipe",

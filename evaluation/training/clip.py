@@ -9,7 +9,6 @@ in words and agree in meaning remain, as in any CLIP training.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,13 +22,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from evaluation.classifier.pictures import Pictures, augment
-from evaluation.encoders.base import load_encoder
+from evaluation.encoders.load import load_encoder
 from evaluation.encoders.open_clip import TOKENIZER_FILES, OpenClipEncoder, build_open_clip, save_open_clip
 from evaluation.training.batches import Batches, draw_captions
-from evaluation.training.loop import CHECKPOINT, OnProgress, rng_for, run
+from evaluation.training.loop import clear, fingerprint_of, identity_of, is_finished, rng_for, train
 from evaluation.training.recipe import ClipSpec
 from promptopt.base.devices import resolve_device
 from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.folder import alone, digests
+from promptopt.base.training.progress import OnProgress
 from studies.dataset import Dataset
 
 MAX_LOGIT_SCALE = math.log(100)
@@ -48,6 +49,7 @@ class _Start:
     fingerprint: str
 
 
+@alone
 def train_clip(
     spec: ClipSpec,
     *,
@@ -69,12 +71,11 @@ def train_clip(
     run.
     """
     from evaluation.training.clip_figures import clip_figures, write_clip_card, zero_shot_texts
-    from evaluation.training.figures import METRICS_FILE, write_metrics
+    from evaluation.training.figures import write_metrics
 
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    train = data.where(pool="reference")
-    texts = sorted({text for record in train for text in record.text})
+    pool = data.where(pool="reference")
+    texts = sorted({text for record in pool for text in record.text})
     if len(texts) < 2:
         raise TrainingError(
             f"{data.root}: pool 'reference' has {len(texts)} distinct captions; "
@@ -82,21 +83,19 @@ def train_clip(
         )
     classes = zero_shot_texts(spec)
     start = _start(spec, init=init, tokenizer=tokenizer, device=device)
-    identity = _identity(spec, data, start)
-    if (out / METRICS_FILE).exists():
-        if json.loads((out / METRICS_FILE).read_text()).get("identity") == identity:
-            return out
-        raise TrainingError(f"{out}: holds the result of another run; give another folder")
+    identity = identity_of(spec, data, start=start.fingerprint)
+    if is_finished(out, identity):
+        return out
 
     model = start.model
     place = next(model.parameters()).device
     tokens, cut = tokenize(start.tokenizer, texts)
     number = {text: i for i, text in enumerate(texts)}
-    captions = [[number[text] for text in dict.fromkeys(record.text)] for record in train]
+    captions = [[number[text] for text in dict.fromkeys(record.text)] for record in pool]
     kinds: dict[tuple[int, ...], int] = {}
     groups = [kinds.setdefault(tuple(sorted(own)), len(kinds)) for own in captions]
-    batches = Batches(len(train), batch_size=spec.batch_size, seed=spec.seed, groups=groups)
-    pictures = Pictures(train.paths(), decode=_decoder(model))
+    batches = Batches(len(pool), batch_size=spec.batch_size, seed=spec.seed, groups=groups)
+    pictures = Pictures(pool.paths(), decode=_decoder(model))
     mean, std = (
         torch.tensor(model.visual.preprocess_cfg[key], device=place)[:, None, None] for key in ("mean", "std")
     )
@@ -121,25 +120,26 @@ def train_clip(
 
     if not spec.train_text:
         _lock_text(model)
-    cpu_seconds = run(
+    cpu_seconds = train(
         model,
         spec,
         out=out,
         identity=identity,
         loss_at=loss_at,
-        after_step=clamp_scale,
+        after_update=clamp_scale,
         on_progress=on_progress,
     )
     _save(out, start)
     encoder = _load(out, device)
     figures = clip_figures(encoder, data.where(pool="validation"), classes, limit=spec.validation_images)
     facts = {
-        "identity": identity,
+        "identity": fingerprint_of(identity),
+        "files": digests(out, "*.safetensors"),
         "spec": spec.model_dump(mode="json"),
         "init": None if init is None else str(init),
         "data_fingerprint": data.fingerprint,
         "encoder_fingerprint": encoder.fingerprint,
-        "training_images": len(train),
+        "training_images": len(pool),
         "distinct_captions": len(texts),
         "captions_cut_at_context_length": cut,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -148,7 +148,7 @@ def train_clip(
     }
     write_clip_card(out, spec, facts, figures)
     write_metrics(out, facts=facts, figures=figures)  # last: its presence says that the run is finished
-    (out / CHECKPOINT).unlink(missing_ok=True)
+    clear(out)
     return out
 
 
@@ -241,7 +241,7 @@ def _start(spec: ClipSpec, *, init: str | Path | None, tokenizer: str | Path | N
     address = str(init)
     folder = None
     if address == "embedded" or not address.startswith(("open_clip:", "hf:")):
-        from evaluation.encoders.base import EMBEDDED_CLIP
+        from evaluation.encoders.load import EMBEDDED_CLIP
 
         folder = EMBEDDED_CLIP if address == "embedded" else Path(address)
         name = f"local-dir:{folder.resolve()}"
@@ -327,12 +327,3 @@ def _save(out: Path, start: _Start) -> None:
     if tower is not None:  # a text tower of transformers: without its config it would be asked for on the hub
         tower.save_pretrained(str(out))
     save_open_clip(out, start.model, start.config, folder, dtype=torch.float16)
-
-
-def _identity(spec: ClipSpec, data: Dataset, start: _Start) -> str:
-    # the license and the pace of saving change no weight
-    value = spec.model_dump(mode="json", exclude={"license", "save_every"})
-    names = [record.file_name for record in data]
-    return hashlib.sha256(
-        json.dumps([value, data.fingerprint, names, start.fingerprint], sort_keys=True).encode()
-    ).hexdigest()

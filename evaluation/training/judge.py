@@ -1,8 +1,6 @@
 """Trains the judge on the ``attributes`` of a data set: every head at once, unknown values left out of the
 loss."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +28,12 @@ from evaluation.classifier.judge import (
 )
 from evaluation.classifier.pictures import Pictures, augment, gaussian_blur
 from evaluation.training.batches import Batches
-from evaluation.training.loop import CHECKPOINT, OnProgress, rng_for, run
+from evaluation.training.loop import clear, fingerprint_of, identity_of, is_finished, rng_for, train
 from evaluation.training.recipe import JudgeSpec
 from promptopt.base.devices import resolve_device
 from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.folder import alone, digests
+from promptopt.base.training.progress import OnProgress
 from studies.dataset import Dataset, Record
 
 UNKNOWN = -1
@@ -49,6 +49,7 @@ class Targets:
     flags: Mapping[str, NDArray[np.float32]]
 
 
+@alone
 def train_judge(
     spec: JudgeSpec,
     *,
@@ -63,30 +64,27 @@ def train_judge(
     changes nothing. Raises TrainingError if a pool is empty, a value has no name, or ``out`` holds another
     run.
     """
-    from evaluation.training.figures import METRICS_FILE, write_metrics
+    from evaluation.training.figures import write_metrics
 
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    train, valid = data.where(pool="reference"), data.where(pool="validation")
-    for pool, selected in {"reference": train, "validation": valid}.items():
+    pool, valid = data.where(pool="reference"), data.where(pool="validation")
+    for name, selected in {"reference": pool, "validation": valid}.items():
         if not len(selected):
-            raise TrainingError(f"{data.root}: no picture in pool {pool!r}; the judge needs both")
-    identity = _identity(spec, data)
-    if (out / METRICS_FILE).exists():
-        if json.loads((out / METRICS_FILE).read_text()).get("identity") == identity:
-            return out
-        raise TrainingError(f"{out}: holds the result of another run; give another folder")
+            raise TrainingError(f"{data.root}: no picture in pool {name!r}; the judge needs both")
+    identity = identity_of(spec, data)
+    if is_finished(out, identity):
+        return out
 
     config = JudgeConfig(
-        image_size=spec.image_size, widths=spec.widths, hidden=spec.hidden, names=_names(spec, train)
+        image_size=spec.image_size, widths=spec.widths, hidden=spec.hidden, names=_names(spec, pool)
     )
     if len(valid) > spec.validation_images:
         chosen = np.linspace(0, len(valid) - 1, spec.validation_images).round().astype(int)
         valid = Dataset(
             root=data.root, records=tuple(valid.records[i] for i in chosen), fingerprint=data.fingerprint
         )
-    targets, valid_targets = targets_of(train.records, config), targets_of(valid.records, config)
-    pictures = Pictures(train.paths(), decode=lambda image: to_pixels(image, spec.image_size))
+    targets, valid_targets = targets_of(pool.records, config), targets_of(valid.records, config)
+    pictures = Pictures(pool.paths(), decode=lambda image: to_pixels(image, spec.image_size))
 
     place = resolve_device(device)
     with torch.random.fork_rng(devices=[]):
@@ -99,20 +97,21 @@ def train_judge(
         images = augment(pictures.batch(rows).to(place), rng_for(spec.seed, 2, step), spec.augmentation)
         return judge_loss(network(images), targets, rows)
 
-    cpu_seconds = run(network, spec, out=out, identity=identity, loss_at=loss_at, on_progress=on_progress)
+    cpu_seconds = train(network, spec, out=out, identity=identity, loss_at=loss_at, on_progress=on_progress)
     save_judge(out, network, config)
     figures = judge_figures(out, valid, valid_targets)
     facts = {
-        "identity": identity,
+        "identity": fingerprint_of(identity),
+        "files": digests(out, "*.safetensors"),
         "spec": spec.model_dump(mode="json"),
         "data_fingerprint": data.fingerprint,
-        "training_images": len(train),
+        "training_images": len(pool),
         "parameters": sum(p.numel() for p in network.parameters()),
         "cpu_seconds": round(cpu_seconds, 1),
     }
     _write_judge_card(out, spec, facts, figures)
     write_metrics(out, facts=facts, figures=figures)  # last: its presence says that the run is finished
-    (out / CHECKPOINT).unlink(missing_ok=True)
+    clear(out)
     return out
 
 
@@ -247,10 +246,3 @@ def _write_judge_card(
         figures=figures,
         notes=["Figures are of the float16 weights in this folder. 'soft': blurred and with noise added."],
     )
-
-
-def _identity(spec: JudgeSpec, data: Dataset) -> str:
-    # the license and the pace of saving change no weight
-    value = spec.model_dump(mode="json", exclude={"license", "save_every"})
-    reference = [record.file_name for record in data]
-    return hashlib.sha256(json.dumps([value, data.fingerprint, reference]).encode()).hexdigest()

@@ -4,7 +4,7 @@ from promptopt.base.lazy import lazy_names
 
 _HOME = {
     "Judge": "generators.training.validation",
-    "Progress": "generators.training.loop",
+    "Progress": "promptopt.base.training.progress",
     "RecipeError": "generators.training.spec",
     "Score": "generators.training.validation",
     "SdTrainingSpec": "generators.training.spec",

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from generators.training.loop import LoopResult
 from generators.training.parts import Parts
 from generators.training.spec import SdTrainingSpec
+from promptopt.base.training.loop import LoopResult
 
 _TEXT = """---
 library_name: diffusers

@@ -11,12 +11,15 @@ from accelerate import Accelerator
 from generators.training.captions import Captions
 from generators.training.conditioning import CachedText, Conditioner, LearnedText
 from generators.training.latents import LatentCache
-from generators.training.loop import DataOrder, JsonLog, Loop, LoopResult, OnProgress, seeded
 from generators.training.noise import Noising
+from generators.training.optimizer import method
 from generators.training.parts import Parts
 from generators.training.spec import SdTrainingSpec
 from generators.training.validation import Validation
 from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.loop import Loop, LoopResult
+from promptopt.base.training.order import DataOrder, seeded
+from promptopt.base.training.progress import JsonLog, OnProgress
 
 
 class Batches:
@@ -83,18 +86,18 @@ class Denoising:
             else CachedText(parts, texts, device=device, size=self.spec.size)
         )
         self._place()
-        modules: dict[str, torch.nn.Module] = {"unet": parts.unet}
+        modules, rates = {"unet": parts.unet}, {"unet": training.lr}
         if learns_text:
             modules["text_encoder"] = parts.text_encoder
+            rates["text_encoder"] = training.text_encoder_lr or training.lr
         loop = Loop(
             stage="unet",
             modules=modules,
             loss=self._loss,
-            spec=training,
-            rates={"unet": training.lr, "text_encoder": training.text_encoder_lr or training.lr},
+            method=method(training, stage="unet", rates=rates),
             checkpoints=self.out / "stages" / "unet" / "checkpoints",
             log=JsonLog(self.out / "log.jsonl"),
-            accelerator=self.accelerator,
+            place=self.accelerator,
             on_progress=on_progress,
             after_step=lambda step: self._validate(loop, step),
             tell=lambda step, values: self.accelerator.log(values, step=step),

@@ -7,16 +7,18 @@ import hashlib
 import time
 from pathlib import Path
 
-from generators.base import load, resolve
+from generators.fetching import fetch
+from generators.loading import load, resolve
 from generators.store import ImageStore, StoredImage
 from generators.training.finetune import Material, train_parts
 from generators.training.images import Pictures
-from generators.training.loop import OnProgress, throughput
 from generators.training.parts import load_parts
 from generators.training.spec import DreamBoothSpec, SdTrainingSpec
 from generators.training.vae_stage import vae_is_given
 from generators.training.validation import Judge
 from promptopt.base.training.errors import TrainingDataError, TrainingError
+from promptopt.base.training.folder import alone
+from promptopt.base.training.progress import OnProgress, throughput
 from studies.dataset import Dataset, Record
 
 
@@ -31,6 +33,7 @@ def tokens_of(spec: DreamBoothSpec, records: tuple[Record, ...]) -> dict[str, st
     return dict(zip(names, spec.tokens, strict=False))
 
 
+@alone
 def train_dreambooth(
     spec: SdTrainingSpec,
     *,
@@ -115,4 +118,4 @@ def _class_images(
         if on_progress is not None:
             on_progress(throughput(done, len(requests), begun, stage="class images"))
 
-    return ImageStore(store).fetch(generator, requests, on_image=on_image)
+    return fetch(ImageStore(store), generator, requests, on_image=on_image)

@@ -23,7 +23,6 @@ from generators.training.denoising import Batches, Denoising
 from generators.training.device import accelerator
 from generators.training.images import Pictures
 from generators.training.latents import LatentCache, fingerprint
-from generators.training.loop import JsonLog, OnProgress
 from generators.training.lora import attach_lora
 from generators.training.lora_export import save_lora
 from generators.training.parts import (
@@ -31,16 +30,18 @@ from generators.training.parts import (
     build_scheduler,
     build_text_encoder,
     build_unet,
+    configuration,
     export,
     load_parts,
 )
 from generators.training.spec import SdTrainingSpec
-from generators.training.stage import claim, configuration
 from generators.training.text_tower import read_text_tower
 from generators.training.tokenizer import save_tokenizer, train_tokenizer
 from generators.training.vae_stage import read_vae_report, train_vae_stage, vae_is_given
 from generators.training.validation import Judge, Validation
 from promptopt.base.training.errors import TrainingDataError, TrainingError
+from promptopt.base.training.folder import alone, claim, digests, finished, write_json
+from promptopt.base.training.progress import JsonLog, OnProgress
 from studies.dataset import Dataset, Record
 
 
@@ -58,6 +59,7 @@ class Material:
     notes: tuple[tuple[str, str], ...] = ()
 
 
+@alone
 def train_sd(
     spec: SdTrainingSpec,
     *,
@@ -138,6 +140,7 @@ def train_parts(
     parts.vae.requires_grad_(False).eval().to(place.device)
     identity = {
         "data": material.source,
+        "pictures": hashlib.sha256("".join(material.pictures.keys).encode()).hexdigest(),
         "size": spec.size,
         "vae": fingerprint(parts.vae),
         "start": hashlib.sha256(
@@ -154,7 +157,7 @@ def train_parts(
     target = out / ("pipeline" if spec.lora is None else "lora")
     with place.main_process_first():
         claim(stage, identity)
-    if (target / "README.md").is_file() and (stage / "report.json").is_file():
+    if finished(stage / "report.json", target):
         return target
 
     pictures = material.pictures
@@ -216,8 +219,13 @@ def train_parts(
         else:
             text = parts.text_encoder if spec.training.train_text_encoder else None
             save_lora(target, unet=parts.unet, text_encoder=text, card=card, defaults=_defaults(init))
-        report = {"loss": result.loss, "seconds": result.seconds, "cpu_seconds": result.cpu_seconds}
-        (stage / "report.json").write_text(json.dumps(report), encoding="utf-8")
+        report = {
+            "loss": result.loss,
+            "seconds": result.seconds,
+            "cpu_seconds": result.cpu_seconds,
+            "files": digests(target, "**/*.safetensors"),
+        }
+        write_json(stage / "report.json", report)
     place.wait_for_everyone()
     place.end_training()
     return target

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from generators.training.images import Pictures
-from generators.training.loop import OnProgress, throughput
 from generators.training.vae import encode
 from promptopt.base.files import new_file
+from promptopt.base.training.progress import OnProgress, throughput
 
 _SHARD = 1024
 _BATCH = 32
@@ -21,8 +21,12 @@ _BATCH = 32
 
 def fingerprint(module: torch.nn.Module) -> str:
     """The sha256 of a module's weights: names, types, shapes and bytes."""
+    return _digest(module.state_dict())
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         plain = tensor.detach().cpu().contiguous()
         digest.update(f"{name}/{plain.dtype}/{tuple(plain.shape)}/".encode())
         digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -43,8 +47,13 @@ class LatentCache:
         for shard in sorted(self.folder.glob("*.safetensors")):
             try:
                 with safe_open(shard, "pt") as stream:
-                    self._latents.update({key: stream.get_tensor(key) for key in stream.keys()})  # noqa: SIM118
+                    latents = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
+                    whole = (stream.metadata() or {}).get("sha256") == _digest(latents)
             except (OSError, SafetensorError):
+                whole = False
+            if whole:
+                self._latents.update(latents)
+            else:  # encoded again
                 shard.unlink(missing_ok=True)
 
     def __len__(self) -> int:
@@ -84,5 +93,5 @@ class LatentCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256("".join(sorted(shard)).encode()).hexdigest()[:32]
         with new_file(self.folder / f"{name}.safetensors") as partial:  # other processes write the same
-            save_file(shard, partial)
+            save_file(shard, partial, metadata={"sha256": _digest(shard)})
         self._latents.update(shard)

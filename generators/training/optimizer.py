@@ -1,13 +1,16 @@
-"""Optimizers and learning-rate schedules by name, from torch, bitsandbytes and diffusers."""
+"""How the loop trains a stage of a recipe: optimizers by name, from torch and bitsandbytes, and the rest."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from diffusers.optimization import get_scheduler
+from torch import nn
 
 from generators.training.spec import LoopSpec
 from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.loop import Method
+from promptopt.base.training.order import seeded
+from promptopt.base.training.schedule import warmed_up
 
 
 def build_optimizer(groups: Sequence[dict[str, Any]], spec: LoopSpec) -> torch.optim.Optimizer:
@@ -32,19 +35,30 @@ def build_optimizer(groups: Sequence[dict[str, Any]], spec: LoopSpec) -> torch.o
     return optimizer
 
 
-def lr_schedule(spec: LoopSpec) -> Callable[[int], float]:
-    """The share of the learning rate at each step from 0: linear warm-up, then the named schedule."""
-    # diffusers' schedules are pure functions of the step, but hang on an optimizer
-    carrier = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    schedule = get_scheduler(
-        spec.lr_schedule if spec.lr_schedule != "constant" else "constant_with_warmup",
-        carrier,
-        num_warmup_steps=spec.warmup,
-        num_training_steps=max(spec.steps, spec.warmup + 1),
-    ).lr_lambdas[0]
+def method(spec: LoopSpec, *, stage: str, rates: Mapping[str, float]) -> Method:
+    """How a stage is trained by its section of the recipe; ``rates`` are learning rates by module name."""
 
-    def factor(step: int) -> float:
-        # the first step of the warm-up moves too
-        return (step + 1) / spec.warmup if step < spec.warmup else float(schedule(step))
+    def optimizer(named: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+        own = {module: [p for n, p in named.items() if n.startswith(f"{module}.")] for module in rates}
+        groups = [{"params": own[module], "lr": rate, "name": module} for module, rate in rates.items()]
+        return build_optimizer(groups, spec)
 
-    return factor
+    def smaller(images: int) -> str:
+        if images > 1:
+            twice = 2 * spec.gradient_accumulation
+            return f"set gradient_accumulation to {twice}: the same training in smaller passes"
+        return "set gradient_checkpointing to true, precision to bf16, or take a smaller size"
+
+    return Method(
+        steps=spec.steps,
+        batch_size=spec.batch_size,
+        optimizer=optimizer,
+        schedule=warmed_up(spec.lr_schedule, steps=max(spec.steps, spec.warmup + 1), warmup=spec.warmup),
+        passes=spec.gradient_accumulation,
+        grad_clip=spec.grad_clip,
+        ema_decay=spec.ema_decay,
+        checkpoint_every=spec.checkpoint_every,
+        step_seed=lambda step: seeded(spec.seed, stage, step).initial_seed(),
+        if_diverged=f"lower lr ({spec.lr:g}) or use precision float32, and give another output folder",
+        if_out_of_memory=smaller,
+    )

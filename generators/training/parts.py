@@ -165,6 +165,11 @@ def load_parts(folder: Path) -> Parts:
     return parts
 
 
+def configuration(part: Any) -> dict[str, str]:
+    """What a part of diffusers was configured with, without notes of its version and origin."""
+    return {key: repr(value) for key, value in part.config.items() if not key.startswith("_")}
+
+
 def export(parts: Parts, folder: Path, *, dtype: str, card: str) -> Path:
     """Write a pipeline folder with its model card, whole or not at all. The parts are cast to ``dtype``."""
     for module in parts.networks.values():

@@ -1,7 +1,7 @@
 """The autoencoder: image-only training, its latent scale, and its error on pictures it has not seen."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,11 @@ from accelerate import Accelerator
 from diffusers import AutoencoderKL
 
 from generators.training.images import Pictures
-from generators.training.loop import DataOrder, JsonLog, Loop, LoopResult, OnProgress, seeded
+from generators.training.optimizer import method
 from generators.training.spec import VaeSpec, VaeTrainingSpec
+from promptopt.base.training.loop import Loop, LoopResult
+from promptopt.base.training.order import DataOrder, seeded
+from promptopt.base.training.progress import JsonLog, OnProgress
 
 _MEASURED = 1024
 _CHUNK = 32
@@ -107,7 +110,6 @@ def train_vae(
     place: Accelerator,
     keep_latents: bool = False,
     on_progress: OnProgress | None = None,
-    after_step: Callable[[int], None] | None = None,
 ) -> VaeReport:
     """Train ``vae`` in place on pictures alone; goes on from the checkpoints under ``work``.
 
@@ -155,13 +157,11 @@ def train_vae(
         stage="vae",
         modules={"vae": vae},
         loss=loss,
-        spec=spec,
-        rates={"vae": spec.lr},
+        method=method(spec, stage="vae", rates={"vae": spec.lr}),
         checkpoints=work / "checkpoints",
         log=JsonLog(work / "log.jsonl"),
-        accelerator=place,
+        place=place,
         on_progress=on_progress,
-        after_step=after_step,
     ).run()
     if not keep_latents and learns_encoder:
         chosen = torch.randperm(len(pictures), generator=seeded(spec.seed, "scale", 0))[:_MEASURED].tolist()

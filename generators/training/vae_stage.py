@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from diffusers import AutoencoderKL
 from generators.training.device import accelerator
 from generators.training.images import Pictures
 from generators.training.latents import fingerprint
-from generators.training.loop import JsonLog, OnProgress
+from generators.training.parts import configuration
 from generators.training.spec import SdTrainingSpec
-from generators.training.stage import claim, configuration
 from generators.training.vae import build_vae, train_vae, whiten_colors
 from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.folder import claim, digests, finished, write_json
+from promptopt.base.training.progress import JsonLog, OnProgress
 
 
 def train_vae_stage(
@@ -28,7 +29,6 @@ def train_vae_stage(
     start: AutoencoderKL | None = None,
     device: str = "auto",
     on_progress: OnProgress | None = None,
-    after_step: Callable[[int], None] | None = None,
 ) -> AutoencoderKL:
     """The VAE stage alone, from pictures without captions; the result is kept in ``out/stages/vae/model``.
 
@@ -57,7 +57,7 @@ def train_vae_stage(
     with place.main_process_first():
         claim(stage, identity)
     model, report_file = stage / "model", _report(out)
-    if report_file.is_file() and (model / "config.json").is_file():
+    if finished(report_file, model):
         return AutoencoderKL.from_pretrained(model, use_safetensors=True, local_files_only=True)
     if start is None:
         whiten_colors(vae, seen, seed=spec.vae_training.seed)
@@ -70,7 +70,6 @@ def train_vae_stage(
         place=place,
         keep_latents=start is not None,
         on_progress=on_progress,
-        after_step=after_step,
     )
     vae.to(memory_format=torch.contiguous_format)
     if place.is_main_process:
@@ -83,16 +82,17 @@ def train_vae_stage(
             "psnr": report.psnr,
             "pictures": len(seen),
             "held_out": len(held_out),
+            "files": digests(model, "*.safetensors"),
         }
         JsonLog(stage / "log.jsonl").write("done", **summary)
-        report_file.write_text(json.dumps(summary), encoding="utf-8")
+        write_json(report_file, summary)
     place.wait_for_everyone()
     return vae
 
 
 def vae_is_given(out: Path) -> None:
     """Note for the card that the autoencoder was not trained here."""
-    _report(out).write_text(json.dumps({"given": True}), encoding="utf-8")
+    write_json(_report(out), {"given": True})
 
 
 def read_vae_report(out: Path) -> dict[str, Any]:
@@ -102,6 +102,4 @@ def read_vae_report(out: Path) -> dict[str, Any]:
 
 
 def _report(out: Path) -> Path:
-    folder = out / "stages" / "vae"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / "report.json"
+    return out / "stages" / "vae" / "report.json"

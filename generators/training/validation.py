@@ -10,11 +10,11 @@ from accelerate import Accelerator
 from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
 
-from generators.training.checkpoint import load_checkpoint, save_checkpoint
-from generators.training.loop import JsonLog
 from generators.training.parts import Parts
 from generators.training.spec import ValidationSpec
+from promptopt.base.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, steps
 from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.progress import JsonLog
 from promptopt.base.training.score import Score
 
 _BATCH = 8
@@ -93,16 +93,27 @@ class Validation:
 
     def restore_best(self, weights: Mapping[str, torch.Tensor]) -> int | None:
         """Put the best weights into the trained parameters; the step they are of, None if there are none."""
-        found = load_checkpoint(self.folder / "best") if self.spec.keep == "best" else None
-        if found is None:
+        best = self._best() if self.spec.keep == "best" else None
+        if best is None:
             return None
         for name, tensor in weights.items():
-            tensor.data.copy_(found.tensors[name])
-        self.log.write("best", step=found.step, **found.state)
-        return found.step
+            tensor.data.copy_(best.tensors[name])
+        self.log.write("best", step=best.step, **best.state)
+        return best.step
+
+    def _best(self) -> Checkpoint | None:
+        folder = self.folder / "best"
+        best = load_checkpoint(folder)
+        if best is None and steps(folder):
+            raise TrainingError(
+                "the weights that validated best are damaged, and nothing but training can make them again",
+                file=folder,
+                remedy="Train in another output folder.",
+            )
+        return best
 
     def _keep(self, step: int, score: Score, weights: Mapping[str, torch.Tensor]) -> None:
-        best = load_checkpoint(self.folder / "best")
+        best = self._best()
         sign = 1 if score.lower_is_better else -1
         if best is None or sign * score.value < sign * best.state["value"]:
             state = {"metric": self.spec.metric, "value": score.value}

@@ -32,7 +32,8 @@ def open_reference(
         AugmentationError: studies of different data or judges, or a network that cannot be loaded.
     """
     from evaluation.classifier.judge import JudgeError, load_judge
-    from evaluation.encoders.base import EncoderError, load_encoder
+    from evaluation.encoders.base import EncoderError
+    from evaluation.encoders.load import load_encoder
     from evaluation.features.feature_store import FeatureStore
 
     configs = [source.config for source in sources]
@@ -114,7 +115,7 @@ def generator_opener(*, device: str, batch_size: int | None) -> Callable[[ClassS
     loaded: dict[str, Generator] = {}
 
     def open_generator(source: ClassSource) -> Generator:
-        from generators.base import load
+        from generators.loading import load
 
         def once(uri: str) -> Generator:
             if uri not in loaded:

@@ -188,7 +188,7 @@ def read_json(
     except OSError as fault:
         raise error(f"cannot be read ({fault.strerror or fault})", file=path, remedy=remedy) from fault
     except ValidationError as fault:
-        raise explain(fault, str(path), error=error, remedy=remedy) from fault
+        raise explain(fault, str(path), error=error, model=model, remedy=remedy) from fault
 
 
 def explain(
@@ -253,7 +253,11 @@ def _problem(
         known = list(dict.fromkeys(name for one in models for name in one.model_fields))
         near = difflib.get_close_matches(str(place[-1]), known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        return {**said, "problem": f"unknown key{hint}", "remedy": f"Known here: {', '.join(known)}."}
+        return {
+            **said,
+            "problem": f"unknown key{hint}",
+            "remedy": f"Known here: {', '.join(known)}." if known else None,
+        }
     if kind == "missing":
         return {**said, "problem": "missing"}
     if kind == "literal_error" and place == ("version",):

@@ -1,9 +1,10 @@
 """The live display of a running study: which trial, the best so far, images/s, time left."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from promptopt.cli._progress import duration
+from promptopt.cli._progress import Bars
+from promptopt.formatting.numbers import duration
 from promptopt.study.observer import Observer, StudyStart
 
 if TYPE_CHECKING:
@@ -20,24 +21,16 @@ class LiveStudy(Observer):
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         bar = 30 if self._console.width >= 110 else 12
         # columns beside name, bar and count
         self._room = self._console.width - 12 - bar - len("9999/9999") - 4
-        self._bars = Progress(
-            TextColumn("{task.description:<12}"),
-            BarColumn(bar_width=bar),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=self._console,
-            transient=True,
-        )
+        self._bars = Bars(console=self._console, transient=True, width=bar)
         self._begun = time.monotonic()
         self._running = self._begun  # when the first image could have come
         self._images = 0  # of the whole study, confirmation included
-        self._task: Any = None
+        self._counted = ("", 0, 0)  # what the bar shows: name, done, total
         self._generated = 0
         self._stored = 0
         self._tried = 0
@@ -45,11 +38,11 @@ class LiveStudy(Observer):
         self._best_prompt: Candidate | None = None
 
     def __enter__(self) -> "LiveStudy":
-        self._bars.start()
+        self._bars.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        self._bars.__exit__()
 
     def on_phase(self, text: str) -> None:
         """A step without a count."""
@@ -67,7 +60,8 @@ class LiveStudy(Observer):
         self._images += (start.prompts_to_confirm + 1) * start.images_per_confirmation
         self._running = time.monotonic()
         self._tried = start.trials_done
-        self._task = self._bars.add_task("search", total=start.trials, completed=start.trials_done, note="")
+        self._counted = ("search", start.trials_done, start.trials)
+        self._refresh()
 
     def on_image(self, generated: bool) -> None:
         """One image is at hand."""
@@ -84,17 +78,16 @@ class LiveStudy(Observer):
             score = f"{best.value:+.2f} on {best.images} images"
             self._say(f"best so far after prompt {self._tried}: {score}  {best.candidate.label}")
         if row.continues is None:
-            self._bars.advance(self._task)
+            self._counted = ("search", self._counted[1] + 1, self._counted[2])
         self._refresh()
 
     def on_confirmation(self, done: int, total: int, candidate: "Candidate") -> None:
         """A prompt has been measured on fresh seeds."""
         if done == 1:
-            if self._task is not None:
-                self._bars.update(self._task, note="")
+            if self._counted[0]:
+                self._bars.show(*self._counted, note="")
             self._best = ""
-            self._task = self._bars.add_task("confirmation", total=total, note="")
-        self._bars.update(self._task, completed=done)
+        self._counted = ("confirmation", done, total)
         self._refresh()
 
     def on_confirmed(self, confirmed: "tuple[Confirmed, ...]") -> None:
@@ -110,7 +103,7 @@ class LiveStudy(Observer):
         self._say(f"done in {duration(took)}: {made}")
 
     def _refresh(self) -> None:
-        if self._task is None:
+        if not self._counted[0]:
             return
         elapsed = max(time.monotonic() - self._running, 1e-6)
         seen = self._generated + self._stored
@@ -120,7 +113,7 @@ class LiveStudy(Observer):
         room = min(_SHOWN, self._room - len(" · ".join(parts)) - 3)
         if self._best and room >= _LEAST:
             parts.append(self._best if len(self._best) <= room else self._best[: room - 1] + "…")
-        self._bars.update(self._task, note=" · ".join(parts))
+        self._bars.show(*self._counted, note=" · ".join(parts))
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False)

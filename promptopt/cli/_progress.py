@@ -3,113 +3,86 @@
 import time
 from typing import TYPE_CHECKING, Any
 
+from promptopt.formatting.numbers import duration
+
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-
-def progress_bar(unit: str) -> "Progress":
-    """A bar whose tasks have a `note` field; `unit` names what is counted."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.table import Column
-
-    # Where the terminal is narrow the note is broken into lines; a count cut short would say something else.
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(table_column=Column(no_wrap=True)),
-        TextColumn(unit),
-        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=False)),
-        TimeRemainingColumn(table_column=Column(no_wrap=True)),
-        console=Console(stderr=True),
-    )
+    from rich.progress import TaskID
 
 
-class TrainingBars:
-    """Shows the progress events of a trainer: one bar for each stage, with loss, images/s and time left.
+class Bars:
+    """One bar for each thing that is counted, shown from its first call on.
 
-    An event has `stage`, `step`, `steps`, `loss` (or None), `images_per_second` and `seconds_left`.
+    Args:
+        title: of the bar of `image`.
+        console: where they are shown; stderr by default.
+        transient: taken away at the end.
+        width: of a bar, in columns.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        title: str = "images",
+        *,
+        console: "Console | None" = None,
+        transient: bool = False,
+        width: int = 40,
+    ) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.table import Column
 
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
-        )
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> "TrainingBars":
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def __call__(self, event: Any) -> None:
-        if event.stage not in self._tasks:
-            self._tasks[event.stage] = self._bars.add_task(event.stage, total=event.steps, note="")
-        loss = "" if event.loss is None else f"loss {event.loss:.4g}, "
-        left = duration(event.seconds_left)
-        note = f"{loss}{event.images_per_second:.3g} images/s, {left} left"
-        self._bars.update(self._tasks[event.stage], completed=event.step, note=note)
-
-
-class GenerationBar:
-    """One bar for a run of images: how many are at hand, images/s of those made now, time left."""
-
-    def __init__(self, title: str = "images") -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        self._bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
+        # On a narrow terminal the note is broken into lines; a count cut short would say something else.
+        self.display = Progress(
+            TextColumn("{task.description:<12}", markup=False),
+            BarColumn(width),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[note]}", markup=False),
-            console=Console(stderr=True),
+            console=console or Console(stderr=True),
+            transient=transient,
         )
-        self._title = title
-        self._task: Any = None
-        self._made = 0
-        self._begun = time.monotonic()
+        self._tasks: dict[str, TaskID] = {}
+        self.begin(title)
 
-    def __enter__(self) -> "GenerationBar":
-        self._bars.start()
+    def __enter__(self) -> "Bars":
+        self.display.start()
         self._begun = time.monotonic()  # the first batch takes its time too
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        self.display.stop()
+
+    def begin(self, title: str) -> None:
+        """From here on `image` counts under another title."""
+        self._title, self._made, self._begun = title, 0, time.monotonic()
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
-        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        """A line above the bars."""
+        self.display.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def __call__(self, done: int, total: int, generated: bool) -> None:
-        if self._task is None:
-            self._task = self._bars.add_task(self._title, total=total, note="")
-        if generated:
-            self._made += 1
+    def show(self, name: str, done: int, total: int | None = None, note: str | None = None) -> None:
+        """So many are done of a total (None: as before); without a note, the time that is left."""
+        if name not in self._tasks:
+            self._tasks[name] = self.display.add_task(name, total=total, note="")
+        task = self._tasks[name]
+        self.display.update(task, completed=done, total=total)
+        left = next(shown for shown in self.display.tasks if shown.id == task).time_remaining
+        if note is None:
+            note = "" if left is None else f"{duration(left)} left"
+        self.display.update(task, note=note)
+
+    def image(self, done: int, total: int, generated: bool) -> None:
+        """An image is at hand: images/s and time left count those that were made now."""
+        self._made += generated
         elapsed = time.monotonic() - self._begun
-        note = f"{done - self._made} from the store" if done > self._made else ""
+        parts = [f"{done - self._made} from the store"] if done > self._made else []
         if self._made and elapsed > 0:
             rate = self._made / elapsed
-            parts = [f"{rate:.3g} images/s", f"{duration((total - done) / rate)} left", note]
-            note = ", ".join(part for part in parts if part)
-        self._bars.update(self._task, completed=done, note=note)
+            parts = [f"{rate:.3g} images/s", f"{duration((total - done) / rate)} left", *parts]
+        self.show(self._title, done, total, ", ".join(parts))
 
-
-def duration(seconds: float) -> str:
-    """Seconds in the units that a person would use."""
-    whole = max(0, round(seconds))
-    hours, rest = divmod(whole, 3600)
-    minutes, second = divmod(rest, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {second:02d} s" if minutes else f"{second} s"
+    def training(self, event: Any) -> None:
+        """A trainer's event: stage, step, steps, loss (or None), images_per_second, seconds_left."""
+        loss = "" if event.loss is None else f"loss {event.loss:.4g}, "
+        note = f"{loss}{event.images_per_second:.3g} images/s, {duration(event.seconds_left)} left"
+        self.show(event.stage, event.step, event.steps, note)

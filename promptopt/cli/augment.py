@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from promptopt.cli._options import Device
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -80,7 +82,7 @@ def augment(
     store: Annotated[Path, typer.Option(help="Features of real images, shared with the studies.")] = Path(
         "store"
     ),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Make a set of synthetic images from studies' portfolios, filtered, each with its provenance.
 
@@ -93,7 +95,7 @@ def augment(
     """
     from promptopt.augmentation.opening import generator_opener, open_reference
     from promptopt.base.files import writable_folder
-    from promptopt.cli._progress import GenerationBar
+    from promptopt.cli._progress import Bars
 
     sources = _sources(runs, by_hand or [], generator)
     chosen = _names(filters)
@@ -134,14 +136,14 @@ def augment(
     from promptopt.augmentation.proof.sets import prompts_of
     from promptopt.augmentation.run import augment as make
 
-    with GenerationBar() as bar:
+    with Bars() as bar:
         made = make(
             prompts_of(sources, prompts, seed=seed),
             out,
             counts=image_counts(sources, per_class=per_class, ratio=ratio, data=reference.data),
             format=format,
             shard_size=shard_size,
-            on_image=bar,
+            on_image=bar.image,
             on_warning=lambda text: bar.say(f"warning: {text}"),
             **how,
         )
@@ -172,7 +174,7 @@ def _prove(
     from promptopt.augmentation.proof.verdict import verdict, write_proof
     from promptopt.augmentation.proof.views import PROBE, check_learners, proof_notes, proof_views
     from promptopt.base.files import writable_folder
-    from promptopt.cli._progress import GenerationBar, progress_bar
+    from promptopt.cli._progress import Bars
 
     writable_folder(out, "the proof")
     check_learners(classifiers)
@@ -180,21 +182,16 @@ def _prove(
     parts = [members(reference.data, s.positives)[0].where(pool="reference") for s in sources]
     most = max(max(len(part) for part in parts) if n is None else n for n in counts)
     chosen, left_out = variants(sources, compare, seed=how["seed"])
-    with GenerationBar() as bar:
+    with Bars() as bar:
         folders = make_sets(
             chosen,
             out / "sets",
             count=math.ceil(max(ratios) * most),
-            tell=lambda _, done, total, new: bar(done, total, new),
+            tell=lambda _, done, total, new: bar.image(done, total, new),
             on_warning=lambda text: bar.say(f"warning: {text}"),
             **how,
         )
-    with progress_bar("trainings") as bars:
-        task = bars.add_task("training", total=None, note="")
-
-        def on_progress(done: int, total: int, note: str) -> None:
-            bars.update(task, completed=done, total=total, note=note)
-
+    with Bars() as bars:
         views = proof_views(
             sources,
             reference.data,
@@ -212,7 +209,7 @@ def _prove(
             ratios=ratios,
             seeds=range(seeds),
             notes=proof_notes(reference.data, left_out),
-            on_progress=on_progress,
+            on_progress=lambda done, total, note: bars.show("training", done, total, note),
         )
     for line in verdict(proof):
         typer.echo(line)
@@ -221,7 +218,7 @@ def _prove(
 
 
 def _encoder(sources: "list[ClassSource]", reference: "Reference", device: str) -> "Encoder":
-    from evaluation.encoders.base import load_encoder
+    from evaluation.encoders.load import load_encoder
 
     if reference.encoder is not None:
         return reference.encoder
@@ -282,7 +279,7 @@ def _sheet(made: "AugmentationSet") -> Path:
     from PIL import Image
 
     from promptopt.augmentation.writers import slug
-    from promptopt.formatting.contact_sheet import Tile, contact_sheet
+    from promptopt.formatting.pictures import Tile, contact_sheet
     from studies.dataset import METADATA
 
     rows: list[tuple[str, list[Tile]]] = []

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from promptopt.formatting.points import points
+from promptopt.formatting.numbers import p_value, points
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from evaluation.classifier.folders import ImageFiles
     from evaluation.classifier.images import LabeledImages
     from evaluation.classifier.learners import Learner
     from evaluation.classifier.results import ArmRow, ArmsResult
+    from promptopt.cli._progress import Bars
 
 _WIDE = 150  # columns of a terminal that every metric fits in
 _MAIN = "balanced_accuracy"
@@ -34,8 +33,11 @@ def classify(
         str, typer.Option(help="Of the probe: embedded, a folder, open_clip:MODEL/TAG or hf:owner/name.")
     ] = "embedded",
     network: Annotated[
-        Literal["probe", "resnet18"],
-        typer.Option(help="probe: linear, on the encoder's features; resnet18: fine-tuned on pixels."),
+        str,
+        typer.Option(
+            help="probe: linear, on the encoder's features; small: a small network on pixels; resnet18 or "
+            "another classifier of torchvision, or timm:NAME: on pixels."
+        ),
     ] = "probe",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm, with seeds from 0 on.")] = 5,
     ratios: Annotated[
@@ -65,12 +67,12 @@ def classify(
         float,
         typer.Option(help="Share of the synthetic images to test on, where no pool is named test."),
     ] = 0.25,
-    steps: Annotated[int, typer.Option(min=1, help="resnet18: optimizer steps, the same in all arms.")] = 300,
-    batch_size: Annotated[int, typer.Option(min=2, help="resnet18: images a step.")] = 32,
-    image_size: Annotated[int, typer.Option(min=16, help="resnet18: side of the images in pixels.")] = 64,
+    steps: Annotated[int, typer.Option(min=1, help="Networks: optimizer steps, the same in all arms.")] = 300,
+    batch_size: Annotated[int, typer.Option(min=2, help="Networks: images a step.")] = 32,
+    image_size: Annotated[int, typer.Option(min=16, help="Networks: side of the images in pixels.")] = 64,
     weights: Annotated[
         Path | None,
-        typer.Option(help="resnet18: .safetensors file to start from. Default: random weights."),
+        typer.Option(help="Of --network: .safetensors file to start from. Default: random weights."),
     ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap replicates.")] = 2000,
     store: Annotated[Path, typer.Option(help="Folder of the features, shared with the studies.")] = Path(
@@ -85,7 +87,7 @@ def classify(
     """
     from evaluation.classifier.folders import prepared_files, refuse_copies, split_synthetic, synthetic_files
     from promptopt.base.files import writable_folder
-    from promptopt.cli._progress import progress_bar
+    from promptopt.cli._progress import Bars
     from studies.dataset import read_dataset
 
     chosen_ratios = None if ratios is None else _numbers(ratios)
@@ -102,7 +104,7 @@ def classify(
     )
     learner = _learner(network, steps=steps, batch_size=batch_size, weights=weights, device=device)
     writable_folder(out, "the results")
-    with progress_bar("") as bar:
+    with Bars() as bar:
         reader = _Reader(bar, network, encoder, image_size, store, device)
         result = _compare(
             bar,
@@ -131,55 +133,57 @@ def classify(
 class _Reader:
     """Files to what the learner reads: features through the store, or pixels."""
 
-    def __init__(
-        self, bar: Progress, network: str, encoder: str, size: int, store: Path, device: str
-    ) -> None:
+    def __init__(self, bar: Bars, network: str, encoder: str, size: int, store: Path, device: str) -> None:
         self._bar = bar
         self._size = size
         self._features: Any = None
         self.identity: dict[str, Any] = {"image_size": size}
         if network == "probe":
-            from evaluation.encoders.base import load_encoder
+            from evaluation.encoders.load import load_encoder
             from evaluation.features.feature_store import FeatureStore
 
             self._encoder = load_encoder(encoder, device=device)
             self._features = FeatureStore(store / "features.sqlite")
             self.identity = {"uri": self._encoder.uri, "fingerprint": self._encoder.fingerprint}
-        self._task = bar.add_task("reading images", total=0, note="")
         self._before = 0
 
     def read(self, files: ImageFiles) -> LabeledImages:
         total = self._before + len(files)
-        self._bar.update(self._task, total=total)
         if self._features is not None:
             inputs = self._features.features(
                 self._encoder,
                 files.paths,
-                on_progress=lambda done: self._bar.update(self._task, completed=self._before + done),
+                on_progress=lambda done: self._bar.show("reading images", self._before + done, total),
             )
         else:
             from evaluation.classifier.network import read_pixels
 
             inputs = read_pixels(files.paths, self._size)
         self._before = total
-        self._bar.update(self._task, completed=total)
+        self._bar.show("reading images", total, total)
         return files.labeled(inputs)
 
 
 def _learner(network: str, *, steps: int, batch_size: int, weights: Path | None, device: str) -> Learner:
+    if network in ("probe", "small") and weights is not None:
+        raise typer.BadParameter(f"--weights belongs to --network resnet18; {network} starts from none")
     if network == "probe":
-        if weights is not None:
-            raise typer.BadParameter("--weights belongs to --network resnet18; a probe starts from none")
         from evaluation.classifier.learners import ProbeLearner
 
         return ProbeLearner()
+    if network == "small":
+        from evaluation.classifier.small_network import SmallNetwork
+
+        return SmallNetwork(steps=steps, batch_size=batch_size)
     from evaluation.classifier.network import NetworkLearner
 
-    return NetworkLearner(steps=steps, batch_size=batch_size, weights=weights, device=device)
+    return NetworkLearner(
+        architecture=network, steps=steps, batch_size=batch_size, weights=weights, device=device
+    )
 
 
 def _compare(
-    bar: Progress,
+    bar: Bars,
     learner: Learner,
     real: Sequence[LabeledImages],
     synthetic: Sequence[LabeledImages],
@@ -196,11 +200,6 @@ def _compare(
     if ratios is None and len(real[0]):
         most = len(synthetic[0]) / len(real[0])
         ratios = [ratio for ratio in _RATIOS if ratio <= most] or [most]
-    task = bar.add_task("training", total=None, note="")
-
-    def on_progress(done: int, total: int, note: str) -> None:
-        bar.update(task, completed=done, total=total, note=note)
-
     return five_arms(
         real[0],
         real[1],
@@ -213,7 +212,7 @@ def _compare(
         by_center=by_center,
         resamples=resamples,
         cache=cache,
-        on_progress=on_progress,
+        on_progress=lambda done, total, note: bar.show("training", done, total, note),
     )
 
 
@@ -250,24 +249,16 @@ def _versions() -> dict[str, str]:
 
 
 def _save(out: Path, result: ArmsResult, facts: dict[str, Any]) -> list[Path]:
-    import csv
-    import io
     import json
 
     from promptopt.augmentation.proof.arms_page import arms_page
     from promptopt.base.files import write_text
+    from promptopt.formatting.tables import csv_table
 
-    header, lines = result.table()
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(
-        [[f"{cell:.6g}" if isinstance(cell, float) else cell for cell in line] for line in lines]
-    )
     document = json.dumps({**result.to_dict(), **facts}, indent=1, allow_nan=False)
     return [
         write_text(out / "arms.json", document + "\n"),
-        write_text(out / "arms.csv", stream.getvalue()),
+        write_text(out / "arms.csv", csv_table(*result.table())),
         write_text(out / "arms.html", arms_page(result)),
     ]
 
@@ -309,5 +300,4 @@ def _difference(result: ArmsResult, row: ArmRow) -> tuple[str, str]:
     change = result.differences(row).get(_MAIN)
     if change is None:
         return "", ""
-    p = "-" if change.p_holm is None else f"{change.p_holm:.3f}" if change.p_holm >= 0.001 else "<.001"
-    return points(change.estimate), p
+    return points(change.estimate), p_value(change.p_holm)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from promptopt.cli._options import BatchSize, Device, Guidance, Scheduler, Steps, Store
+
 if TYPE_CHECKING:
     from promptopt.comparison.run import Contender, GeneratorComparison
     from promptopt.synthesis.plan import Sampling
@@ -50,11 +52,9 @@ def compare_generators(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the images, the draw and every shuffle.")] = 0,
     negative_prompt: Annotated[str, typer.Option(help="What the images should not show.")] = "",
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Denoising steps; default: each model's own.")
-    ] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; default: each model's own.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Sampler; default: each model's own.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    scheduler: Scheduler = None,
     texts: Annotated[
         list[str] | None,
         typer.Option(help="Category file with the texts for alignment; default: the shipped categories."),
@@ -62,20 +62,17 @@ def compare_generators(
     allow_uncalibrated: Annotated[
         bool, typer.Option(help="Report alignment even by an encoder that fails on the real images.")
     ] = False,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images a forward pass; default: by the device.")
-    ] = None,
-    store: Annotated[
-        Path, typer.Option(help="Folder of images and features, shared with the studies.")
-    ] = Path("store"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    batch_size: BatchSize = None,
+    store: Store = Path("store"),
+    device: Device = "auto",
 ) -> None:
     """Compare generators on one prepared set: distance, Inception score, alignment and share of copies.
 
     All make the same prompts with the same seeds. Out come a table for each center, and one for all (CSV and
     LaTeX), charts with intervals, samples, the images nearest to training images, and a JSON of everything.
     """
-    from evaluation.encoders.base import load_encoder
+    from evaluation.encoders.load import load_encoder
+    from promptopt.cli._progress import Bars
     from promptopt.comparison.output import write_comparison
     from promptopt.comparison.run import compare_generators as compare
     from promptopt.study.checks import fixed_texts
@@ -94,7 +91,7 @@ def compare_generators(
     ]
     classes = {c.name: fixed_texts(c, shipped=c.name in CATEGORIES and not texts) for c in own}
     encoders = [load_encoder(uri, device=device) for uri in encoder or ["embedded"]]
-    with _Bars() as bars:
+    with Bars() as bars:
         found = compare(
             dataset,
             contenders,
@@ -113,8 +110,8 @@ def compare_generators(
             device=device,
             batch_size=batch_size,
             on_phase=bars.begin,
-            on_image=bars.images,
-            on_progress=bars.features,
+            on_image=bars.image,
+            on_progress=lambda what, done, total: bars.show(f"encoded: {what}", done, total),
         )
     files = write_comparison(found, out)
     _print(found)
@@ -165,50 +162,6 @@ def _with_words(contenders: "list[Contender]", words: list[str]) -> "list[Conten
             )
         contenders = [replace(c, words={**c.words, phrase: own}) if c.name == name else c for c in contenders]
     return contenders
-
-
-class _Bars:
-    """One display at a time, since two cannot share a terminal: images of a generator, then features."""
-
-    def __init__(self) -> None:
-        self._shown: Any = None
-        self._tasks: dict[str, Any] | None = None  # of the features' display
-        self._name = ""
-
-    def __enter__(self) -> "_Bars":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._show(None)
-
-    def begin(self, name: str) -> None:
-        """A generator's turn."""
-        from promptopt.cli._progress import GenerationBar
-
-        self._tasks = None
-        self._show(GenerationBar(name))
-
-    def images(self, done: int, total: int, generated: bool) -> None:
-        """Images at hand."""
-        self._shown(done, total, generated)
-
-    def features(self, what: str, done: int, total: int) -> None:
-        """Images encoded."""
-        from promptopt.cli._progress import progress_bar
-
-        if self._tasks is None:
-            self._tasks = {}
-            self._show(progress_bar("images encoded"))
-        if what not in self._tasks:
-            self._tasks[what] = self._shown.add_task(what, total=total, note="")
-        self._shown.update(self._tasks[what], completed=done, total=total)
-
-    def _show(self, display: Any) -> None:
-        if self._shown is not None:
-            self._shown.__exit__(None, None, None)
-        self._shown = display
-        if display is not None:
-            display.__enter__()
 
 
 def _print(found: "GeneratorComparison") -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptopt.cli._server import AllowRemote, Host, Port
+from promptopt.cli._options import AllowRemote, Host, Port, Store
 
 if TYPE_CHECKING:
     from promptopt.web.dashboard.copying import Copied
@@ -16,7 +16,7 @@ def dashboard(
     port: Port = 8080,
     host: Host = "127.0.0.1",
     allow_remote: AllowRemote = False,
-    store: Annotated[Path, typer.Option(help="The store that the study was run with.")] = Path("store"),
+    store: Store = Path("store"),
     refresh: Annotated[
         float, typer.Option(min=0, help="Seconds between looks at a running study; 0: no further look.")
     ] = 15.0,

@@ -29,17 +29,16 @@ def medvqa_gi_2024(
     seed: Annotated[int, typer.Option(min=0, help="Decides which group goes into which pool.")] = 0,
 ) -> None:
     """Prepare the MEDVQA-GI 2024 layout: groups near-duplicates and assigns pools by group."""
-    from promptopt.cli._progress import progress_bar
+    from promptopt.cli._progress import Bars
     from studies.medvqa_gi import prepare_2024
 
-    with progress_bar("pictures") as bar:
-        task = bar.add_task("checking", total=None, note="")
+    with Bars() as bar:
         report = prepare_2024(
             source,
             out,
             center=center,
             seed=seed,
-            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+            on_progress=lambda done, total: bar.show("pictures checked", done, total),
         )
     _print_report(report)
     typer.echo(f"wrote {out}")
@@ -58,12 +57,11 @@ def phantom(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Render the phantom: procedural gastrointestinal scenes whose truth is known."""
-    from promptopt.cli._progress import progress_bar
+    from promptopt.cli._progress import Bars
     from studies.phantom import HOSPITALS, write_phantom
 
     total = len(HOSPITALS[hospital].labels) * (images + test) if hospital in HOSPITALS else images
-    with progress_bar("pictures") as bar:
-        task = bar.add_task("rendering", total=total, note="")
+    with Bars() as bar:
         dataset = write_phantom(
             out,
             images=images,
@@ -72,7 +70,7 @@ def phantom(
             hospital=hospital,
             test=test,
             workers=workers,
-            on_progress=lambda done: bar.update(task, completed=done),
+            on_progress=lambda done: bar.show("pictures", done, total),
         )
     _print_dataset(dataset)
 
@@ -106,7 +104,7 @@ def sheet(
     import numpy as np
     from PIL import Image
 
-    from promptopt.formatting.contact_sheet import Tile, contact_sheet
+    from promptopt.formatting.pictures import Tile, contact_sheet
     from studies.dataset import DatasetError, read_dataset
 
     dataset = read_dataset(folder)

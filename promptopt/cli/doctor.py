@@ -1,4 +1,4 @@
-"""`promptopt doctor`: what is there, what is missing, what can run, and what to do about it."""
+"""`promptopt doctor`: what is there, what is missing, and what to do about it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,17 +62,6 @@ def _print(report: "Report") -> None:
             group = check.group
             console.print(Text(f"\n{group}", style="bold"))
         line(check.status, check.name, check.text, check.remedy)
-    device = ""
-    for verdict in report.verdicts:
-        if verdict.device != device:
-            device = verdict.device
-            console.print(Text(f"\nwhat can run on {device} (memory by rule of thumb)", style="bold"))
-        line(
-            "ok" if verdict.fits and not verdict.remedy else "note",
-            verdict.task,
-            verdict.text,
-            verdict.remedy,
-        )
     broken = [check for check in report.checks if check.status == "broken"]
     console.print()
     if not broken:

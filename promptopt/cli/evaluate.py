@@ -1,9 +1,13 @@
 """`promptopt evaluate`: any two sets of images, measured."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from promptopt.cli._options import Device
+from promptopt.formatting.numbers import value_and_interval
 
 if TYPE_CHECKING:
     from evaluation.features.image_set import ImageSet
@@ -63,15 +67,15 @@ def evaluate(
         "store"
     ),
     seed: Annotated[int, typer.Option(min=0, help="Of every shuffle and subsample.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Measure generated images against real ones, with intervals, a status and a metric card."""
-    from evaluation.encoders.base import load_encoder
+    from evaluation.encoders.load import load_encoder
     from evaluation.features.feature_store import FeatureStore
     from evaluation.features.image_set import read_image_set
     from evaluation.report.evaluate import NAMES, EvaluationError
     from evaluation.report.evaluate import evaluate as measure
-    from promptopt.cli._progress import progress_bar
+    from promptopt.cli._progress import Bars
     from promptopt.study.checks import fixed_texts
     from studies.category import CATEGORIES, load_category
 
@@ -91,14 +95,7 @@ def evaluate(
     classes = {c.name: fixed_texts(c, shipped=c.name in CATEGORIES and not texts) for c in own}
     encoders = [load_encoder(uri, device=device) for uri in encoder or ["embedded"]]
     second = None if second_encoder is None else load_encoder(second_encoder, device=device)
-    with progress_bar("images") as bar:
-        tasks: dict[str, object] = {}
-
-        def on_progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total, note="")
-            bar.update(tasks[what], completed=done)  # type: ignore[arg-type]
-
+    with Bars() as bar:
         result = measure(
             *sets,
             encoders,
@@ -112,7 +109,7 @@ def evaluate(
             texts=classes,
             allow_uncalibrated=allow_uncalibrated,
             seed=seed,
-            on_progress=on_progress,
+            on_progress=bar.show,
         )
     _print(result)
     if out is not None:
@@ -141,7 +138,7 @@ def _save(result: "Evaluation", out: Path) -> None:
     writable_folder(out, "the evaluation")
     for name, text in (
         ("evaluation.json", result.to_json()),
-        ("evaluation.csv", result.to_csv()),
+        ("evaluation.csv", _table(result)),
         ("card.md", result.card_markdown()),
     ):
         typer.echo(f"wrote {write_text(out / name, text)}")
@@ -149,10 +146,18 @@ def _save(result: "Evaluation", out: Path) -> None:
         typer.echo(f"wrote {path}")
 
 
+def _table(result: "Evaluation") -> str:
+    from promptopt.formatting.tables import csv_table
+
+    heads = [field.name for field in fields(result.rows[0]) if field.name != "estimate"]
+    rows = [[getattr(row, name) for name in heads] for row in result.rows]
+    return csv_table(heads, rows, [{"": row.estimate} for row in result.rows], exact=True)
+
+
 def _pictures(result: "Evaluation", out: Path) -> list[Path]:
     """Sheets of copies and of duplicates; one of an earlier run is taken away where there is none now."""
-    from evaluation.report.pairs_sheet import clusters_sheet, copies_sheet
-    from promptopt.base.files import new_file
+    from promptopt.formatting.copies import clusters_sheet, copies_sheet
+    from promptopt.formatting.pictures import save_png
 
     written = []
     for name, sheet in (
@@ -161,9 +166,7 @@ def _pictures(result: "Evaluation", out: Path) -> list[Path]:
     ):
         (out / name).unlink(missing_ok=True)
         if sheet is not None:
-            with new_file(out / name) as partial:
-                sheet.save(partial, format="PNG")
-            written.append(out / name)
+            written.append(save_png(sheet, out / name))
     return written
 
 
@@ -184,8 +187,7 @@ def _print(result: "Evaluation") -> None:
         table.add_column("status")
         for row in rows:
             e = row.estimate
-            interval = "" if e.low is None else f"{e.low:.4g} to {e.high:.4g}"
-            value = "" if e.value is None else f"{e.value:.4g}"
+            value, interval = value_and_interval(e, ".4g", mark="")
             status = Text(e.status, style=_STYLES[e.status])
             table.add_row(Text(row.name), value, interval, str(e.n), row.better, status)
         console.print(table)

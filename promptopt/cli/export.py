@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from promptopt.cli import group
+from promptopt.cli._options import Device
 from promptopt.cli._wrapped import wrapped
+from promptopt.formatting.numbers import count
 
 app = group("Hand over what studies found: lists, challenge submissions, and a check of them.")
 
@@ -81,7 +83,7 @@ def submission(
     seed: Annotated[int, typer.Option(min=0, help="gi-2025: of the script's images.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="gi-2025: images the script makes at a time.")] = 8,
     store: Annotated[Path, typer.Option(help="Store of the studies' images.")] = Path("store"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace a submission that is there.")] = False,
 ) -> None:
     """Write a submission folder: prompts, model, example images, README, checksums; then check it.
@@ -96,11 +98,11 @@ def submission(
     team = {} if info is None else read_team(info)
     if edition == "gi-2024":
         _gi2024_alone(repo=repo, template=template)
-        from generators.base import load
+        from generators.loading import load
         from promptopt.challenge.submission.gi2024 import write_gi2024
-        from promptopt.cli._progress import GenerationBar
+        from promptopt.cli._progress import Bars
 
-        with GenerationBar() as bar:
+        with Bars() as bar:
             write_gi2024(
                 found,
                 out,
@@ -115,7 +117,7 @@ def submission(
                 partial=partial,
                 team=team,
                 force=force,
-                on_image=bar,
+                on_image=bar.image,
             )
     else:
         _gi2025_alone(images=images, test_prompts=test_prompts, partial=partial)
@@ -181,10 +183,6 @@ def check(
         color = typer.colors.RED if finding.level == "error" else typer.colors.YELLOW
         level, rest = "\n".join(wrapped(str(finding), indent=2)).split(":", 1)
         typer.echo(typer.style(f"{level}:", fg=color, bold=True) + rest)
-    typer.echo(f"{folder}: {_count(found.errors, 'error')}, {_count(found.warnings, 'warning')}")
+    typer.echo(f"{folder}: {count(found.errors, 'error')}, {count(found.warnings, 'warning')}")
     if found.errors:
         raise typer.Exit(1)
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"

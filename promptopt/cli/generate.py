@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptopt.cli._options import Device, Guidance, Steps
+
 if TYPE_CHECKING:
     from generators.store import StoredImage
 
@@ -22,36 +24,34 @@ def generate(
     ] = 0,
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 8,
     negative_prompt: Annotated[str, typer.Option(help="What the images should not show.")] = "",
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Denoising steps; default: the model's own.")
-    ] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; default: the model's own.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    steps: Steps = None,
+    guidance: Guidance = None,
+    device: Device = "auto",
 ) -> None:
     """Generate images of one prompt with consecutive seeds, and a contact sheet of them.
 
     Images lie in OUT/store, one for each request; asking again generates only what is missing.
     """
-    from generators.base import load
+    from generators.fetching import fetch
+    from generators.loading import load
     from generators.store import ImageStore
-    from promptopt.cli._progress import progress_bar
-    from promptopt.formatting.contact_sheet import Tile, contact_sheet
+    from promptopt.cli._progress import Bars
+    from promptopt.formatting.pictures import Tile, contact_sheet
 
     generator = load(uri, device=device)
     requests = [
         generator.request(prompt, s, negative_prompt=negative_prompt, steps=steps, guidance=guidance)
         for s in range(seed, seed + count)
     ]
-    made = 0
-    with progress_bar("images") as bar:
-        task = bar.add_task("images", total=count, note="")
+    made = done = 0
+    with Bars() as bar:
 
         def on_image(image: "StoredImage", generated: bool) -> None:
-            nonlocal made
-            made += generated
-            bar.update(task, advance=1)
+            nonlocal made, done
+            made, done = made + generated, done + 1
+            bar.image(done, count, generated)
 
-        stored = ImageStore(out / "store").fetch(generator, requests, on_image=on_image)
+        stored = fetch(ImageStore(out / "store"), generator, requests, on_image=on_image)
     tiles = [Tile(image.load(), f"seed {image.request.seed}") for image in stored]
     path = contact_sheet([(prompt, tiles)], out / "sheet.png", tile=max(128, max(tiles[0].image.size)))
     for image in stored:

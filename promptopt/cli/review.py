@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli import group
-from promptopt.cli._server import AllowRemote, Host, Port
+from promptopt.cli._options import AllowRemote, Host, Port
+from promptopt.formatting.numbers import format_estimate, p_value
 
 if TYPE_CHECKING:
-    from evaluation.estimate import Estimate
     from promptopt.review.preferences import Preferences
     from promptopt.review.sheet_scores import SheetScores
 
@@ -172,16 +172,16 @@ def _print_preferences(found: "Preferences") -> None:
         value = row.value.value
         table.add_row(
             Text(row.label + (" (baseline)" if row.label == found.reference else "")),
-            _shown(row.value, sign=True),
+            format_estimate(row.value, "+.2f"),
             "-" if value is None or row.label == found.reference else f"{expit(value):.0%}",
             f"{row.won}/{row.lost}/{row.same}",
             "-" if row.score is None else f"{row.score:+.2f}",
         )
     console.print(table)
-    console.print(f"rank correlation with the study's score: {_shown(found.with_score)}")
-    console.print(f"left side chosen: {_shown(found.left)}")
+    console.print(f"rank correlation with the study's score: {format_estimate(found.with_score)}")
+    console.print(f"left side chosen: {format_estimate(found.left)}")
     for (first, second), kappa in found.agreement.items():
-        console.print(f"agreement of {first} and {second} (kappa): {_shown(kappa)}", markup=False)
+        console.print(f"agreement of {first} and {second} (kappa): {format_estimate(kappa)}", markup=False)
 
 
 def _print_scores(found: "SheetScores") -> None:
@@ -197,31 +197,21 @@ def _print_scores(found: "SheetScores") -> None:
     for row in found.raters:
         table.add_row(
             Text(row.rater),
-            _shown(row.accuracy, percent=True),
-            f"{row.p_value:.3g}",
-            _shown(row.sensitivity, percent=True),
-            _shown(row.specificity, percent=True),
+            format_estimate(row.accuracy, ".0f", scale=100, unit=" %"),
+            p_value(row.p_value),
+            format_estimate(row.sensitivity, ".0f", scale=100, unit=" %"),
+            format_estimate(row.specificity, ".0f", scale=100, unit=" %"),
         )
     if len(found.raters) > 1:
         table.add_row(
             Text("together", style="bold"),
-            _shown(found.together.accuracy, percent=True),
+            format_estimate(found.together.accuracy, ".0f", scale=100, unit=" %"),
             "",
-            _shown(found.together.sensitivity, percent=True),
-            _shown(found.together.specificity, percent=True),
+            format_estimate(found.together.sensitivity, ".0f", scale=100, unit=" %"),
+            format_estimate(found.together.specificity, ".0f", scale=100, unit=" %"),
         )
     console.print(table)
     for (first, second), kappa in found.kappas.items():
-        console.print(f"Cohen's kappa of {first} and {second}: {_shown(kappa)}", markup=False)
+        console.print(f"Cohen's kappa of {first} and {second}: {format_estimate(kappa)}", markup=False)
     if found.fleiss is not None:
-        console.print(f"Fleiss' kappa of all raters: {_shown(found.fleiss)}")
-
-
-def _shown(estimate: "Estimate", *, percent: bool = False, sign: bool = False) -> str:
-    if estimate.value is None:
-        return f"undefined (n = {estimate.n})"
-    scale, unit, style = (100.0, " %", ".0f") if percent else (1.0, "", "+.2f" if sign else ".2f")
-    text = f"{scale * estimate.value:{style}}{unit}"
-    if estimate.low is not None and estimate.high is not None and estimate.low < estimate.high:
-        text += f" ({scale * estimate.low:{style}} to {scale * estimate.high:{style}})"
-    return text + (" unreliable" if estimate.status == "unreliable" else "")
+        console.print(f"Fleiss' kappa of all raters: {format_estimate(found.fleiss)}")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli import group
+from promptopt.cli._options import Device, Store
+from promptopt.formatting.numbers import in_cell, p_value, value_and_interval
 
 if TYPE_CHECKING:
     from promptopt.run.prompts import EstimateEntry, PromptEntry, PromptList
@@ -29,10 +31,8 @@ def run(
         ),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
-    store: Annotated[Path, typer.Option(help="Folder of images and features, shared by all runs.")] = Path(
-        "store"
-    ),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    store: Store = Path("store"),
+    device: Device = "auto",
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that make images; the results are the same.")
     ] = 1,
@@ -132,10 +132,10 @@ def _print_prompts(found: "PromptList") -> None:
             f"{entry.rank}{' =' if entry.tied_with_first and entry.rank > 1 else ''}",
             Text(entry.label + (" (baseline)" if plain else "")),
             f"{entry.weight:.2f}" if entry.weight else "-",
-            "0" if plain else _interval(measured.get("score")),
+            "0" if plain else in_cell(measured.get("score"), "+.2f"),
             _claim(entry),
-            _chance(entry.p_value),
-            *(_number(measured.get(name), percent=name == "judge_accuracy") for name in names),
+            p_value(entry.p_value, missing=""),
+            *(_short(measured.get(name), percent=name == "judge_accuracy") for name in names),
         )
     console.print(table)
     console.print(
@@ -166,21 +166,6 @@ def _claim(entry: "PromptEntry") -> str:
     return "yes" if entry.better_than_baseline else "not shown"
 
 
-def _chance(p: float | None) -> str:
-    if p is None:
-        return ""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
-def _number(estimate: "EstimateEntry | None", *, percent: bool) -> str:
-    if estimate is None or estimate.value is None:
-        return "-"
-    return f"{100 * estimate.value:.0f} %" if percent else f"{estimate.value:.3g}"
-
-
-def _interval(estimate: "EstimateEntry | None") -> str:
-    if estimate is None or estimate.value is None:
-        return "-"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:+.2f}"
-    return f"{estimate.value:+.2f} ({estimate.low:+.2f} to {estimate.high:+.2f})"
+def _short(estimate: "EstimateEntry | None", *, percent: bool) -> str:
+    style, scale, unit = (".0f", 100, " %") if percent else (".3g", 1, "")
+    return value_and_interval(estimate, style, scale=scale, unit=unit, mark="")[0] or "-"

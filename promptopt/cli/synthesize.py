@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from promptopt.cli._options import BatchSize, Device, Guidance, Scheduler, Steps
+
 if TYPE_CHECKING:
     from generators.base import Generator
     from promptopt.synthesis.plan import Sampling
@@ -46,27 +48,23 @@ def synthesize(
     negative_prompt: Annotated[
         str | None, typer.Option(help="What the images should not show. Default: the list's own, or none.")
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Denoising steps; default: the model's own.")
-    ] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; default: the model's own.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Sampler; default: the model's own.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    scheduler: Scheduler = None,
     skip_too_long: Annotated[
         bool, typer.Option("--skip-too-long", help="Leave out prompts that the generator would cut.")
     ] = False,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images a forward pass; default: by the device.")
-    ] = None,
+    batch_size: BatchSize = None,
     store: Annotated[Path | None, typer.Option(help="Image store to share. Default: OUT/.store.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Make images for every prompt of a list: named by a pattern, listed in a manifest, marked as synthetic.
 
     Stop it any time; the same command goes on and makes no image twice. More images a prompt, or prompts
     added at the end of the list, keep what is there.
     """
-    from generators.base import load
-    from promptopt.cli._progress import GenerationBar
+    from generators.loading import load
+    from promptopt.cli._progress import Bars
     from promptopt.synthesis.naming import PATTERN, check_pattern
     from promptopt.synthesis.prompt_files import read_prompt_file
     from promptopt.synthesis.run import synthesize as make
@@ -77,7 +75,7 @@ def synthesize(
     _report(listed, edition)
     model = load(generator, device=device, batch_size=batch_size)
     sampling = _sampling(listed, model, negative_prompt, steps, guidance, scheduler)
-    with GenerationBar() as bar:
+    with Bars() as bar:
         made = make(
             listed.prompts,
             model,
@@ -89,7 +87,7 @@ def synthesize(
             sampling=sampling,
             skip_too_long=skip_too_long,
             store=store,
-            on_image=bar,
+            on_image=bar.image,
             on_warning=lambda text: bar.say(f"warning: {text}"),
         )
     _summary(made, _sheet(made), store)
@@ -184,7 +182,7 @@ def _sheet(made: "Synthesis") -> Path:
 
     from PIL import Image
 
-    from promptopt.formatting.contact_sheet import Tile, contact_sheet
+    from promptopt.formatting.pictures import Tile, contact_sheet
 
     tiles = []
     with made.manifest.open(encoding="utf-8", newline="") as stream:
@@ -198,8 +196,8 @@ def _sheet(made: "Synthesis") -> Path:
 
 
 def _summary(made: "Synthesis", sheet: Path, store: Path | None) -> None:
+    from promptopt.formatting.numbers import file_size
     from promptopt.synthesis.folder import IMAGES
-    from promptopt.synthesis.run import megabytes
 
     if made.too_long:
         lines = [prompt.line for prompt in made.too_long]
@@ -212,6 +210,6 @@ def _summary(made: "Synthesis", sheet: Path, store: Path | None) -> None:
         if made.copied
         else f"shared with {place} by hard links, so they lie there once"
     )
-    typer.echo(f"{made.images} images in {made.folder / IMAGES}: {megabytes(made.size)}, {disk}")
+    typer.echo(f"{made.images} images in {made.folder / IMAGES}: {file_size(made.size)}, {disk}")
     typer.echo(f"{made.generated} generated now, {made.images - made.generated} were there")
     typer.echo(f"manifest: {made.manifest}; sheet: {sheet}")

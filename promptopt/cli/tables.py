@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from promptopt.cli._options import Store
+
 
 def tables(
     sources: Annotated[
@@ -12,13 +14,14 @@ def tables(
         typer.Argument(metavar="RUN_OR_COMPARISON...", help="Run folders and folders of compare-generators."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the tables and figures.")],
-    store: Annotated[Path, typer.Option(help="The store that the studies were run with.")] = Path("store"),
+    store: Store = Path("store"),
     top: Annotated[int, typer.Option(min=1, help="Prompts of a study in LaTeX, chart and samples.")] = 5,
 ) -> None:
     """Write the tables (CSV, LaTeX) and figures (PNG) of a paper, from what finished runs have recorded.
 
-    From comparisons: FID and IS by generator and center, every table of theirs, bar charts, samples. From
-    studies: the confirmed prompts by category with a chart and samples. Nothing is measured anew.
+    From comparisons: FID and IS by generator and center, every table of theirs, charts, samples. From
+    studies: the confirmed prompts by category with a chart and samples, and the words of the captions as a
+    cloud. Nothing is measured anew.
     """
     from promptopt.export.paper.sources import read_sources
     from promptopt.export.paper.writing import write_tables

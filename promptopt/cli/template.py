@@ -117,7 +117,7 @@ def mine(
     """
     import yaml
 
-    from generators.base import load
+    from generators.loading import load
     from promptopt.portfolio.distance import sentence_distances, word_distances
     from promptopt.portfolio.mixture import PortfolioError
     from promptopt.space.captions import LOOKED_AT
@@ -151,7 +151,7 @@ def _check_lengths(space: "PromptSpace", drawn: Sequence["Candidate"], uri: str)
     """Print samples with their token lengths, and the longest prompt; whether all of them fit."""
     from statistics import median
 
-    from generators.base import load
+    from generators.loading import load
     from promptopt.space.token_limit import describe, too_long
 
     model = load(uri, device="cpu")

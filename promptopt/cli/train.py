@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli import group
+from promptopt.cli._options import Device, Store
 
 if TYPE_CHECKING:
     from evaluation.report.checkpoint_scores import ValidationJudge
@@ -29,7 +30,6 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be given again."),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Judge = Annotated[
     str,
     typer.Option(
@@ -37,7 +37,6 @@ Judge = Annotated[
         help="Encoder that scores the validation images (distance, alignment); 'none': only draw them.",
     ),
 ]
-Store = Annotated[Path, typer.Option(help="Folder of images and features, shared by all runs.")]
 
 
 @app.command()
@@ -71,7 +70,7 @@ def sd(
     With a section "lora" in the recipe (or --set lora.rank=16) adapters are trained instead, into OUT/lora.
     """
     from generators.training import load_recipe
-    from promptopt.cli._progress import TrainingBars
+    from promptopt.cli._progress import Bars
     from studies.captioned import read_captioned
 
     spec = load_recipe(recipe or ("tiny-finetune" if init else "tiny"), overrides=tuple(changes or ()))
@@ -82,7 +81,7 @@ def sd(
     start = _pipeline_folder(init)
     _no_foreign_bars()
     scores = _judge(spec, dataset, encoder=encoder, store=store, device=device)
-    with _denormals_flushed(), TrainingBars() as bars:
+    with _denormals_flushed(), Bars() as bars:
         folder = train_sd(
             spec,
             data=dataset,
@@ -93,7 +92,7 @@ def sd(
             clip=clip,
             device=device,
             judge=scores,
-            on_progress=bars,
+            on_progress=bars.training,
         )
     typer.echo(f"wrote {folder}")
 
@@ -118,7 +117,7 @@ def dreambooth_lora(
     Class images that keep the model from forgetting are drawn first, by the model itself, into STORE.
     """
     from generators.training import load_recipe
-    from promptopt.cli._progress import TrainingBars
+    from promptopt.cli._progress import Bars
     from studies.captioned import read_captioned
 
     spec = load_recipe(recipe, overrides=tuple(changes or ()))
@@ -127,9 +126,16 @@ def dreambooth_lora(
 
     _no_foreign_bars()
     scores = _judge(spec, dataset, encoder=encoder, store=store, device=device)
-    with _denormals_flushed(), TrainingBars() as bars:
+    with _denormals_flushed(), Bars() as bars:
         folder = train_dreambooth(
-            spec, data=dataset, out=out, init=init, store=store, device=device, judge=scores, on_progress=bars
+            spec,
+            data=dataset,
+            out=out,
+            init=init,
+            store=store,
+            device=device,
+            judge=scores,
+            on_progress=bars.training,
         )
     typer.echo(f"wrote {folder}; use it as {init}+lora:{folder}")
 
@@ -159,7 +165,7 @@ def clip(
 ) -> None:
     """Train or fine-tune a CLIP encoder; OUT becomes a folder in open_clip's format."""
     from evaluation.training import ClipSpec, RecipeError, load_recipe
-    from promptopt.cli._progress import TrainingBars
+    from promptopt.cli._progress import Bars
     from studies.dataset import read_dataset
 
     recipe = recipe or ("clip-finetune" if init else "tiny-clip")
@@ -171,9 +177,15 @@ def clip(
     dataset = read_dataset(data)
     from evaluation.training import train_clip
 
-    with _denormals_flushed(), TrainingBars() as bars:
+    with _denormals_flushed(), Bars() as bars:
         folder = train_clip(
-            spec, data=dataset, out=out, init=init, tokenizer=tokenizer, device=device, on_progress=bars
+            spec,
+            data=dataset,
+            out=out,
+            init=init,
+            tokenizer=tokenizer,
+            device=device,
+            on_progress=bars.training,
         )
     typer.echo(f"wrote {folder}")
 
@@ -188,7 +200,7 @@ def judge(
 ) -> None:
     """Train a judge, which reads attributes off an image, on a data set that states them (the phantom)."""
     from evaluation.training import JudgeSpec, RecipeError, load_recipe
-    from promptopt.cli._progress import TrainingBars
+    from promptopt.cli._progress import Bars
     from studies.dataset import read_dataset
 
     spec = load_recipe(recipe, changes=changes or ())
@@ -199,8 +211,8 @@ def judge(
     dataset = read_dataset(data)
     from evaluation.training import train_judge
 
-    with _denormals_flushed(), TrainingBars() as bars:
-        folder = train_judge(spec, data=dataset, out=out, device=device, on_progress=bars)
+    with _denormals_flushed(), Bars() as bars:
+        folder = train_judge(spec, data=dataset, out=out, device=device, on_progress=bars.training)
     typer.echo(f"wrote {folder}")
 
 
@@ -215,7 +227,7 @@ def _judge(
 
 
 def _pipeline_folder(init: str | None) -> Path | None:
-    from generators.base import resolve
+    from generators.loading import resolve
 
     return None if init is None else resolve(init)
 

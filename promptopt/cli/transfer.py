@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptopt.cli._options import Device, Store
+from promptopt.formatting.numbers import format_estimate
+
 if TYPE_CHECKING:
     from evaluation.estimate import Estimate
     from promptopt.transfer.transfer import Transfer
@@ -33,11 +36,9 @@ def transfer(
             help="Change a key of the study, e.g. generator.steps=30; may be given again.",
         ),
     ] = None,
-    store: Annotated[
-        Path, typer.Option(help="Folder of images and features, shared with the studies.")
-    ] = Path("store"),
+    store: Store = Path("store"),
     out: Annotated[Path, typer.Option(help="Folder for table, JSON and figure.")] = Path("transfer"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Draw a run's confirmed prompts with other generators, and compare each with its own baseline images.
 
@@ -45,7 +46,7 @@ def transfer(
     and makes no image twice.
     """
     from promptopt.base.settings import parse_changes
-    from promptopt.cli._progress import GenerationBar
+    from promptopt.cli._progress import Bars
     from promptopt.transfer.output import write_transfers
     from promptopt.transfer.transfer import transfer as measure
 
@@ -54,7 +55,7 @@ def transfer(
     found: dict[str, list[Transfer]] = {name: [] for name in named}
     for name, uri in named.items():
         for run in runs:
-            with GenerationBar(f"{run.name}, {name}") as bar:
+            with Bars(f"{run.name}, {name}") as bar:
                 found[name].append(
                     measure(
                         run,
@@ -64,7 +65,7 @@ def transfer(
                         fresh=fresh,
                         changes=changes,
                         device=device,
-                        on_image=bar,
+                        on_image=bar.image,
                     )
                 )
     files = write_transfers(found, out)
@@ -104,13 +105,13 @@ def _print(found: "dict[str, list[Transfer]]") -> None:
         table.add_column("generator", overflow="fold")
         table.add_column("score", justify="right", no_wrap=True)
         for place, row in enumerate(first.rows):
-            table.add_row(str(row.home_rank), Text(row.candidate.label), Text("home"), _interval(row.home))
+            table.add_row(str(row.home_rank), Text(row.candidate.label), Text("home"), _score(row.home))
             for name, one in zip(found, several, strict=True):
                 away = one.rows[place].away
-                table.add_row("", "", Text(name), "too long" if away is None else _interval(away.estimate))
+                table.add_row("", "", Text(name), "too long" if away is None else _score(away.estimate))
             table.add_section()
         for name, one in zip(found, several, strict=True):
-            table.add_row("", "rank correlation with home", Text(name), _interval(one.rank_correlation))
+            table.add_row("", "rank correlation with home", Text(name), _score(one.rank_correlation))
         console.print(table)
         for name, one in zip(found, several, strict=True):
             console.print(Text(f"{name}: {one.sentence}"), soft_wrap=True)
@@ -122,9 +123,5 @@ def _print(found: "dict[str, list[Transfer]]") -> None:
                 )
 
 
-def _interval(estimate: "Estimate") -> str:
-    if estimate.value is None:
-        return "undefined"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:+.2f} {estimate.status}"
-    return f"{estimate.value:+.2f} ({estimate.low:+.2f} to {estimate.high:+.2f})"
+def _score(estimate: "Estimate") -> str:
+    return format_estimate(estimate, "+.2f")

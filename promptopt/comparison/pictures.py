@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from promptopt.base.files import new_file
 from promptopt.comparison.run import GeneratorComparison
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def write_samples(
 
     Where there are categories, the prompts are taken from all of them in turn. They stand below the last row.
     """
-    from promptopt.formatting.contact_sheet import Tile, contact_sheet
+    from promptopt.formatting.pictures import Tile, contact_sheet
 
     per_prompt = len(comparison.made[0].images) // len(comparison.prompts)
     places = _spread(comparison, prompts)
@@ -45,17 +44,15 @@ def write_samples(
 
 def write_pairs(comparison: GeneratorComparison, folder: Path) -> list[Path]:
     """For each generator the images that are nearest to a training image, beside it."""
-    from evaluation.report.pairs_sheet import pairs_sheet
+    from promptopt.formatting.copies import pairs_sheet
+    from promptopt.formatting.pictures import save_png
 
     written = []
     for made in comparison.made:
         if made.copies is None or not made.copies.closest:
             continue
-        path = folder / f"pairs-{made.name}.png"
         sheet = pairs_sheet(made.copies.closest[:_PAIRS], list(made.images.paths), list(comparison.training))
-        with new_file(path) as partial:
-            sheet.save(partial, format="PNG")
-        written.append(path)
+        written.append(save_png(sheet, folder / f"pairs-{made.name}.png"))
     return written
 
 

@@ -277,7 +277,7 @@ def _make(
     on_image: Callable[[int, int, bool], None] | None,
 ) -> tuple[dict[str, str], Synthesis]:
     """The images, and the first line of their manifest."""
-    from generators.base import load
+    from generators.loading import load
 
     lines = _in_its_words(contender, lines)
     given = contender.generator

@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Sequence
 
-from evaluation.estimate import Estimate
 from promptopt.comparison.run import REAL, GeneratorComparison
 from promptopt.comparison.scopes import Scope
 from promptopt.comparison.scores import Score
 from promptopt.formatting.escapes import latex
 from promptopt.formatting.latex import latex_table, stacked, stacked_head
+from promptopt.formatting.numbers import value_and_interval
+from promptopt.formatting.tables import csv_table
 
-PARTS = ("value", "low", "high", "n", "status")
+Rows = Sequence[tuple[str, Sequence[Score | None]]]
+"""Generators, each with its score in every column."""
 
 
 def long_csv(comparison: GeneratorComparison) -> str:
     """Every number, one a line."""
     heads = [name for name in Score.__dataclass_fields__ if name != "estimate"]
-    lines: list[list[object]] = [[*heads, *Estimate.__dataclass_fields__]]
-    for score in comparison.scores:
-        estimate = ["" if cell is None else cell for cell in score.estimate.to_dict().values()]
-        lines.append([*(getattr(score, name) for name in heads), *estimate])
-    return _csv(lines)
+    return csv_table(
+        heads,
+        [[getattr(score, name) for name in heads] for score in comparison.scores],
+        [{"": score.estimate} for score in comparison.scores],
+        exact=True,
+    )
 
 
 def table_csv(comparison: GeneratorComparison, scope: Scope) -> str:
-    """One line a generator; of every metric value, interval, number of images and status."""
-    names, rows = _grid(comparison, scope)
-    lines: list[list[object]] = [["generator", *(f"{name}:{part}" for name in names for part in PARTS)]]
-    for generator, cells in rows:
-        line: list[object] = [generator]
-        for score in cells:
-            found = [getattr(score.estimate, part) for part in PARTS] if score else [None] * len(PARTS)
-            line += [
-                "" if cell is None else f"{cell:.6g}" if isinstance(cell, float) else cell for cell in found
-            ]
-        lines.append(line)
-    return _csv(lines)
+    """One line a generator; every metric as an Estimate."""
+    return rows_csv(*_grid(comparison, scope))
+
+
+def rows_csv(names: Sequence[str], rows: Rows) -> str:
+    """One line a generator; its scores, called by `names`, as Estimates."""
+    estimates = [
+        {name: score.estimate if score else None for name, score in zip(names, cells, strict=True)}
+        for _, cells in rows
+    ]
+    return csv_table(["generator"], [[generator] for generator, _ in rows], estimates)
 
 
 def table_latex(comparison: GeneratorComparison, scope: Scope) -> str:
@@ -48,14 +47,7 @@ def table_latex(comparison: GeneratorComparison, scope: Scope) -> str:
     The best value of a column is bold where its interval lies apart from those of all other generators.
     """
     names, rows = _grid(comparison, scope)
-    heads = [stacked_head(name, _arrow(comparison, name)) for name in names]
-    body = []
-    for generator, cells in rows:
-        shown = [
-            latex_cell(score, bold=score is not None and stands_apart(score, _column(rows, position)))
-            for position, score in enumerate(cells)
-        ]
-        body.append(" & ".join([latex(generator), *shown]) + r" \\")
+    heads = [stacked_head(name, arrow(comparison, name)) for name in names]
     sizes = sorted(
         {(score.n_real, score.n_generated) for score in comparison.of(scope=scope.title, metric="fd")}
     )
@@ -70,26 +62,15 @@ def table_latex(comparison: GeneratorComparison, scope: Scope) -> str:
         label=scope.slug,
         columns="l" + "r" * len(names),
         heads=[" & ".join(["Generator", *heads]) + r" \\"],
-        body=body,
+        body=latex_lines(rows),
         small=False,
     )
 
 
 def shown(score: Score) -> tuple[str, str]:
-    """Value and interval for people, with the digits that three significant ones of the larger end leave."""
-    estimate = score.estimate
-    if estimate.value is None:
-        return "", ""
-    scale = 100.0 if score.metric == "memorization" else 1.0
-    ends = [estimate.value, *(end for end in (estimate.low, estimate.high) if end is not None)]
-    largest = scale * max(abs(end) for end in ends)
-    digits = max(0, 2 - math.floor(math.log10(largest))) if largest > 0 else 1
-    digits = min(digits, 1 if scale > 1 else 4)
-    unit = " %" if scale > 1 else ""
-    value = f"{scale * estimate.value:.{digits}f}{unit}"
-    if estimate.low is None or estimate.high is None:
-        return value, ""
-    return value, f"{scale * estimate.low:.{digits}f} to {scale * estimate.high:.{digits}f}"
+    """Value and interval for people."""
+    style, scale, unit = (".1f", 100.0, " %") if score.metric == "memorization" else ("", 1.0, "")
+    return value_and_interval(score.estimate, style, scale=scale, unit=unit, mark="")
 
 
 def stands_apart(score: Score, others: Sequence[Score]) -> bool:
@@ -105,9 +86,7 @@ def stands_apart(score: Score, others: Sequence[Score]) -> bool:
     return all(own.low > rival.high for rival in rivals if rival.high is not None)
 
 
-def _grid(
-    comparison: GeneratorComparison, scope: Scope
-) -> tuple[list[str], list[tuple[str, list[Score | None]]]]:
+def _grid(comparison: GeneratorComparison, scope: Scope) -> tuple[list[str], Rows]:
     """The metrics that the table has, and for each generator its scores in their order."""
     scores = comparison.of(scope=scope.title)
     names = list(dict.fromkeys(score.name for score in scores if score.metric != "memorization"))
@@ -117,17 +96,26 @@ def _grid(
     return names, [(g, [found.get((g, name)) for name in names]) for g in generators]
 
 
-def _column(rows: Sequence[tuple[str, list[Score | None]]], position: int) -> list[Score]:
-    """The generators' scores of a metric; real images do not compete."""
-    return [cell for name, cells in rows if name != REAL and (cell := cells[position]) is not None]
-
-
-def _arrow(comparison: GeneratorComparison, name: str) -> str:
+def arrow(comparison: GeneratorComparison, name: str) -> str:
+    """In LaTeX, which way a metric is better."""
     better = next(score.better for score in comparison.scores if score.name == name)
     return r"$\downarrow$" if better == "lower" else r"$\uparrow$"
 
 
-def latex_cell(score: Score | None, *, bold: bool) -> str:
+def latex_lines(rows: Rows) -> list[str]:
+    """The body of a table, the best of a column bold where it stands apart; real images do not compete."""
+    made = [cells for name, cells in rows if name != REAL]
+    body = []
+    for generator, cells in rows:
+        shown = []
+        for place, score in enumerate(cells):
+            rivals = [own for row in made if (own := row[place]) is not None]
+            shown.append(_cell(score, bold=score is not None and stands_apart(score, rivals)))
+        body.append(" & ".join([latex(generator), *shown]) + r" \\")
+    return body
+
+
+def _cell(score: Score | None, *, bold: bool) -> str:
     """Value and interval for LaTeX; an asterisk where unreliable, two hyphens where there is no value."""
     if score is None or score.estimate.value is None:
         return "--"
@@ -135,12 +123,4 @@ def latex_cell(score: Score | None, *, bold: bool) -> str:
     text = latex(value)
     if bold and score.generator != REAL:
         text = rf"\textbf{{{text}}}"
-    if score.estimate.status == "unreliable":
-        text += "*"
-    return stacked(text, interval)
-
-
-def _csv(lines: Sequence[Sequence[object]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(lines)
-    return stream.getvalue()
+    return stacked(text + ("*" if score.estimate.status == "unreliable" else ""), interval)

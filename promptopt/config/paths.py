@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from promptopt.base.plugins import scheme
+
 _NAMES = ("embedded", "inception", "thumbnail")
 _ELSEWHERE = ("hf:", "open_clip:")
 _LORA = "+lora:"  # between a generator's URI and an adapter's
@@ -56,4 +58,5 @@ def _absolute(text: str, base: Path) -> str:
         return _INCEPTION + absolute_path(text.removeprefix(_INCEPTION), base)
     if text.startswith(_DINOV2):
         return _DINOV2 + absolute_folder_or_name(text.removeprefix(_DINOV2), base)
-    return absolute_path(text, base)
+    path = absolute_path(text, base)
+    return text if scheme(text) is not None and not Path(path).exists() else path  # "name:rest" of a plug-in

@@ -216,13 +216,20 @@ def _data_kind(value: object) -> str:
 
 
 class StudyConfig(_Model):
-    """One study. Its paths are absolute: `load_study` makes them so, from the folder of the study file."""
+    """One study. Its paths are absolute: `load_study` makes them so, from the folder of the study file.
+
+    Example:
+        >>> from promptopt.config.study_file import study_from_mapping
+        >>> config = study_from_mapping({"name": "first", "category": "polyps", "data": {"phantom": {}}})
+        >>> config.encoder, config.override({"search.trials": 80}).search.trials
+        ('embedded', 80)
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="also the run folder's name")
     category: str | dict[str, Any] = Field(description="a shipped category, a YAML file, or its content")
     data: Annotated[
         Annotated[str, Tag("path")] | Annotated[PhantomSource, Tag("phantom")], Discriminator(_data_kind)
-    ] = Field(description="folder of a prepared data set, or {phantom: {images, seed}}")
+    ] = Field(description="folder of a prepared data set, or {phantom: {images, seed, hospital}}")
     positives: str | None = Field(default=None, description="category or label that counts as positive")
     generator: GeneratorSettings = GeneratorSettings()
     generation_parameters: dict[str, list[int | float | str]] = Field(
@@ -245,6 +252,9 @@ class StudyConfig(_Model):
     search: SearchSettings = SearchSettings()
     constraints: ConstraintSettings = ConstraintSettings()
     score: ScoreWeights = ScoreWeights()
+    metrics: list[str] = Field(
+        default=[], description="further terms of the score, by the names that installed packages register"
+    )
     preference: PreferenceSettings | None = None
     confirm: ConfirmSettings = ConfirmSettings()
     portfolio: PortfolioSettings = PortfolioSettings()

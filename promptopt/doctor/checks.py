@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from promptopt.doctor import embedded, machine, weights
-from promptopt.doctor.capacity import Device, Verdict, judge_tasks
+from promptopt.formatting.numbers import file_size
 
 Status = Literal["ok", "note", "broken"]
 
@@ -45,10 +45,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings, and what fits on each device."""
+    """All findings."""
 
     checks: tuple[Check, ...]
-    verdicts: tuple[Verdict, ...]
 
     @property
     def ok(self) -> bool:
@@ -62,7 +61,6 @@ class Report:
             "version": 1,
             "ok": self.ok,
             "checks": [asdict(check) for check in self.checks],
-            "can_run": [asdict(verdict) for verdict in self.verdicts],
         }
 
 
@@ -75,56 +73,40 @@ def examine(*, folder: Path = Path(), given: Sequence[Path] = (), load: bool = T
         load: whether the embedded networks are loaded, which takes some seconds.
     """
     checks = _machine()
-    found = _try("machine", "torch's devices", machine.devices, checks, "install torch again")
-    checks += _devices(found or [])
+    found = _try("machine", "torch's devices", machine.gpus, checks, "install torch again")
+    checks += [] if found is None else _gpus(found)
     checks += _packages()
     checks += _weights(given, load=load)
     checks += _disk(folder)
     checks += [Check("environment", name, "ok", os.environ.get(name, "not set")) for name in FLAGS]
-    verdicts = tuple(verdict for device in found or [] for verdict in judge_tasks(device))
-    return Report(tuple(checks), verdicts)
+    return Report(tuple(checks))
 
 
 def _machine() -> list[Check]:
     total, available = machine.memory()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     short = available < 2e9
+    text = f"{file_size(total)}, {file_size(available)} available"
+    remedy = "close other programs: a study needs about 2 GB" if short else ""
     return [
         Check("machine", "system", "ok", platform.platform()),
         Check("machine", "python", "ok", f"{platform.python_version()}, {sys.executable}"),
         Check("machine", "CPU", "ok", f"{cores} cores"),
-        Check(
-            "machine",
-            "memory",
-            "note" if short else "ok",
-            f"{total / 1e9:.1f} GB, {available / 1e9:.1f} GB available",
-            "close other programs: a study needs about 2 GB" if short else "",
-        ),
+        Check("machine", "memory", "note" if short else "ok", text, remedy),
     ]
 
 
-def _devices(found: Sequence[Device]) -> list[Check]:
-    rows = [
-        Check(
-            "machine",
-            "GPU",
-            "ok",
-            f"{device.name}: {device.memory / 1e9:.1f} GB free, {device.speed:.0f} TFLOP/s float16",
+def _gpus(found: Sequence[machine.Gpu]) -> list[Check]:
+    rows = []
+    for gpu in found:
+        text = f"{gpu.name}: {file_size(gpu.memory)} free, {gpu.speed:.0f} TFLOP/s float16"
+        rows.append(Check("machine", "GPU", "ok", text))
+    if not rows:
+        remedy = (
+            "the embedded generator needs none; for Stable Diffusion use a machine with a CUDA GPU and a "
+            "torch built for it"
         )
-        for device in found
-        if device.kind == "cuda"
-    ]
-    if found and not rows:
-        rows.append(
-            Check(
-                "machine",
-                "GPU",
-                "note",
-                "none that torch can use",
-                "the embedded generator needs none; for Stable Diffusion use a machine with a CUDA GPU and a "
-                "torch built for it",
-            )
-        )
+        rows.append(Check("machine", "GPU", "note", "none that torch can use", remedy))
     return rows
 
 
@@ -132,29 +114,18 @@ def _packages() -> list[Check]:
     needed = _declared()
     rows = []
     for name in ("promptopt", *REQUIRED):
-        found = _version(name)
-        wanted = needed.get(_plain(name), "")
-        if found is None:
-            rows.append(Check("packages", name, "broken", "not installed", f"pip install '{name}{wanted}'"))
-        elif not _satisfies(found, wanted):
-            rows.append(
-                Check("packages", name, "broken", f"{found}, needs {wanted}", f"pip install '{name}{wanted}'")
-            )
-        else:
+        found, wanted = _version(name), needed.get(_plain(name), "")
+        if found is not None and _satisfies(found, wanted):
             rows.append(Check("packages", name, "ok", found))
+        else:
+            text = "not installed" if found is None else f"{found}, needs {wanted}"
+            rows.append(Check("packages", name, "broken", text, f"pip install '{name}{wanted}'"))
     for name, (purpose, extra) in OPTIONAL.items():
-        found = _version(name)
-        rows.append(
-            Check("packages", name, "ok", found)
-            if found is not None
-            else Check(
-                "packages",
-                name,
-                "note",
-                f"not installed (optional: {purpose})",
-                f"pip install 'promptopt[{extra}]'",
-            )
-        )
+        if (found := _version(name)) is not None:
+            rows.append(Check("packages", name, "ok", found))
+        else:
+            text, remedy = f"not installed (optional: {purpose})", f"pip install 'promptopt[{extra}]'"
+            rows.append(Check("packages", name, "note", text, remedy))
     return rows
 
 
@@ -167,11 +138,8 @@ def _weights(given: Sequence[Path], *, load: bool) -> list[Check]:
     else:
         rows.append(Check("weights", "embedded files", "ok", f"{len(embedded.WEIGHTS)} as they were shipped"))
     if load:
-        for name, action in (
-            ("embedded generator", _generator),
-            ("embedded CLIP", _clip),
-            ("embedded judge", _judge),
-        ):
+        networks = {"generator": _generator, "CLIP": _clip, "judge": _judge}
+        for name, action in ((f"embedded {kind}", loader) for kind, loader in networks.items()):
             text = _try("weights", name, action, rows, again)
             if text is not None:
                 rows.append(Check("weights", name, "ok", text))
@@ -188,19 +156,15 @@ def _hub() -> list[Check]:
     folder, cached = weights.hub_cache()
     rows = []
     if not cached:
-        missing = (
-            "HF_HUB_OFFLINE is set, so nothing will be fetched: unset it, or give folders"
-            if weights.offline()
-            else "nothing to do: hf:owner/name is fetched when it is first used"
-        )
-        rows.append(Check("weights", "hub cache", "note", f"no models in {folder}", missing))
+        remedy = "nothing to do: hf:owner/name is fetched when it is first used"
+        if weights.offline():
+            remedy = "HF_HUB_OFFLINE is set, so nothing will be fetched: unset it, or give folders"
+        rows.append(Check("weights", "hub cache", "note", f"no models in {folder}", remedy))
     else:
-        size = sum(row.size for row in cached)
-        rows.append(
-            Check("weights", "hub cache", "ok", f"{len(cached)} models, {size / 1e9:.1f} GB in {folder}")
-        )
+        text = f"{len(cached)} models, {file_size(sum(row.size for row in cached))} in {folder}"
+        rows.append(Check("weights", "hub cache", "ok", text))
     for row in cached[:_SHOWN]:
-        text = f"{row.size / 1e9:.2f} GB"
+        text = file_size(row.size)
         if row.incomplete:
             rows.append(
                 Check("weights", f"hf:{row.name}", "note", f"{text}, {row.incomplete} files not complete",
@@ -208,18 +172,12 @@ def _hub() -> list[Check]:
             )  # fmt: skip
         else:
             rows.append(Check("weights", f"hf:{row.name}", "ok", text))
-    inception = weights.inception_file()
-    rows.append(
-        Check("weights", "Inception of FID", "ok", str(inception))
-        if inception is not None
-        else Check(
-            "weights",
-            "Inception of FID",
-            "note",
-            "not there (only --encoder inception needs it)",
-            "it is fetched when it is first used; see `promptopt evaluate --help`",
-        )
-    )
+    if (inception := weights.inception_file()) is not None:
+        rows.append(Check("weights", "Inception of FID", "ok", str(inception)))
+    else:
+        text = "not there (only --encoder inception needs it)"
+        remedy = "it is fetched when it is first used; see `promptopt evaluate --help`"
+        rows.append(Check("weights", "Inception of FID", "note", text, remedy))
     return rows
 
 
@@ -229,15 +187,10 @@ def _disk(folder: Path) -> list[Check]:
         place = place.parent
     free = shutil.disk_usage(place).free
     status: Status = "broken" if free < _NO_DISK else "note" if free < _LITTLE_DISK else "ok"
-    images = int(free / 0.5e6)
+    text = f"{file_size(free)} free, about {int(free / 0.5e6):,} images of 512 px"
     remedy = "" if status == "ok" else "free some space, or name a store on another disk (--store)"
-    writable = os.access(place, os.W_OK)
-    rows = [
-        Check(
-            "disk", str(place), status, f"{free / 1e9:.1f} GB free, about {images:,} images of 512 px", remedy
-        )
-    ]
-    if not writable:
+    rows = [Check("disk", str(place), status, text, remedy)]
+    if not os.access(place, os.W_OK):
         rows.append(Check("disk", str(place), "broken", "cannot be written to", "choose another folder"))
     return rows
 
@@ -253,14 +206,14 @@ def _try(group: str, name: str, action: Callable[[], Any], rows: list[Check], re
 
 
 def _generator() -> str:
-    from generators.base import load
+    from generators.loading import load
 
     loaded = load("embedded", device="cpu")
     return f"loads, {loaded.max_tokens} tokens a prompt, fingerprint {loaded.fingerprint[:12]}"
 
 
 def _clip() -> str:
-    from evaluation.encoders.base import load_encoder
+    from evaluation.encoders.load import load_encoder
 
     loaded = load_encoder("embedded", device="cpu")
     return f"loads, {loaded.dim} features, fingerprint {loaded.fingerprint[:12]}"

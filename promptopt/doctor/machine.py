@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from promptopt.doctor.capacity import Device
-
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_SIDE, _SECONDS = 4096, 0.25  # of the matrix product that is timed
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A CUDA device: free memory in bytes, speed in TFLOP/s of a float16 matrix product."""
+
+    name: str
+    memory: float
+    speed: float
 
 
 def memory() -> tuple[float, float]:
@@ -26,45 +35,31 @@ def memory() -> tuple[float, float]:
     return total, available
 
 
-def cpu_speed() -> float:
-    """TFLOP/s of a float32 matrix product on all threads; takes a quarter of a second."""
+def gpus() -> list[Gpu]:
+    """Every CUDA device that torch can use."""
     import torch
 
-    return _speed(torch.device("cpu"), 768, 0.25)
+    return [
+        Gpu(
+            f"cuda:{index} {torch.cuda.get_device_name(index)}",
+            float(torch.cuda.mem_get_info(index)[0]),
+            _speed(index),
+        )
+        for index in range(torch.cuda.device_count())
+    ]
 
 
-def devices() -> list[Device]:
-    """The CPU, and every CUDA device with what is free of its memory."""
+def _speed(index: int) -> float:
     import torch
 
-    found = [Device("cpu", f"the CPU ({torch.get_num_threads()} of its cores)", memory()[1], cpu_speed())]
-    for index in range(torch.cuda.device_count()):
-        free, _ = torch.cuda.mem_get_info(index)
-        name = f"cuda:{index} {torch.cuda.get_device_name(index)}"
-        found.append(Device("cuda", name, float(free), _speed(torch.device("cuda", index), 4096, 0.25)))
-    return found
-
-
-def _speed(device: object, side: int, seconds: float) -> float:
-    import torch
-
-    place = torch.device(device)  # type: ignore[call-overload]
-    dtype = torch.float16 if place.type == "cuda" else torch.float32
     generator = torch.Generator().manual_seed(0)
-    a = torch.randn(side, side, generator=generator).to(place, dtype)
+    a = torch.randn(_SIDE, _SIDE, generator=generator).to(f"cuda:{index}", torch.float16)
     with torch.no_grad():
         torch.mm(a, a)  # the first call sets things up
-        _wait(place)
+        torch.cuda.synchronize(index)
         count, started = 0, time.perf_counter()
-        while time.perf_counter() - started < seconds:
+        while time.perf_counter() - started < _SECONDS:
             torch.mm(a, a)
-            _wait(place)
+            torch.cuda.synchronize(index)
             count += 1
-    return 2.0 * side**3 * count / (time.perf_counter() - started) / 1e12
-
-
-def _wait(place: object) -> None:
-    import torch
-
-    if getattr(place, "type", "") == "cuda":
-        torch.cuda.synchronize(place)  # type: ignore[arg-type]
+    return 2.0 * _SIDE**3 * count / (time.perf_counter() - started) / 1e12

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptopt.base.errors import PromptoptError
+from promptopt.formatting.numbers import file_size
 
 _HEADER_LIMIT = 100_000_000  # bytes; safetensors' own
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -91,7 +92,7 @@ def describe_folder(folder: Path) -> str:
         kind = "LoRA adapter"
     count = sum(safetensors_parameters(path) for path in files)
     size = sum(path.stat().st_size for path in files)
-    return f"{kind}, {count / 1e6:,.1f} M parameters, {_size(size)}, {len(files)} files whole"
+    return f"{kind}, {count / 1e6:,.1f} M parameters, {file_size(size)}, {len(files)} files whole"
 
 
 def hub_cache() -> tuple[Path, list[Cached]]:
@@ -136,7 +137,3 @@ def _product(shape: list[int]) -> int:
     for side in shape:
         count *= int(side)
     return count
-
-
-def _size(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 from collections.abc import Sequence
 
 from promptopt.export.best import BestList, Row, rows
-from promptopt.formatting.escapes import csv_text, latex, markdown
+from promptopt.formatting.escapes import latex, markdown
 from promptopt.formatting.latex import NEEDS, PROSE, latex_table, stacked
+from promptopt.formatting.numbers import in_cell, value_and_interval
+from promptopt.formatting.tables import csv_table
 from promptopt.run.prompts import EstimateEntry, PromptList
 from promptopt.space import Candidate
 
-_PARTS = tuple(EstimateEntry.model_fields)
 _COLUMNS = 4  # prompts side by side in a LaTeX table of metrics
 _NOTE = (
     "Estimates on fresh seeds and held-out real images, 95 % intervals in brackets. Score: difference from "
@@ -29,7 +27,6 @@ def to_csv(best: BestList) -> str:
     Text that a spreadsheet would compute has an apostrophe before it (`formatting.escapes.csv_text`).
     """
     studies = [(study, row) for lists in best.categories.values() for study in lists for row in rows(study)]
-    estimates = list(dict.fromkeys(name for _, row in studies for name in row.estimates))
     scalars = list(dict.fromkeys(name for _, row in studies for name in row.scalars))
     head = [
         "category",
@@ -49,37 +46,31 @@ def to_csv(best: BestList) -> str:
         "confirmation_seeds",
         "study_settings",
     ]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    names = [f"{name}:{part}" for name in estimates for part in _PARTS]
-    writer.writerow([*head, "tied_with_first", *map(csv_text, [*scalars, *names]), *tail])
+    lines: list[list[object]] = []
     for study, row in studies:
-        cells: list[object] = [
-            study.category,
-            study.study,
-            row.rank,
-            row.is_baseline,
-            row.prompt,
-            row.negative_prompt,
-            _json(row.generation_parameters) if row.generation_parameters else None,
-            row.weight,
-            row.tied,
-            *(row.scalars.get(name) for name in scalars),
-        ]
         network = study.drawn_with(row.generation_parameters)
-        for name in estimates:
-            estimate = row.estimates.get(name)
-            cells += [None if estimate is None else getattr(estimate, part) for part in _PARTS]
-        cells += [
-            network.uri,
-            network.fingerprint,
-            study.data,
-            study.seeds.study,
-            " ".join(map(str, study.seeds.confirmation)),
-            _json(study.settings),
-        ]
-        writer.writerow([_cell(cell) for cell in cells])
-    return stream.getvalue()
+        lines.append(
+            [
+                study.category,
+                study.study,
+                row.rank,
+                row.is_baseline,
+                row.prompt,
+                row.negative_prompt,
+                _json(row.generation_parameters) if row.generation_parameters else None,
+                row.weight,
+                row.tied,
+                *(row.scalars.get(name) for name in scalars),
+                network.uri,
+                network.fingerprint,
+                study.data,
+                study.seeds.study,
+                " ".join(map(str, study.seeds.confirmation)),
+                _json(study.settings),
+            ]
+        )
+    heads = [*head, "tied_with_first", *scalars, *tail]
+    return csv_table(heads, lines, [row.estimates for _, row in studies], exact=True)
 
 
 def to_markdown(best: BestList) -> str:
@@ -99,7 +90,7 @@ def to_markdown(best: BestList) -> str:
                     _rank(row),
                     _prompt(row),
                     _weight(row),
-                    *(_shown(row.estimates.get(name)) for name in metrics),
+                    *(in_cell(row.estimates.get(name)) for name in metrics),
                     *(_claimed(row, name) for name in scalars),
                 ]
                 lines.append("| " + " | ".join(markdown(cell) for cell in cells) + " |")
@@ -204,27 +195,9 @@ def _weight(row: Row) -> str:
     return f"{row.weight:.2f}" if row.weight else "-"
 
 
-def _shown(estimate: EstimateEntry | None) -> str:
-    value, interval = _value_and_interval(estimate)
-    return f"{value} ({interval})" if interval else value
-
-
 def _stacked(estimate: EstimateEntry | None) -> str:
-    value, interval = _value_and_interval(estimate)
-    return stacked(value, interval) if value != "-" else "--"
-
-
-def _value_and_interval(estimate: EstimateEntry | None) -> tuple[str, str]:
-    """With the digits that three significant ones of the largest number leave."""
-    if estimate is None or estimate.value is None:
-        return "-", ""
-    numbers = [number for number in (estimate.value, estimate.low, estimate.high) if number is not None]
-    largest = max(abs(number) for number in numbers)
-    digits = min(4, max(0, 2 - math.floor(math.log10(largest)))) if largest > 0 else 1
-    value = f"{estimate.value:.{digits}f}" + ("*" if estimate.status == "unreliable" else "")
-    if estimate.low is None or estimate.high is None:
-        return value, ""
-    return value, f"{estimate.low:.{digits}f} to {estimate.high:.{digits}f}"
+    value, interval = value_and_interval(estimate)
+    return stacked(value, interval) if value else "--"
 
 
 def _claimed(row: Row, name: str) -> str:
@@ -242,9 +215,3 @@ def _words(name: str) -> str:
 
 def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _cell(value: object) -> object:
-    if value is None:
-        return ""
-    return csv_text(value) if isinstance(value, str) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
 
 _FORMULA = "=+-@＝＋－＠"  # a spreadsheet takes what begins like this for a formula, full width too
 _BREAKS = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -41,7 +42,9 @@ def markdown(text: str) -> str:
     return "<br>".join("".join(_MARKDOWN.get(c, c) for c in _printable(part)) for part in parts)
 
 
+# What means something else to TeX, or what pylatexenc writes with packages or wrongly
 _LATEX = {
+    **{character: "\\" + character for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -52,100 +55,32 @@ _LATEX = {
     "`": "{`}",
     "[": "{[}",  # after a line break in a table it would begin an argument
     "]": "{]}",
-    **{character: "\\" + character for character in "&%$#_{}"},
     "\u00a0": "~",
-    "\u00ad": r"\-",
-    "–": "--",
-    "—": "---",
-    "‘": "{`}",
-    "’": "{'}",
     "‚": "{,}",
-    "“": "``",
-    "”": "''",
-    "…": r"\ldots{}",
-    "•": r"\textbullet{}",
-    "§": r"\S{}",
-    "¶": r"\P{}",
-    "©": r"\copyright{}",
-    "£": r"\pounds{}",
-    "ß": r"\ss{}",
-    "æ": r"\ae{}",
-    "Æ": r"\AE{}",
-    "œ": r"\oe{}",
-    "Œ": r"\OE{}",
-    "ø": r"\o{}",
-    "Ø": r"\O{}",
-    "ł": r"\l{}",
-    "Ł": r"\L{}",
-    "ı": r"\i{}",
-    "¿": "?`",
-    "¡": "!`",
-    "°": r"$^\circ$",
-    "¹": "$^1$",
-    "²": "$^2$",
-    "³": "$^3$",
+    "„": "{,}{,}",
+    "°": r"\ensuremath{^\circ}",
+    **{sign: rf"\ensuremath{{^{digit}}}" for sign, digit in zip("¹²³", "123", strict=True)},
     **{
-        character: f"$\\{name}$"
-        for character, name in {
-            "µ": "mu",
-            "×": "times",
-            "÷": "div",
-            "±": "pm",
-            "≤": "leq",
-            "≥": "geq",
-            "≠": "neq",
-            "≈": "approx",
-            "·": "cdot",
-            "→": "rightarrow",
-            "←": "leftarrow",
-            "∞": "infty",
-            "α": "alpha",
-            "β": "beta",
-            "γ": "gamma",
-            "δ": "delta",
-            "ε": "varepsilon",
-            "η": "eta",
-            "θ": "theta",
-            "κ": "kappa",
-            "λ": "lambda",
-            "μ": "mu",
-            "π": "pi",
-            "ρ": "rho",
-            "σ": "sigma",
-            "τ": "tau",
-            "φ": "varphi",
-            "χ": "chi",
-            "ψ": "psi",
-            "ω": "omega",
-            "Γ": "Gamma",
-            "Δ": "Delta",
-            "Θ": "Theta",
-            "Λ": "Lambda",
-            "Σ": "Sigma",
-            "Φ": "Phi",
-            "Ψ": "Psi",
-            "Ω": "Omega",
-        }.items()
+        sign: rf"\ensuremath{{\{name}}}"
+        for sign, name in zip("µ×÷→←", ("mu", "times", "div", "rightarrow", "leftarrow"), strict=True)
     },
-    "−": "$-$",
+    "Ű": r"{\H{U}}",
+    "ű": r"{\H{u}}",
 }
-_ACCENTS = {
-    "\u0300": "`",
-    "\u0301": "'",
-    "\u0302": "^",
-    "\u0303": "~",
-    "\u0304": "=",
-    "\u0306": "u",
-    "\u0307": ".",
-    "\u0308": '"',
-    "\u030a": "r",
-    "\u030b": "H",
-    "\u030c": "v",
-    "\u0323": "d",
-    "\u0327": "c",
-    "\u0331": "b",
-}
-_LIGATURES = "-',"  # doubled they become another sign
+_WRONG = "ĦħŦŧ"  # which pylatexenc takes for letters with a macron
+# Commands of LaTeX's kernel, in text and in mathematics
+_TEXT = (
+    "ensuremath ` ' ^ \" ~ = . u v H r c d b i j ss ae AE oe OE o O l L - textendash textemdash "
+    "textquoteleft textquoteright textquotedblleft textquotedblright textexclamdown textquestiondown "
+    "textellipsis textbullet textdagger textdaggerdbl textsection textparagraph textcopyright textsterling"
+)
+_MATH = (
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi varpi "
+    "rho varrho sigma varsigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma "
+    "Upsilon Phi Psi Omega pm mp leq geq neq approx equiv sim simeq propto infty partial nabla in notin cap "
+    "cup subset supset sum prod int cdot bullet circ star leftrightarrow Rightarrow Leftarrow "
+    "Leftrightarrow wedge vee forall exists ell"
+)
 
 
 def latex(text: str) -> str:
@@ -155,23 +90,25 @@ def latex(text: str) -> str:
     such as U+4E2D, which is ugly, and compiles everywhere.
     """
     text = unicodedata.normalize("NFC", _printable(_BREAKS.sub(" ", text)))
-    shown = []
-    for position, character in enumerate(text):
-        if character in _LIGATURES and text[position + 1 : position + 2] == character:
-            shown.append(f"{{{character}}}")
-        else:
-            shown.append(_latex_character(character))
-    return "".join(shown)
+    # doubled, these three become another sign
+    return re.sub(r"([-',])(?=\1)|[^\w .,;:?!'()/*+=@-]|[^ -~]|_", _command, text)
 
 
-def _latex_character(character: str) -> str:
-    if character in _LATEX:
-        return _LATEX[character]
-    if character.isascii():
-        return character
-    base, *marks = list(unicodedata.normalize("NFD", character))
-    if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in _ACCENTS:
-        return f"{{\\{_ACCENTS[marks[0]]}{{{base}}}}}"
+def _command(match: re.Match[str]) -> str:
+    character = match[0]
+    return f"{{{character}}}" if match[1] else _LATEX.get(character) or _by_pylatexenc(character)
+
+
+@cache
+def _by_pylatexenc(character: str) -> str:
+    from pylatexenc.latexencode import get_builtin_uni2latex_dict
+
+    command = "" if character in _WRONG else str(get_builtin_uni2latex_dict().get(ord(character), ""))
+    math = re.fullmatch(r"\\ensuremath\{(.*)\}", command)
+    known = set((_MATH if math else _TEXT).split())
+    used = set(re.findall(r"\\([A-Za-z]+|.)", math[1] if math else command))
+    if used <= known and (used or math or re.fullmatch("[A-Za-z]+|-", command)):
+        return command if command == r"\-" else f"{{{command}}}"
     return f"{{\\ttfamily U+{ord(character):04X}}}"
 
 

@@ -35,7 +35,7 @@ def latex_table(
         r"\toprule",
         *heads,
         r"\midrule",
-        *_apart(body),
+        *_spaced(body),
         r"\bottomrule",
         r"\end{tabular}}",
         r"\ifdim\wd2>\linewidth\resizebox{\linewidth}{!}{\usebox2}\else\usebox2\fi",
@@ -44,7 +44,7 @@ def latex_table(
     return "\n".join(lines) + "\n"
 
 
-def _apart(body: Sequence[str]) -> list[str]:
+def _spaced(body: Sequence[str]) -> list[str]:
     """With a little room between two rows, so that an interval stands nearer to its own value."""
     lines: list[str] = []
     for line in body:

@@ -38,6 +38,13 @@ class Portfolio:
         alone: prompt -> the same objective for each prompt that was allowed, by itself.
         left_out: prompt -> why it could not be chosen, or not beside those that were.
         method: how the prompts were chosen, in words.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> images = {"a red polyp": rng.normal(0, 1, (40, 2)), "a snare": rng.normal(4, 1, (40, 2))}
+        >>> Portfolio.fit(images, rng.normal(0, 1, (60, 2))).weights
+        {'a red polyp': 1.0}
     """
 
     weights: Mapping[str, float]

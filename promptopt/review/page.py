@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
-from typing import Any, get_args
-from urllib.parse import parse_qs
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, cast, get_args
 
+import bottle
 import jinja2
 
 from promptopt.review.records import ReviewError, Side
@@ -37,27 +38,20 @@ class PreferencePage:
             undefined=jinja2.StrictUndefined,
         )
         self._template = environment.get_template("prefer.html.jinja")
+        self._app = bottle.Bottle()
+        self._app.install(_explained)
+        self._app.get("/", callback=self._page)
+        self._app.get("/<side:re:left|right>.png", callback=self._picture)
+        self._app.post("/choose", callback=self._choose)
+        self._app.post("/undo", callback=self._undo)
+        self._app.get("/favicon.ico", callback=lambda: bottle.HTTPResponse(status=204))
+        self._app.default_error_handler = _plain_error
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        route = (environ["REQUEST_METHOD"], environ.get("PATH_INFO", "/"))
-        try:
-            if route == ("GET", "/"):
-                return self._page(start_response)
-            if route in (("GET", "/left.png"), ("GET", "/right.png")):
-                return self._picture(route[1].strip("/").removesuffix(".png"), start_response)
-            if route == ("POST", "/choose"):
-                return self._choose(_form(environ), start_response)
-            if route == ("POST", "/undo"):
-                self._session.undo()
-                return _back(start_response)
-            if route == ("GET", "/favicon.ico"):
-                start_response("204 No Content", [])
-                return []
-        except ReviewError as error:
-            return _text(start_response, "500 Internal Server Error", str(error))
-        return _text(start_response, "404 Not Found", "There is no such page.")
+        answer: Iterable[bytes] = self._app(environ, start_response)
+        return answer
 
-    def _page(self, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def _page(self) -> bottle.HTTPResponse:
         found = self._session.current()
         done, total = self._session.progress()
         nonce = secrets.token_urlsafe(16)
@@ -72,47 +66,56 @@ class PreferencePage:
             token=self._token,
             nonce=nonce,
         )
-        headers = [
-            ("Content-Type", "text/html; charset=utf-8"),
-            ("Cache-Control", "no-store"),
-            (
-                "Content-Security-Policy",
-                f"default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'; "
-                "form-action 'self'; frame-ancestors 'none'",
-            ),
-        ]
-        start_response("200 OK", headers)
-        return [text.encode()]
+        policy = (
+            f"default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'; "
+            "form-action 'self'; frame-ancestors 'none'"
+        )
+        return _answer(text, "text/html; charset=utf-8", {"Content-Security-Policy": policy})
 
-    def _picture(self, side: str, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def _picture(self, side: str) -> bottle.HTTPResponse:
         found = self._session.current()
         if found is None:
-            return _text(start_response, "404 Not Found", "All comparisons are done.")
-        content = self._session.picture(getattr(found[1], side), found[1].images)
-        start_response("200 OK", [("Content-Type", "image/png"), ("Cache-Control", "no-store")])
-        return [content]
+            raise bottle.HTTPError(404, "All comparisons are done.")
+        return _answer(self._session.picture(getattr(found[1], side), found[1].images), "image/png")
 
-    def _choose(self, form: dict[str, str], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def _choose(self) -> bottle.HTTPResponse:
+        if bottle.request.content_length > _MOST_FORM:
+            raise bottle.HTTPError(413, "The answer is too long.")
+        form: Mapping[str, Any] = bottle.request.forms if bottle.request.content_length > 0 else {}
         side, number = form.get("side"), form.get("number", "")
         if side not in get_args(Side) or not number.isdecimal():
-            return _text(start_response, "400 Bad Request", "The answer was not understood; go back.")
-        if self._session.choose(int(number), side) and self._on_choice is not None:  # type: ignore[arg-type]
+            raise bottle.HTTPError(400, "The answer was not understood; go back.")
+        if self._session.choose(int(number), cast(Side, side)) and self._on_choice is not None:
             self._on_choice()
-        return _back(start_response)
+        return _back()
+
+    def _undo(self) -> bottle.HTTPResponse:
+        self._session.undo()
+        return _back()
 
 
-def _form(environ: dict[str, Any]) -> dict[str, str]:
-    length = environ.get("CONTENT_LENGTH") or "0"
-    size = min(int(length), _MOST_FORM) if length.isdecimal() else 0
-    body = environ["wsgi.input"].read(size).decode("utf-8", errors="replace")
-    return {key: values[0] for key, values in parse_qs(body).items()}
+def _answer(
+    body: str | bytes, kind: str, headers: Mapping[str, str] = MappingProxyType({})
+) -> bottle.HTTPResponse:
+    return bottle.HTTPResponse(body, 200, {"Content-Type": kind, "Cache-Control": "no-store", **headers})
 
 
-def _back(start_response: Callable[..., Any]) -> Iterable[bytes]:
-    start_response("303 See Other", [("Location", "/"), ("Content-Length", "0")])
-    return [b""]
+def _back() -> bottle.HTTPResponse:
+    return bottle.HTTPResponse("", 303, {"Location": "/"})
 
 
-def _text(start_response: Callable[..., Any], status: str, text: str) -> Iterable[bytes]:
-    start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
-    return [text.encode()]
+def _plain_error(error: bottle.HTTPError) -> str:
+    bottle.response.content_type = "text/plain; charset=utf-8"
+    return str(error.body)
+
+
+def _explained(callback: Callable[..., bottle.HTTPResponse]) -> Callable[..., bottle.HTTPResponse]:
+    """A plugin for bottle: a fault of the session in its own words."""
+
+    def explained(*given: Any, **named: Any) -> bottle.HTTPResponse:
+        try:
+            return callback(*given, **named)
+        except ReviewError as error:
+            raise bottle.HTTPError(500, str(error)) from error
+
+    return explained

@@ -6,9 +6,7 @@ not what other raters would say. For that there is the agreement.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from evaluation.estimate import Estimate
 from evaluation.inference.agreement import preference_kappa, rank_correlation
 from promptopt.base.files import write_text
+from promptopt.formatting.tables import csv_table
 from promptopt.review.preference_model import Comparison, PreferenceModel, Slots
 from promptopt.review.records import FOLDER, Choice, ReviewError, read_choices, records_path
 
@@ -278,18 +277,9 @@ def _agreement(choices: Sequence[Choice], first: str, second: str) -> Estimate:
 def _table(found: Preferences) -> str:
     from scipy.special import expit
 
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        [
-            *("prompt", "value", "low", "high", "comparisons", "status", "chosen_over_reference"),
-            *("won", "lost", "same", "study_score"),
-        ]
-    )
+    heads = ["prompt", "chosen_over_reference", "won", "lost", "same", "study_score"]
+    rows = []
     for row in found.prompts:
-        e = row.value
-        numbers = ["" if v is None else f"{v:.6g}" for v in (e.value, e.low, e.high)]
-        chance = "" if e.value is None else f"{expit(e.value):.4f}"
-        score = "" if row.score is None else f"{row.score:.6g}"
-        writer.writerow([row.label, *numbers, e.n, e.status, chance, row.won, row.lost, row.same, score])
-    return stream.getvalue()
+        chance = None if row.value.value is None else float(expit(row.value.value))
+        rows.append([row.label, chance, row.won, row.lost, row.same, row.score])
+    return csv_table(heads, rows, [{"": row.value} for row in found.prompts])

@@ -12,7 +12,7 @@ import numpy as np
 
 from generators.store import StoredImage
 from promptopt.base.seeds import derived_seed
-from promptopt.formatting.grid import image_grid, png_bytes
+from promptopt.formatting.pictures import image_grid, png_bytes
 from promptopt.review.records import (
     Choice,
     ReviewError,

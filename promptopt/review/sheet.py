@@ -7,9 +7,7 @@ Which is which stands in the key alone, which lies outside the sheet's folder, a
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from promptopt.base.files import writable_folder, write_json, write_text
+from promptopt.formatting.pictures import png_bytes
+from promptopt.formatting.tables import csv_table
 from promptopt.review.candidates import candidates
 from promptopt.review.records import ReviewError
 from promptopt.run.images import RunImages, missing_sentence
@@ -184,11 +184,8 @@ def _blind(image: Image.Image, side: int) -> bytes:
     """Pixels and nothing else, in as many bytes for every image."""
     from PIL import Image
 
-    bare = Image.new("RGB", (side, side))
-    bare.paste(image.resize((side, side), Image.Resampling.LANCZOS))
-    stream = io.BytesIO()
-    bare.save(stream, format="PNG", compress_level=0)
-    return stream.getvalue()
+    resized = image.resize((side, side), Image.Resampling.LANCZOS)
+    return png_bytes(resized, compress_level=0)
 
 
 def _write_key(
@@ -217,11 +214,7 @@ def _write_key(
 
 
 def _answers(sheet: str, count: int) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([sheet, "", number, "", ""] for number in range(1, count + 1))
-    return stream.getvalue()
+    return csv_table(COLUMNS, [[sheet, "", number, "", ""] for number in range(1, count + 1)])
 
 
 def _page(sheet: str, names: Sequence[str], category: str) -> str:

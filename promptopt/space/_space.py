@@ -41,6 +41,12 @@ class Slot:
             `... ${name} ...`); else empty.
         kind: what it varies: the prompt, the negative prompt, or a generation parameter.
         values: of a generation parameter, in the order of the options; else empty.
+
+    Example:
+        >>> from promptopt.space import compile_template
+        >>> slot = compile_template("a {3::red|1::pale} polyp").slots[0]
+        >>> slot.options, slot.weights
+        (('red', 'pale'), (0.75, 0.25))
     """
 
     name: str
@@ -57,6 +63,12 @@ class PromptSpace:
 
     A choice is a mapping from every slot's name to one of its options. `layout` is the prompt in order:
     fixed texts, and references to slots; `negative` likewise, or None where it does not vary.
+
+    Example:
+        >>> from promptopt.space import compile_template
+        >>> space = compile_template("a {red|pale} polyp{, blurred|}")
+        >>> space.size, space.render({"slot1": "red", "slot2": ""})
+        (4, 'a red polyp')
     """
 
     text: str

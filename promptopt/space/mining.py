@@ -66,7 +66,7 @@ def mine_category(
         if count_tokens is None or not slots:
             break
         space = compile_template(template, wildcards)
-        if count_tokens(space.candidate(space.longest(count_tokens)).prompt) <= limit:
+        if count_tokens(space.render(space.longest(count_tokens))) <= limit:
             break
         slots.remove(min(slots, key=_share))
     return Category(

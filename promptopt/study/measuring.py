@@ -17,6 +17,7 @@ from evaluation.features.feature_store import FeatureStore
 from evaluation.metrics import alignment
 from evaluation.metrics.diversity import diversity
 from evaluation.metrics.memorization import memorization
+from generators.fetching import fetch
 from generators.store import ImageStore, StoredImage
 from generators.workers import Workers
 from promptopt.config.study_file import ConstraintSettings
@@ -76,7 +77,7 @@ class Measuring:
             else:
                 self._count(new)
 
-        found = iter(self.images.fetch(self.setup.generator, flat, on_image=arrived))
+        found = iter(fetch(self.images, self.setup.generator, flat, on_image=arrived))
         return [[next(found) for _ in row] for row in requests]
 
     def _count(self, new: bool) -> None:

@@ -88,9 +88,9 @@ def phantom_data(settings: PhantomSettings, store: Path) -> Dataset:
 
 def open_generator(config: StudyConfig, parameters: Mapping[str, Sequence[Any]], device: str) -> Generator:
     """The generator that the study names; all of them where it varies generators or adapters' scales."""
-    from generators.base import load
     from generators.errors import GeneratorError
     from generators.family import load_members
+    from generators.loading import load
 
     uris = varied_members(config, parameters)
 
@@ -120,7 +120,8 @@ def check_given(config: StudyConfig, parameters: Mapping[str, Sequence[Any]], ge
 
 def open_encoder(config: StudyConfig, device: str) -> TextEncoder:
     """The search's encoder."""
-    from evaluation.encoders.base import EncoderError, load_text_encoder
+    from evaluation.encoders.base import EncoderError
+    from evaluation.encoders.load import load_text_encoder
 
     try:
         return load_text_encoder(config.encoder, device=device)
@@ -132,7 +133,8 @@ def open_encoder(config: StudyConfig, device: str) -> TextEncoder:
 
 def open_second(config: StudyConfig, first: Encoder, device: str) -> Encoder | None:
     """An encoder for the confirmation alone, or None; it may not be the first one."""
-    from evaluation.encoders.base import EncoderError, load_encoder
+    from evaluation.encoders.base import EncoderError
+    from evaluation.encoders.load import load_encoder
 
     uri = config.confirm.second_encoder
     if uri is None:

@@ -18,6 +18,7 @@ from promptopt.run.snapshot import read_rows
 from promptopt.run.trials import TrialLog, TrialRow
 from promptopt.scoring.confirm import Finalist, confirm
 from promptopt.scoring.objective import ImageMetric, Measurement
+from promptopt.scoring.registered import registered_metrics
 from promptopt.search.engine import Search, images_made, ranked
 from promptopt.search.model.effects import slot_effects
 from promptopt.space import Candidate
@@ -40,6 +41,21 @@ class StudyResult:
     Attributes:
         generated: images made now; 0 when everything was in the store.
         seconds: wall time by phase ("prepare", "search", "confirm", "report", "total").
+
+    Example:
+        >>> import tempfile
+        >>> from promptopt import Study
+        >>> content = {
+        ...     "name": "first",
+        ...     "category": "polyps",
+        ...     "data": {"phantom": {"images": 180}},
+        ...     "search": {"trials": 2, "images": 4, "racing": False},
+        ...     "confirm": {"top": 1, "images": 4},
+        ... }
+        >>> folder = tempfile.mkdtemp()
+        >>> result = Study(content, runs=folder + "/runs", store=folder + "/store").run()
+        >>> len(result.trials()), result.nothing_new, result.report_path.name
+        (2, False, 'report.html')
     """
 
     folder: Path
@@ -100,7 +116,7 @@ def run_study(
         workers: processes that make images; the results do not depend on it.
         given: prompts to confirm besides the best ones (for comparisons); a text is a prompt alone.
         generator, encoder, judge: used in place of those that the study file names.
-        metrics: further terms of the score.
+        metrics: further terms of the score, beside those that the study file names.
 
     Raises:
         StudyError: something is missing or contradictory; raised before any image is made.
@@ -108,6 +124,7 @@ def run_study(
     started = time.perf_counter()
     observer = observer or Observer()
     _check_workers(workers, own_generator=generator is not None)
+    metrics = (*registered_metrics(config.metrics), *metrics)
     with runfolder.locked_run(Path(runs), config.name) as folder:
         store = writable_folder(Path(store), "the store", error=StudyError)
         observer.on_phase("checking the study, its data and its models")
@@ -123,7 +140,7 @@ def run_study(
         runfolder.check_settings(folder, setup.identity)
         write_text(folder / runfolder.STUDY, resolved_study(setup))
         measuring = Measuring(
-            setup, store=store, metrics=tuple(metrics), workers=workers, on_image=observer.on_image
+            setup, store=store, metrics=metrics, workers=workers, on_image=observer.on_image
         )
         with contextlib.closing(measuring):
             run = _Run(measuring, folder=folder, observer=observer)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from promptopt.base.files import writable_folder
 from promptopt.base.locks import hold
+from promptopt.formatting.numbers import file_size
 from promptopt.synthesis.folder import IMAGES, MANIFEST, STORE, keep_settings, place
 from promptopt.synthesis.naming import PATTERN, check_pattern
 from promptopt.synthesis.plan import (
@@ -200,6 +201,7 @@ class _Run:
 
     def _make_chunk(self, chunk: list[Item], total: int, stream: TextIO) -> None:
         from generators.errors import StoreError
+        from generators.fetching import fetch
 
         # Not by the request: where memory runs out, a store may give the image of a smaller batch instead.
         index_of = {_identity(item.request): index for index, item in enumerate(chunk)}
@@ -220,7 +222,7 @@ class _Run:
                 self._check_space(total)
 
         try:
-            self._store.fetch(self._plan.generator, [item.request for item in chunk], on_image=on_image)
+            fetch(self._store, self._plan.generator, [item.request for item in chunk], on_image=on_image)
         except BaseException:
             # A store may keep images that it had no time to tell of; the error is the one to report.
             with suppress(OSError, StoreError):
@@ -230,27 +232,14 @@ class _Run:
             raise
         finally:  # what is finished is listed, however the chunk ends
             for index in sorted(arrived):
-                _writer(stream).writerow(self._row(chunk[index], arrived[index].sha256))
+                item, image = chunk[index], arrived[index]
+                _writer(stream).writerow(
+                    manifest_row(
+                        f"{IMAGES}/{item.name}", item.prompt.number, item.image, image,
+                        request=item.request, uri=self._plan.generator.uri,
+                    )
+                )  # fmt: skip
                 self._rows += 1
-
-    def _row(self, item: Item, sha256: str) -> list[object]:
-        request = item.request
-        return [
-            f"{IMAGES}/{item.name}",
-            item.prompt.number,
-            item.image,
-            request.prompt,
-            request.negative_prompt,
-            request.seed,
-            self._plan.generator.uri,
-            request.generator,
-            request.steps,
-            request.guidance,
-            request.scheduler,
-            request.width,
-            request.height,
-            sha256,
-        ]
 
     def _keep_manifest(self, partial: Path, manifest: Path) -> None:
         """After an error: the list of what is finished, where it is whole and longer than an older one."""
@@ -264,9 +253,18 @@ class _Run:
         free = shutil.disk_usage(self._folder).free
         if needed > free and self._on_warning is not None:
             self._on_warning(
-                f"{self._folder}: the images that are left need about {megabytes(needed)}, "
-                f"{megabytes(free)} are free"
+                f"{self._folder}: the images that are left need about {file_size(needed)}, "
+                f"{file_size(free)} are free"
             )
+
+
+def manifest_row(
+    name: str, number: int, index: int, image: StoredImage, *, request: ImageRequest, uri: str
+) -> list[object]:
+    """The cells of `COLUMNS`: image `index` of prompt `number`, which a generator made for a request."""
+    drawn = [request.steps, request.guidance, request.scheduler, request.width, request.height]
+    said = [request.prompt, request.negative_prompt, request.seed]
+    return [name, number, index, *said, uri, request.generator, *drawn, image.sha256]
 
 
 def _identity(request: ImageRequest) -> tuple[str, str, int]:
@@ -280,13 +278,6 @@ def _rows(manifest: Path) -> int:
     with manifest.open(encoding="utf-8", newline="") as stream:
         next(reader := csv.reader(stream), None)
         return sum(len(row) == len(COLUMNS) and len(row[-1]) == 64 for row in reader)
-
-
-def megabytes(size: float) -> str:
-    """Bytes for people."""
-    if size < 1e5:
-        return f"{size / 1e3:.0f} kB"
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _reason(error: Exception) -> str:

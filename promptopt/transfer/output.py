@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import textwrap
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.estimate import Estimate
-from promptopt.base.files import new_file, writable_folder, write_json, write_text
+from promptopt.base.files import writable_folder, write_json, write_text
+from promptopt.formatting.charts import COLORS, GRAY, Panel, Series, forest_plot, save_figure
+from promptopt.formatting.tables import csv_table
 from promptopt.transfer.transfer import Transfer
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_COLORS = ("#3b82c4", "#d97706", "#4d9f5b", "#9c5bb5", "#c44e52", "#5f9ea0", "#8c6d31", "#d6619e")
-_GRAY = "#888888"
-_PARTS = ("value", "low", "high", "n", "status")
 
 
 def write_transfers(transfers: Mapping[str, Sequence[Transfer]], out: str | Path) -> list[Path]:
@@ -39,50 +34,35 @@ def write_transfers(transfers: Mapping[str, Sequence[Transfer]], out: str | Path
             {"name": name, **_plain(one)} for name, several in transfers.items() for one in several
         ],
     }
-    picture = folder / "transfer.png"
-    with new_file(picture) as partial:
-        chart(transfers).savefig(partial, format="png", dpi=130)
     return [
         write_text(folder / "transfer.csv", _table(transfers)),
         write_json(folder / "transfer.json", document, ensure_ascii=False, allow_nan=False),
-        picture,
+        save_figure(chart(transfers), folder / "transfer.png"),
     ]
 
 
 def _table(transfers: Mapping[str, Sequence[Transfer]]) -> str:
     """One line a prompt and generator; the run's own generator is called `home`."""
-    names = list(
-        dict.fromkeys(name for several in transfers.values() for t in several for name in t.baseline[1])
-    )
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    header = ["study", "generator", "prompt", "home_rank", "left_out"]
-    writer.writerow(header + [f"{name}:{part}" for name in ("score", *names) for part in _PARTS])
+    rows: list[list[object]] = []
+    estimates: list[Mapping[str, Estimate]] = []
 
-    def line(head: list[object], found: Mapping[str, Estimate]) -> None:
-        cells = [found.get(n) for n in ("score", *names)]
-        writer.writerow(head + [_cell(e, part) for e in cells for part in _PARTS])
+    def line(study: str, generator: str, prompt: str, *, rank: int | None, found: Mapping[str, Estimate],
+             left_out: str = "") -> None:  # fmt: skip
+        rows.append([study, generator, prompt, rank, left_out])
+        estimates.append(found)
 
     for several in zip(*transfers.values(), strict=True):
+        study = several[0].study
         for row in several[0].rows:
-            line([several[0].study, "home", row.candidate.label, row.home_rank, ""], {"score": row.home})
+            line(study, "home", row.candidate.label, rank=row.home_rank, found={"score": row.home})
         for name, one in zip(transfers, several, strict=True):
-            line([one.study, name, one.baseline[0], "", ""], one.baseline[1])
+            line(study, name, one.baseline[0], rank=None, found=one.baseline[1])
             for row in one.rows:
                 score = {} if row.away is None else {"score": row.away.estimate}
                 left_out = "too long" if row.away is None else ""
-                line(
-                    [one.study, name, row.candidate.label, row.home_rank, left_out],
-                    {**score, **row.estimates},
-                )
-    return stream.getvalue()
-
-
-def _cell(estimate: Estimate | None, part: str) -> object:
-    value = None if estimate is None else getattr(estimate, part)
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else value
+                found = {**score, **row.estimates}
+                line(study, name, row.candidate.label, rank=row.home_rank, found=found, left_out=left_out)
+    return csv_table(["study", "generator", "prompt", "home_rank", "left_out"], rows, estimates)
 
 
 def _plain(one: Transfer) -> dict[str, Any]:
@@ -117,56 +97,19 @@ def _plain(one: Transfer) -> dict[str, Any]:
 
 def chart(transfers: Mapping[str, Sequence[Transfer]]) -> Figure:
     """A panel a run: each prompt's score with interval, at home and with each other generator."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    runs = list(zip(*transfers.values(), strict=True))
-    lines = [len(several[0].rows) * (len(transfers) + 1.6) for several in runs]
-    figure = Figure(figsize=(10, 1.3 + sum(0.9 + 0.2 * count for count in lines)))
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained")
-    panels = figure.subplots(len(runs), 1, squeeze=False, gridspec_kw={"height_ratios": lines})
-    for axes, several in zip(panels[:, 0], runs, strict=True):
-        _panel(axes, dict(zip(transfers, several, strict=True)))
-    panels[-1, 0].set_xlabel(
-        "score: difference from the same generator's baseline prompt,\nin SDs of its images, 95 % interval"
+    panels = []
+    for several in zip(*transfers.values(), strict=True):
+        rows = several[0].rows
+        series = [Series(f"home ({_short(several[0].home[0])})", GRAY, [row.home for row in rows])]
+        for name, one, color in zip(transfers, several, itertools.cycle(COLORS), strict=False):
+            scores = [None if row.away is None else row.away.estimate for row in one.rows]
+            series.append(Series(name, color, scores, missing="too long"))
+        lines = [f"{row.home_rank}. {row.candidate.label}" for row in rows]
+        panels.append(Panel(several[0].study, lines, series))
+    return forest_plot(
+        panels,
+        "score: difference from the same generator's baseline prompt,\nin SDs of its images, 95 % interval",
     )
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)), frameon=False)
-    return figure
-
-
-def _panel(axes: Axes, by_name: Mapping[str, Transfer]) -> None:
-    first = next(iter(by_name.values()))
-    step = 0.8 / (len(by_name) + 1)
-    series: list[tuple[str, str, list[Estimate | None]]] = [
-        (f"home ({_short(first.home[0])})", _GRAY, [row.home for row in first.rows])
-    ]
-    for index, (name, one) in enumerate(by_name.items()):
-        scores = [None if row.away is None else row.away.estimate for row in one.rows]
-        series.append((name, _COLORS[index % len(_COLORS)], scores))
-    for index, (name, color, estimates) in enumerate(series):
-        offset = (index - len(by_name) / 2) * step
-        label: str | None = name
-        for place, estimate in enumerate(estimates):
-            if estimate is None or estimate.value is None:
-                axes.text(0, place + offset, " too long", color=color, fontsize=8, va="center")
-                continue
-            low, high = (b if b is not None else estimate.value for b in (estimate.low, estimate.high))
-            reach = [[estimate.value - low], [high - estimate.value]]
-            axes.errorbar(
-                estimate.value, place + offset, xerr=reach, fmt="o", color=color, markersize=5, label=label
-            )
-            label = None  # once in the legend
-    axes.axvline(0, color="black", linewidth=0.8, linestyle=":")
-    ticks = [f"{row.home_rank}. " + textwrap.fill(row.candidate.label, 48) for row in first.rows]
-    axes.set_yticks(range(len(ticks)), ticks, fontsize=8.5)
-    axes.set_ylim(len(ticks) - 0.4, -0.6)
-    axes.set_title(first.study, loc="left", fontsize=10)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
 
 
 def _short(uri: str) -> str:

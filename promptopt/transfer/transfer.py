@@ -20,6 +20,7 @@ from generators.family import GeneratorFamily
 from promptopt.base.files import writable_folder
 from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import StudyError, load_study
+from promptopt.formatting.numbers import in_cell
 from promptopt.run import folder as runfolder
 from promptopt.run.prompts import PromptList, read_prompts
 from promptopt.scoring.objective import Measurement, Score
@@ -96,7 +97,7 @@ class Transfer:
         score = self.winner.away.estimate
         if score.value is None or score.low is None or score.high is None:
             return "The images are too few to say whether the winner stays ahead."
-        amount = f"{score.value:+.2f} ({score.low:+.2f} to {score.high:+.2f})"
+        amount = in_cell(score, "+.2f", mark="")
         sure = self.winner.home.low is not None and self.winner.home.low > 0
         if score.low > 0 and sure:
             return f"The winner stays ahead of the baseline prompt: {amount}."
@@ -235,8 +236,8 @@ def _setup(
     encoder: TextEncoder | None,
     judge: Judge | None,
 ) -> Setup:
-    from generators.base import load
     from generators.errors import GeneratorError
+    from generators.loading import load
 
     config = load_study(folder / runfolder.STUDY)
     config = config.override({"confirm.images": images or len(prompts.seeds.confirmation), **changes})

@@ -54,11 +54,9 @@ class LocalServer:
                 f"--host {host}: other machines could reach it, and there is no password. Keep 127.0.0.1 and "
                 "use an SSH tunnel, or add --allow-remote."
             )
-        guarded = app if allow_remote and not is_loopback(host) else _only_by_name(app)
+        guarded = _guarded(app, by_name=is_loopback(host))
         try:
-            self._server = make_server(
-                host, port, _only_own_changes(guarded), server_class=_Threaded, handler_class=_Quiet
-            )
+            self._server = make_server(host, port, guarded, server_class=_Threaded, handler_class=_Quiet)
         except (OSError, OverflowError) as error:
             raise StudyError(
                 f"{host}:{port}: cannot listen there ({error}). Choose another --port; 0 takes a free one."
@@ -115,27 +113,20 @@ class _Quiet(WSGIRequestHandler):
         """A line for every request would bury what a person has to read."""
 
 
-def _refuse(start_response: Callable[..., Any], text: str) -> Iterable[bytes]:
-    start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
-    return [text.encode()]
+def _guarded(app: App, *, by_name: bool) -> App:
+    """The application behind both guards: the name it is asked by, and where changes come from."""
 
-
-def _only_by_name(app: App) -> App:
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        name = urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname or ""
-        if not is_loopback(name):
-            return _refuse(start_response, "Open this page as http://127.0.0.1 or http://localhost.")
-        return app(environ, start_response)
-
-    return guarded
-
-
-def _only_own_changes(app: App) -> App:
-    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        origin = environ.get("HTTP_ORIGIN")
-        own = origin is None or urlsplit(origin).netloc == environ.get("HTTP_HOST")
-        if environ["REQUEST_METHOD"] not in _READS and not own:
-            return _refuse(start_response, "Changes are taken from this server's own pages alone.")
-        return app(environ, start_response)
+        host, origin = environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")
+        if by_name and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+            text = b"Open this page as http://127.0.0.1 or http://localhost."
+        elif (
+            environ["REQUEST_METHOD"] not in _READS and origin is not None and urlsplit(origin).netloc != host
+        ):
+            text = b"Changes are taken from this server's own pages alone."
+        else:
+            return app(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+        return [text]
 
     return guarded

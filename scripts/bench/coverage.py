@@ -35,7 +35,7 @@ from evaluation import (
 )
 from evaluation.classifier.probe import accuracy, balanced_accuracy
 from evaluation.inference.bootstrap import GroupBootstrap
-from evaluation.inference.intervals import share_estimate
+from evaluation.inference.intervals import interval_estimate
 from evaluation.inference.paired import _half_width
 from evaluation.metrics.mmd import mmd_contributions
 
@@ -235,7 +235,7 @@ def of_classifiers() -> Iterator[Case]:
             groups = [str(i) for i in np.repeat(np.arange(n), 3)]
             draws = GroupBootstrap.draw(groups, ["x"] * len(groups), resamples=400, rng=rng)
             shares = draws.weights @ hit / draws.weights.sum(axis=1)
-            return share_estimate(
+            return interval_estimate(
                 float(hit.mean()),
                 float(shares.var(ddof=1)),
                 groups=n,

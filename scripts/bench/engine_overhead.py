@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from evaluation.classifier.judge import load_judge
-from evaluation.encoders.base import load_text_encoder
+from evaluation.encoders.load import load_text_encoder
 from generators import load
 from generators.request import ImageRequest
 from promptopt import Study

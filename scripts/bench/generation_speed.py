@@ -29,7 +29,8 @@ import torch
 from PIL import Image
 
 from generators import ImageStore, load
-from generators.base import EMBEDDED, resolve
+from generators.fetching import fetch
+from generators.loading import EMBEDDED, resolve
 from generators.stable_diffusion.runtime import choose_runtime
 from generators.stable_diffusion.schedulers import make_scheduler
 
@@ -102,7 +103,7 @@ def start_ours(job: Job, way: Way) -> tuple[Callable[[Path], list[Path]], str]:
             generator.request(prompt, seed, steps=job.steps, guidance=job.guidance)
             for prompt, seed in job.jobs
         ]
-        return [stored.path for stored in ImageStore(folder).fetch(generator, requests)]
+        return [stored.path for stored in fetch(ImageStore(folder), generator, requests)]
 
     return make, f"{generator.batch_size}{', compiled' if generator.runtime.compiled else ''}"
 

@@ -52,8 +52,8 @@ class World:
 
 
 def on_images(options: argparse.Namespace) -> World:
-    from evaluation.encoders.base import load_encoder
-    from generators.base import load
+    from evaluation.encoders.load import load_encoder
+    from generators.loading import load
     from promptopt.space.of_category import category_space
     from studies.category import load_category
     from studies.phantom.render import render

@@ -22,7 +22,7 @@ from diffusers import StableDiffusionPipeline
 from peft import LoraConfig
 
 from generators.adapters.lora import find_adapter, split_uri
-from generators.base import EMBEDDED
+from generators.loading import EMBEDDED
 from generators.stable_diffusion.diffusion import DiffusionGenerator
 from generators.training import save_lora
 

@@ -21,7 +21,7 @@ from evaluation import load_encoder, memorization
 from evaluation.encoders.base import Encoder
 from evaluation.encoders.thumbnail import ThumbnailEncoder, copy_views
 from evaluation.estimate import Estimate
-from evaluation.report.pairs_sheet import pairs_sheet
+from promptopt.formatting.copies import pairs_sheet
 from studies.dataset import Dataset, read_dataset
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from evaluation.encoders.base import load_text_encoder
+from evaluation.encoders.load import load_text_encoder
 from evaluation.metrics.alignment import class_weights, margins
 from generators import load
 from generators.request import ImageRequest

@@ -15,6 +15,7 @@ two like nothing real), `narrow` (each prompt covers a part).
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +25,9 @@ import numpy as np
 from evaluation.estimate import Estimate
 from evaluation.features.feature_store import FeatureStore
 from evaluation.metrics.alignment import class_weights, margins
+from generators.fetching import fetch
 from generators.store import ImageStore
-from promptopt.cli._progress import progress_bar
+from promptopt.cli._progress import Bars
 from promptopt.config.study_file import StudyConfig, load_study
 from promptopt.portfolio.compare import compare_mixtures
 from promptopt.portfolio.fit import CAUTION, LEAST_SHARE, Portfolio
@@ -66,13 +68,16 @@ def on_images(config: StudyConfig, options: argparse.Namespace) -> None:
     images, cache = ImageStore(store / "images"), FeatureStore(store / "features.sqlite")
     prompts = drawn_prompts(setup, options.prompts)
     features: dict[str, Rows] = {}
-    with progress_bar("images") as bar:
-        task = bar.add_task(config.name, total=len(prompts) * options.images, note="")
+    with Bars() as bar:
+        count = itertools.count(1)
         for prompt in prompts:
-            made = images.fetch(
+            made = fetch(
+                images,
                 setup.generator,
                 [setup.request(Candidate(prompt), seed) for seed in setup.panel.confirmation],
-                on_image=lambda image, generated: bar.update(task, advance=1),
+                on_image=lambda image, generated: bar.show(
+                    config.name, next(count), len(prompts) * options.images
+                ),
             )
             features[prompt] = cache.features(setup.encoder, [image.path for image in made])
 

@@ -22,6 +22,7 @@ from rich.progress import track
 from evaluation.classifier.probe import fit_probe
 from evaluation.features.feature_store import FeatureStore
 from evaluation.metrics import alignment
+from generators.fetching import fetch
 from generators.store import ImageStore
 from promptopt.config.study_file import StudyConfig, load_study, study_from_mapping
 from promptopt.scoring.objective import Objective, RealPool, study_bandwidth
@@ -65,7 +66,7 @@ def main() -> None:
     made: dict[Candidate, list[Any]] = {prompt: [] for prompt in prompts}
     for seed in track(setup.panel.search, "seeds"):
         requests = [setup.request(prompt, seed) for prompt in prompts]
-        for prompt, image in zip(prompts, images.fetch(setup.generator, requests), strict=True):
+        for prompt, image in zip(prompts, fetch(images, setup.generator, requests), strict=True):
             made[prompt].append(image)
 
     def real(pool: str) -> RealPool:

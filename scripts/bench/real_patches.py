@@ -12,6 +12,7 @@ as many, stand in the last row: what is in reach. A sheet of images a generator 
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,9 +28,9 @@ from evaluation.metrics.alignment import class_weights, margins
 from evaluation.metrics.frechet import frechet_distance
 from evaluation.metrics.memorization import memorization
 from evaluation.metrics.mmd import median_bandwidth, mmd
-from generators import ImageStore, StoredImage, load
-from promptopt.cli._progress import progress_bar
-from promptopt.formatting.contact_sheet import Tile, contact_sheet
+from generators import ImageStore, StoredImage, fetch, load
+from promptopt.cli._progress import Bars
+from promptopt.formatting.pictures import Tile, contact_sheet
 from studies.dataset import Dataset, read_dataset
 
 SHOWN = 10
@@ -47,13 +48,14 @@ def pairs(texts: Sequence[str], what: str) -> dict[str, str]:
 
 def draw(uri: str, prompts: dict[str, str], images: int, store: ImageStore) -> dict[str, list[StoredImage]]:
     generator = load(uri)
-    with progress_bar("images") as bar:
-        task = bar.add_task(uri[-40:], total=images * len(prompts), note="")
+    with Bars() as bar:
+        count = itertools.count(1)
         return {
-            label: store.fetch(
+            label: fetch(
+                store,
                 generator,
                 [generator.request(prompt, seed) for seed in range(images)],
-                on_image=lambda image, made: bar.update(task, advance=1),
+                on_image=lambda image, made: bar.show(uri[-40:], next(count), images * len(prompts)),
             )
             for label, prompt in prompts.items()
         }

@@ -199,7 +199,7 @@ def main() -> None:
         "--rounds", type=int, default=2, help="each way so many times, by turns; the best counts"
     )
     options = parser.parse_args()
-    from generators.base import EMBEDDED
+    from generators.loading import EMBEDDED
     from studies.phantom import write_phantom
 
     with tempfile.TemporaryDirectory() as name:

@@ -36,7 +36,13 @@ RADIUS = {"< 5mm": (0.13, 0.16), "5-10mm": (0.19, 0.23), "11-20mm": (0.27, 0.32)
 
 @dataclass(frozen=True)
 class Thing:
-    """One polyp, landmark or instrument tip: its cell of the 3x3 grid and its exact place."""
+    """One polyp, landmark or instrument tip: its cell of the 3x3 grid and its exact place.
+
+    Example:
+        >>> thing = Thing("center", x=0.5, y=0.5, radius=0.1, angle=0.0)
+        >>> thing.location
+        'center'
+    """
 
     location: str
     x: float
@@ -47,7 +53,14 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """The truth of one image. ``seed`` drives every texture: same scene, same pixels."""
+    """The truth of one image. ``seed`` drives every texture: same scene, same pixels.
+
+    Example:
+        >>> import numpy as np
+        >>> scene = sample_scene(np.random.default_rng(0), category="polyps")
+        >>> scene.category, scene.count == len(scene.attributes()["locations"])
+        ('polyps', True)
+    """
 
     category: str
     kind: str

@@ -70,6 +70,6 @@ def micro_clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def micro_clip(micro_clip_folder: Path) -> Any:
     """The encoder in `micro_clip_folder`, on the processor."""
-    from evaluation.encoders.base import load_encoder
+    from evaluation.encoders.load import load_encoder
 
     return load_encoder(micro_clip_folder, device="cpu")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from generators import GeneratorError, ImageStore, load
+from generators import GeneratorError, ImageStore, fetch, load
 from generators.adapters.lora import scale_uri
-from generators.base import EMBEDDED
 from generators.family import MAIN, GeneratorFamily, load_members, member_name, member_uris, split_settings
+from generators.loading import EMBEDDED
 from tests.generators.micro import build_micro_pipeline, build_micro_xl_pipeline
 
 
@@ -39,7 +39,7 @@ def test_an_image_is_that_of_its_own_generator(
         alone = load(uris[name or MAIN], device="cpu", batch_size=2)
         assert asked[seed] == alone.request("a polyp", seed, steps=2)
         assert next(iter(alone.generate([asked[seed]]))).tobytes() == image.tobytes()
-    stored = ImageStore(tmp_path).fetch(family, asked)
+    stored = fetch(ImageStore(tmp_path), family, asked)
     assert [image.load().tobytes() for image in stored] == [image.tobytes() for image in together]
 
 
@@ -92,7 +92,7 @@ def test_when_one_runs_out_of_memory_the_others_requests_stay(
 
     monkeypatch.setattr(other, "_run", once)
     asked = [family.request("a polyp", s, generator=g, steps=2) for s in range(2) for g in (MAIN, "other")]
-    stored = ImageStore(tmp_path).fetch(family, asked)
+    stored = fetch(ImageStore(tmp_path), family, asked)
     assert [image.request.generator for image in stored] == [one.generator for one in asked]
     batches = {image.request.generator: image.request.versions for image in stored}
     assert "batch=2" in batches[family.fingerprints["main"]]

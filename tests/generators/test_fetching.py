@@ -1,4 +1,4 @@
-"""ImageStore.fetch while images are being made: threads, interruptions, bad images, smaller batches."""
+"""`fetch` while images are being made: threads, interruptions, bad images, smaller batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from generators import BadImage, BadImageError, BatchHalvedError, ImageStore, StoredImage, StoreError
-from generators.fetching import WAITING
+from generators.fetching import WAITING, fetch
 from tests.generators.fake import FakeGenerator, fake_image
 
 
@@ -34,7 +34,7 @@ def test_interrupted_fetch_keeps_every_image_that_was_made(store: ImageStore) ->
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.fetch(generator, panel, on_image=stop)
+        fetch(store, generator, panel, on_image=stop)
     assert len(generator.made) < 200
     assert [request for request in panel if store.get(request)] == generator.made
     assert {path.suffix for path in store.root.rglob("*.*")} == {".png", ".json"}
@@ -66,7 +66,7 @@ def test_images_are_written_beside_the_generation(store: ImageStore, monkeypatch
         reported.append(image.request.seed)
         threads.add(threading.get_ident())
 
-    images = store.fetch(generator, panel, on_image=on_image)
+    images = fetch(store, generator, panel, on_image=on_image)
     assert [image.request for image in images] == panel
     assert reported == [0, 1, 2, 3, 4]  # in the order they were made, though the first was written last
     assert threads == {threading.get_ident()}
@@ -94,7 +94,7 @@ def test_images_waiting_to_be_written_are_bounded(store: ImageStore, monkeypatch
 
     monkeypatch.setattr(ImageStore, "put", slow)
     generator = Watched()
-    store.fetch(generator, [generator.request("a", seed) for seed in range(4 * WAITING)])
+    fetch(store, generator, [generator.request("a", seed) for seed in range(4 * WAITING)])
     assert max(ahead) <= WAITING
     assert written == 4 * WAITING
 
@@ -114,11 +114,11 @@ def test_failure_to_write_surfaces_and_the_others_are_kept(
     with monkeypatch.context() as patch:
         patch.setattr(ImageStore, "put", full)
         with pytest.raises(StoreError, match="No space left"):
-            store.fetch(generator, panel)
+            fetch(store, generator, panel)
     kept = [request for request in panel if store.get(request)]
     assert kept == [request for request in generator.made if request.seed != 3]
     again = FakeGenerator()
-    assert len(store.fetch(again, panel)) == 200
+    assert len(fetch(store, again, panel)) == 200
     assert len(again.made) == 200 - len(kept)
 
 
@@ -140,7 +140,7 @@ def test_bad_images_are_counted_and_not_stored_and_the_others_are(store: ImageSt
     generator = Spoilt({1, 4})
     panel = [generator.request("a", seed) for seed in range(6)]
     with pytest.raises(BadImageError, match=r"2 of 6 images.*seed 1.*black") as caught:
-        store.fetch(generator, panel)
+        fetch(store, generator, panel)
     assert caught.value.counts == {"black": 2}
     assert [image.request.seed for image in caught.value.images] == [1, 4]
     assert [store.get(request) is not None for request in panel] == [s not in (1, 4) for s in range(6)]
@@ -150,7 +150,7 @@ def test_bad_images_are_counted_and_not_stored_and_the_others_are(store: ImageSt
 def test_model_that_makes_bad_images_alone_is_stopped_early(store: ImageStore) -> None:
     generator = Spoilt(set(range(1000)))
     with pytest.raises(BadImageError) as caught:
-        store.fetch(generator, [generator.request("a", seed) for seed in range(1000)])
+        fetch(store, generator, [generator.request("a", seed) for seed in range(1000)])
     assert caught.value.made < 20
     assert not list(store.root.rglob("*.png"))
 
@@ -180,7 +180,7 @@ def test_smaller_batches_lose_no_image_and_store_each_under_its_own_key(store: I
     small = replace(panel[9], versions="fake=1;batch=4")
     store.put(small, fake_image(small))
     seen: list[int] = []
-    images = store.fetch(generator, panel, on_image=lambda image, _: seen.append(image.request.seed))
+    images = fetch(store, generator, panel, on_image=lambda image, _: seen.append(image.request.seed))
     assert [image.request.versions[-1] for image in images] == list("8884442224")
     assert [replace(image.request, versions=panel[0].versions) for image in images] == panel
     assert all(_same(image.load(), fake_image(image.request)) for image in images)
@@ -196,4 +196,4 @@ def test_generator_that_does_not_shrink_is_not_asked_for_ever(store: ImageStore)
 
     generator = Stuck()
     with pytest.raises(BatchHalvedError):
-        store.fetch(generator, [generator.request("a", 1)])
+        fetch(store, generator, [generator.request("a", 1)])

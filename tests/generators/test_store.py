@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from generators import GeneratorError, ImageStore, StoredImage, StoreError
-from generators.fetching import WAITING
+from generators.fetching import WAITING, fetch
 from tests.generators.fake import FakeGenerator, fake_image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -77,13 +77,13 @@ def test_fetch_generates_only_what_is_missing_and_keeps_order(store: ImageStore)
     panel = [generator.request(f"prompt {i % 3}", i, steps=2 + i % 2) for i in range(8)]
     store.put(panel[5], fake_image(panel[5]))
     seen: list[tuple[StoredImage, bool]] = []
-    images = store.fetch(generator, panel, on_image=lambda image, new: seen.append((image, new)))
+    images = fetch(store, generator, panel, on_image=lambda image, new: seen.append((image, new)))
     assert [image.request for image in images] == panel
     assert all(_same(image.load(), fake_image(image.request)) for image in images)
     assert sorted(r.seed for r in generator.made) == [0, 1, 2, 3, 4, 6, 7]
     assert {image.request.seed: new for image, new in seen} == {i: i != 5 for i in range(8)}
     again = FakeGenerator()
-    assert store.fetch(again, panel) == images
+    assert fetch(store, again, panel) == images
     assert again.made == []
 
 
@@ -91,13 +91,13 @@ def test_fetch_makes_duplicates_once_and_reports_each_entry(store: ImageStore) -
     generator = FakeGenerator()
     request, other = generator.request("a", 1), generator.request("b", 1)
     news: list[bool] = []
-    images = store.fetch(
-        generator, [request, other, request, request], on_image=lambda _, new: news.append(new)
+    images = fetch(
+        store, generator, [request, other, request, request], on_image=lambda _, new: news.append(new)
     )
     assert generator.made == [request, other]
     assert [image.request for image in images] == [request, other, request, request]
     assert sorted(news) == [False, False, True, True]
-    assert store.fetch(generator, []) == []
+    assert fetch(store, generator, []) == []
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -108,7 +108,7 @@ def test_generator_with_wrong_number_of_images_is_an_error(store: ImageStore, co
 
     generator = Wrong()
     with pytest.raises(GeneratorError, match="2"):
-        store.fetch(generator, [generator.request("a", seed) for seed in range(2)])
+        fetch(store, generator, [generator.request("a", seed) for seed in range(2)])
 
 
 def _truncate(path: Path) -> None:
@@ -121,7 +121,8 @@ def _empty(path: Path) -> None:
 
 def _flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 4
+    place = content.index(b'"sha256"') + 14 if path.suffix == ".json" else len(content) // 2
+    content[place] ^= 4
     path.write_bytes(content)
 
 
@@ -138,13 +139,10 @@ def test_damage_is_noticed_said_and_repaired(store, suffix, damage, caplog) -> N
     damage(stored.path.with_suffix(suffix))
     with caplog.at_level(logging.WARNING, logger="generators.store"):
         found = store.get(request)
-    if suffix == ".json" and damage is _flip_a_bit and found is not None:
-        assert found.sha256 == stored.sha256  # the bit was in a part that says nothing about the image
-        return
     assert found is None
     assert request.key in caplog.text
     assert "made again" in caplog.text
-    assert store.fetch(generator, [request])[0].sha256 == stored.sha256
+    assert fetch(store, generator, [request])[0].sha256 == stored.sha256
     assert generator.made == [request]
     assert store.get(request) == stored
 
@@ -260,12 +258,12 @@ def test_two_processes_writing_one_key_do_no_harm(store: ImageStore) -> None:
 def test_killed_fetch_resumes_with_the_missing_images_only(store: ImageStore) -> None:
     script = textwrap.dedent("""
         import sys
-        from generators import ImageStore
+        from generators import ImageStore, fetch
         from tests.generators.fake import FakeGenerator
         generator = FakeGenerator(delay=0.03)
         panel = [generator.request("a polyp", seed) for seed in range(200)]
-        ImageStore(sys.argv[1]).fetch(
-            generator, panel, on_image=lambda image, new: print(image.request.seed, flush=True))
+        store = ImageStore(sys.argv[1])
+        fetch(store, generator, panel, on_image=lambda image, new: print(image.request.seed, flush=True))
     """)
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(store.root)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
@@ -281,7 +279,7 @@ def test_killed_fetch_resumes_with_the_missing_images_only(store: ImageStore) ->
 
     generator = FakeGenerator()
     panel = [generator.request("a polyp", seed) for seed in range(200)]
-    images = store.fetch(generator, panel)
+    images = fetch(store, generator, panel)
     # The kill may have struck after images were written and before they were reported.
     assert 200 - finished - WAITING <= len(generator.made) <= 200 - finished
     assert all(_same(image.load(), fake_image(image.request)) for image in images)

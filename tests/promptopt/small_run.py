@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ class SmallRun:
     folder: Path
     store: Path
     data: Path
+
+    def copied(self, to: Path) -> SmallRun:
+        """The same run in a folder of the test's own, to be changed; store and real images stay shared."""
+        return SmallRun(Path(shutil.copytree(self.folder, to / self.folder.name)), self.store, self.data)
 
     @property
     def images(self) -> RunImages:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from plotly.subplots import make_subplots
 
-from promptopt.study.report.figures import BLUE, GRAY, ORANGE, bars, fragment, plotly_script
+from promptopt.formatting.charts import BLUE, GRAY, ORANGE, error_bars
+from promptopt.study.report.figures import fragment, plotly_script
 
 if TYPE_CHECKING:
     from evaluation.classifier.results import ArmRow, ArmsResult
@@ -60,7 +61,7 @@ def _scores(rows: list[ArmRow], name: str) -> str:
                 "symbol": ["circle" if e.status == "ok" else "circle-open" for e in estimates],
                 "size": 9,
             },
-            error_x={**bars(estimates), "color": GRAY, "width": 3},
+            error_x={**error_bars(estimates), "color": GRAY, "width": 3},
             customdata=[f"{row.train_real} real + {row.train_synthetic} synthetic" for row in known],
             hovertemplate="%{y}: %{x:.3f}<br>trained on %{customdata}<extra></extra>",
             showlegend=False,

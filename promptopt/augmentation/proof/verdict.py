@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evaluation.classifier.results import MAIN, ArmRow, Comparison
 from evaluation.estimate import Estimate
 from promptopt.augmentation.proof.proof import AGAINST, ALONE, BESIDE, CLASSICAL, Proof, to_dict
-from promptopt.base.files import new_file, write_json, write_text
-from promptopt.formatting.points import points
+from promptopt.base.files import write_json, write_text
+from promptopt.formatting.charts import COLORS, Panel, Series, forest_plot, save_figure
+from promptopt.formatting.numbers import p_value, points
+from promptopt.formatting.tables import csv_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLORS = {None: "#6b6b6b", "portfolio": "#3b82c4", "baseline": "#d97706", "random": "#4d9f5b"}
 _LEARNERS = {"network": "a small network trained on pixels", "probe": "a linear probe on fixed features"}
 
 
@@ -79,11 +79,7 @@ def _value(one: Comparison) -> float:
 def _change(one: Comparison) -> str:
     at = "" if one.first.ratio is None else f" at 1:{one.first.ratio:g}"
     main = one.differences[MAIN]
-    return f"{points(main.estimate)} points{at}, p {_p(main.p_holm)}"
-
-
-def _p(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}" if value >= 0.001 else "< 0.001"
+    return f"{points(main.estimate)} points{at}, p {p_value(main.p_holm)}"
 
 
 def _amount(count: int | None) -> str:
@@ -103,7 +99,7 @@ def markdown(proof: Proof) -> str:
         main = one.differences[MAIN]
         lines.append(
             f"| {one.learner} | {_amount(one.first.per_class)} | {one.first.title} minus "
-            f"{one.second.title} | {points(main.estimate)} | {_p(main.p_holm)} |"
+            f"{one.second.title} | {points(main.estimate)} | {p_value(main.p_holm)} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -111,103 +107,52 @@ def markdown(proof: Proof) -> str:
 def write_proof(proof: Proof, folder: Path) -> list[Path]:
     """proof.json, proof.csv, proof.md (tables and verdict) and proof.png, each whole or not at all."""
     document = {**to_dict(proof), "verdict": verdict(proof)}
-    picture = folder / "proof.png"
-    with new_file(picture) as partial:
-        chart(proof).savefig(partial, format="png", dpi=150)
     said = "\n".join(f"{'  ' * line.startswith(' ')}- {line.strip()}" for line in document["verdict"])
     return [
         write_json(folder / "proof.json", document, allow_nan=False),
         write_text(folder / "proof.csv", _table(proof)),
         write_text(folder / "proof.md", f"{markdown(proof)}\n{said}\n"),
-        picture,
+        save_figure(chart(proof), folder / "proof.png"),
     ]
 
 
 def _table(proof: Proof) -> str:
     """One line for each arm (`minus` empty) and each difference."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        ["learner", "real_per_class", "trained_on", "minus", "train_real", "train_synthetic", "value", "low",
-         "high", "status", "p", "p_holm"]
-    )  # fmt: skip
-    for row in proof.result.rows:
-        writer.writerow(
-            [row.learner, row.arm.per_class, row.title, "", row.train_real, row.train_synthetic,
-             *_numbers(row.estimates[MAIN]), "", ""]
-        )  # fmt: skip
+    rows: list[list[object]] = [
+        [r.learner, r.arm.per_class, r.title, "", r.train_real, r.train_synthetic, None, None]
+        for r in proof.result.rows
+    ]
+    estimates = [{"": r.estimates[MAIN]} for r in proof.result.rows]
     for one in proof.result.comparisons:
         main = one.differences[MAIN]
-        writer.writerow(
-            [one.learner, one.first.per_class, one.first.title, one.second.title, "", "",
-             *_numbers(main.estimate), main.p, main.p_holm]
-        )  # fmt: skip
-    return stream.getvalue()
-
-
-def _numbers(estimate: Estimate) -> list[Any]:
-    values = (estimate.value, estimate.low, estimate.high)
-    return [*("" if value is None else f"{value:.6g}" for value in values), estimate.status]
+        names = [one.learner, one.first.per_class, one.first.title, one.second.title]
+        rows.append([*names, None, None, main.p, main.p_holm])
+        estimates.append({"": main.estimate})
+    heads = ["learner", "real_per_class", "trained_on", "minus", "train_real", "train_synthetic"]
+    return csv_table([*heads, "p", "p_holm"], rows, estimates)
 
 
 def chart(proof: Proof) -> Figure:
-    """Accuracies with intervals: a panel for each learner and number of real images."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    """Accuracies with intervals: a panel for each learner and number of real images, one line a ratio."""
     settings = proof.result.settings
-    learners, counts, ratios = list(settings["learners"]), settings["real_per_class"], settings["ratios"]
-    figure = Figure(figsize=(1.2 + 3.9 * len(counts), 0.9 + 3.4 * len(learners)))
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained")
-    panels = figure.subplots(len(learners), len(counts), squeeze=False, sharey="row")
-    for line, learner in zip(panels, learners, strict=True):
-        for axes, count in zip(line, counts, strict=True):
+    ratios = [None, *settings["ratios"]]
+    panels = []
+    for learner in settings["learners"]:
+        for count in settings["real_per_class"]:
             own = [r for r in proof.result.rows if (r.learner, r.arm.per_class) == (learner, count)]
-            _panel(axes, own, ratios)
-            axes.set_title(f"{learner}, {_amount(count)}", fontsize=10)
-        line[0].set_ylabel("balanced accuracy on real test images (%)", fontsize=9)
-    handles: dict[str, Any] = {}
-    for axes in panels.flat:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=8
-    )
-    return figure
+            names = dict.fromkeys(row.arm.name for row in own)
+            series = [
+                Series(name, color, [_of_ratio(own, name, ratio) for ratio in ratios])
+                for name, color in zip(names, itertools.cycle(COLORS), strict=False)
+            ]
+            lines = ["no synthetic images" if r is None else f"real to synthetic 1:{r:g}" for r in ratios]
+            panels.append(Panel(f"{learner}, {_amount(count)}", lines, series))
+    axis = "balanced accuracy on real test images (%), with 95 % interval"
+    return forest_plot(panels, axis, scale=100, zero=False)
 
 
-def _panel(axes: Any, rows: Sequence[ArmRow], ratios: Sequence[float]) -> None:
-    series = list(dict.fromkeys((r.arm.classical, r.arm.synthetic) for r in rows))
-    shift = 0.7 / max(len(series) - 1, 1)
-    for index, (classical, variant) in enumerate(series):
-        own = [r for r in rows if (r.arm.classical, r.arm.synthetic) == (classical, variant)]
-        for one in own:
-            value = one.estimates[MAIN]
-            if value.value is None:
-                continue
-            place = 0 if one.arm.ratio is None else 1 + list(ratios).index(one.arm.ratio)
-            x = place + (index - (len(series) - 1) / 2) * shift
-            low, high = (value.value if end is None else end for end in (value.low, value.high))
-            axes.errorbar(
-                x,
-                100 * value.value,
-                yerr=[[100 * (value.value - low)], [100 * (high - value.value)]],
-                fmt="s" if classical else "o",
-                markerfacecolor="white" if classical else _COLORS.get(variant, "#9c5bb5"),
-                color=_COLORS.get(variant, "#9c5bb5"),
-                capsize=3,
-                linewidth=1.2,
-                markersize=6,
-                label=one.arm.name,
-            )
-    for one in rows:
-        value = one.estimates[MAIN]
-        if one.arm.synthetic is None and value.value is not None:
-            style = "--" if one.arm.classical else "-"
-            axes.axhline(100 * value.value, color="#b0b0b0", linewidth=0.8, linestyle=style, zorder=0)
-    axes.set_xticks(range(1 + len(ratios)), ["none", *(f"1:{ratio:g}" for ratio in ratios)])
-    axes.set_xlabel("real to synthetic images", fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e2e2e2", linewidth=0.6)
-    axes.set_axisbelow(True)
+def _of_ratio(rows: Sequence[ArmRow], name: str, ratio: float | None) -> Estimate | None:
+    for row in rows:
+        if (row.arm.name, row.arm.ratio) == (name, ratio):
+            return row.estimates[MAIN] if row.estimates[MAIN].value is not None else None
+    return None

@@ -16,7 +16,7 @@ from promptopt.run.finished import FinishedRun
 from promptopt.run.prompts import PromptEntry
 from promptopt.synthesis.folder import IMAGES
 from promptopt.synthesis.naming import PATTERN
-from promptopt.synthesis.run import COLUMNS
+from promptopt.synthesis.run import COLUMNS, manifest_row
 
 if TYPE_CHECKING:
     from generators.base import Generator
@@ -82,7 +82,7 @@ def write_examples(
             own = index % each + 1
             name = f"{IMAGES}/{PATTERN.format(p=number, i=own)}"
             link_or_copy(image.path, folder / name)
-            writer.writerow(_row(name, number, own, image, uri))
+            writer.writerow(manifest_row(name, number, own, image, request=image.request, uri=uri))
     return len(jobs)
 
 
@@ -92,6 +92,8 @@ def _made(
     images: Any,
     load: Callable[[], Generator],
 ) -> list[StoredImage]:
+    from generators.fetching import fetch
+
     generator, expected = load(), run.network.fingerprint
     if generator.fingerprint != expected:
         raise ExportError(
@@ -105,7 +107,7 @@ def _made(
         size = {key: settings[key] for key in ("width", "height") if key in settings}
         drawn = {key: settings[key] for key in ("negative_prompt", *_VARIED) if key in settings}
         requests.append(generator.request(prompt, seed, **drawn, **size))
-    return list(images.fetch(generator, requests))
+    return list(fetch(images, generator, requests))
 
 
 def _settings(run: FinishedRun, entry: PromptEntry) -> tuple[str, dict[str, Any]]:
@@ -125,23 +127,3 @@ def _request(run: FinishedRun, entry: PromptEntry, seed: int) -> ImageRequest:
         raise ExportError(
             f"{run.folder}: prompts.json does not say how its images were made ({error}); run the study again"
         ) from error
-
-
-def _row(name: str, number: int, image: int, stored: StoredImage, uri: str) -> list[object]:
-    request = stored.request
-    return [
-        name,
-        number,
-        image,
-        request.prompt,
-        request.negative_prompt,
-        request.seed,
-        uri,
-        request.generator,
-        request.steps,
-        request.guidance,
-        request.scheduler,
-        request.width,
-        request.height,
-        stored.sha256,
-    ]

@@ -16,9 +16,9 @@ from generators.adapters.lora import (
     split_uri,
 )
 from generators.adapters.lora import fingerprint as with_adapters
-from generators.base import EMBEDDED
 from generators.errors import GeneratorError
 from generators.folder import DEFAULTS_FILE, fingerprint, model_files
+from generators.loading import EMBEDDED
 from generators.training.push import files_to_push
 from promptopt.base.files import link_or_copy
 from promptopt.base.hub import HubAddress

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import textwrap
 
-from promptopt.comparison.run import REAL, GeneratorComparison
-from promptopt.comparison.scores import Score
-from promptopt.comparison.tables import PARTS, latex_cell, stands_apart
+from promptopt.comparison.run import GeneratorComparison
+from promptopt.comparison.tables import Rows, arrow, latex_lines, rows_csv
 from promptopt.formatting.escapes import latex
 from promptopt.formatting.latex import latex_table
 
@@ -18,16 +15,7 @@ _METRICS = ("fd", "is")
 def summary_csv(comparison: GeneratorComparison) -> str:
     """One line a generator: distance and Inception score of every center with interval, n and status."""
     columns = _columns(comparison)
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    heads = [f"{name}, {scope}:{part}" for name, scope in columns for part in PARTS]
-    writer.writerow(["generator", *heads])
-    for generator, cells in _rows(comparison, columns):
-        parts = [getattr(cell.estimate, part) if cell else None for cell in cells for part in PARTS]
-        writer.writerow(
-            [generator, *("" if p is None else f"{p:.6g}" if isinstance(p, float) else p for p in parts)]
-        )
-    return stream.getvalue()
+    return rows_csv([f"{name}, {scope}" for name, scope in columns], _rows(comparison, columns))
 
 
 def summary_latex(comparison: GeneratorComparison, *, label: str, settings: str) -> str:
@@ -36,20 +24,11 @@ def summary_latex(comparison: GeneratorComparison, *, label: str, settings: str)
     The best value of a column is bold where its interval lies apart from those of all other generators.
     """
     columns = _columns(comparison)
-    rows = _rows(comparison, columns)
-    body = []
-    for generator, cells in rows:
-        shown = []
-        for place, cell in enumerate(cells):
-            rivals = [row[place] for name, row in rows if name != REAL]
-            bold = cell is not None and stands_apart(cell, [rival for rival in rivals if rival is not None])
-            shown.append(latex_cell(cell, bold=bold))
-        body.append(" & ".join([latex(generator), *shown]) + r" \\")
     names = list(dict.fromkeys(name for name, _ in columns))
     above, rules, place = [""], [], 2
     for name in names:
         width = sum(own == name for own, _ in columns)
-        above.append(rf"\multicolumn{{{width}}}{{c}}{{{latex(name)} {_arrow(comparison, name)}}}")
+        above.append(rf"\multicolumn{{{width}}}{{c}}{{{latex(name)} {arrow(comparison, name)}}}")
         rules.append(rf"\cmidrule(lr){{{place}-{place + width - 1}}}")
         place += width
     heads = ["Generator", *(latex(_short(scope)) for _, scope in columns)]
@@ -63,7 +42,7 @@ def summary_latex(comparison: GeneratorComparison, *, label: str, settings: str)
         label=label,
         columns="l" + "r" * len(columns),
         heads=[" & ".join(above) + r" \\", "".join(rules), " & ".join(heads) + r" \\"],
-        body=body,
+        body=latex_lines(_rows(comparison, columns)),
         small=len(columns) > 4,
     )
 
@@ -84,17 +63,10 @@ def _columns(comparison: GeneratorComparison) -> list[tuple[str, str]]:
     return [(name, title) for metric, name in names for title in titles if (metric, name, title) in found]
 
 
-def _rows(
-    comparison: GeneratorComparison, columns: list[tuple[str, str]]
-) -> list[tuple[str, list[Score | None]]]:
+def _rows(comparison: GeneratorComparison, columns: list[tuple[str, str]]) -> Rows:
     found = {(s.generator, s.name, s.scope): s for s in comparison.of()}
     generators = dict.fromkeys(score.generator for score in comparison.of())
     return [(g, [found.get((g, name, scope)) for name, scope in columns]) for g in generators]
-
-
-def _arrow(comparison: GeneratorComparison, name: str) -> str:
-    better = next(score.better for score in comparison.of() if score.name == name)
-    return r"$\downarrow$" if better == "lower" else r"$\uparrow$"
 
 
 def _short(title: str) -> str:

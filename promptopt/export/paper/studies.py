@@ -2,59 +2,38 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from promptopt.comparison.tables import PARTS
 from promptopt.export.paper.sources import FinishedRun
+from promptopt.formatting.charts import BLUE, Panel, Series, forest_plot
 from promptopt.formatting.escapes import latex
 from promptopt.formatting.latex import PROSE, latex_table, stacked, stacked_head
+from promptopt.formatting.numbers import value_and_interval
+from promptopt.formatting.tables import csv_table
 from promptopt.scoring.metric_titles import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from promptopt.run.prompts import EstimateEntry, PromptEntry
+    from promptopt.run.prompts import EstimateEntry
 
-_BLUE, _GRAY = "#3b82c4", "#9a9a9a"
 _LATEX = ("score", "judge_accuracy", "synthetic_to_real", "mmd")
 _IMAGES = 8
 
 
 def prompts_csv(runs: Sequence[FinishedRun]) -> str:
     """Every confirmed prompt of every study, with all metrics of the confirmation."""
-    names = _metrics(runs)
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        ["study", "category", "rank", "prompt", "weight", "tied_with_first", "baseline"]
-        + [f"{name}:{part}" for name in names for part in PARTS]
+    listed = [(r.prompts, e, r.prompts.baseline.candidate) for r in runs for e in r.prompts.prompts]
+    return csv_table(
+        ["study", "category", "rank", "prompt", "weight", "tied_with_first", "baseline"],
+        [
+            [p.study, p.category, e.rank, e.label, e.weight, e.tied_with_first, e.candidate == baseline]
+            for p, e, baseline in listed
+        ],
+        [e.confirmation for _, e, _ in listed],
     )
-    for run in runs:
-        for entry in run.prompts.prompts:
-            cells: list[object] = []
-            for name in names:
-                estimate = entry.confirmation.get(name)
-                parts = [getattr(estimate, part) if estimate else None for part in PARTS]
-                cells += ["" if p is None else f"{p:.6g}" if isinstance(p, float) else p for p in parts]
-            plain = entry.candidate == run.prompts.baseline.candidate
-            writer.writerow(
-                [
-                    run.prompts.study,
-                    run.prompts.category,
-                    entry.rank,
-                    entry.label,
-                    f"{entry.weight:.6g}",
-                    entry.tied_with_first,
-                    plain,
-                    *cells,
-                ]
-            )
-    return stream.getvalue()
 
 
 def prompts_latex(runs: Sequence[FinishedRun], *, top: int) -> str:
@@ -94,36 +73,16 @@ def prompts_latex(runs: Sequence[FinishedRun], *, top: int) -> str:
 
 def prompts_chart(runs: Sequence[FinishedRun], *, top: int) -> Figure:
     """Score of the first few prompts by category with intervals; drawn without a display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    shown = [(run, run.prompts.prompts[:top]) for run in runs]
-    count = sum(len(entries) for _, entries in shown)
-    figure = Figure(figsize=(10.5, 1.3 + 0.62 * count + 0.35 * len(runs)))
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained")
-    all_axes = figure.subplots(
-        len(shown), 1, sharex=True, squeeze=False, height_ratios=[len(entries) + 0.5 for _, entries in shown]
+    panels = []
+    for run in runs:
+        entries = run.prompts.prompts[:top]
+        baseline = run.prompts.baseline.candidate
+        lines = [e.label + (" (baseline)" if e.candidate == baseline else "") for e in entries]
+        scores = [entry.confirmation["score"] for entry in entries]
+        panels.append(Panel(_category(run, runs), lines, [Series("", BLUE, scores)]))
+    return forest_plot(
+        panels, "score on fresh seeds, with 95 % interval (baseline prompt = 0, higher is better)"
     )
-    for axes, (run, entries) in zip(all_axes[:, 0], shown, strict=True):
-        labels = []
-        for place, entry in enumerate(entries):
-            plain = entry.candidate == run.prompts.baseline.candidate
-            _bar(axes, place, entry, _GRAY if plain else _BLUE)
-            text = entry.label + (" (baseline)" if plain else "")
-            labels.append("\n".join(textwrap.wrap(text, 58, max_lines=2, placeholder=" ...")))
-        axes.set_yticks(range(len(entries)), labels, fontsize=8.5)
-        axes.set_ylim(len(entries) - 0.4, -0.6)
-        axes.set_title(_category(run, runs), loc="left", fontsize=11, fontweight="bold")
-        axes.axvline(0, color="black", linewidth=0.8)
-        axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0)
-    all_axes[-1, 0].set_xlabel(
-        "score on fresh seeds, with 95 % interval (baseline prompt = 0, higher is better)"
-    )
-    return figure
 
 
 def prompts_samples(runs: Sequence[FinishedRun], store: Path, path: Path, *, top: int) -> tuple[int, int]:
@@ -131,7 +90,7 @@ def prompts_samples(runs: Sequence[FinishedRun], store: Path, path: Path, *, top
 
     Nothing is written where no image is found.
     """
-    from promptopt.formatting.contact_sheet import Tile, contact_sheet
+    from promptopt.formatting.pictures import Tile, contact_sheet
     from promptopt.run.images import RunImages
 
     rows: list[tuple[str, list[Tile]]] = []
@@ -165,25 +124,7 @@ def _cell(entry: EstimateEntry | None, name: str) -> str:
     if entry is None or entry.value is None:
         return "--"
     percent = name in ("judge_accuracy", "synthetic_to_real")
-    digits = 0 if percent else 3 if name == "mmd" else 2
-
-    def number(value: float) -> str:
-        return f"{round(100 * value if percent else value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.00"
-
-    text = number(entry.value) + (r" \%" if percent else "") + ("*" if entry.status == "unreliable" else "")
-    if entry.low is None or entry.high is None or entry.low == entry.high:
-        return stacked(text, "")
-    return stacked(text, f"{number(entry.low)} to {number(entry.high)}")
-
-
-def _bar(axes: Any, place: int, entry: PromptEntry, color: str) -> None:
-    score = entry.confirmation["score"]
-    if score.value is None:
-        axes.text(0, place, " undefined", va="center", fontsize=8, color="#666666")
-        return
-    hatch = "///" if score.status == "unreliable" else None
-    axes.barh(place, score.value, height=0.62, color=color, hatch=hatch, edgecolor="white", linewidth=0)
-    if score.low is not None and score.high is not None and score.low < score.high:
-        reach = [[score.value - score.low], [score.high - score.value]]
-        axes.errorbar(score.value, place, xerr=reach, color="black", capsize=3, linewidth=1.1)
-    axes.plot(score.value, place, "o", color=color, markeredgecolor="black", markersize=5, zorder=4)
+    style = ".0f" if percent else ".3f" if name == "mmd" else ".2f"
+    unit = r" \%" if percent else ""
+    text, interval = value_and_interval(entry, style, scale=100 if percent else 1, unit=unit)
+    return stacked(text, "" if entry.low == entry.high else interval)

@@ -10,9 +10,11 @@ from promptopt.base.files import new_file, writable_folder, write_text
 from promptopt.comparison.charts import write_charts
 from promptopt.comparison.scopes import slug
 from promptopt.comparison.tables import long_csv, table_csv, table_latex
+from promptopt.export.paper.captions import write_cloud
 from promptopt.export.paper.generators import summary_csv, summary_latex
 from promptopt.export.paper.sources import SAMPLES, Comparisons, FinishedRun
 from promptopt.export.paper.studies import prompts_chart, prompts_csv, prompts_latex, prompts_samples
+from promptopt.formatting.charts import save_figure
 
 
 def write_tables(
@@ -88,10 +90,11 @@ def _studies(
         write_text(folder / "prompts.csv", prompts_csv(runs)),
         write_text(folder / "prompts.tex", prompts_latex(runs, top=top)),
     ]
-    chart = folder / "chart-scores.png"
-    with new_file(chart) as partial:
-        prompts_chart(runs, top=top).savefig(partial, format="png", dpi=150)
-    written.append(chart)
+    written.append(save_figure(prompts_chart(runs, top=top), folder / "chart-scores.png"))
+    for run in runs:
+        cloud = folder / f"captions-{slug(run.folder.resolve().name)}.png"
+        if write_cloud(run, cloud):
+            written.append(cloud)
     if not (store / "images").is_dir():
         notes.append(
             f"{store}: no store of images there, so there are no samples of prompts; name it (--store)"

@@ -12,8 +12,8 @@ import numpy as np
 from evaluation.estimate import Estimate, check_level
 from promptopt.base.errors import ArgumentError
 from promptopt.run.trials import TrialRow, latest
-from promptopt.search.model.noise import means_with_noise
-from promptopt.search.model.variances import AnovaModel, FloatArray, IntArray, Posterior, Target
+from promptopt.search.model.noise import FloatArray, IntArray, means_with_noise
+from promptopt.search.model.variances import AnovaModel, Posterior, Target
 from promptopt.space import PromptSpace
 
 FEWEST_PROMPTS = 8

@@ -3,7 +3,8 @@
 A prompt's value is a constant, plus an effect of each slot's option, plus effects of pairs of options, plus
 one of its own; the sizes of the three are estimated. Prompts that share options inform each other, few images
 count for less than many, and the best of many noisy scores shrinks toward what its words are worth.
-Structure: an ANOVA kernel on categorical inputs (Durrande et al. 2013; Stitson et al. 1999).
+The kernel and every symbol stand in `promptopt.search.model.kernel`; here k_s is 1 for the same option and 0
+otherwise, and v are three variances at their most probable values.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
+from promptopt.search.model.kernel import sum_and_pairs
 from promptopt.search.model.noise import FloatArray, IntArray, means_with_noise
 
 _PRIOR = np.log([0.6, 0.4, 0.2])  # expected shares of options, pairs and the prompt's own; one unit wide
@@ -115,8 +117,5 @@ class SlotModel:
 def _parts(a: IntArray, b: IntArray) -> FloatArray:
     """Correlations by shared options, shared pairs of options, and being the same prompt, (3, n, m)."""
     slots = a.shape[1]
-    same = np.zeros((len(a), len(b)))
-    for i in range(slots):
-        same += a[:, i][:, None] == b[:, i][None, :]
-    pairs = max(1, slots * (slots - 1) // 2)
-    return np.stack([same / slots, same * (same - 1) / (2 * pairs), same == slots])
+    same, pairs = sum_and_pairs(a[:, i, None] == b[None, :, i] for i in range(slots))
+    return np.stack([same / slots, pairs, same == slots])

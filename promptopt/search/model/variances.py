@@ -2,19 +2,19 @@
 
 The functional analysis of variance (Sobol 1993) as a random-effects model: every slot has a variance of its
 own, all pairs of slots share one, and each prompt deviates from both. What the data say about the variances
-themselves is integrated over by importance sampling, since twenty prompts say little.
+themselves is integrated over by importance sampling, since twenty prompts say little. The kernel and every
+symbol stand in `promptopt.search.model.kernel`; here effects of a slot sum to 0, and v has S + 2 entries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
+from promptopt.search.model.kernel import slot_kernel, sum_and_pairs
+from promptopt.search.model.noise import FloatArray, IntArray
 
 _FLAT = 1e2  # SDs of the flat prior of the mean, in those of the scores
 _LEAST_VARIANCE = 1e-7  # of a score about what the model says, so that matrices stay well conditioned
@@ -66,11 +66,9 @@ class AnovaModel:
         self._codes, self._options = codes, tuple(options)
         n = len(scores)
         self._base = noise / self._scale**2 + _FLAT**2
-        slots = [_kernel(codes[:, s, None], codes[None, :, s], m) for s, m in enumerate(options)]
-        total, squares = sum(slots), sum(k**2 for k in slots)
+        slots = [slot_kernel(codes[:, s, None], codes[None, :, s], options=m) for s, m in enumerate(options)]
         self._pairs = len(options) * (len(options) - 1) // 2
-        # the sum of k_s k_t over the pairs of slots, by Newton's identity
-        pair = (total**2 - squares) / 2 / self._pairs if self._pairs else np.zeros((n, n))
+        pair = sum_and_pairs(slots)[1] if slots else np.zeros((n, n))
         self._kernels = np.stack([*slots, pair, np.eye(n)])
         # prior scales: as much for all slots together as for the pairs, and as for the prompt by itself
         self._prior = np.array([1 / len(options)] * len(options) + [1.0, 1.0])
@@ -191,11 +189,5 @@ class AnovaModel:
     def _row(self, target: Target) -> FloatArray:
         row = np.ones(len(self._y))
         for slot, option in zip(target.slots, target.options, strict=True):
-            row *= _kernel(option, self._codes[:, slot], self._options[slot])
+            row *= slot_kernel(option, self._codes[:, slot], options=self._options[slot])
         return row
-
-
-def _kernel(a: Any, b: Any, options: int) -> FloatArray:
-    """Prior correlation of two options' effects when the effects of a slot sum to 0."""
-    found: FloatArray = np.where(np.equal(a, b), 1.0, -1.0 / (options - 1))
-    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,6 +13,8 @@ import plotly.io
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
+from promptopt.formatting.charts import BLUE, GRAY, ORANGE, error_bars
+from promptopt.formatting.numbers import in_cell
 from promptopt.run.trials import TrialRow, latest
 from promptopt.search.model.effects import SlotEffects
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from evaluation.estimate import Estimate
     from promptopt.scoring.confirm import Confirmed
 
-BLUE, ORANGE, GRAY = "#3b82c4", "#d97706", "#888888"
 _STATES = (
     ("prompt", "circle", BLUE),
     ("lost to another prompt", "circle-open", GRAY),
@@ -60,7 +61,7 @@ def history(trials: Sequence[TrialRow]) -> str:
             mode="markers",
             name=name,
             marker={"color": color, "size": 8, "symbol": symbol},
-            error_y={**bars([rows[i].score for i in own]), "color": faint(color), "width": 0},
+            error_y={**error_bars([rows[i].score for i in own]), "color": faint(color), "width": 0},
             customdata=[[hover(rows[i].candidate.label), rows[i].images, _fate(rows[i])] for i in own],
             hovertemplate="<b>prompt %{x}: %{y:.2f}</b>, %{customdata[1]} images<br>%{customdata[0]}"
             "%{customdata[2]}<extra></extra>",
@@ -149,8 +150,8 @@ def optimism(confirmed: Sequence[Confirmed]) -> str | None:
         cliponaxis=False,
         textposition=corners(len(pairs)),
         marker={"color": BLUE, "size": 9},
-        error_x={**bars(searched), "color": faint(BLUE), "width": 0},
-        error_y={**bars(fresh), "color": faint(BLUE), "width": 0},
+        error_x={**error_bars(searched), "color": faint(BLUE), "width": 0},
+        error_y={**error_bars(fresh), "color": faint(BLUE), "width": 0},
         customdata=[hover(one.candidate.label) for one, _ in pairs],
         hovertemplate="search %{x:.2f}, fresh %{y:.2f}<br>%{customdata}<extra></extra>",
     )
@@ -219,10 +220,9 @@ def slot_effects(found: SlotEffects) -> str:
                     "size": 9,
                     "line": {"color": color, "width": 2},
                 },
-                error_x={**bars([e]), "color": color, "width": 0, "thickness": 2 if sure else 1},
-                customdata=[[effect.prompts, hover(label(effect.option)), _span(e)]],
-                hovertemplate="%{customdata[1]}<br>%{x:+.2f}%{customdata[2]}, %{customdata[0]} prompts"
-                "<extra></extra>",
+                error_x={**error_bars([e]), "color": color, "width": 0, "thickness": 2 if sure else 1},
+                customdata=[[effect.prompts, hover(label(effect.option)), in_cell(e, "+.2f", mark="")]],
+                hovertemplate="%{customdata[1]}<br>%{customdata[2]}, %{customdata[0]} prompts<extra></extra>",
                 showlegend=False,
                 row=row,
                 col=1,
@@ -246,30 +246,12 @@ def _color(estimate: Estimate) -> str:
     return ORANGE if estimate.high is not None and estimate.high < 0 else GRAY
 
 
-def _span(estimate: Estimate) -> str:
-    return "" if estimate.low is None else f" ({estimate.low:+.2f} to {estimate.high:+.2f})"
-
-
 def label(option: str) -> str:
     """An option as shown; without the comma it begins with, the empty one by name, a long one shortened."""
     option = option.lstrip(", ") or option
     if not option:
         return "(left out)"
     return option if len(option) <= 40 else option[:37] + "..."
-
-
-def bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
-    """Error bars from the intervals."""
-
-    def reach(estimate: Estimate, bound: float | None) -> float:
-        return 0.0 if bound is None or estimate.value is None else abs(bound - estimate.value)
-
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [reach(e, e.high) for e in estimates],
-        "arrayminus": [reach(e, e.low) for e in estimates],
-    }
 
 
 def corners(count: int) -> list[str]:

@@ -10,10 +10,11 @@ import numpy as np
 
 from evaluation.encoders.thumbnail import ThumbnailEncoder, ThumbnailViewsEncoder
 from evaluation.metrics.memorization import memorization
+from promptopt.formatting.numbers import format_estimate, number
 from promptopt.study.report.pictures import embed, embed_file
-from promptopt.study.report.words import format_estimate, number
 
 if TYPE_CHECKING:
+    from evaluation.estimate import Estimate
     from evaluation.features.feature_store import FeatureStore
     from promptopt.scoring.confirm import Confirmed
     from studies.dataset import Dataset
@@ -70,7 +71,7 @@ def nearest_pairs(data: Dataset, features: FeatureStore, confirmed: Sequence[Con
     return Likeness(_sentence(found.threshold, found.share, found.null_ratio, len(made)), tuple(pairs))
 
 
-def _sentence(threshold: float | None, share: object, null: np.ndarray, count: int) -> str:
+def _sentence(threshold: float | None, share: Estimate, null: np.ndarray, count: int) -> str:
     low, middle = np.quantile(null, [0.01, 0.5])
     said = (
         f"Each of the {count} confirmation images was compared with all real images of the reference pool "

@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from promptopt.base.files import write_text
+from promptopt.formatting.numbers import estimate_parts, p_value
 from promptopt.run.trials import TrialRow, latest
 from promptopt.scoring.confirm import Confirmed
 from promptopt.scoring.metric_titles import METRICS
@@ -18,7 +19,6 @@ from promptopt.scoring.objective import Measurement
 from promptopt.search.model.effects import SlotEffects, slot_effects
 from promptopt.study.report import figures, words
 from promptopt.study.report.calibration import calibration_rows, calibration_sentence
-from promptopt.study.report.clouds import cloud, mark_common
 from promptopt.study.report.likeness import nearest_pairs
 from promptopt.study.report.mixtures import METRICS as MIXTURE_METRICS
 from promptopt.study.report.mixtures import mixture_rows, mixture_sentence
@@ -66,12 +66,12 @@ def write_report(path: Path, content: ReportInput) -> Path:
         lstrip_blocks=True,
     )
     environment.filters["estimate"] = _estimate
-    environment.filters["p"] = words.p_text
+    environment.filters["p"] = lambda p: p_value(p, missing="—")
     return write_text(path, environment.get_template("page.html.jinja").render(**_context(content)))
 
 
 def _estimate(estimate: Any) -> Markup:
-    parts = [Markup('<span class="whole">{}</span>').format(part) for part in words.estimate_parts(estimate)]
+    parts = [Markup('<span class="whole">{}</span>').format(part) for part in estimate_parts(estimate)]
     return Markup(" ").join(parts)
 
 
@@ -91,7 +91,6 @@ def _context(content: ReportInput) -> dict[str, Any]:
         **_confirmed(content),
         **_search(content),
         **_effects(content),
-        **_words(content),
         **_trust(content),
         **_settings(setup, prompts),
     }
@@ -174,13 +173,6 @@ def _effects(content: ReportInput) -> dict[str, Any]:
         "effects_sentence": words.effects_sentence(effects),
         "interactions": [pair.sentence for pair in effects.interactions],
     }
-
-
-def _words(content: ReportInput) -> dict[str, Any]:
-    captions = cloud((text, 1.0) for record in content.setup.positives for text in record.text)
-    winners = cloud((entry.prompt, entry.weight) for entry in content.prompts.prompts)
-    first, other = mark_common(captions, winners)
-    return {"caption_words": first, "winner_words": other}
 
 
 def _trust(content: ReportInput) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 
 from evaluation.estimate import Estimate
+from promptopt.formatting.charts import error_bars
 from promptopt.run.trials import TrialRow, latest
 from promptopt.study.report.figures import (
     BLUE,
     GRAY,
     ORANGE,
-    bars,
     corners,
     faint,
     fragment,
@@ -66,8 +66,8 @@ def tradeoffs(trials: Sequence[TrialRow], confirmed: Sequence[Confirmed]) -> Tra
                 "ranges": [_range(searched[x], fresh[x]), _range(searched[y], fresh[y])],
                 "x": [searched[x], [p[0] for p in edge], [e.value for e in fresh[x]]],
                 "y": [searched[y], [p[1] for p in edge], [e.value for e in fresh[y]]],
-                "bars_x": bars(fresh[x]),
-                "bars_y": bars(fresh[y]),
+                "bars_x": error_bars(fresh[x]),
+                "bars_y": error_bars(fresh[y]),
                 "titles": [_axis(x), _axis(y)],
             }
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from promptopt.formatting.numbers import count, p_value, percent, signed
 from promptopt.run.trials import TrialRow, latest
 from promptopt.search.model.effects import SlotEffects
 
@@ -29,11 +29,11 @@ def verdict(prompts: PromptList) -> str:
         said += f" {better} of the {len(found)} confirmed prompts are better than the baseline."
     others = len(prompts.tied) - 1
     if others > 0:
-        said += f" {_count(others, 'other prompt')} cannot be told apart from the first of the list."
+        said += f" {count(others, 'other prompt')} cannot be told apart from the first of the list."
     blamed = sum(entry.contradicted_by is not None for entry in found)
     if blamed and best.contradicted_by is None:
         said += (
-            f" {_count(blamed, 'prompt')} {'was' if blamed == 1 else 'were'} set aside: an independent "
+            f" {count(blamed, 'prompt')} {'was' if blamed == 1 else 'were'} set aside: an independent "
             "check contradicts the score."
         )
     return said
@@ -77,8 +77,7 @@ def _claim(prompts: PromptList, best: PromptEntry) -> str:
 def _chance(p: float | None, compared: int) -> str:
     if p is None:
         return ""
-    shown = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-    return f", {shown}" + (f" after correction for {compared} prompts" if compared > 1 else "")
+    return f", {p_value(p, name='p')}" + (f" after correction for {compared} prompts" if compared > 1 else "")
 
 
 def _alpha(prompts: PromptList) -> float:
@@ -97,7 +96,7 @@ def judge_sentence(prompts: PromptList) -> str | None:
         return None
     return (
         f"An independent network that took no part in the search sees the right category in "
-        f"{_percent(best.value)} of the best found prompt's images, and in {_percent(base.value)} of the "
+        f"{percent(best.value)} of the best found prompt's images, and in {percent(base.value)} of the "
         "baseline's."
     )
 
@@ -151,12 +150,12 @@ def search_sentences(prompts: PromptList, trials: Sequence[TrialRow]) -> list[st
     )
     if lost:
         said.append(
-            f"{_count(lost, 'prompt')} dropped out because another one was shown to be better on the same "
+            f"{count(lost, 'prompt')} dropped out because another one was shown to be better on the same "
             "seeds (bounds that hold however often one looks)."
         )
     if broken:
         said.append(
-            f"{_count(broken, 'prompt')} broke a constraint of the study, so that others went before "
+            f"{count(broken, 'prompt')} broke a constraint of the study, so that others went before "
             "them; the table below says which."
         )
     if prompts.stopped:
@@ -190,7 +189,7 @@ def effects_sentence(effects: SlotEffects) -> str:
     additive, pairs = effects.additive_share, effects.pairs_tested
     said = f"This rests on {effects.prompts} prompts."
     if additive.value is not None and additive.low is not None and additive.high is not None:
-        share = f"{_percent(additive.value)} ({_percent(additive.low)} to {_percent(additive.high)})"
+        share = f"{percent(additive.value)} ({percent(additive.low)} to {percent(additive.high)})"
         if additive.low > 0.99:
             share = "nearly all"
         said += (
@@ -204,59 +203,3 @@ def effects_sentence(effects: SlotEffects) -> str:
         f" Of {pairs} pairs of words that were tried together often enough, none could be told from the sum "
         "of its words."
     )
-
-
-def format_estimate(estimate: Any) -> str:
-    """`0.81 (0.72 to 0.88)`, in equal decimals, with a word when it is unreliable or undefined."""
-    return " ".join(estimate_parts(estimate))
-
-
-def estimate_parts(estimate: Any) -> list[str]:
-    """The parts of `format_estimate` between which a line may break."""
-    if estimate is None:
-        return ["—"]
-    if estimate.value is None:
-        return [f"undefined (n = {estimate.n})"]
-    parts = [number(estimate.value)]
-    low, high = estimate.low, estimate.high
-    if low is not None and high is not None:
-        places = _places(low, high)
-        parts = [_fixed(estimate.value, places), f"({_fixed(low, places)} to {_fixed(high, places)})"]
-    return [*parts, "unreliable"] if estimate.status == "unreliable" else parts
-
-
-def _places(low: float, high: float) -> int:
-    """Two decimals; more in a narrow interval, and a third where an end would be mistaken for 0."""
-    width = math.ceil(-math.log10(2 * (high - low))) + 1 if high > low else 2
-    ends = 3 if any(end and abs(end) < 0.005 for end in (low, high)) else 2
-    return max(ends, min(width, 6))
-
-
-def _fixed(value: float, places: int) -> str:
-    text = f"{value:.{places}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
-
-
-def number(value: float) -> str:
-    """Two decimals; three digits where that says nothing."""
-    if value == 0 or 0.01 <= abs(value) < 1000:
-        return f"{value:.2f}"
-    return f"{value:.3g}"
-
-
-def signed(value: float | None) -> str:
-    """With its sign, also where it is above 0."""
-    return "undefined" if value is None else f"{value:+.2f}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
-def p_text(p: float | None) -> str:
-    """A p-value in a table."""
-    return "—" if p is None else "< 0.001" if p < 0.001 else f"{p:.2g}"
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"

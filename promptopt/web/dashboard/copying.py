@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from evaluation.estimate import Estimate
 from promptopt.base.files import writable_folder
 from promptopt.config.study_file import StudyError
-from promptopt.formatting.grid import image_grid, png_bytes
+from promptopt.formatting.numbers import value_and_interval
+from promptopt.formatting.pictures import image_grid, png_bytes
 from promptopt.run import folder as runfolder
 from promptopt.run.images import RunImages, Stage, image_count
 from promptopt.run.snapshot import read_trials
@@ -340,6 +341,6 @@ def _numbers(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
         if estimate.value is None:
             continue
         found[name] = float(f"{estimate.value:.4g}")
-        if estimate.low is not None and estimate.high is not None:
-            found[f"{name}, 95 % interval"] = f"{estimate.low:.3g} to {estimate.high:.3g}"
+        if interval := value_and_interval(estimate, ".3g")[1]:
+            found[f"{name}, 95 % interval"] = interval
     return found

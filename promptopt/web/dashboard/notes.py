@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from evaluation.estimate import Estimate
+from promptopt.formatting.numbers import value_and_interval
 from promptopt.run.images import RunImages, Stage
 from promptopt.space import Candidate
 
@@ -80,9 +81,6 @@ def escaped(text: str) -> str:
 
 
 def _row(title: str, estimate: Estimate) -> str:
-    value = "undefined" if estimate.value is None else f"{estimate.value:.3g}"
-    span = (
-        "" if estimate.low is None or estimate.high is None else f"{estimate.low:.3g} to {estimate.high:.3g}"
-    )
+    value, span = value_and_interval(estimate, ".3g", mark="")
     note = "" if estimate.status == "ok" else estimate.status
-    return f"| {escaped(title)} | {value} | {span} | {estimate.n} | {note} |"
+    return f"| {escaped(title)} | {value or 'undefined'} | {span} | {estimate.n} | {note} |"

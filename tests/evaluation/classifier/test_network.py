@@ -102,9 +102,10 @@ def test_features_are_refused_and_a_loss_that_explodes_is_said():
             np.zeros((4, 3)), np.arange(4) % 2, classes=2, seed=0, on_step=lambda: None
         )
     images = pictures(8, seed=0, name="x")
-    wild = NetworkLearner(steps=8, batch_size=4, learning_rate=1e30, device="cpu")
-    with pytest.raises(ClassifierError, match="lower learning_rate"):
-        wild.fit(images.inputs, np.arange(8) % 2, classes=2, seed=0, on_step=lambda: None)
+    for steps in (8, 1):  # in the last step too
+        wild = NetworkLearner(steps=steps, batch_size=4, learning_rate=1e30, device="cpu")
+        with pytest.raises(ClassifierError, match="lower learning_rate"):
+            wild.fit(images.inputs, np.arange(8) % 2, classes=2, seed=0, on_step=lambda: None)
 
 
 def test_pixels_from_files(tmp_path):

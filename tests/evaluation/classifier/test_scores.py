@@ -64,7 +64,7 @@ def test_many_weightings_at_once_are_each_alone():
             assert together[name][row] == pytest.approx(values[0])
 
 
-def test_calibration_error_in_closed_form():
+def test_calibration_error_of_cases_worked_by_hand():
     # 10 bins' worth of confidences; in each, exactly that share is right: perfectly calibrated
     p, truth = [], []
     for confidence in (0.55, 0.65, 0.75, 0.85, 0.95):

@@ -74,7 +74,7 @@ def test_the_processors_policy_changes_the_fingerprint(tmp_path: Path, folder: P
 
 
 def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EncoderError, match="write 'dinov2:owner/name'"):
+    with pytest.raises(EncoderError, match="write dinov2:owner/name"):
         load_encoder("dinov2:nowhere")
     folder = make_micro_dinov2(tmp_path / "a")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from evaluation import load_encoder
-from evaluation.encoders.base import EncoderError, load_text_encoder
+from evaluation.encoders.base import EncoderError
 from evaluation.encoders.inception import (
     PUBLISHED,
     STATE_DICT,
@@ -18,6 +18,7 @@ from evaluation.encoders.inception import (
     build_inception,
     inception_layers,
 )
+from evaluation.encoders.load import load_text_encoder
 from tests.evaluation.encoders.small import make_small_inception
 
 cleanfid_resize = pytest.importorskip("cleanfid.resize")

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation.encoders.base import EncoderError, TextEncoder, load_encoder
+from evaluation.encoders.base import EncoderError, TextEncoder
+from evaluation.encoders.load import load_encoder
 from evaluation.encoders.open_clip import OpenClipEncoder, build_open_clip, save_open_clip
 from tests.evaluation.conftest import MICRO_CONFIG
 
@@ -237,7 +238,7 @@ def test_hub_model_is_pinned_and_no_pickle_is_asked_for(
 
 
 def test_embedded_encoder_says_when_it_is_not_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("evaluation.encoders.base.EMBEDDED_CLIP", tmp_path / "clip")
+    monkeypatch.setattr("evaluation.encoders.load.EMBEDDED_CLIP", tmp_path / "clip")
     with pytest.raises(EncoderError, match="has not been built"):
         load_encoder("embedded")
 

@@ -8,7 +8,7 @@ from scipy.stats import binom, binomtest
 
 from evaluation import holm
 from evaluation.inference.bootstrap import GroupBootstrap
-from evaluation.inference.intervals import boundary_estimate, interval_estimate, p_value, share_estimate
+from evaluation.inference.intervals import interval_estimate, p_value
 
 
 def test_holm_by_hand():
@@ -83,7 +83,7 @@ def test_interval_is_students_for_a_mean():
 def test_no_spread_is_said_and_not_an_interval_of_no_width():
     estimate = interval_estimate(1.0, 0.0, n=40, freedom=39, method="macro F1")
     assert (estimate.low, estimate.high, estimate.status) == (None, None, "unreliable")
-    share = boundary_estimate(1.0, groups=20, n=40, method="accuracy", level=0.95, reliable=True)
+    share = interval_estimate(1.0, 0.0, n=40, freedom=19, method="accuracy", groups=20)
     assert share.low == pytest.approx(20 / (20 + 1.959964**2))  # Wilson at 20 of 20
     assert (share.high, share.status, share.n) == (1.0, "ok", 40)
 
@@ -94,7 +94,7 @@ def test_share_of_independent_images_has_wilsons_interval():
         [str(i) for i in range(100)], ["x"] * 100, resamples=10_000, rng=np.random.default_rng(0)
     )
     shares = draws.weights @ right / draws.weights.sum(axis=1)
-    found = share_estimate(
+    found = interval_estimate(
         0.85, shares.var(ddof=1), groups=100, n=100, freedom=99, method="share", level=0.95
     )
     wilson = binomtest(85, 100).proportion_ci(method="wilson")
@@ -109,7 +109,7 @@ def test_interval_of_a_high_share_over_few_groups_covers(groups):
         right = np.repeat(rng.random(groups) < 0.9, 3)  # frames of one examination are alike
         draws = GroupBootstrap.draw(names, ["x"] * len(names), resamples=200, rng=rng)
         shares = draws.weights @ right / draws.weights.sum(axis=1)
-        found = share_estimate(
+        found = interval_estimate(
             float(right.mean()),
             shares.var(ddof=1),
             groups=groups,
@@ -167,7 +167,7 @@ def test_interval_of_a_share_covers_on_few_groups(chance: float):
         right = (rng.random(16) < chance).astype(float)
         draws = GroupBootstrap.draw([str(i) for i in range(16)], labels, resamples=300, rng=rng)
         value, means = float(right.mean()), draws.weights @ right / 16
-        found = share_estimate(
+        found = interval_estimate(
             value, means.var(ddof=1), groups=16, n=16, freedom=draws.freedom, method="accuracy", level=0.95
         )
         covered += found.low <= chance <= found.high  # type: ignore[operator]

@@ -21,8 +21,9 @@ def test_value_is_scikit_learns(pairs: list[tuple[int, bool]]) -> None:
         assert found.status == "undefined"
         return
     assert found.value == pytest.approx(roc_auc_score(positive, scores))
-    if found.low is not None and found.high is not None and found.value is not None:
-        assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.value is not None
+    low, high = (0.0, 1.0) if found.low is None or found.high is None else (found.low, found.high)
+    assert 0 <= low <= found.value <= high <= 1
     mirrored = auroc(-scores, positive)
     assert mirrored.value == pytest.approx(1 - found.value)  # type: ignore[operator]
 

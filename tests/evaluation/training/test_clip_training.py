@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.encoders.base import load_encoder
+from evaluation.encoders.load import load_encoder
 from evaluation.encoders.open_clip import build_open_clip
 from evaluation.training.clip import encode_text, tokenize, train_clip
-from evaluation.training.loop import Progress
 from evaluation.training.recipe import ClipModel, ClipSpec
+from generators.training.push import files_to_push
 from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.folder import held
+from promptopt.base.training.progress import Progress
 from studies.dataset import Dataset, Record
 
 CONTEXT = 70
@@ -102,7 +104,8 @@ def test_the_folder_is_open_clips_and_small(trained: Path, squares: Dataset) -> 
     card = (trained / "README.md").read_text()
     assert squares.fingerprint in card
     assert "zero-shot accuracy" in card
-    assert not (trained / "checkpoint.safetensors").exists()
+    assert not (trained / "checkpoints").exists()
+    assert files_to_push(trained)
 
 
 def test_a_cut_run_ends_with_the_same_bits(
@@ -174,6 +177,8 @@ def test_captions_that_do_not_fit_are_counted(tokenizer_folder: Path) -> None:
 def test_what_cannot_be_trained_is_refused(
     squares: Dataset, trained: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
+    with held(tmp_path), pytest.raises(TrainingError, match="another training writes there"):
+        train_clip(SPEC, data=squares, out=tmp_path)
     with pytest.raises(TrainingError, match="'init' has no use"):
         train_clip(SPEC, data=squares, out=tmp_path, init=trained)
     without = SPEC.model_copy(update={"model": None})

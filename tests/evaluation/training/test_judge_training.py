@@ -10,10 +10,13 @@ import torch
 
 from evaluation.classifier.judge import HEADS, JudgeConfig, JudgeNetwork, load_judge
 from evaluation.training.judge import UNKNOWN, judge_loss, targets_of, train_judge
-from evaluation.training.loop import Progress
 from evaluation.training.recipe import JudgeSpec
+from generators.training.push import files_to_push
 from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.folder import held
+from promptopt.base.training.progress import Progress
 from studies.dataset import Dataset, Record
+from tests.evaluation.training.conftest import write_squares
 
 SPEC = JudgeSpec(
     steps=6, batch_size=16, warmup_steps=2, save_every=3, image_size=32, widths=(4, 8, 8, 16), hidden=16
@@ -95,7 +98,8 @@ def test_it_learns_a_small_set(squares: Dataset, tmp_path: Path) -> None:
     card = (out / "README.md").read_text()
     assert squares.fingerprint in card
     assert "| color accuracy |" in card
-    assert not (out / "checkpoint.safetensors").exists()
+    assert not (out / "checkpoints").exists()
+    assert files_to_push(out)
 
 
 def test_a_cut_run_ends_with_the_same_bits(squares: Dataset, tmp_path: Path) -> None:
@@ -115,15 +119,44 @@ def test_a_cut_run_ends_with_the_same_bits(squares: Dataset, tmp_path: Path) -> 
         train_judge(SPEC.model_copy(update={"seed": 9}), data=squares, out=cut)
 
 
-def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(squares: Dataset, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_run_is_refused_and_a_damaged_one_passed_over(
+    squares: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = train_judge(SPEC, data=squares, out=tmp_path / "whole")
     with pytest.raises(Cut):
-        train_judge(SPEC, data=squares, out=tmp_path, on_progress=cut_after(4))
-    with pytest.raises(TrainingError, match="another recipe"):
-        train_judge(SPEC.model_copy(update={"seed": 1}), data=squares, out=tmp_path)
-    file = tmp_path / "checkpoint.safetensors"
+        train_judge(SPEC, data=squares, out=tmp_path / "cut", on_progress=cut_after(4))
+    with pytest.raises(TrainingError, match=r"another recipe.*recipe\.seed"):
+        train_judge(SPEC.model_copy(update={"seed": 1}), data=squares, out=tmp_path / "cut")
+    (file,) = (tmp_path / "cut" / "checkpoints").glob("step-*/tensors.safetensors")
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(TrainingError, match="damaged checkpoint"):
-        train_judge(SPEC, data=squares, out=tmp_path)
+    cut = train_judge(SPEC, data=squares, out=tmp_path / "cut")
+    assert "step-00000003: damaged" in caplog.text
+    assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_a_finished_judge_that_is_damaged_is_said(squares: Dataset, tmp_path: Path) -> None:
+    out = train_judge(SPEC, data=squares, out=tmp_path / "out")
+    content = (out / "model.safetensors").read_bytes()
+    (out / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(TrainingError, match=r"out: is damaged: model\.safetensors has other content"):
+        train_judge(SPEC, data=squares, out=out)
+
+
+def test_a_judge_that_diverges_in_its_last_step_is_not_written(squares: Dataset, tmp_path: Path) -> None:
+    spec = SPEC.model_copy(update={"steps": 1, "learning_rate": 1e30})
+    with pytest.raises(TrainingError, match=r"diverged, a weight is .*lower learning_rate \(1e\+30\)"):
+        train_judge(spec, data=squares, out=tmp_path / "out")
+    assert list((tmp_path / "out").rglob("*.safetensors")) == []
+
+
+def test_pictures_that_changed_since_a_kill_are_noticed(tmp_path: Path) -> None:
+    data = write_squares(tmp_path / "data", images=40)
+    with pytest.raises(Cut):
+        train_judge(SPEC, data=data, out=tmp_path / "out", on_progress=cut_after(4))
+    one, other = data.where(pool="reference").paths()[:2]
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(TrainingError, match=r"\(pictures\)"):
+        train_judge(SPEC, data=data, out=tmp_path / "out")
 
 
 def test_none_means_does_not_apply_for_some_heads_and_unknown_for_others(config: JudgeConfig) -> None:
@@ -185,6 +218,11 @@ def test_a_value_without_a_name_is_refused(
 ) -> None:
     with pytest.raises(TrainingError, match=message):
         targets_of([record(**attributes)], config)
+
+
+def test_a_folder_in_which_another_trains_is_refused(squares: Dataset, tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(TrainingError, match="another training writes there"):
+        train_judge(SPEC, data=squares, out=tmp_path)
 
 
 def test_both_pools_are_needed(squares: Dataset, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from generators import GeneratorError, load
 from generators.adapters.kohya import kohya_name
 from generators.adapters.lora import LoraAddress, join_uri, split_uri
-from generators.base import resolve
 from generators.folder import ModelDefaults
+from generators.loading import resolve
 from generators.training.lora_export import save_lora
 from tests.generators.loras import adapted_pipeline, difference, draw, plain_pipeline
 

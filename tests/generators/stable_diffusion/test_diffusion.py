@@ -13,7 +13,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from generators import GeneratorError, load
-from generators.base import resolve
+from generators.loading import resolve
 from generators.stable_diffusion.diffusion import DiffusionGenerator
 from generators.stable_diffusion.schedulers import NAMES, make_scheduler
 from tests.generators.micro import build_micro_pipeline
@@ -306,7 +306,7 @@ def test_wrong_devices_and_types_are_refused(micro_folder: Path, settings: dict,
 
 
 def test_embedded_model_that_is_not_built_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("generators.base.EMBEDDED", tmp_path / "sd")
+    monkeypatch.setattr("generators.loading.EMBEDDED", tmp_path / "sd")
     with pytest.raises(GeneratorError, match=r"embedded: .*not built yet.*build_embedded"):
         load("embedded")
 
@@ -347,6 +347,6 @@ def test_resolve_finds_the_folder_without_loading(
     micro_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert resolve(micro_folder) == micro_folder
-    monkeypatch.setattr("generators.base.EMBEDDED", micro_folder)
+    monkeypatch.setattr("generators.loading.EMBEDDED", micro_folder)
     assert resolve("embedded") == micro_folder
     assert load("embedded", device="cpu").uri == "embedded"

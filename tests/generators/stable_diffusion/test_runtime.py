@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from generators import BatchHalvedError, GeneratorError, ImageRequest, ImageStore, load
+from generators import BatchHalvedError, GeneratorError, ImageRequest, ImageStore, fetch, load
 from generators.stable_diffusion.batch_trial import find_batch_size
 from generators.stable_diffusion.diffusion import DiffusionGenerator
 from generators.stable_diffusion.pipeline import compile_networks
@@ -105,9 +105,9 @@ def test_lack_of_memory_halves_the_batch_and_loses_no_image(
     generator = DiffusionGenerator(micro_folder, device="cpu", batch_size=8)
     panel = [generator.request("a polyp", seed, steps=2, guidance=3.0) for seed in range(11)]
     store = ImageStore(tmp_path)
-    (first,) = store.fetch(generator, panel[:1])
+    (first,) = fetch(store, generator, panel[:1])
     _short_of_memory(generator, monkeypatch, rows=5)  # two images a pass with guidance
-    stored = store.fetch(generator, panel)
+    stored = fetch(store, generator, panel)
     assert generator.batch_size == 2
     assert stored[0] == first
     assert [image.request.seed for image in stored] == list(range(11))
@@ -138,7 +138,7 @@ def test_one_image_that_does_not_fit_is_a_clear_error(
     generator = DiffusionGenerator(micro_folder, device="cpu", batch_size=2)
     _short_of_memory(generator, monkeypatch, rows=0, error=error)
     with pytest.raises(GeneratorError, match=r"out of memory with one image a pass.*smaller width"):
-        ImageStore(tmp_path).fetch(generator, [generator.request("a", 1, steps=1)])
+        fetch(ImageStore(tmp_path), generator, [generator.request("a", 1, steps=1)])
 
 
 def test_other_faults_are_not_taken_for_lack_of_memory(

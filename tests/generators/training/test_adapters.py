@@ -11,11 +11,11 @@ from generators.store import ImageStore
 from generators.training.denoising import Batches
 from generators.training.dreambooth import tokens_of, train_dreambooth
 from generators.training.finetune import train_sd
-from generators.training.loop import Progress
 from generators.training.lora import attach_lora
 from generators.training.parts import load_parts
 from generators.training.spec import DreamBoothSpec, LoraSpec, SdTrainingSpec
 from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.progress import Progress
 from studies.dataset import Dataset
 from tests.generators.micro import build_micro_pipeline, build_micro_xl_pipeline
 from tests.generators.training.test_finetune import KilledError, changed
@@ -84,19 +84,15 @@ def test_adapters_are_held_in_float32_whatever_the_base_is(base: Path) -> None:
     parts = load_parts(base)
     parts.unet.to(torch.bfloat16)
     attach_lora(parts, LoraSpec(rank=2), text=False, seed=0)
-    from generators.training.device import accelerator
-    from generators.training.loop import JsonLog, Loop
+    from generators.training.optimizer import method
     from generators.training.spec import LoopSpec
+    from promptopt.base.training.loop import Loop
 
     Loop(
         stage="t",
         modules={"unet": parts.unet},
         loss=lambda step, rows: sum(p.square().sum() for p in parts.unet.parameters() if p.requires_grad),
-        spec=LoopSpec(steps=1),
-        rates={"unet": 1e-3},
-        checkpoints=base / "c",
-        log=JsonLog(base / "log.jsonl"),
-        accelerator=accelerator(device="cpu", precision="float32"),
+        method=method(LoopSpec(steps=1), stage="t", rates={"unet": 1e-3}),
     ).run()
     kinds = {(p.requires_grad, p.dtype) for p in parts.unet.parameters()}
     assert kinds == {(True, torch.float32), (False, torch.bfloat16)}

@@ -9,9 +9,9 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from generators.training.finetune import train_sd
-from generators.training.loop import Progress
 from generators.training.spec import SdTrainingSpec
 from promptopt.base.training.errors import TrainingDataError, TrainingError
+from promptopt.base.training.progress import Progress
 from studies.dataset import Dataset
 
 

@@ -11,19 +11,16 @@ from PIL import Image
 from transformers import CLIPTokenizer
 
 from generators.training.captions import Captions, swap_sides
-from generators.training.checkpoint import load_checkpoint, save_checkpoint
 from generators.training.conditioning import check_lengths
-from generators.training.device import accelerator
 from generators.training.images import Pictures, read_square
 from generators.training.latents import LatentCache
-from generators.training.loop import DataOrder, JsonLog, Loop, seeded
 from generators.training.noise import Noising, snr_weights
-from generators.training.optimizer import lr_schedule
 from generators.training.parts import Parts, build_scheduler, build_text_encoder
-from generators.training.spec import RECIPES, LoopSpec, RecipeError, SdTrainingSpec, load_recipe
+from generators.training.spec import RECIPES, RecipeError, SdTrainingSpec, load_recipe
 from generators.training.tokenizer import save_tokenizer, train_tokenizer
 from generators.training.vae import build_vae, encode, normalize_latents
 from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.order import seeded
 from studies.dataset import Dataset
 
 TEXTS = ["a small polyp on the left", "a large red polyp", "no polyp, two metal clips"] * 3
@@ -70,6 +67,21 @@ def test_latents_of_another_vae_or_of_the_mirror_are_never_used(
         one.get(pictures.keys, mirror=[True] * 3)
     one.fill(pictures, mirror=True)
     assert not torch.equal(one.get(pictures.keys), one.get(pictures.keys, mirror=[True] * 3))
+
+
+def test_a_damaged_shard_is_encoded_again(spec: SdTrainingSpec, data: Dataset, tmp_path: Path) -> None:
+    pictures = Pictures(tuple(data.paths()[:3]), 16)
+    vae = build_vae(spec.vae, size=16).eval()
+    cache = LatentCache(tmp_path, vae, size=16)
+    cache.fill(pictures)
+    (shard,) = cache.folder.iterdir()
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+    again = LatentCache(tmp_path, vae, size=16)
+    assert len(again) == 0
+    again.fill(pictures)
+    assert torch.equal(again.get(pictures.keys), cache.get(pictures.keys))
+    assert shard.read_bytes() == content
 
 
 def test_normalized_latents_have_unit_variance_and_the_same_reconstructions(
@@ -170,62 +182,6 @@ def test_captions_that_are_too_long_are_refused_or_counted(spec: SdTrainingSpec)
     assert check_lengths(parts, texts, long_captions="cut") == 1
     with pytest.raises(TrainingError, match=r"1 captions have more than 77 tokens.*cut"):
         check_lengths(parts, texts, long_captions="error")
-
-
-# --- loop and checkpoints ----------------------------------------------------------------------------------
-
-
-def test_every_epoch_is_a_permutation_and_any_step_can_be_asked_for() -> None:
-    order = DataOrder(10, batch_size=4, seed=3)
-    stream = [index for step in range(5) for index in order.batch(step)]
-    assert sorted(stream[:10]) == sorted(stream[10:]) == list(range(10))
-    assert stream[:10] != stream[10:]
-    assert DataOrder(10, batch_size=4, seed=3).batch(4) == stream[16:]
-
-
-def test_the_learning_rate_warms_up_and_follows_the_cosine_to_zero() -> None:
-    spec = LoopSpec(steps=110, warmup=10)
-    factor = lr_schedule(spec)
-    assert [factor(step) for step in (0, 9, 10, 60)] == pytest.approx([0.1, 1.0, 1.0, 0.5])
-    assert factor(109) < 0.001
-    for name, last in {"constant": 1.0, "linear": 0.01, "polynomial": 0.01}.items():
-        factor = lr_schedule(spec.model_copy(update={"lr_schedule": name}))
-        assert (factor(4), factor(10), factor(109)) == pytest.approx((0.5, 1.0, last), abs=1e-4)
-
-
-def test_what_is_trained_is_held_in_float32(tmp_path: Path) -> None:
-    module = torch.nn.Linear(3, 1).to(torch.bfloat16)
-    module.bias.requires_grad_(False)
-    Loop(
-        stage="t",
-        modules={"m": module},
-        loss=lambda step, rows: module.weight.square().sum(),
-        spec=LoopSpec(steps=1),
-        rates={"m": 1e-3},
-        checkpoints=tmp_path,
-        log=JsonLog(tmp_path / "log.jsonl"),
-        accelerator=accelerator(device="cpu", precision="float32"),
-    ).run()
-    assert (module.weight.dtype, module.bias.dtype) == (torch.float32, torch.bfloat16)
-
-
-def test_a_spoilt_checkpoint_is_passed_over_for_the_last_good_one(tmp_path: Path) -> None:
-    for step in (1, 2, 3):
-        save_checkpoint(tmp_path, step, tensors={"a": torch.full((4,), step)}, state={"x": step})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
-    newest = tmp_path / "step-00000003" / "tensors.safetensors"
-    newest.write_bytes(newest.read_bytes()[:-5])
-    (tmp_path / ".step-00000009-1").mkdir()
-    found = load_checkpoint(tmp_path)
-    assert found is not None
-    assert (found.step, found.state, found.tensors["a"].tolist()) == (2, {"x": 2}, [2, 2, 2, 2])
-
-
-def test_a_checkpoint_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, 1, tensors={"a": torch.zeros(1)}, state={})
-    with pytest.raises(ValueError, match="JSON"):
-        save_checkpoint(tmp_path, 2, tensors={"a": torch.zeros(1)}, state={"loss": float("nan")})
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
 # --- pictures and recipes ----------------------------------------------------------------------------------

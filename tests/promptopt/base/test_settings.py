@@ -46,6 +46,11 @@ class Other(BaseModel):
     only: int
 
 
+class Versioned(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    version: Literal[2]
+
+
 def write(folder: Path, text: str) -> Path:
     path = folder / "r.yaml"
     path.write_text(text, encoding="utf-8")
@@ -185,5 +190,8 @@ def test_json_is_read_by_the_same_rules(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(SettingsError, match=words):
             read_json(Recipe, path, remedy="Copy it again.")
+    with pytest.raises(SettingsError) as caught:
+        validate(Versioned, Settings({"version": 1, "odd": 2}, "v.json"))
+    assert str(caught.value) == "v.json: version: 1 is of another version of promptopt, and this one reads 2"
     with pytest.raises(SettingsError, match=r"b\.json: cannot be read"):
         read_json(Recipe, tmp_path / "b.json", remedy="Copy it again.")

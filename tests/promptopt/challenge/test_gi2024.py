@@ -17,8 +17,8 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-import generators.base
-from generators.base import EMBEDDED
+import generators.loading
+from generators.loading import EMBEDDED
 from promptopt.challenge.submission.details import read_details
 from promptopt.challenge.submission.models import model_fingerprint
 from promptopt.cli.main import main
@@ -40,7 +40,7 @@ def _no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a generator was loaded")
 
-    monkeypatch.setattr(generators.base, "load", refuse)
+    monkeypatch.setattr(generators.loading, "load", refuse)
 
 
 def _tree(folder: Path) -> dict[str, str]:
@@ -161,7 +161,7 @@ def test_weights_by_reference(tmp_path: Path) -> None:
 
 def test_images_that_the_store_lacks_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeGenerator()
-    monkeypatch.setattr(generators.base, "load", lambda *_, **__: fake)
+    monkeypatch.setattr(generators.loading, "load", lambda *_, **__: fake)
     run, out = write_run(tmp_path, stored=False), tmp_path / "out"
     common = [run, "--out", out, "--store", tmp_path / "store", "--partial"]
     code, said = submit(*common)
@@ -185,7 +185,7 @@ def test_images_that_the_store_lacks_are_made(tmp_path: Path, monkeypatch: pytes
 def test_the_synthesis_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeGenerator()
     fake.fingerprint = prompt_list().generator.fingerprint
-    monkeypatch.setattr(generators.base, "load", lambda *_, **__: fake)
+    monkeypatch.setattr(generators.loading, "load", lambda *_, **__: fake)
     (tmp_path / "p.csv").write_text("Prompt;Filename\na polyp;a.jpg\na snare;b.jpg\n")
     run, out, made = write_run(tmp_path), tmp_path / "out", tmp_path / "made"
     common = [run, "--out", out, "--store", tmp_path / "store", "--partial", "--examples", "0"]

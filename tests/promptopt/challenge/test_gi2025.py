@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from generators.base import EMBEDDED
+from generators.loading import EMBEDDED
 from promptopt.challenge.submission.details import read_details
 from promptopt.challenge.submission.script import REWRITTEN, literal
 from promptopt.challenge.submission.template import split

@@ -66,21 +66,29 @@ def test_tables_files_and_a_second_run_that_encodes_nothing(phantom, tmp_path, m
     assert again.stdout == result.stdout
 
 
-def test_subfolders_and_a_fine_tuned_network(phantom, tmp_path):
+@pytest.mark.parametrize("network", ["resnet18", "small", "timm:resnet10t"])
+def test_subfolders_and_a_network_on_pixels_that_is_not_trained_twice(phantom, tmp_path, network):
     made = tmp_path / "made"
     for record in read_dataset(phantom).where(category=["polyps", "landmarks"], pool="validation"):
         (made / record.category).mkdir(parents=True, exist_ok=True)
         shutil.copy(phantom / record.file_name, made / record.category)
-    result = run(
+    command = (
         *("classify", phantom, made, *QUICK, "--classes", "polyps,landmarks", "--arms", "S->R,R->S"),
-        *("--network", "resnet18", "--steps", 1, "--batch-size", 2, "--image-size", 16, "--seeds", 1),
+        *("--network", network, "--steps", 1, "--batch-size", 2, "--image-size", 32, "--seeds", 1),
         *("--out", tmp_path / "out", "--store", tmp_path / "store"),
     )
+    result = run(*command)
     assert result.exit_code == 0, result.output
     document = json.loads((tmp_path / "out" / "arms.json").read_text())
     assert [row["arm"] for row in document["rows"]] == ["R->R", "S->R", "R->S"]
     assert document["settings"]["learner_settings"]["steps"] == 1
+    # one seed tells nothing of how much seeds vary
+    assert {row["estimates"]["accuracy"]["status"] for row in document["rows"]} == {"unreliable"}
     assert not (tmp_path / "store").exists()
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / ".trained").iterdir()}
+    assert run(*command).exit_code == 0
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / ".trained").iterdir()}
+    assert after == before  # nothing was trained again
 
 
 @pytest.mark.parametrize(
@@ -92,6 +100,8 @@ def test_subfolders_and_a_fine_tuned_network(phantom, tmp_path):
         (["--classes", "polyps,cats"], "cats"),
         (["--classes", "polyps"], "only one class"),
         (["--weights", "w.safetensors"], "--weights belongs to"),
+        (["--network", "resnet81"], "'resnet81' is no network"),
+        (["--network", "vit_b_16", "--image-size", "32"], "does not read images of 32 x 32"),
         (["--network", "resnet18", "--weights", "w.safetensors"], "w.safetensors"),
     ],
 )

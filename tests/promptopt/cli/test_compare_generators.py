@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 import evaluation.encoders
-import generators.base
+import generators.loading
 from promptopt.cli.main import main
 from tests.promptopt.comparison.planted import Deaf, write_two_centers
 from tests.promptopt.fakes import ColorEncoder, SquareGenerator, category
@@ -21,7 +21,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def load(uri: str, **_: Any) -> SquareGenerator:
         return {"squares": SquareGenerator(), "deaf": Deaf()}[uri]
 
-    monkeypatch.setattr(generators.base, "load", load)
+    monkeypatch.setattr(generators.loading, "load", load)
     monkeypatch.setattr(evaluation.encoders, "load_encoder", lambda *_, **__: ColorEncoder(), raising=False)
     monkeypatch.chdir(tmp_path)
     write_two_centers(tmp_path / "data")

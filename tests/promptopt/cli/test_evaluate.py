@@ -1,5 +1,6 @@
 """`promptopt evaluate` from the outside."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -24,7 +25,15 @@ def test_two_folders_become_a_table_and_three_files(tmp_path: Path, monkeypatch:
     assert "no AUROC on real images" in first.stderr.replace("\n", " ")
     document = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert document["card"]["encoders"][0]["fingerprint"]
-    assert (tmp_path / "out" / "evaluation.csv").read_text().startswith("metric,name,encoder,part")
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text())["rows"]
+    with (tmp_path / "out" / "evaluation.csv").open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert list(lines[0])[:4] == ["metric", "name", "encoder", "part"]
+    assert len(lines) == len(written)
+    for line, row in zip(lines, written, strict=True):
+        assert (line["metric"], line["status"]) == (row["metric"], row["estimate"]["status"])
+        value = row["estimate"]["value"]
+        assert line["value"] == ("" if value is None else repr(value))
     assert "# Metric card" in (tmp_path / "out" / "card.md").read_text()
     kept = (tmp_path / "out" / "evaluation.json").read_bytes()
     from evaluation.encoders.open_clip import OpenClipEncoder

@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from promptopt.cli._live import LiveStudy
-from promptopt.cli._progress import duration
 from promptopt.cli.main import main
 from promptopt.config.study_file import study_from_mapping
+from promptopt.formatting.numbers import duration
 from promptopt.study.run import run_study
 from tests.promptopt.fakes import ColorEncoder, SquareGenerator, study, write_squares
 

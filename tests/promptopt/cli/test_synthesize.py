@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-import generators.base
+import generators.loading
 from evaluation.challenge.gi2025 import list_images
 from promptopt.cli.main import main
 from tests.generators.fake import FakeGenerator
@@ -23,7 +23,7 @@ from tests.generators.fake import FakeGenerator
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeGenerator:
     generator = FakeGenerator()
-    monkeypatch.setattr(generators.base, "load", lambda *_, **__: generator)
+    monkeypatch.setattr(generators.loading, "load", lambda *_, **__: generator)
     return generator
 
 

@@ -20,14 +20,14 @@ from promptopt.run.prompts import read_prompts, write_prompts
 from promptopt.run.trials import latest
 from promptopt.study.observer import StudyStart
 from promptopt.study.run import show
-from tests.promptopt.small_run import SmallRun, small_run
+from tests.promptopt.small_run import SmallRun
 
 TERMINAL = {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm"}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
-    return small_run(tmp_path_factory.mktemp("terminal"))
+@pytest.fixture
+def run(shared_run: SmallRun, tmp_path: Path) -> SmallRun:
+    return shared_run.copied(tmp_path)
 
 
 def printed(*words: object) -> list[str]:
@@ -44,10 +44,7 @@ def test_study_show_prints_every_column_whole(run: SmallRun) -> None:
     changed = entry.model_copy(update={"prompt": long, "p_value": 0.0345, "confirmation": measured})
     others = [changed if e is entry else e for e in prompts.prompts]
     write_prompts(path, prompts.model_copy(update={"prompts": others}))
-    try:
-        lines = printed("study", "show", run.folder)
-    finally:
-        write_prompts(path, prompts)
+    lines = printed("study", "show", run.folder)
     table = lines[: next(i for i, line in enumerate(lines) if line.startswith("Score:"))]
     assert max(map(len, table)) <= 80
     head = next(line for line in table if "rank" in line)
@@ -70,12 +67,12 @@ def test_the_bars_of_a_running_study_keep_name_bar_and_count(
     done = number + 1
     console = Console(width=80, force_terminal=False)
     with console.capture() as capture:
-        console.print(live._bars.make_tasks_table(live._bars.tasks))
+        console.print(live._bars.display.get_renderable())
     (line,) = capture.get().rstrip().splitlines()
     assert re.match(rf"search +━+ +{done}/10 .*images/s · .* left", line)
     live.on_confirmation(1, 3, "a prompt")
     with console.capture() as capture:
-        console.print(live._bars.make_tasks_table(live._bars.tasks))
+        console.print(live._bars.display.get_renderable())
     search, confirmation = capture.get().rstrip().splitlines()
     assert search.split()[-1] == f"{done}/10"
     assert re.match(r"confirmation +━+ +1/3 .*images/s", confirmation)
@@ -83,7 +80,7 @@ def test_the_bars_of_a_running_study_keep_name_bar_and_count(
 
 def test_doctor_breaks_its_lines_beside_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
     remedy = "use another machine, " * 9
-    report = Report((Check("machine", "GPU", "note", "none " * 30, remedy),), ())
+    report = Report((Check("machine", "GPU", "note", "none " * 30, remedy),))
     monkeypatch.setattr("promptopt.doctor.checks.examine", lambda **given: report)
     lines = printed("doctor")
     assert max(map(len, lines)) <= 80

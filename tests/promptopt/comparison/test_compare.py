@@ -177,11 +177,19 @@ def test_charts_show_value_and_interval_and_leave_pyplot_alone(found: GeneratorC
     from promptopt.comparison.charts import chart
 
     scores = found.of(metric="fd")
-    (axes,) = chart(found, scores).axes
-    heights = sorted(bar.get_height() for bar in axes.patches)
-    assert heights == pytest.approx(sorted(s.estimate.value for s in scores if s.estimate.value is not None))
-    assert len(axes.containers) == 2 * len(scores)  # a bar and an interval each
-    assert axes.get_ylabel() == "FD (colors)\nlower is better"
+    figure = chart(found, scores)
+    panels = {axes.get_title(loc="left").rsplit(", n =", 1)[0]: axes for axes in figure.axes}
+    assert list(panels) == [scope.title for scope in found.scopes]
+    for scope, axes in panels.items():
+        own = [score.estimate for score in scores if score.scope == scope]
+        drawn = [bar.lines for bar in axes.containers]
+        assert [point.get_xdata()[0] for point, _, _ in drawn] == pytest.approx([e.value for e in own])
+        spans = [sorted(end[0] for end in line.get_segments()[0]) for _, _, (line,) in drawn]
+        assert np.allclose(spans, [[e.low, e.high] for e in own])
+        assert [text.get_text() for text in axes.get_yticklabels()] == [
+            score.generator for score in scores if score.scope == scope
+        ]
+    assert "FD (colors), lower is better" in figure.axes[-1].get_xlabel()
     assert "matplotlib.pyplot" not in sys.modules
     for name in ("fd-colors", "is-probe-on-colors", "alignment-margin-colors", "memorized"):
         with Image.open(out / f"chart-{name}.png") as picture:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from generators.base import EMBEDDED
 from generators.folder import fingerprint
+from generators.loading import EMBEDDED
 from generators.request import ImageRequest
 from generators.store import ImageStore
 from promptopt.run.prompts import (

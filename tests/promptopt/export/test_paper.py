@@ -7,26 +7,30 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from evaluation.estimate import Estimate
+from evaluation.features.image_set import ImageSet
 from promptopt.cli.main import main
-from promptopt.comparison.run import REAL
+from promptopt.comparison.run import REAL, GeneratorComparison, Made
+from promptopt.comparison.scopes import Scope
 from promptopt.comparison.scores import Score
+from promptopt.export.paper.captions import word_shares, write_cloud
 from promptopt.export.paper.sources import TablesError, read_sources
 from promptopt.export.paper.writing import write_tables
 from promptopt.run.prompts import read_prompts
 from tests.latex import compile_tables
-from tests.promptopt.small_run import SmallRun, small_run
+from tests.promptopt.small_run import SmallRun
 
 SCOPES = ("single center: north", "multi center: south + west", "both")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> SmallRun:
-    return small_run(tmp_path_factory.mktemp("tables"))
+@pytest.fixture
+def run(shared_run) -> SmallRun:
+    return shared_run
 
 
 def write_comparison(
@@ -43,21 +47,25 @@ def write_comparison(
                 ("alignment", "alignment margin", "higher", 2.0),
             ):
                 estimate = Estimate(value, 0.9 * value, 1.1 * value, 64, "planted", "ok")
-                scores.append(Score(name, scope, metric, label, better, True, 100, 64, estimate).to_dict())
-    document = {
-        "format": "promptopt-generator-comparison",
-        "version": 1,
-        "scopes": list(SCOPES),
-        "generators": [{"name": name} for name in generators],
-        "scores": scores,
-        "notes": ["a note"],
-        "settings": {"pool": "test", "single": "north", "per_prompt": 1, "limit": None, "seed": 0},
-        "data": {"folder": f"/somewhere/{data}", "fingerprint": data},
-        "encoders": [{"uri": "inception", "fingerprint": "i"}],
-        "versions": {},
-    }
+                scores.append(Score(name, scope, metric, label, better, True, 100, 64, estimate))
+    nothing = ImageSet(folder, (), {}, "f")
+    comparison = GeneratorComparison(
+        scopes=tuple(Scope("all", title) for title in SCOPES),
+        scores=tuple(scores),
+        made=tuple(Made(name, name, "f", {}, nothing, 0, None) for name in generators),
+        prompts=(),
+        real=nothing,
+        training=(),
+        notes=("a note",),
+        facts={
+            "settings": {"pool": "test", "single": "north", "per_prompt": 1, "limit": None, "seed": 0},
+            "data": {"folder": f"/somewhere/{data}", "fingerprint": data},
+            "encoders": [{"uri": "inception", "fingerprint": "i"}],
+            "versions": {},
+        },
+    )
     folder.mkdir(parents=True)
-    (folder / "comparison.json").write_text(json.dumps(document))
+    (folder / "comparison.json").write_text(json.dumps(comparison.to_dict()))
     if samples:
         Image.new("RGB", (8, 8), "red").save(folder / "samples.png")
     return folder
@@ -143,8 +151,9 @@ def test_the_confirmed_prompts_of_studies(run, tmp_path):
     for row, entry in zip(table, prompts.prompts, strict=True):
         for name, estimate in entry.confirmation.items():
             assert row[f"{name}:status"] == estimate.status
-            if estimate.value is not None:
-                assert float(row[f"{name}:value"]) == pytest.approx(estimate.value, rel=1e-5)
+            value = row[f"{name}:value"]
+            expected = None if estimate.value is None else pytest.approx(estimate.value, rel=1e-5)
+            assert (float(value) if value else None) == expected
     assert sum(row["baseline"] == "True" for row in table) == 1
     latex = (tmp_path / "out" / "prompts" / "prompts.tex").read_text()
     assert len(columns(latex)) == 1
@@ -154,6 +163,7 @@ def test_the_confirmed_prompts_of_studies(run, tmp_path):
         "prompts.tex",
         "chart-scores.png",
         "samples.png",
+        f"captions-{run.folder.name}.png",
     }
     with Image.open(tmp_path / "out" / "prompts" / "samples.png") as image:
         assert image.width > 8 * 128
@@ -162,6 +172,26 @@ def test_the_confirmed_prompts_of_studies(run, tmp_path):
     _, notes = write_tables([], runs, tmp_path / "bare", store=tmp_path / "nowhere")
     assert any("--store" in note for note in notes)
     assert not (tmp_path / "bare" / "prompts" / "samples.png").exists()
+
+
+def test_the_cloud_of_captions_has_a_word_by_the_share_of_captions_that_hold_it(run, tmp_path):
+    shares = word_shares(["a red, red square", "the Square on top", "blue", "square"])
+    assert shares == {"blue": 0.25, "red": 0.25, "square": 0.75, "top": 0.25}
+    assert word_shares([]) == {}
+    (finished,) = read_sources([run.folder])[1]
+    assert write_cloud(finished, tmp_path / "cloud.png")
+    with Image.open(tmp_path / "cloud.png") as image:
+        ink = np.asarray(image.convert("L")) < 128
+    assert ink.any()
+    assert not ink[:, -1].any()
+    study = run.folder / "study.yaml"
+    text = study.read_text()
+    try:
+        study.write_text(text.replace(str(run.data), str(tmp_path / "moved")))
+        assert not write_cloud(finished, tmp_path / "none.png")
+    finally:
+        study.write_text(text)
+    assert not (tmp_path / "none.png").exists()
 
 
 def test_folders_that_are_neither_are_named(run, tmp_path):

@@ -9,6 +9,7 @@ import urllib.parse
 import urllib.request
 from collections import Counter
 from itertools import combinations
+from wsgiref.util import setup_testing_defaults
 
 import numpy as np
 import pytest
@@ -26,18 +27,12 @@ from promptopt.run.images import RunImages
 from promptopt.space import Candidate
 from promptopt.web.server import LocalServer
 from tests.promptopt.fakes import ColorEncoder, SquareGenerator, study
-from tests.promptopt.small_run import SmallRun, small_run
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> SmallRun:
-    return small_run(tmp_path_factory.mktemp("prefer"))
+from tests.promptopt.small_run import SmallRun
 
 
 @pytest.fixture
-def run(made) -> SmallRun:
-    records_path(made.folder).unlink(missing_ok=True)
-    return made
+def run(shared_run, tmp_path_factory) -> SmallRun:
+    return shared_run.copied(tmp_path_factory.mktemp("prefer"))
 
 
 def session(run, rater="anna", **changes):
@@ -97,6 +92,38 @@ def test_the_page_gives_no_prompt_away(run):
             assert content == own.picture(getattr(pair, side), pair.images)
         with pytest.raises(urllib.error.HTTPError, match="404"):
             get(f"{server.url}choices.jsonl")
+
+
+def test_answers_that_are_none_are_refused_and_nothing_is_kept(run):
+    page = PreferencePage(own := session(run), question="Which?")
+
+    def ask(method, path, body=b""):
+        said = []
+        environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "CONTENT_LENGTH": str(len(body))}
+        environ |= {"CONTENT_TYPE": "application/x-www-form-urlencoded", "wsgi.input": io.BytesIO(body)}
+        setup_testing_defaults(environ)
+        text = b"".join(page(environ, lambda status, headers, _=None: said.append((status, dict(headers)))))
+        return int(said[0][0][:3]), said[0][1]["Content-Type"].partition(";")[0], text
+
+    number = own.current()[0]
+    for body, status in (
+        (b"side=left", 400),
+        (b"", 400),
+        (f"side=middle&number={number}".encode(), 400),
+        (f"side=left&number={number}&more={'x' * 9000}".encode(), 413),
+    ):
+        assert ask("POST", "/choose", body)[:2] == (status, "text/plain")
+    assert ask("GET", "/choose")[0] == 405
+    assert ask("GET", "/../left.png")[0] == 404
+    assert ask("GET", "/")[:2] == (200, "text/html")
+    assert own.progress()[0] == 0
+    (run.store / "images").rename(run.store / "elsewhere")
+    try:
+        status, kind, text = ask("GET", "/left.png")
+    finally:
+        (run.store / "elsewhere").rename(run.store / "images")
+    assert (status, kind) == (500, "text/plain")
+    assert b"Traceback" not in text
 
 
 def test_choices_are_kept_in_order_and_the_session_goes_on_where_it_stopped(run):
@@ -202,11 +229,11 @@ def test_a_study_goes_where_the_experts_point(run, tmp_path):
         Study(content, runs=tmp_path / "other", store=tmp_path / "store", **objects).run()
 
 
-def test_a_study_that_is_not_finished_shows_its_best_prompts(made, tmp_path):
+def test_a_study_that_is_not_finished_shows_its_best_prompts(shared_run, tmp_path):
     folder = tmp_path / "run"
-    shutil.copytree(made.folder, folder)
+    shutil.copytree(shared_run.folder, folder)
     (folder / "prompts.json").unlink()
-    shown, stage = candidates(RunImages.open(folder, store=made.store), most=3)
+    shown, stage = candidates(RunImages.open(folder, store=shared_run.store), most=3)
     assert stage == "search"
     assert [prompt.score for prompt in shown[1:]] == sorted((p.score for p in shown[1:]), reverse=True)
 

@@ -15,12 +15,12 @@ from promptopt.review.records import ReviewError
 from promptopt.review.sheet import write_sheet
 from promptopt.review.sheet_scores import score_answers
 from promptopt.run.images import RunImages
-from tests.promptopt.small_run import SmallRun, small_run
+from tests.promptopt.small_run import SmallRun
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> SmallRun:
-    return small_run(tmp_path_factory.mktemp("sheet"))
+@pytest.fixture
+def run(shared_run) -> SmallRun:
+    return shared_run
 
 
 @pytest.fixture

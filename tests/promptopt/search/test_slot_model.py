@@ -1,4 +1,4 @@
-"""The model over slots, against closed forms and planted truth."""
+"""The model over slots, against planted truth."""
 
 import itertools
 

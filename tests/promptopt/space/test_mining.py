@@ -192,7 +192,7 @@ def test_the_command_writes_a_category_file_that_loads(tmp_path):
 
 @pytest.mark.skipif(not PATCHES.is_dir(), reason="real patches are not at hand (shared/data/gi-patches)")
 def test_real_patches_give_attributes_as_slots(tmp_path):
-    from generators.base import load
+    from generators.loading import load
     from studies.dataset import read_dataset
     from studies.medvqa_gi import prepare_2024
 

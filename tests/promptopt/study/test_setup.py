@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import evaluation.encoders.base
-import generators.base
+import generators.loading
 from promptopt.config.study_file import StudyError, study_from_mapping
 from promptopt.space import Candidate
 from promptopt.study.run import run_study
@@ -46,7 +46,7 @@ def test_what_is_cheap_is_checked_before_a_network_is_opened(
     def refuse(*given: object, **_: object) -> None:
         raise AssertionError(f"opened {given}")
 
-    monkeypatch.setattr(generators.base, "load", refuse)
+    monkeypatch.setattr(generators.loading, "load", refuse)
     monkeypatch.setattr(evaluation.encoders.base, "load_text_encoder", refuse)
     config = study_from_mapping(study(folder, **changes), base=folder)
     with pytest.raises(StudyError, match=words):

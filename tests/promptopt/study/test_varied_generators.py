@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import generators.base
+import generators.loading
 from generators.family import GeneratorFamily
 from generators.request import ImageRequest
 from promptopt.augmentation.opening import generator_opener
@@ -57,7 +57,7 @@ def painters() -> Iterator[dict[str, Painter]]:
         return loaded.setdefault(name, Painter(uri=name))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generators.base, "load", load)
+        patch.setattr(generators.loading, "load", load)
         yield loaded
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from generators import ImageStore, load
+from generators import ImageStore, fetch, load
 from generators.bad_images import BadImageError
 from generators.request import ImageRequest
 from generators.workers import Workers
@@ -71,11 +71,11 @@ def test_images_are_the_same_bytes_whoever_makes_them(
     heard: list[bool] = []
     store = ImageStore(tmp_path / "many")
     before = children(os.getpid())  # other tests' and libraries' helpers
-    store.fetch(generator, asked[:1])
+    fetch(store, generator, asked[:1])
     made = workers.make(asked * 2, store, on_image=heard.append)
     assert made == {request.key for request in asked[1:]}
     assert heard == [True] * 8  # one by one, as they came
-    alone = ImageStore(tmp_path / "one").fetch(generator, asked)
+    alone = fetch(ImageStore(tmp_path / "one"), generator, asked)
     for image in alone:
         found = store.get(image.request)
         assert found is not None
@@ -92,7 +92,7 @@ def test_images_are_the_same_bytes_whoever_makes_them(
 
     workers.make(longer, store, on_image=kill_one)
     assert "killed by signal 9" in caplog.text
-    assert len(store.fetch(generator, longer)) == 14
+    assert len(fetch(store, generator, longer)) == 14
     wait_until(lambda: not alive(own[0]))
 
 

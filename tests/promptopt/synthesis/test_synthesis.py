@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import generators.fetching
 import generators.store
 from generators.store import ImageStore
 from promptopt.synthesis.naming import PatternError, check_pattern
@@ -163,16 +164,14 @@ def test_prompts_over_the_limit_are_listed_before_anything_is_made(tmp_path: Pat
 def test_a_full_disk_is_said_and_everything_finished_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, written = generators.store._write, []
+    fake, replace = FakeGenerator(), Path.replace
 
-    def full(path: Path, content: bytes) -> None:
-        if len(written) >= 6:  # three images with their side files
+    def full(path: Path, target: Path) -> Path:
+        if Path(target).stem in {request.key for request in fake.made if request.prompt == "b"}:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        write(path, content)
-        written.append(path)
+        return replace(path, target)
 
-    fake = FakeGenerator()
-    monkeypatch.setattr(generators.store, "_write", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(SynthesisError) as caught:
         synthesize(prompt_lines(["a", "b"]), fake, tmp_path, per_prompt=3)
     assert "free some space" in str(caught.value)
@@ -235,13 +234,13 @@ def test_memory_does_not_grow_with_the_number_of_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    fetch = ImageStore.fetch
+    fetch = generators.fetching.fetch
 
-    def watched(self: ImageStore, generator: Any, requests: Any, **rest: Any) -> Any:
+    def watched(store: ImageStore, generator: Any, requests: Any, **rest: Any) -> Any:
         asked.append(len(requests))
-        return fetch(self, generator, requests, **rest)
+        return fetch(store, generator, requests, **rest)
 
-    monkeypatch.setattr(ImageStore, "fetch", watched)
+    monkeypatch.setattr(generators.fetching, "fetch", watched)
     synthesize(prompt_lines([f"prompt {n}" for n in range(600)]), FakeGenerator(), tmp_path, per_prompt=2)
     assert sum(asked) == 1200
     assert max(asked) == 512
@@ -316,12 +315,12 @@ def test_images_of_a_smaller_batch_find_their_names(tmp_path: Path, monkeypatch:
     """Where memory runs out, a store may answer with a request of its own."""
     from dataclasses import replace
 
-    fetch = ImageStore.fetch
+    fetch = generators.fetching.fetch
 
-    def smaller(self: ImageStore, generator: Any, requests: Any, **rest: Any) -> Any:
-        return fetch(self, generator, [replace(request, versions="batch=1") for request in requests], **rest)
+    def smaller(store: ImageStore, generator: Any, requests: Any, **rest: Any) -> Any:
+        return fetch(store, generator, [replace(request, versions="batch=1") for request in requests], **rest)
 
-    monkeypatch.setattr(ImageStore, "fetch", smaller)
+    monkeypatch.setattr(generators.fetching, "fetch", smaller)
     synthesize(prompt_lines(["a", "b"]), FakeGenerator(), tmp_path, per_prompt=2)
     assert [row["prompt"] for row in manifest(tmp_path)] == ["a", "a", "b", "b"]
     assert len(pictures(tmp_path)) == 4

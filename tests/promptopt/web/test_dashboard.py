@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from promptopt.cli.main import main
 from promptopt.config.study_file import StudyError
-from promptopt.formatting.grid import image_grid
+from promptopt.formatting.pictures import image_grid
 from promptopt.run.images import RunImages
 from promptopt.run.prompts import read_prompts
 from promptopt.run.snapshot import read_trials
@@ -29,15 +29,10 @@ from promptopt.web.server import LocalServer, is_loopback
 from tests.promptopt.small_run import SmallRun, small_run
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> SmallRun:
-    return small_run(tmp_path_factory.mktemp("dashboard"))
-
-
 @pytest.fixture
-def run(made, tmp_path) -> SmallRun:
+def run(shared_run, tmp_path) -> SmallRun:
     """A copy of its own for every test."""
-    return SmallRun(Path(shutil.copytree(made.folder, tmp_path / made.folder.name)), made.store, made.data)
+    return shared_run.copied(tmp_path)
 
 
 def get(url: str, **headers: str) -> bytes:

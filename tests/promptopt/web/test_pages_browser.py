@@ -15,14 +15,14 @@ from promptopt.study.run import show
 from promptopt.web.dashboard.serving import open_dashboard
 from promptopt.web.server import LocalServer
 from tests.browser import Browser, browser
-from tests.promptopt.small_run import SmallRun, small_run
+from tests.promptopt.small_run import SmallRun
 
 _LOADED = "Array.from(document.images, i => i.complete && i.naturalWidth > 0)"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
-    return small_run(tmp_path_factory.mktemp("pages"))
+def run(shared_run: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
+    return shared_run.copied(tmp_path_factory.mktemp("pages"))
 
 
 @pytest.fixture(scope="module")

@@ -221,7 +221,7 @@ def test_a_ratio_that_may_harm_is_not_hidden_behind_the_best_one() -> None:
     good, doubtful = compared(1, -0.02, 0.01, 0.04), compared(2, -0.05, -0.02, 0.01)
     assert "at worst" not in said(good, doubtful)
     harmful = compared(2, -0.08, -0.04, -0.01)
-    assert "at best +1.0 (-2.0 to +4.0) points at 1:1, p 0.100, at worst -4.0 (" in said(good, harmful)
+    assert "at best +1.0 (-2.0 to +4.0) points at 1:1, p 0.1, at worst -4.0 (" in said(good, harmful)
     assert "at worst" not in said(harmful)
 
 

@@ -22,17 +22,17 @@ from sklearn.metrics import roc_auc_score
 from evaluation.estimate import Estimate
 from evaluation.features.feature_store import FeatureStore
 from evaluation.metrics.alignment import class_weights, margins
+from promptopt.formatting.numbers import format_estimate, signed
 from promptopt.run.prompts import PromptList
 from promptopt.run.trials import latest
 from promptopt.search.model.effects import slot_effects
 from promptopt.space import Candidate, compile_template
 from promptopt.study.report import figures, words
 from promptopt.study.report.calibration import CalibrationRow, calibration_sentence
-from promptopt.study.report.clouds import cloud
 from promptopt.study.report.likeness import nearest_pairs
 from promptopt.study.report.pictures import embed, embed_file
 from promptopt.study.report.tradeoffs import front
-from promptopt.study.report.words import format_estimate, verdict
+from promptopt.study.report.words import verdict
 from promptopt.study.run import StudyResult, show
 from promptopt.study.tables import write_effects
 from studies.dataset import read_dataset
@@ -340,18 +340,7 @@ def test_search_and_fresh_scores_stand_beside_each_other(result: StudyResult, pa
             assert format_estimate(entry.optimism) in page.text
             assert format_estimate(entry.shrunken) in page.text
     assert result.prompts.optimism is not None
-    assert words.signed(result.prompts.optimism.value) in page.text
-
-
-def test_words_count_once_a_text_and_by_its_weight() -> None:
-    found = {
-        w.text: w for w in cloud([("a red, red square", 3.0), ("the Square on top", 1.0), ("blue", 0.0)])
-    }
-    assert set(found) == {"red", "square", "top"}
-    assert [found[w].share for w in ("red", "square", "top")] == [0.75, 1.0, 0.25]
-    assert found["square"].size == 1.0
-    assert found["top"].size == pytest.approx(0.5)
-    assert cloud([]) == []
+    assert signed(result.prompts.optimism.value) in page.text
 
 
 def test_what_the_score_is_worth_is_measured_on_real_images(result: StudyResult, page: Page) -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.browser import Browser, browser
-from tests.promptopt.small_run import small_run
+from tests.promptopt.small_run import SmallRun
 
 _PLOTTED = "document.querySelectorAll('.plotly-graph-div .main-svg').length > 0"
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_run(tmp_path_factory.mktemp("browser")).folder / "report.html"
+def report(shared_run: SmallRun) -> Path:
+    return shared_run.folder / "report.html"
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,13 @@
-"""Checkpoints that a kill cannot spoil: written aside, synced, then renamed; the last good one always loads.
+"""Checkpoints that a kill cannot spoil: written aside, synced, then renamed; the last whole one loads.
 
-A checkpoint is a folder ``step-00000500`` with ``tensors.safetensors`` (weights, EMA, optimizer moments) and
-``state.json`` (scalars). Nothing is pickled.
+A checkpoint is a folder ``step-00000500`` with ``tensors.safetensors`` (weights, averages, moments),
+``state.json`` (counters) and ``sha256.json`` (digests of the two). Nothing is pickled.
 """
 
+from __future__ import annotations
+
 import json
+import logging
 import os
 import re
 import shutil
@@ -17,8 +20,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from promptopt.base.training.folder import damage, digests
+
+logger = logging.getLogger(__name__)
+
 _NAME = re.compile(r"step-(\d{8,})")
-_TENSORS, _STATE = "tensors.safetensors", "state.json"
+_TENSORS, _STATE, _DIGESTS = "tensors.safetensors", "state.json", "sha256.json"
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,8 @@ def save_checkpoint(
         save_file(plain, aside / _TENSORS)
         text = json.dumps({"step": step, **state}, allow_nan=False, indent=1, sort_keys=True)
         (aside / _STATE).write_text(text, encoding="utf-8")
-        for file in (aside / _TENSORS, aside / _STATE, aside):
+        (aside / _DIGESTS).write_text(json.dumps(digests(aside)), encoding="utf-8")
+        for file in (*aside.iterdir(), aside):
             sync(file)
         shutil.rmtree(target, ignore_errors=True)
         aside.rename(target)
@@ -55,26 +63,33 @@ def save_checkpoint(
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    for old in _steps(folder)[:-keep]:
+    for old in steps(folder)[:-keep]:
         shutil.rmtree(folder / f"step-{old:08d}", ignore_errors=True)
     return target
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that reads back whole; None if there is none. Damaged ones are passed over."""
-    for step in reversed(_steps(folder)):
+    """The newest checkpoint whose files are as they were written; None if there is none.
+
+    Damaged ones are passed over, with a warning in the log.
+    """
+    for step in reversed(steps(folder)):
         place = folder / f"step-{step:08d}"
         try:
-            state = json.loads((place / _STATE).read_text(encoding="utf-8"))
-            tensors = load_file(place / _TENSORS)
-        except (OSError, ValueError, SafetensorError):
-            continue
-        if isinstance(state, dict) and state.pop("step", None) == step:
-            return Checkpoint(step=step, tensors=tensors, state=state)
+            fault = damage(place, _expected(place))
+            if fault is None:
+                state = json.loads((place / _STATE).read_text(encoding="utf-8"))
+                if state.pop("step") == step:
+                    return Checkpoint(step=step, tensors=load_file(place / _TENSORS), state=state)
+                fault = "its name says another step than its content"
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            fault = str(error)
+        logger.warning("%s: damaged (%s); the checkpoint before it is used, if there is one", place, fault)
     return None
 
 
-def _steps(folder: Path) -> list[int]:
+def steps(folder: Path) -> list[int]:
+    """The steps of all checkpoints in a folder, whole or damaged, ascending."""
     if not folder.is_dir():
         return []
     return sorted(int(match[1]) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)))
@@ -87,3 +102,10 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _expected(place: Path) -> dict[str, str]:
+    expected = json.loads((place / _DIGESTS).read_text(encoding="utf-8"))
+    if not isinstance(expected, dict) or expected.keys() != {_TENSORS, _STATE}:
+        raise ValueError(f"{_DIGESTS} does not list its files")
+    return expected

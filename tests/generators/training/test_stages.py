@@ -1,27 +1,34 @@
-"""The loop: the same training however a batch is shared out, by any optimizer, safe against a bad end."""
+"""A training in stages: the same however a batch is shared out, safe against damage and a bad end."""
 
 import errno
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from safetensors.torch import load_file
 
-from generators.training import checkpoint
 from generators.training.device import accelerator
 from generators.training.finetune import train_sd
-from generators.training.loop import JsonLog, Loop
 from generators.training.parts import load_parts
-from generators.training.spec import LoopSpec, SdTrainingSpec
-from generators.training.validation import Score
+from generators.training.spec import SdTrainingSpec
+from promptopt.base.training import checkpoint
 from promptopt.base.training.errors import TrainingError
+from promptopt.base.training.folder import held
+from promptopt.base.training.progress import Progress
 from studies.dataset import Dataset
-from tests.generators.training.test_finetune import assert_same_bits, changed, weights
+from tests.generators.training.test_finetune import KilledError, assert_same_bits, changed, weights
+
+
+def kill_at(stage: str, step: int) -> Callable[[Progress], None]:
+    def kill(progress: Progress) -> None:
+        if (progress.stage, progress.step) == (stage, step):
+            raise KilledError
+
+    return kill
 
 
 def far_apart(one: Path, other: Path) -> float:
@@ -61,6 +68,7 @@ train_sd(spec, data=read_dataset(sys.argv[2]), out=Path(sys.argv[3]), device="cp
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(spec: SdTrainingSpec, data: Dataset, tmp_path: Path) -> None:
     spec = changed(spec, training={"optimizer": "sgd"}, vae_training={"optimizer": "sgd"})
     one = train_sd(spec, data=data, out=tmp_path / "one", device="cpu")
@@ -78,45 +86,6 @@ def test_two_processes_train_as_one(spec: SdTrainingSpec, data: Dataset, tmp_pat
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert far_apart(one, tmp_path / "two" / "pipeline") < 1e-5
-
-
-@pytest.mark.parametrize("name", ["adamw", "adafactor", "sgd"])
-def test_every_optimizer_resumes_where_it_was(name: str, tmp_path: Path) -> None:
-    def run(folder: Path, *, stop: int | None = None) -> torch.Tensor:
-        torch.manual_seed(0)
-        module = torch.nn.Linear(5, 3)
-
-        def loss(step: int, rows: slice) -> torch.Tensor:
-            if step == stop:
-                raise KeyboardInterrupt
-            generator = torch.Generator().manual_seed(step)
-            return (module(torch.randn(4, 5, generator=generator)) - 1).square().mean()
-
-        Loop(
-            stage="t",
-            modules={"m": module},
-            loss=loss,
-            spec=LoopSpec(steps=9, batch_size=4, optimizer=name, checkpoint_every=2, warmup=2, lr=1e-2),
-            rates={"m": 1e-2},
-            checkpoints=folder,
-            log=JsonLog(folder / "log.jsonl"),
-            accelerator=accelerator(device="cpu", precision="float32"),
-        ).run()
-        return module.weight.detach().clone()
-
-    whole = run(tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", stop=5)
-    assert torch.equal(run(tmp_path / "cut"), whole)
-
-
-def test_an_optimizer_that_is_not_installed_is_said(tmp_path: Path) -> None:
-    from generators.training.optimizer import build_optimizer
-
-    with pytest.raises(TrainingError, match="pip install bitsandbytes"):
-        build_optimizer(
-            [{"params": [torch.nn.Parameter(torch.zeros(1))]}], LoopSpec(steps=1, optimizer="adamw8bit")
-        )
 
 
 def test_a_full_disk_ends_training_with_the_last_checkpoint_intact(
@@ -141,29 +110,6 @@ def test_a_full_disk_ends_training_with_the_last_checkpoint_intact(
     assert_same_bits(whole, train_sd(spec, data=data, out=tmp_path / "out"))
 
 
-@pytest.mark.parametrize(
-    ("batch", "remedy"), [(4, "gradient_accumulation to 2"), (1, "gradient_checkpointing")]
-)
-def test_out_of_memory_is_an_error_with_a_remedy(batch: int, remedy: str, tmp_path: Path) -> None:
-    module = torch.nn.Linear(1, 1)
-
-    def loss(step: int, rows: slice) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    loop = Loop(
-        stage="t",
-        modules={"m": module},
-        loss=loss,
-        spec=LoopSpec(steps=1, batch_size=batch),
-        rates={"m": 1e-2},
-        checkpoints=tmp_path,
-        log=JsonLog(tmp_path / "log.jsonl"),
-        accelerator=accelerator(device="cpu", precision="float32"),
-    )
-    with pytest.raises(TrainingError, match=remedy):
-        loop.run()
-
-
 def test_the_precision_and_device_that_cannot_be_had_are_said() -> None:
     with pytest.raises(TrainingError, match="fp16"):
         accelerator(device="cpu", precision="fp16")
@@ -173,44 +119,73 @@ def test_the_precision_and_device_that_cannot_be_had_are_said() -> None:
         accelerator(device="cpu", precision="float32", tracker="wandb")
 
 
-# --- validation --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("stage", ["vae_training", "training"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_training_that_diverges_exports_nothing_and_its_advice_can_be_followed(
+    stage: str, steps: int, spec: SdTrainingSpec, data: Dataset, tmp_path: Path
+) -> None:
+    # of three steps, the first bad one is not the last; of one step, it is
+    wild = changed(spec, **{stage: {"lr": 1e30, "steps": steps, "warmup": 0}})
+    for _ in range(2):  # nothing poisoned is gone on from
+        with pytest.raises(TrainingError, match=r"diverged.*lower lr \(1e\+30\).*another output folder"):
+            train_sd(wild, data=data, out=tmp_path / "out")
+    assert not (tmp_path / "out" / "pipeline").exists()
+    for file in tmp_path.glob("out/stages/*/checkpoints/step-*/tensors.safetensors"):
+        assert all(float(t.abs().max()) < 1e4 for t in load_file(file).values() if t.is_floating_point())
+    train_sd(changed(wild, **{stage: {"lr": 1e-3}}), data=data, out=tmp_path / "other")
 
 
-class Planted:
-    """Judges the second look best; the same images, the same scores."""
+def test_a_damaged_checkpoint_costs_time_but_no_bit(
+    spec: SdTrainingSpec, data: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = train_sd(spec, data=data, out=tmp_path / "whole")
+    with pytest.raises(KilledError):
+        train_sd(spec, data=data, out=tmp_path / "cut", on_progress=kill_at("unet", 5))
+    newest = tmp_path / "cut/stages/unet/checkpoints/step-00000004/tensors.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-400:] = bytes(byte ^ 1 for byte in content[-400:])
+    newest.write_bytes(content)
+    assert_same_bits(whole, train_sd(spec, data=data, out=tmp_path / "cut"))
+    assert "step-00000004: damaged" in caplog.text
 
-    def __init__(self) -> None:
-        self.looks: list[list[bytes]] = []
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Mapping[str, Score]:
-        self.looks.append([image.tobytes() for image in images])
-        return {"mmd": Score(abs(len(self.looks) - 2), lower_is_better=True)}
+def test_a_finished_result_that_is_damaged_is_made_again(
+    spec: SdTrainingSpec, data: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = train_sd(spec, data=data, out=tmp_path / "out")
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    content = file.read_bytes()
+    for spoilt in (content[:-100], content[:-1] + bytes([content[-1] ^ 1])):
+        file.write_bytes(spoilt)
+        seen: list[Progress] = []
+        assert train_sd(spec, data=data, out=tmp_path / "out", on_progress=seen.append) == folder
+        assert seen == []  # from the last checkpoint, not trained again
+        assert file.read_bytes() == content
+        assert "pipeline: damaged" in caplog.text
+        caplog.clear()
+    vae = tmp_path / "out/stages/vae/model/diffusion_pytorch_model.safetensors"
+    vae.write_bytes(vae.read_bytes()[:-1] + b"\xff")
+    train_sd(spec, data=data, out=tmp_path / "out")
+    assert file.read_bytes() == content
 
 
-def test_the_weights_that_validated_best_are_exported(
+def test_pictures_that_changed_since_a_kill_are_noticed(
     spec: SdTrainingSpec, data: Dataset, tmp_path: Path
 ) -> None:
-    spec = changed(spec, training={"lr": 1e-2}, validation={"every": 2, "images": 3})
-    judge = Planted()
-    best = train_sd(spec, data=data, out=tmp_path / "best", judge=judge)
-    assert len(judge.looks) == 3
-    assert judge.looks[0] != judge.looks[1]
-    assert "mmd 0 at step 4" in (best / "README.md").read_text()
-    last = train_sd(
-        changed(spec, validation={"keep": "last"}), data=data, out=tmp_path / "last", judge=Planted()
-    )
-    assert far_apart(best, last) > 0
-    events = [json.loads(line) for line in (tmp_path / "best" / "log.jsonl").read_text().splitlines()]
-    assert [event["mmd"] for event in events if event["event"] == "validation"] == [1, 0, 1]
-    # validation looks, it does not touch: the same training without it ends in the same weights
-    none = train_sd(changed(spec, validation={"every": 0}), data=data, out=tmp_path / "none")
-    assert_same_bits(last, none)
+    base = train_sd(spec, data=data, out=tmp_path / "base")
+    with pytest.raises(KilledError):
+        train_sd(spec, data=data, out=tmp_path / "o", vae=base / "vae", on_progress=kill_at("unet", 3))
+    one, other = data.paths()[:2]
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(TrainingError, match="pictures"):
+        train_sd(spec, data=data, out=tmp_path / "o", vae=base / "vae")
 
 
-def test_a_metric_that_is_not_measured_is_named(spec: SdTrainingSpec, data: Dataset, tmp_path: Path) -> None:
-    spec = changed(spec, validation={"every": 2, "metric": "beauty"})
-    with pytest.raises(TrainingError, match=r"'beauty' is not among the scores; use one of mmd"):
-        train_sd(spec, data=data, out=tmp_path / "out", judge=Planted())
+def test_a_folder_in_which_another_trains_is_refused(
+    spec: SdTrainingSpec, data: Dataset, tmp_path: Path
+) -> None:
+    with held(tmp_path), pytest.raises(TrainingError, match="another training writes there"):
+        train_sd(spec, data=data, out=tmp_path)
 
 
 # --- checkpoints to start from -----------------------------------------------------------------------------

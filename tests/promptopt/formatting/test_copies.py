@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from evaluation.metrics.memorization import Pair
-from evaluation.report.pairs_sheet import MOST_PAIRS, clusters_sheet, copies_sheet, pairs_sheet
 from evaluation.report.table import CopyPair
+from promptopt.formatting.copies import MOST_PAIRS, clusters_sheet, copies_sheet, pairs_sheet
 
 
 def pair(generated: int, training: int, *, copy: bool = False) -> Pair:
@@ -26,8 +26,7 @@ def test_pairs_stand_side_by_side(tmp_path: Path) -> None:
         columns=2,
         tile=40,
     )
-    assert sheet.size == (2 * (2 * 40 + 16), 2 * (40 + 48))
-    center = {"blue": (26, 24), "yellow": (70, 24), "lime": (122, 24), "black": (166, 24), "red": (26, 112)}
+    center = {"blue": (26, 46), "yellow": (72, 46), "lime": (118, 46), "black": (164, 46), "red": (26, 120)}
     colors = {
         "blue": (0, 0, 255),
         "yellow": (255, 255, 0),
@@ -36,10 +35,10 @@ def test_pairs_stand_side_by_side(tmp_path: Path) -> None:
         "red": (255, 0, 0),
     }
     assert {name: sheet.getpixel(at) for name, at in center.items()} == colors
-    assert sheet.getpixel((70, 8)) == (255, 255, 255)  # fitted, not stretched
-    frame = np.asarray(sheet)[2, 4:92]
+    assert sheet.getpixel((72, 28)) == (255, 255, 255)  # fitted, not stretched
+    frame = np.asarray(sheet)[24, 4:92]
     assert (frame == (255, 0, 0)).all()
-    assert not (np.asarray(sheet)[2, 102:180] == (255, 0, 0)).all()
+    assert not (np.asarray(sheet)[24, 102:180] == (255, 0, 0)).all()
 
 
 def test_bad_input_is_named(tmp_path: Path) -> None:
@@ -48,7 +47,7 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
         pairs_sheet([], [image], [image])
     with pytest.raises(ValueError, match="training image 3"):
         pairs_sheet([pair(0, 3)], [image], [image])
-    with pytest.raises(ValueError, match="tile 8"):
+    with pytest.raises(ValueError, match="tile is 8"):
         pairs_sheet([pair(0, 0)], [image], [image], tile=8)
     (tmp_path / "no.png").write_text("x")
     with pytest.raises(ValueError, match=r"no\.png: not a readable image"):

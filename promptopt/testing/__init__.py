@@ -1,0 +1,21 @@
+"""Conformance suites: what every generator, encoder, metric and sampler must do, as pytest classes.
+
+Subclass one in a test module of your own and override the fixtures that its docstring names:
+
+    from promptopt.testing.generators import GeneratorSuite
+
+    class TestMine(GeneratorSuite):
+        @pytest.fixture(scope="class")
+        def load(self):
+            return lambda: MyGenerator("weights.safetensors")
+
+pytest then collects every test of the suite. Importing this package needs pytest.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{name}" for name in ("encoders", "generators", "metrics", "samplers"))
+)
