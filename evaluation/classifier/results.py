@@ -146,7 +146,7 @@ class ArmsResult:
         ...     arms=["R->R", "S->R"],
         ...     resamples=200,
         ... )
-        >>> result.classes, [row.arm for row in result.where()]
+        >>> result.classes, [row.arm.name for row in result.where()]
         (('normal', 'polyp'), ['R->R', 'S->R'])
     """
 

@@ -11,16 +11,15 @@ class TemplateError(PromptoptError, ValueError):
     """
 
     def __init__(self, problem: str, remedy: str, *, text: str, offset: int, source: str) -> None:
-        self.source = source
-        self.line = text.count("\n", 0, offset) + 1
+        line = text.count("\n", 0, offset) + 1
         start = text.rfind("\n", 0, offset) + 1
-        self.column = offset - start + 1
+        column = offset - start + 1
         end = text.find("\n", start)
         shown = text[start : end if end >= 0 else len(text)]
         # Tabs stay tabs in the caret line, so that the caret stands under its character at any tab width.
-        indent = "".join("\t" if character == "\t" else " " for character in shown[: self.column - 1])
+        indent = "".join("\t" if character == "\t" else " " for character in shown[: column - 1])
         super().__init__(
-            f"{source}, line {self.line}, column {self.column}: {problem}\n  {shown}\n  {indent}^\n{remedy}"
+            f"{source}, line {line}, column {column}: {problem}\n  {shown}\n  {indent}^\n{remedy}"
         )
-        self.problem = problem
-        self.remedy = remedy
+        self.source, self.problem, self.remedy = source, problem, remedy
+        self.line, self.column = line, column

@@ -61,6 +61,10 @@ class Hospital:
         text: the rate of frames with text; none where something lies below it.
         box: the rate of frames with a green box; none where something lies below it.
         rare: a further finding and its rate among polyps.
+
+    Example:
+        >>> Hospital("mine", blurred=0.3).blurred
+        0.3
     """
 
     name: str

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-import evaluation.encoders.base
+import evaluation.encoders.load
 import generators.loading
 from promptopt.config.study_file import StudyError, study_from_mapping
 from promptopt.space import Candidate
@@ -47,7 +47,7 @@ def test_what_is_cheap_is_checked_before_a_network_is_opened(
         raise AssertionError(f"opened {given}")
 
     monkeypatch.setattr(generators.loading, "load", refuse)
-    monkeypatch.setattr(evaluation.encoders.base, "load_text_encoder", refuse)
+    monkeypatch.setattr(evaluation.encoders.load, "load_text_encoder", refuse)
     config = study_from_mapping(study(folder, **changes), base=folder)
     with pytest.raises(StudyError, match=words):
         prepare(config, store=folder / "store")
