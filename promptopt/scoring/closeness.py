@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evaluation.arrays import check_features
-from evaluation.estimate import Estimate
+from evaluation.estimate import Estimate, Status
 from evaluation.metrics.mmd import RELIABLE_FROM, mmd_contributions
 
 
@@ -70,7 +70,7 @@ def closeness_difference(
     freedom = variance**2 / (parts[0] ** 2 / (n - 1) + parts[1] ** 2 / (m - 1))
     error = math.sqrt(variance)
     half = float(stdtrit(freedom, (1 + level) / 2)) * error
-    status = "ok" if min(n, m) >= RELIABLE_FROM else "unreliable"
+    status: Status = "ok" if min(n, m) >= RELIABLE_FROM else "unreliable"
     p = 2 * float(stdtr(freedom, -abs(value) / error))
     return Difference(Estimate(value, value - half, value + half, n, method, status), p)
 

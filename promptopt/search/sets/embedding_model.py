@@ -57,7 +57,8 @@ class EmbeddingModel:
 
         fitted = minimize(loss, _PRIOR, method="L-BFGS-B", bounds=[_LIMITS] * 4, options={"maxiter": 20})
         whole = _whole(np.exp(fitted.x), parts, noise)
-        return cls(codes, np.exp(fitted.x[:3]), np.linalg.inv(whole))
+        shares = np.asarray(np.exp(fitted.x[:3]), dtype=np.float64)
+        return cls(codes, shares, np.asarray(np.linalg.inv(whole), dtype=np.float64))
 
     def weights(self, product: Sequence[FloatArray]) -> FloatArray:
         """a(q) of a product distribution: probabilities of each slot's options; (k,)."""
@@ -75,7 +76,8 @@ class EmbeddingModel:
             rest = np.prod(np.delete(hits, s, axis=1), axis=1)
             slope = self.shares[0] / slots + self.shares[1] * (total - hits[:, s]) / pairs
             slope = slope + self.shares[2] * rest
-            found.append(np.bincount(self.codes[:, s], weights=back * slope, minlength=len(probabilities)))
+            sums = np.bincount(self.codes[:, s], weights=back * slope, minlength=len(probabilities))
+            found.append(np.asarray(sums, dtype=np.float64))
         return found
 
     def _hits(self, product: Sequence[FloatArray]) -> FloatArray:

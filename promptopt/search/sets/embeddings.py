@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from evaluation.arrays import check_features
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+K = TypeVar("K", bound=Hashable)
 
 _DECIMALS = 7
 """Kernel means are rounded: features may differ in their last digits between batch sizes, and such noise must
@@ -78,7 +79,7 @@ class Form:
         )
 
 
-class MeanEmbeddings:
+class MeanEmbeddings(Generic[K]):
     """Images of prompts, added as they are made, and the kernel means that follow from them.
 
     Args:
@@ -106,7 +107,7 @@ class MeanEmbeddings:
         kernel = self._kernel(self._real, self._real)
         m = len(real)
         self._real_mean = float((kernel.sum() - np.trace(kernel)) / (m * (m - 1)))
-        self._places: dict[Hashable, int] = {}
+        self._places: dict[K, int] = {}
         self._rows = np.empty((0, real.shape[1]))
         self._owner = np.empty(0, dtype=np.int64)
         self._seed = np.empty(0, dtype=np.int64)
@@ -114,11 +115,11 @@ class MeanEmbeddings:
         self._to_real = np.empty((0, m))
 
     @property
-    def keys(self) -> list[Hashable]:
+    def keys(self) -> list[K]:
         """The prompts, in the order in which they came."""
         return list(self._places)
 
-    def put(self, key: Hashable, features: ArrayLike) -> None:
+    def put(self, key: K, features: ArrayLike) -> None:
         """The images of a prompt, row s of seed s of the panel; a longer list continues a shorter one.
 
         Raises:
@@ -164,9 +165,8 @@ class MeanEmbeddings:
         """g of every image under the mixture, one array a prompt in the order of `keys`.
 
         An image is not compared with those of its own seed, which resemble it more than a mixture's would.
-        With as many images of every prompt, the means are half of J's gradient exactly; with other numbers nearly,
-        as the
-        pairs then count a little differently.
+        With as many images of every prompt, the means are half of J's gradient exactly; with other numbers
+        nearly, as the pairs then count a little differently.
         """
         w = np.asarray(weights, dtype=np.float64)
         k = len(self._places)

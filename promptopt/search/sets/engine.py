@@ -80,7 +80,7 @@ class SetState:
     """
 
     candidates: Candidates
-    embeddings: MeanEmbeddings
+    embeddings: MeanEmbeddings[Candidate]
     terms: LinearTerms | None = None
     floored: Callable[[Candidate], FloatArray] | None = None
     floor: float = -np.inf
@@ -141,9 +141,9 @@ class SetState:
         choices = [c for i in places if (c := self.looks[self.keys[i]].choice) is not None]
         return places, self.candidates.codes(choices)
 
-    def known(self) -> dict[Candidate, Choice]:
-        """Label -> choice of the template's prompts that were measured."""
-        return {k: look.choice for k, look in self.looks.items() if look.choice is not None}
+    def known(self) -> dict[str, Choice]:
+        """Normalized key -> choice of the template's prompts that were measured."""
+        return {k.normalized_key: look.choice for k, look in self.looks.items() if look.choice is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,17 +220,18 @@ class SetSearch:
     def _start(self, state: SetState, rng: np.random.Generator) -> list[Look]:
         space, first = state.candidates.space, self.budget.first
         most = max(1, self.budget.images // first - 1)
-        chosen: dict[Candidate, Choice] = {}
+        chosen: dict[str, Choice] = {}
         for choice in (*self.first, space.likeliest()):
-            chosen.setdefault(space.candidate(choice), choice)
+            chosen.setdefault(state.candidates.key(choice), choice)
         while len(chosen) < min(STARTUP, most, space.size):
             fresh = state.candidates.fresh(chosen, rng)
             if fresh is None:
                 break
             drawn = space.sample(rng)
-            chosen.setdefault(space.candidate(drawn), drawn)
-        looks = [Look(key, choice, first) for key, choice in list(chosen.items())[:most]]
-        return [self.baseline, *(look for look in looks if look.key != self.baseline.key)]
+            chosen.setdefault(state.candidates.key(drawn), drawn)
+        plain = self.baseline.key.normalized_key
+        looks = [self._new(state, choice, first) for choice in list(chosen.values())[:most]]
+        return [self.baseline, *(look for look in looks if look.key.normalized_key != plain)]
 
     def _extensions(self, state: SetState, left: int) -> list[Look]:
         """More seeds for prompts of the set: those whose sampling error adds most to the mixture's."""
@@ -299,14 +300,14 @@ class SetSearch:
 
 
 def _drawn(
-    candidates: Candidates, known: Mapping[Candidate, Choice], count: int, rng: np.random.Generator
+    candidates: Candidates, known: Mapping[str, Choice], count: int, rng: np.random.Generator
 ) -> list[Choice]:
     seen, found = dict(known), list[Choice]()
     for _ in range(count):
         choice = candidates.fresh(seen, rng)
         if choice is None:
             break
-        seen[candidates.space.candidate(choice)] = choice
+        seen[candidates.key(choice)] = choice
         found.append(choice)
     return found
 

@@ -305,7 +305,7 @@ class SetSearches:
 
 def _spread(one: ClassSearch) -> float:
     """SD over the baseline's images of what each adds to the closeness, by itself: the unit of the terms."""
-    own = MeanEmbeddings(one.real, bandwidth=one.bandwidth)
+    own = MeanEmbeddings[str](one.real, bandwidth=one.bandwidth)
     own.put("baseline", one.features[one.baseline])
     return float(np.std(2 * own.witness([1.0])[0], ddof=1))
 
