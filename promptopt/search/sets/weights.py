@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promptopt.search.sets.embeddings import FloatArray, Form
+from promptopt.search.sets.embeddings import CAUTION, FloatArray, Form
 
 LEAST_SHARE = 0.02
 """Smaller weights are noise: a prompt that would get less is left out and the others solved again."""
@@ -42,7 +42,7 @@ class Problem:
         *,
         floored: FloatArray | None = None,
         floor: float = -math.inf,
-        caution: tuple[float, float] = (1.0, 1.0),
+        caution: tuple[float, float] = (CAUTION, 1.0),
     ) -> Problem:
         """The problem of a form, with `caution` times the sampling error of the generated and real side."""
         quadratic = form.ridged(generated=caution[0], real=caution[1])
