@@ -118,23 +118,24 @@ class Problem:
         """
         found: list[FloatArray] = []
         chosen: list[int] = []
-        value = math.inf
+        value = (math.inf, math.inf)
         while len(chosen) < min(most, len(self.across)):
-            best: tuple[float, int, FloatArray] | None = None
+            best: tuple[tuple[float, float], int, FloatArray] | None = None
             for i in self._steepest(found[-1] if found else None, chosen):
                 weights = self.solve([*chosen, i])
-                reached = self.value(weights)
-                if best is None or reached < best[0] - 1e-12:
+                reached = self._shortfall(weights), self.value(weights)
+                if best is None or reached < best[0]:
                     best = reached, i, weights
-            if best is None or (best[0] >= value - 1e-9 and self._met(found[-1])):
+            if best is None or best[0] >= (value[0], value[1] - 1e-9):
                 break
             value = best[0]
             chosen.append(best[1])
             found.append(best[2])
         return found
 
-    def _met(self, weights: FloatArray) -> bool:
-        return self.floored is None or bool(self.floored @ weights >= self.floor - 1e-9)
+    def _shortfall(self, weights: FloatArray) -> float:
+        """By how much the floor is missed; 0 where it is met."""
+        return 0.0 if self.floored is None else round(max(self.floor - float(self.floored @ weights), 0.0), 9)
 
     def _steepest(self, weights: FloatArray | None, chosen: Sequence[int]) -> list[int]:
         if weights is None:
@@ -143,9 +144,10 @@ class Problem:
         else:
             order = np.argsort(self.gradient(weights), kind="stable")
         free = [int(i) for i in order if int(i) not in chosen]
-        if self.floored is not None and weights is not None and not self._met(weights):
-            free.sort(key=lambda i: -float(self.floored[i]))  # type: ignore[index]
-        return free[:_LOOKED_AT]
+        if self.floored is None or (weights is not None and self._shortfall(weights) == 0.0):
+            return free[:_LOOKED_AT]
+        high = sorted(free, key=lambda i: -float(self.floored[i]))  # type: ignore[index]
+        return list(dict.fromkeys([*high[: _LOOKED_AT // 2], *free[:_LOOKED_AT]]))[:_LOOKED_AT]
 
 
 def on_simplex(quadratic: FloatArray, pull: FloatArray) -> FloatArray:

@@ -230,7 +230,7 @@ class SetSearches:
         one.bandwidth = float(f"{study_bandwidth(one.real, baseline):.6g}")
         one.book = self._book(one)
         floor = config.set.margin_floor
-        margins = one.book.margin(baseline)
+        margins = one.book.margin(one.real)
         one.state = SetState(
             candidates=Candidates(setup.space, setup.candidates),
             embeddings=MeanEmbeddings(one.real, bandwidth=one.bandwidth),
