@@ -131,6 +131,7 @@ def test_the_dashboard_serves_every_trial_with_its_images(run):
         get(server.url)
 
 
+@pytest.mark.slow
 def test_a_second_start_adds_only_what_is_new(run, tmp_path):
     pytest.importorskip("optuna_dashboard")
     told = []
