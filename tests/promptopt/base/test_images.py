@@ -52,7 +52,7 @@ def stacked(*channels: NDArray) -> NDArray:
 
 
 def palette() -> Image.Image:
-    image = Image.fromarray(GRAY, "P")
+    image = Image.frombytes("P", (9, 6), GRAY.tobytes())
     image.putpalette(PALETTE.tobytes())
     return image
 
@@ -130,7 +130,7 @@ def test_a_turned_jpeg(tmp_path: Path, orientation: int) -> None:
 
 def test_cmyk(tmp_path: Path) -> None:
     inks = RNG.integers(0, 256, (6, 9, 4), dtype=np.uint8)
-    Image.fromarray(inks, "CMYK").save(tmp_path / "a.tif")
+    Image.frombytes("CMYK", (9, 6), inks.tobytes()).save(tmp_path / "a.tif")
     light = 255.0 - inks
     expected = light[..., :3] * light[..., 3:] / 255
     assert np.abs(np.asarray(read_image(tmp_path / "a.tif")) - expected).max() <= 1
@@ -227,7 +227,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "nan.tif": (tiff(np.where(UNIT > 0.5, np.float32("nan"), UNIT)), "floating-point values from nan"),
     "rgb12in16.png": (png(DEEP_COLOR >> 4, kind=2), "color of 16 bits whose values use at most 12"),
     "rgb12in16.tif": (tiff(DEEP_COLOR >> 4), "color of 16 bits whose values use at most 12"),
-    "lab.tif": (saved(Image.fromarray(COLOR, "LAB"), "TIFF")(1), "LAB"),
+    "lab.tif": (saved(Image.frombytes("LAB", (9, 6), COLOR.tobytes()), "TIFF")(1), "LAB"),
 }
 
 
