@@ -20,7 +20,8 @@ from promptopt.config.study_file import StudyError
 from promptopt.formatting.pictures import image_grid
 from promptopt.run.images import RunImages
 from promptopt.run.prompts import read_prompts
-from promptopt.run.snapshot import read_trials
+from promptopt.run.snapshot import read_studies
+from promptopt.run.trials import latest
 from promptopt.space import Candidate
 from promptopt.study.run import show
 from promptopt.web.dashboard import serving
@@ -65,17 +66,17 @@ def test_what_is_no_run_folder_says_so(run, tmp_path):
         RunImages.open(run.folder, store=run.store)
     (run.folder / "study.db").write_bytes(b"no database" * 1000)
     with pytest.raises(StudyError, match="cannot be read"):
-        read_trials(run.folder)
+        read_studies(run.folder)
 
 
 def test_trials_are_read_while_a_study_writes(run):
-    before, prompts = digest(run), [row.candidate.label for row in show(run.folder).trials]
+    before, prompts = digest(run), [row.candidate.label for row in latest(show(run.folder).trials)]
     writer = sqlite3.connect(run.folder / "study.db", isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     writer.execute("UPDATE trial_values SET value = 1e9")
-    found = read_trials(run.folder)  # does not wait for the writer, and sees nothing half done
+    (found,) = read_studies(run.folder)  # does not wait for the writer, and sees nothing half done
     assert [trial.user_attrs["prompt"] for trial in found.trials] == prompts
-    assert max(trial.value for trial in found.trials) < 1e9
+    assert max(trial.value for trial in found.trials if trial.value is not None) < 1e9
     writer.execute("ROLLBACK")
     writer.close()
     assert digest(run) == before
@@ -84,7 +85,7 @@ def test_trials_are_read_while_a_study_writes(run):
 def test_the_dashboard_serves_every_trial_with_its_images(run):
     pytest.importorskip("optuna_dashboard")
     before, told = digest(run), []
-    rows, prompts = show(run.folder).trials, read_prompts(run.folder / "prompts.json")
+    rows, prompts = latest(show(run.folder).trials), read_prompts(run.folder / "prompts.json")
     with open_dashboard(run.images, on_copied=told.append) as server:
         server.start()
         assert is_loopback(server.host)
@@ -125,7 +126,7 @@ def test_the_dashboard_serves_every_trial_with_its_images(run):
         urllib.request.urlopen(deletion, timeout=20).read()
         assert len(json.loads(get(f"{server.url}api/studies"))["study_summaries"]) == 1
     assert digest(run) == before
-    assert len(show(run.folder).trials) == len(rows)
+    assert latest(show(run.folder).trials) == rows
     assert told[0].images_found == told[0].images_wanted > 0
     with pytest.raises(urllib.error.URLError):
         get(server.url)
@@ -143,7 +144,7 @@ def test_a_second_start_adds_only_what_is_new(run, tmp_path):
 
     base = Path(shutil.copytree(run.data.parent, tmp_path / "base"))
     more = small_run(base, search={"trials": 7, "images": 6, "sampler": "random"})
-    new = len(show(more.folder).trials) - len(show(run.folder).trials)
+    new = len(latest(show(more.folder).trials)) - len(latest(show(run.folder).trials))
     assert new > 0
     for name in ("study.db", "prompts.json", "settings.json"):
         shutil.copy(more.folder / name, run.folder / name)
@@ -168,6 +169,7 @@ def test_a_study_that_goes_on_is_followed(run):
     with sqlite3.connect(run.folder / "study.db") as database:
         last = database.execute("SELECT max(trial_id) FROM trials").fetchone()[0]
         database.execute("UPDATE trials SET state = 'RUNNING' WHERE trial_id = ?", (last,))
+        database.execute("DELETE FROM trial_user_attributes WHERE trial_id = ? AND key = 'rows'", (last,))
     database.close()
     with open_dashboard(run.images, refresh=0.05) as server:
         server.start()
