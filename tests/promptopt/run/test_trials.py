@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,6 @@ def loaded(path: Path, name: str = "polyps") -> optuna.Study:
 
 
 def bare(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    from dataclasses import replace
-
     return [replace(row, seconds=0.0) for row in rows]
 
 
@@ -117,8 +116,7 @@ def test_trials_run_until_the_search_can_no_longer_extend_them(tmp_path: Path) -
     assert read_studies(tmp_path)[0].name == "polyps"
 
 
-@pytest.mark.parametrize("terms", [(), TERMS])
-@pytest.mark.parametrize("sampler", ["slots", "random", "nsga2"])
+@pytest.mark.parametrize(("sampler", "terms"), [("slots", ()), ("random", TERMS), ("nsga2", ())])
 def test_a_search_killed_anywhere_goes_on_to_the_same_rows(
     tmp_path: Path, sampler: str, terms: tuple[str, ...]
 ) -> None:
