@@ -113,7 +113,9 @@ class SearchSettings(_Model):
         default="auto",
         description="auto: slots, a model of their effects; few prompts are all tried. Others: gp, tpe, "
         "nsga2, random, enumerate, or the class path of an Optuna sampler (optuna.samplers.TPESampler)",
-        json_schema_extra={"anyOf": [{"enum": list(SAMPLER_NAMES)}, {"pattern": _CLASS_PATH}]},
+        json_schema_extra={
+            "anyOf": [{"enum": list(SAMPLER_NAMES)}, {"type": "string", "pattern": _CLASS_PATH}]
+        },
     )
     proposals_per_step: int = Field(
         default=2, ge=1, le=1000, description="prompts proposed at a time, then measured together"

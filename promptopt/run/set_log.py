@@ -97,7 +97,7 @@ class SetLog:
                 trial.set_user_attr("weight", weights.get(candidate, 0.0))
                 self._end(trial, values[candidate], excluded.get(candidate))
                 self._ended.append(trial._trial_id)
-            self._open = {}
+            self._open.clear()
 
     def _end(self, trial: Any, value: float | None, excluded: str | None) -> None:
         if excluded is not None:

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -18,15 +19,17 @@ from typer.testing import CliRunner
 from promptopt.cli.main import main
 from promptopt.config.study_file import StudyError
 from promptopt.formatting.pictures import image_grid
+from promptopt.run.database import address
 from promptopt.run.images import RunImages
 from promptopt.run.prompts import read_prompts
 from promptopt.run.snapshot import read_studies
-from promptopt.run.trials import latest
-from promptopt.space import Candidate
+from promptopt.run.trials import TrialLog, latest, rows_of_trial
+from promptopt.space import Candidate, compile_template
 from promptopt.study.run import show
 from promptopt.web.dashboard import serving
 from promptopt.web.dashboard.serving import open_dashboard
 from promptopt.web.server import LocalServer, is_loopback
+from tests.promptopt.fakes import category
 from tests.promptopt.small_run import SmallRun, small_run
 
 
@@ -183,6 +186,51 @@ def test_a_study_that_goes_on_is_followed(run):
         while shown() == there and time.monotonic() < deadline:
             time.sleep(0.2)
         assert shown() == there + 1
+
+
+def test_trials_that_grow_are_brought_up_to_date(tmp_path):
+    """Running trials, and those that had ended before the study went on with a larger budget."""
+    pytest.importorskip("optuna_dashboard")
+    search = {"images": 4, "stop": None, "sampler": "slots", "proposals_per_step": 4}
+    first = small_run(tmp_path, search={**search, "trials": 10})
+    early = (first.folder / "study.db").read_bytes()
+    space = compile_template(category()["template"], {})
+    log = TrialLog(first.folder / "study.db", name="red-squares", space=space)
+    log.begin([(row.candidate, row.choice) for row in latest(log.rows)[:3]])  # these run again
+
+    def shown() -> list[tuple]:
+        """The copy's trials, which are to be those of the run."""
+        with open_dashboard(first.images):
+            pass
+        storage = address(first.folder / "dashboard" / "dashboard.db")
+        copy = optuna.load_study(study_name="red-squares: search", storage=storage)
+        (found,) = read_studies(first.folder)
+        assert len(copy.trials) == len(found.trials)
+        for one, trial in zip(copy.trials, found.trials, strict=True):
+            assert (one.state, one.values) == (trial.state, trial.values)
+            assert one.intermediate_values == trial.intermediate_values
+            assert one.constraints == trial.constraints
+            assert one.datetime_start == trial.datetime_start
+            shots = first.images.present(latest_of(trial).candidate, stage="search")
+            assert shots
+            (key,) = [key for key in one.system_attrs if key.startswith("artifacts:")]
+            assert one.user_attrs["picture"] in key
+            count = latest_of(trial).images
+            assert one.user_attrs["images"] == f"{count} of {count}"
+        return [(one.state.name, len(one.intermediate_values)) for one in copy.trials]
+
+    def latest_of(trial):
+        return rows_of_trial(trial)[-1]
+
+    assert [state for state, _ in shown()[:3]] == ["RUNNING"] * 3
+    log.finish()
+    assert {state for state, _ in shown()} <= {"COMPLETE", "PRUNED"}
+    (first.folder / "study.db").write_bytes(early)
+    before = shown()
+    small_run(tmp_path, search={**search, "trials": 20})
+    after = shown()
+    assert len(after) == 20
+    assert any(new[1] > old[1] for old, new in zip(before, after, strict=False))
 
 
 def test_images_that_are_gone_are_counted(run, tmp_path):
