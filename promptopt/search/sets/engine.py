@@ -304,8 +304,8 @@ class SetSearch:
 
     def _asked(self, state: SetState, count: int, rng: np.random.Generator) -> list[Choice]:
         """Unmeasured prompts that another sampler proposes, told of what each measured one would add now."""
-        known, key = state.known(), state.candidates.key
-        taken = {candidate.normalized_key for candidate in state.looks}
+        key = state.candidates.key
+        taken: dict[str, Choice] = {candidate.normalized_key: {} for candidate in state.looks}
         space, chosen = state.candidates.space, dict[str, Choice]()
         measured = [
             (choice, [float(values.mean())])
@@ -321,7 +321,7 @@ class SetSearch:
             if key(choice) not in taken and len(chosen) < count:
                 chosen.setdefault(key(choice), choice)
         # where it repeats what is known, others are drawn: every step measures something new
-        return [*chosen.values(), *_drawn(state.candidates, known | chosen, count - len(chosen), rng)]
+        return [*chosen.values(), *_drawn(state.candidates, taken | chosen, count - len(chosen), rng)]
 
     @staticmethod
     def _new(state: SetState, choice: Choice, images: int) -> Look:
