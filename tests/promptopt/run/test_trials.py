@@ -13,12 +13,15 @@ import pytest
 
 from evaluation.estimate import Estimate
 from promptopt.config.study_file import StudyError
-from promptopt.run.database import address
+from promptopt.run import set_log
+from promptopt.run.database import address, report
 from promptopt.run.set_log import LoggedLook, SetLog
 from promptopt.run.snapshot import read_rows, read_studies
 from promptopt.run.trials import TrialLog, TrialRow, complete, latest
 from promptopt.search.engine import MemoryLog, Pull, Scored
+from promptopt.search.sets.engine import Look, SetBudget, SetSearch
 from promptopt.space import Candidate, compile_template
+from tests.promptopt.search.sets.worlds import World
 from tests.promptopt.search.test_engine import SPACE, TERMS, Table, search
 
 NAMES = ("a b", "100%20", "q?x=1", "h#1", "c:d", 'it\'s "q"', "Größe 日本", "{x}", "a&b;c", "50%")
@@ -241,3 +244,54 @@ def test_a_set_that_goes_on_has_one_trial_a_prompt_too(tmp_path: Path) -> None:
     assert [t.constraints["broken constraints"] for t in trials] == [0, 0, 0]
     assert trials[1].intermediate_values == {4: 0.1, 8: 0.6}
     assert len(SetLog(path, label="polyp", space=SPACE).steps) == 3
+
+
+def test_a_search_for_a_set_killed_while_it_writes_takes_the_same_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies within steps; what is half written is dropped, and each prompt has one trial that counts."""
+    world, path = World(1), tmp_path / "study.db"
+    plain = world.space.likeliest()
+    left = [10_000]
+
+    def dying(trial: optuna.Trial, value: float, images: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KilledError
+        report(trial, value, images)
+
+    monkeypatch.setattr(set_log, "report", dying)
+
+    def steps(log: SetLog) -> list[list[LoggedLook]]:
+        engine = SetSearch(
+            baseline=Look(world.space.candidate(plain), plain, 4),
+            budget=SetBudget(images=100, tolerance=None),
+            seed=0,
+        )
+        state, step, values = world.state(), 0, dict[Candidate, float]()
+        while True:
+            new = step >= len(log.steps)
+            known = [] if new else [Look(one.candidate, one.choice, one.images) for one in log.steps[step]]
+            looks = known or engine.next_step(state, step)[0]
+            if not looks:
+                log.finish(values, state.weights)
+                return log.steps
+            state.take([(one, world.measure(world.code(one.choice or plain), one.images)) for one in looks])
+            values = {key: float(v.mean()) for key, v in zip(state.keys, state.values, strict=True)}
+            if new:
+                log.add([LoggedLook(one.key, one.choice, one.images) for one in looks], values)
+            step += 1
+
+    whole = steps(SetLog(tmp_path / "whole.db", label="polyp", space=world.space))
+    tries = 0
+    while True:
+        left[0], tries = 3 + 2 * tries, tries + 1
+        try:
+            found = steps(SetLog(path, label="polyp", space=world.space))
+            break
+        except KilledError:
+            continue
+    assert tries > 3
+    assert found == whole
+    prompts = [t.user_attrs["prompt"] for t in loaded(path, "polyp").trials if t.state.name == "COMPLETE"]
+    assert sorted(prompts) == sorted({look.candidate.label for step in whole for look in step})
