@@ -146,7 +146,7 @@ class SetSearches:
     def finish(self) -> None:
         """End the trials in the database."""
         for one in self.classes.values():
-            one.log.finish(_leads(one), one.known.weights)
+            one.log.finish(_leads(one), one.known.weights, one.known.excluded)
 
     def _open(self, label: str, measuring: Measuring, path: Path) -> ClassSearch:
         setup, settings = self.setup.classes[label], self.setup.config.set
@@ -168,6 +168,7 @@ class SetSearches:
                 budget=budget,
                 seed=derived_seed(setup.panel.sampler, self.setup.labels.index(label)),
                 first=setup.sampling.first,
+                sampler=setup.config.search.sampler,
             ),
             budget=budget,
             real=np.concatenate([measuring.features.features(setup.encoder, part.paths()) for part in seen]),
@@ -194,7 +195,7 @@ class SetSearches:
         if not replayed:
             leads = _leads(one)
             one.log.add([LoggedLook(look.key, look.choice, look.images) for look in looks], leads)
-            one.log.close(left, leads)
+            one.log.close(left, leads, state.excluded)
         state.closed.update(left)
         one.steps += 1
         if self._on_step is not None:
