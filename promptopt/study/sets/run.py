@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from promptopt.study.results import resolved_study
 from promptopt.study.sets.confirm import Confirmation, confirm_sets
 from promptopt.study.sets.opening import SetSetup, prepare_sets
 from promptopt.study.sets.results import set_list
-from promptopt.study.sets.search import SetSearches
+from promptopt.study.sets.search import SetSearches, StepDone
 from promptopt.study.sets.tables import write_set_tables
 
 if TYPE_CHECKING:
@@ -96,13 +97,21 @@ def run_set_study(
         write_text(folder / runfolder.STUDY, _resolved(setup))
         measuring: dict[str, Measuring] = {}
         for label, own in setup.classes.items():
-            measuring[label] = Measuring(own, store=store, workers=workers, on_image=observer.on_image)
+            measuring[label] = Measuring(
+                own, store=store, workers=workers, on_image=partial(observer.on_class_image, label)
+            )
             open_things.enter_context(contextlib.closing(measuring[label]))
+        steps: list[StepDone] = []
+
+        def stepped(step: StepDone) -> None:
+            steps.append(step)
+            observer.on_step(step)
+
         searches = SetSearches(
             setup,
             measuring=measuring,
             path=folder / runfolder.DATABASE,
-            on_step=observer.on_step,
+            on_step=stepped,
             propose=propose,
         )
         observer.on_sets(_start(setup))
@@ -120,7 +129,7 @@ def run_set_study(
         searches.finish()
         confirmed = time.perf_counter()
         sets = set_list(setup, searches.classes, confirmation)
-        report = _write(folder, setup, searches, confirmation, sets, observer)
+        report = _write(folder, setup, searches, confirmation, sets, steps, observer)
         path = write_sets(folder / runfolder.PROMPTS, sets)  # last: its presence says that all is finished
         ended = time.perf_counter()
         result = SetResult(
@@ -148,6 +157,7 @@ def _write(
     searches: SetSearches,
     confirmation: Confirmation,
     sets: SetList,
+    steps: Sequence[StepDone],
     observer: Observer,
 ) -> Path:
     from promptopt.study.report.sets import SetReport, write_set_report
@@ -156,7 +166,7 @@ def _write(
     write_set_tables(folder, sets)
     return write_set_report(
         folder / runfolder.REPORT,
-        SetReport(setup=setup, searches=searches.classes, confirmation=confirmation, sets=sets),
+        SetReport(setup=setup, searches=searches.classes, confirmation=confirmation, sets=sets, steps=steps),
     )
 
 
