@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from promptopt.study.sets.search import StepDone
 
 METHODS = 5
-"""What a confirmation of sets draws for each class: set, learned template, baseline, random, single prompt."""
+"""Drawn for each class by a confirmation of sets: set, learned template, baseline, random, single prompt."""
 
 _SHOWN = 76  # characters of the best prompt, with its score, beside a bar
 _LEAST = 24  # fewer are not worth showing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,14 +127,15 @@ def _comparisons(compared: Sequence[tuple[str, ComparisonEntry]]) -> Table:
 
 
 def _next(console: Console, found: SetList, folder: Path) -> None:
-    from promptopt.run.folder import PROMPTS, REPORT
+    from promptopt.run.folder import REPORT
 
     lines = [f"open {folder / REPORT} in a browser"] if (folder / REPORT).is_file() else []
     work = Path("work") / found.study
+    label = found.classes[0].label
     lines += [
         f"promptopt augment {folder} --out {work} --per-class 100",
-        f"promptopt synthesize --prompts {folder / PROMPTS} --generator {found.generator.uri} "
-        f"--out {work}-images --total 100",
+        f"promptopt synthesize --prompts {folder} --class {shlex.quote(label)} --method set "
+        f"--generator {shlex.quote(found.generator.uri)} --out {work}-images --total 100",
     ]
     console.print()
     _say(console, "Next:")

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,9 @@ def read_trials(run: str | Path) -> RunTrials:
     Raises:
         StudyError: no such file, not a study's database, or one that stays locked.
     """
-    path = _database(run)
+    path = Path(run) / runfolder.DATABASE
+    if not path.is_file():
+        raise StudyError(f"{run}: not a run folder, {runfolder.DATABASE} is missing. Run the study first.")
     with tempfile.TemporaryDirectory(prefix="promptopt-") as folder:
         copy = Path(folder) / runfolder.DATABASE
         copy_database(path, copy)
@@ -53,43 +54,6 @@ def read_trials(run: str | Path) -> RunTrials:
 def read_rows(run: str | Path) -> list[TrialRow]:
     """The rows of a run's search, in order. Raises what `read_trials` does."""
     return [row_of(number, trial) for number, trial in enumerate(read_trials(run).trials)]
-
-
-@dataclass(frozen=True)
-class SearchedClass:
-    """How far the search for a class's set is: steps, distinct prompts and images, kept in the database."""
-
-    label: str
-    steps: int
-    prompts: int
-    images: int
-
-
-def read_set_search(run: str | Path) -> tuple[SearchedClass, ...] | None:
-    """How far a search for sets is, a class each; None where the database is that of single prompts.
-
-    Raises what `read_trials` does.
-    """
-    path = _database(run)
-    with tempfile.TemporaryDirectory(prefix="promptopt-") as folder:
-        copy = copy_database(path, Path(folder) / runfolder.DATABASE)
-        with _opened(copy, path) as studies:
-            trials = {study.study_name: study.get_trials(deepcopy=False) for study in studies}
-    looks = {
-        label: [trial.user_attrs["looks"] for trial in own if trial.user_attrs.get("looks")]
-        for label, own in trials.items()
-    }
-    if not any(looks.values()) and ("search" in trials or any(trials.values())):
-        return None
-    return tuple(
-        SearchedClass(
-            label=label,
-            steps=1 + max((step for own in rows for step, *_ in own), default=-1),
-            prompts=len(rows),
-            images=sum(max(images for *_, images in own) for own in rows),
-        )
-        for label, rows in looks.items()
-    )
 
 
 def copy_database(path: Path, copy: Path) -> Path:
@@ -110,30 +74,7 @@ def copy_database(path: Path, copy: Path) -> Path:
     return copy
 
 
-def _database(run: str | Path) -> Path:
-    path = Path(run) / runfolder.DATABASE
-    if not path.is_file():
-        raise StudyError(f"{run}: not a run folder, {runfolder.DATABASE} is missing. Run the study first.")
-    return path
-
-
 def _read(copy: Path, path: Path) -> RunTrials:
-    import optuna
-
-    with _opened(copy, path) as studies:
-        study = next((one for one in studies if one.study_name == "search"), studies[0])
-        trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-        named = study.metric_names
-        return RunTrials(
-            trials=tuple(trial for trial in trials if "prompt" in trial.user_attrs),
-            directions=tuple(direction.name.lower() for direction in study.directions),
-            metric_names=None if named is None else tuple(named),
-        )
-
-
-@contextmanager
-def _opened(copy: Path, path: Path) -> Iterator[list[Any]]:
-    """The studies of a copied database, in the order in which they were made."""
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -143,7 +84,14 @@ def _opened(copy: Path, path: Path) -> Iterator[list[Any]]:
             names = optuna.get_all_study_names(storage)
             if not names:
                 raise StudyError(f"{path}: holds no study yet. Wait for its first prompt, or run it again.")
-            yield [optuna.load_study(study_name=name, storage=storage) for name in names]
+            study = optuna.load_study(study_name="search" if "search" in names else names[0], storage=storage)
+            trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+            named = study.metric_names
+            return RunTrials(
+                trials=tuple(trial for trial in trials if "prompt" in trial.user_attrs),
+                directions=tuple(direction.name.lower() for direction in study.directions),
+                metric_names=None if named is None else tuple(named),
+            )
         finally:
             storage.engine.dispose()
     except (SQLAlchemyError, RuntimeError) as error:

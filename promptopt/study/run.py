@@ -14,7 +14,8 @@ from promptopt.config.study_file import StudyConfig, StudyError, load_study
 from promptopt.portfolio.weigh import weigh
 from promptopt.run import folder as runfolder
 from promptopt.run.prompts import PromptList, write_prompts
-from promptopt.run.snapshot import SearchedClass, read_rows, read_set_search
+from promptopt.run.set_progress import SearchedClass, read_set_progress
+from promptopt.run.snapshot import read_rows
 from promptopt.run.trials import TrialLog, TrialRow
 from promptopt.scoring.confirm import Finalist, confirm
 from promptopt.scoring.objective import ImageMetric, Measurement
@@ -230,7 +231,7 @@ def show(run_folder: str | Path) -> StudyRows:
     """
     folder = Path(run_folder)
     path = folder / runfolder.PROMPTS
-    classes = read_set_search(folder)
+    classes = read_set_progress(folder)
     if classes is not None:
         from promptopt.run.prompt_sets import read_sets
 
