@@ -80,8 +80,10 @@ def sentence(labels: Sequence[str], confirmation: Confirmation, *, real: str = "
 
 def _accuracy_words(confirmation: Confirmation, gain: Compared) -> str:
     value, interval = value_and_interval(gain.estimate, "+.1f", scale=100, mark="")
-    note = "" if gain.verdict != "unclear" else f"; {p_value(gain.p_adjusted, name='p')} after correction"
-    points = f"{value} points (95 % interval {interval}{note})"
+    notes = [f"95 % interval {interval}"] if interval else []
+    if gain.verdict == "unclear":
+        notes.append(f"{p_value(gain.p_adjusted, name='p')} after correction")
+    points = f"{value} points" + (f" ({'; '.join(notes)})" if notes else "")
     rows = confirmation.accuracy
     levels = [rows[name].estimates["balanced_accuracy"].value for name in ("set", "baseline") if name in rows]
     both = [f"{100 * level:.1f} %" for level in levels if level is not None]
