@@ -117,42 +117,37 @@ def test_wrapped_loses_no_word(text: str, indent: int, width: int) -> None:
     assert wrapped(text, indent=indent, width=0) == ([text] if text else [])
 
 
-@pytest.fixture(scope="module")
-def sets(tmp_path_factory: pytest.TempPathFactory) -> SetResult:
-    return two_classes(tmp_path_factory.mktemp("sets"))
-
-
-def test_study_show_prints_a_run_of_sets_whole(sets: SetResult) -> None:
-    lines = printed("study", "show", sets.folder)
+def test_study_show_prints_a_run_of_sets_whole(sets_run: SetResult) -> None:
+    lines = printed("study", "show", sets_run.folder)
     end = lines.index("Next:")
     assert max(map(len, lines[:end])) <= 80
     text = " ".join(" ".join(lines[:end]).split())
-    assert text.startswith(sets.sets.sentence)
-    rows = [one for entry in sets.sets.classes for one in entry.comparisons] + sets.sets.comparisons
+    assert text.startswith(sets_run.sets.sentence)
+    rows = [one for entry in sets_run.sets.classes for one in entry.comparisons] + sets_run.sets.comparisons
     assert len(re.findall(r"\b(?:set|learned) vs \w+", text)) == len(rows)
     assert sum(text.count(f" {word} ") for word in ("better", "worse", "unclear")) >= len(rows)
-    for entry in sets.sets.classes:
+    for entry in sets_run.sets.classes:
         for one in entry.set.prompts:
             assert f"{one.weight:.2f}" in text
             assert one.prompt in text
         if entry.certificate is not None:
             assert entry.certificate.sentence in text
     after = "\n".join(lines[end:])
-    assert f"promptopt augment {sets.folder} --out" in after
-    assert str(sets.report_path) in after
+    assert f"promptopt augment {sets_run.folder} --out" in after
+    assert str(sets_run.report_path) in after
 
 
-def test_study_show_says_how_far_a_run_of_sets_is(sets: SetResult, tmp_path: Path) -> None:
+def test_study_show_says_how_far_a_run_of_sets_is(sets_run: SetResult, tmp_path: Path) -> None:
     folder = tmp_path / "running"
     folder.mkdir()
     for name in ("study.db", "study.yaml"):
-        shutil.copy(sets.folder / name, folder)
+        shutil.copy(sets_run.folder / name, folder)
     before = (folder / "study.db").read_bytes()
     with closing(sqlite3.connect(folder / "study.db")) as writer:  # a study that is writing
         writer.execute("begin immediate")
         lines = printed("study", "show", folder)
     assert "not finished" in " ".join(lines)
-    for entry in sets.sets.classes:
+    for entry in sets_run.sets.classes:
         (line,) = (line for line in lines if line.strip().startswith(f"{entry.label}:"))
         assert f"{entry.images_in_search} of 48 images, {entry.prompts_measured} prompts" in line
     assert (folder / "study.db").read_bytes() == before
