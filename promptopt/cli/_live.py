@@ -112,8 +112,8 @@ class LiveStudy(Observer):
         if quarter and not step.replayed:
             self._say(
                 f"{step.label}: {step.images:,} of {step.budget:,} images, "
-                f"{count(len(step.weights), 'prompt')}, nearer than the baseline by {step.nearer:.3f} "
-                "(on the images fitted to)"
+                f"{count(len(step.weights), 'prompt')}, {_nearer_words(step.nearer)} than the baseline on the "
+                "images fitted to"
             )
 
     def on_training(self, done: int, total: int, note: str) -> None:
@@ -202,8 +202,13 @@ class _Sets:
         """What stands beside a class's bar; the time is that of all classes' searches."""
         left = sum(max(self.images - made, 0) for made in self.made.values())
         known = self._nearer.get(label)
-        parts = [] if known is None else [f"nearer by {known:.3f}"]
+        parts = [] if known is None else [_nearer_words(known)]
         return " · ".join(filter(None, [*parts, _pace(rate, left)]))
+
+
+def _nearer_words(value: float) -> str:
+    """How much nearer (MMD^2), if at all."""
+    return f"nearer by {value:.3f}" if value > 0 else "not yet nearer"
 
 
 def _pace(rate: float, left: int) -> str:
