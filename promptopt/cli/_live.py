@@ -112,8 +112,8 @@ class LiveStudy(Observer):
         if quarter and not step.replayed:
             self._say(
                 f"{step.label}: {step.images:,} of {step.budget:,} images, "
-                f"{count(len(step.weights), 'prompt')}, {_nearer_words(step.nearer)} than the baseline on the "
-                "images fitted to"
+                f"{count(len(step.weights), 'prompt')}, {_nearer_words(step.nearer)} than the baseline "
+                "on the images fitted to"
             )
 
     def on_training(self, done: int, total: int, note: str) -> None:
