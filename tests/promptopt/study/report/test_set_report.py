@@ -48,8 +48,9 @@ def test_it_begins_with_the_sentence_and_the_images(result: SetResult, page: str
 
 def test_the_set_wins_where_the_baseline_seldom_draws_what_is_real(result: SetResult) -> None:
     assert "They are nearer to unseen real images of \u201cred\u201d" in result.sets.sentence
-    shares = {one.prompt: one.weight for one in result.sets.of("red").set.prompts}
-    assert sum(weight for prompt, weight in shares.items() if "red" in prompt) > 0.5
+    drawn = nearer_forest(result.sets.of("red"))
+    assert drawn is not None
+    assert (drawn.lines[0].label, drawn.lines[0].verdict) == ("than baseline prompt", "better")
 
 
 def test_no_win_is_said_where_the_baseline_is_what_is_real(tmp_path: Path) -> None:
