@@ -38,6 +38,18 @@ def open_category(config: StudyConfig) -> Category:
         raise StudyError(f"{config.source}: generation_parameters: {error}") from error
 
 
+def class_studies(config: StudyConfig) -> dict[str, StudyConfig]:
+    """Label -> the same study as one of that class alone; of a study of one category, that one."""
+    named = {label: one.category for label, one in config.classes.items()}
+    if not named:
+        assert config.category is not None
+        named = {config.positives or open_category(config).name: config.category}
+    return {
+        label: config.model_copy(update={"category": category, "classes": {}, "positives": label})
+        for label, category in named.items()
+    }
+
+
 def compile_space(category: Category, where: str) -> PromptSpace:
     """All that the category varies."""
     try:
