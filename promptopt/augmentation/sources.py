@@ -21,12 +21,13 @@ from promptopt.run.prompt_sets import METHODS, ClassEntry
 from promptopt.run.prompts import Network, PromptEntry, PromptList
 from promptopt.space import Candidate
 from promptopt.space.of_category import compile_space, open_category
+from promptopt.space.prompt_lines import PromptLine
 from promptopt.synthesis.plan import Sampling, describe_too_long, split_too_long
-from promptopt.synthesis.prompt_files import PromptLine
 
 if TYPE_CHECKING:
     from generators.base import Generator
     from generators.request import ImageRequest
+
 
 class AugmentationError(PromptoptError, ValueError):
     """An augmentation set cannot be made as asked; the message says why, what is kept and the remedy."""
@@ -170,8 +171,8 @@ def _source(run: FinishedRun, generator: str | None) -> ClassSource:
     shares = [p for p in listed.prompts if p.weight > 0 and (entry is not None or p.confirmation)]
     if not shares:
         raise AugmentationError(
-            f"{run.folder / runfolder.PROMPTS}: no confirmed prompt with a weight above 0; run the study again "
-            "to its end"
+            f"{run.folder / runfolder.PROMPTS}: no confirmed prompt with a weight above 0; run the study "
+            "again to its end"
         )
     return ClassSource(
         name=listed.category if entry is None else entry.label,
@@ -197,7 +198,16 @@ def by_hand(name: str, prompts: Sequence[str], *, like: ClassSource) -> ClassSou
     if not name.strip() or not prompts or not all(prompt.strip() for prompt in prompts):
         raise AugmentationError(f"class {name!r}: write NAME=PROMPT, both not empty")
     plain = tuple(SourcePrompt(candidate=Candidate(p.strip()), weight=1.0) for p in dict.fromkeys(prompts))
-    return replace(like, name=name.strip(), positives=name.strip(), prompts=plain, study=None, baseline=None, single=None, entry=None)
+    return replace(
+        like,
+        name=name.strip(),
+        positives=name.strip(),
+        prompts=plain,
+        study=None,
+        baseline=None,
+        single=None,
+        entry=None,
+    )
 
 
 def check_generator(source: ClassSource, generator: Generator, *, allow_other: bool) -> str | None:

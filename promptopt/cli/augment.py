@@ -24,7 +24,9 @@ _SHEET_SAYS = (
 
 
 def augment(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders of finished studies; together one of each class.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders of finished studies; together one of each class.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the set.")],
     per_class: Annotated[int | None, typer.Option(min=1, help="Images of each class; or --ratio.")] = None,
     ratio: Annotated[
@@ -49,8 +51,8 @@ def augment(
     prompts: Annotated[
         Literal["set", "learned", "baseline", "random", "single"],
         typer.Option(
-            help="The study's set (or portfolio), its learned template, its plain prompt, random prompts of the "
-            "template, or its best single prompt."
+            help="The study's set (or portfolio), its learned template, its plain prompt, random prompts of "
+            "the template, or its best single prompt."
         ),
     ] = "set",
     seed: Annotated[int, typer.Option(min=0, help="The images' own seeds follow from it.")] = 0,

@@ -70,6 +70,12 @@ class ClassSettings(_Model):
     """One class of the user's classifier: its prompts, and the label of its real images."""
 
     category: str | dict[str, Any] = Field(description="a shipped category, a YAML file, or its content")
+    prompts: str | None = Field(
+        default=None, min_length=1, description="a list of prompts in place of the category's template"
+    )
+    baseline: str | None = Field(
+        default=None, min_length=1, description="the plain prompt, in place of the category's"
+    )
 
 
 class ClassifierSettings(_Model):

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from promptopt.run.prompt_sets import METHODS, ClassEntry, SetList
-from promptopt.run.prompts import BaselineEntry, EstimateEntry, MixtureEntry, PortfolioEntry, PromptEntry, PromptList
+from promptopt.run.prompts import (
+    BaselineEntry,
+    EstimateEntry,
+    MixtureEntry,
+    PortfolioEntry,
+    PromptEntry,
+    PromptList,
+)
 from studies.category import CATEGORIES
 
 
@@ -39,7 +46,9 @@ def class_prompts(sets: SetList, entry: ClassEntry) -> PromptList:
             left_out={},
             images_fitted=entry.images_in_search,
             images_compared=max((one.n for one in entry.closeness.values()), default=0),
-            compared={name: MixtureEntry(weights={}, estimates=_measured(entry, name)) for name in entry.closeness},
+            compared={
+                name: MixtureEntry(weights={}, estimates=_measured(entry, name)) for name in entry.closeness
+            },
             differences=_differences(entry),
         ),
         prompts_in_space=entry.prompts_in_space,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from generators.family import MAIN, member_name, split_settings
 from promptopt.config.generator_uris import varied_members
-from promptopt.config.study_file import StudyError, load_study
+from promptopt.config.study_file import StudyConfig, StudyError, load_study
 from promptopt.run.class_prompts import class_prompts
 from promptopt.run.errors import ExportError
 from promptopt.run.folder import DATABASE, PROMPTS, SETTINGS, STUDY
@@ -139,16 +139,16 @@ def read_finished(path: str | Path) -> list[FinishedRun]:
     else:
         if not any(entry.confirmation for entry in found.prompts):
             raise ExportError(
-                f"{folder / PROMPTS}: the study {found.study!r} has no confirmed prompt, so there is no result "
-                f"to export. {_command(folder)}"
+                f"{folder / PROMPTS}: the study {found.study!r} has no confirmed prompt, so there is no "
+                f"result to export. {_command(folder)}"
             )
         runs = [_finished(folder, found, next(iter(configs.values()), None), None)]
     for run in runs:
         weights = [entry.weight for entry in run.prompts.prompts]
         if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or sum(weights) <= 0:
             raise ExportError(
-                f"{folder / PROMPTS}: the weights {weights} are no shares; they must be 0 or more, one of them "
-                f"above 0. {_command(folder)}"
+                f"{folder / PROMPTS}: the weights {weights} are no shares; they must be 0 or more, one of "
+                f"them above 0. {_command(folder)}"
             )
     return runs
 

@@ -148,10 +148,12 @@ class ClassEntry(_Model):
     metrics: dict[str, dict[str, EstimateEntry]] = {}
     generators: dict[str, Network] = {}  # by member name, where the class varied generator or lora_scale
 
-    def draw(self, method: str, count: int, *, seed: int, space: PromptSpace | None = None) -> list[Candidate]:
+    def draw(
+        self, method: str, count: int, *, seed: int, space: PromptSpace | None = None
+    ) -> list[Candidate]:
         """`count` candidates, one an image: of "set", "learned", "baseline", "single" or "random" prompts.
 
-        Those of "learned" and "random" are drawn one by one, so that more of them leave the first as they are.
+        Those of "learned" and "random" are drawn one by one, so more of them leave the first as they are.
 
         Args:
             space: the compiled template; for "random" alone.

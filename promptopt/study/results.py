@@ -196,6 +196,6 @@ def resolved_study(setup: Setup) -> str:
     """The study file with absolute paths and a category of one's own written out: it runs from anywhere."""
     config = setup.config
     content: dict[str, Any] = config.model_dump(mode="json")
-    if config.category not in SHIPPED:
-        content["category"] = setup.category.model_dump(mode="json")
+    if config.category not in SHIPPED or config.prompts or config.baseline:
+        content |= {"category": setup.category.model_dump(mode="json"), "prompts": None, "baseline": None}
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))

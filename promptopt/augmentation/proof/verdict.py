@@ -52,7 +52,7 @@ def _sentence(own: Sequence[Comparison]) -> str:
     for name in dict.fromkeys(c.second.synthetic for c in own if c.question == AGAINST):
         rivals = [c for c in own if c.question == AGAINST and c.second.synthetic == name]
         first = str(rivals[0].first.synthetic)
-        parts.append(_answer(_TITLES.get(first, first), rivals, f"over {_TITLES.get(name, name)}"))
+        parts.append(_answer(_TITLES.get(first, first), rivals, f"over {_TITLES.get(str(name), str(name))}"))
     return "; ".join(parts) + "."
 
 
@@ -61,7 +61,11 @@ def _answer(what: str, family: Sequence[Comparison], over: str) -> str:
     worse = [c for c in family if c.differences[MAIN].verdict == "worse"]
     shown = max(better or family, key=_value)
     one = family[0].question == AGAINST
-    verb = ("is better", "is worse", "shows no clear difference") if one else ("help", "hurt", "show no clear effect")
+    verb = (
+        ("is better", "is worse", "shows no clear difference")
+        if one
+        else ("help", "hurt", "show no clear effect")
+    )
     if better and worse:
         worst = min(worse, key=_value)
         said = (

@@ -27,8 +27,8 @@ from promptopt.augmentation.proof.sets import prompts_of
 from promptopt.augmentation.results import AugmentationSet
 from promptopt.augmentation.run import augment
 from promptopt.augmentation.sources import AugmentationError, read_run
-from promptopt.run.errors import ExportError
 from promptopt.augmentation.writers import FolderWriter
+from promptopt.run.errors import ExportError
 from promptopt.space import Candidate
 from studies.dataset import read_dataset
 from tests.promptopt.augmentation.planted import (

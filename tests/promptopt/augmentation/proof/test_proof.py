@@ -191,7 +191,9 @@ def test_the_network_learns_and_repeats_itself(classical: bool) -> None:
 
 def test_a_portfolio_that_is_the_baseline_is_not_compared_with_it(tmp_path: Path) -> None:
     red, other = planted(tmp_path)[0]
-    chosen, left_out = variants([red.by("baseline", 9, seed=0), other], ["set", "baseline", "random"], count=9, seed=0)
+    chosen, left_out = variants(
+        [red.by("baseline", 9, seed=0), other], ["set", "baseline", "random"], count=9, seed=0
+    )
     assert [one.name for one in chosen] == ["set", "random"]
     assert [source.name for source in chosen[1].sources] == ["red"]
     assert "nothing to compare" in left_out[0]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from promptopt.run.prompt_sets import SetList
 from promptopt.study.api import Study
 from promptopt.study.sets.run import SetResult
 from studies.dataset import Record, write_metadata
@@ -17,7 +14,10 @@ from tests.promptopt.fakes import ColorEncoder, SquareGenerator, draw
 
 PLAIN = {"red": "a red square", "blue": "a blue square"}
 """Baselines: size and ground come from the seed."""
-SHIFTED = {"red": ("a big red square on white", "a small red square on white"), "blue": ("a big blue square on black",)}
+SHIFTED = {
+    "red": ("a big red square on white", "a small red square on white"),
+    "blue": ("a big blue square on black",),
+}
 """Captions of real images that the baselines seldom draw."""
 
 
@@ -27,7 +27,11 @@ def write_real(folder: Path, texts: dict[str, tuple[str, ...]], *, each: int = 2
     records = []
     seed = 100_000
     for label, captions in texts.items():
-        for pool, count in (("reference", each * 2 // 3), ("validation", each - each * 2 // 3), ("test", test)):
+        for pool, count in (
+            ("reference", each * 2 // 3),
+            ("validation", each - each * 2 // 3),
+            ("test", test),
+        ):
             for i in range(count):
                 seed += 1
                 name, text = f"images/{label}-{pool}-{i:03}.png", captions[i % len(captions)]
