@@ -37,6 +37,15 @@ class SetSettings(_Model):
         le=1,
         description="prompts of which more images than this share copy real ones stay out; null: any",
     )
+    min_distance: float = Field(
+        default=0.0,
+        ge=0,
+        le=2,
+        description="least distance between two prompts of a set, by words or sentence_model; 0: any",
+    )
+    sentence_model: str | None = Field(
+        default=None, min_length=1, description="sentence-transformers model, a folder or a package's name"
+    )
 
 
 class SetScore(_Model):

@@ -416,6 +416,7 @@ def _absolute(config: StudyConfig, base: Path, changed: dict[str, str]) -> Study
             "named": {name: of(absolute_uri, uri) for name, uri in own.named.items()},
         },
         "search": {"warm_start": tuple(of(absolute_path, run) for run in config.search.warm_start)},
+        "set": {"sentence_model": maybe(absolute_folder_or_name, config.set.sentence_model)},
         "confirm": {"second_encoder": maybe(absolute_uri, config.confirm.second_encoder)},
         "portfolio": {"sentence_model": maybe(absolute_folder_or_name, config.portfolio.sentence_model)},
     }

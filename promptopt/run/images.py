@@ -50,8 +50,8 @@ class RunImages:
             ) from error
         if isinstance(settings, dict) and settings.get("aim") == "set":
             raise StudyError(
-                f"{folder}: a study of sets, and this is for studies with aim: single. Its images and figures "
-                f"are in {folder / runfolder.REPORT}; its trials are an Optuna study for each class in "
+                f"{folder}: a study of sets, and this is for studies with aim: single. Its images and "
+                f"figures are in {folder / runfolder.REPORT}; its trials, an Optuna study for each class, in "
                 f"{folder / runfolder.DATABASE} (`optuna-dashboard sqlite:///{folder / runfolder.DATABASE}`)."
             )
         if not (store / "images").is_dir():

@@ -77,6 +77,17 @@ class LearnedTemplate(_Model):
     """A template with fitted weights: a distribution over prompts that can be sampled without end.
 
     `template` is in the prompt language, weights and all, and needs no wildcards.
+
+    Example:
+        >>> learned = LearnedTemplate(
+        ...     template="a {90::dim|10::bright} polyp",
+        ...     weights={"slot1": {"dim": 0.9, "bright": 0.1}},
+        ...     strength=0.1,
+        ... )
+        >>> [str(one) for one in learned.sample(2, seed=0)]
+        ['a dim polyp', 'a dim polyp']
+        >>> learned.sample(9, seed=0)[:2] == learned.sample(2, seed=0)
+        True
     """
 
     template: str

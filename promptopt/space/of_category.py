@@ -26,8 +26,8 @@ def category_space(category: Category) -> PromptSpace:
 
 
 def open_category(config: StudyConfig) -> Category:
-    """The category, shipped by name, a YAML file, or written in the study, with what the study puts in place of
-    its own: generation parameters, a list of prompts, the baseline.
+    """The category, shipped by name, a YAML file, or written in the study, with what the study puts in
+    place of its own: generation parameters, a list of prompts, the baseline.
     """
     chosen = config.category
     try:

@@ -91,7 +91,13 @@ def prepare_sets(
 def _identity(config: StudyConfig, setups: Mapping[str, Setup]) -> dict[str, Any]:
     """What every class's study depends on, and what only a search for sets has."""
     settings = config.set.model_dump(mode="json")
-    for key in ("budget", "prompts", "tolerance"):  # they say when it ends and what is made of it
+    for key in (
+        "budget",
+        "prompts",
+        "tolerance",
+        "min_distance",
+        "sentence_model",
+    ):  # they say when it ends and what is made of it
         settings.pop(key)
     return {
         "aim": "set",

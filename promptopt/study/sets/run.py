@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.run import folder as runfolder
@@ -22,8 +22,6 @@ from promptopt.study.sets.search import SetSearches
 from promptopt.study.sets.tables import write_set_tables
 
 if TYPE_CHECKING:
-    import pandas
-
     from evaluation.classifier.judge import Judge
     from evaluation.encoders.base import TextEncoder
     from generators.base import Generator
@@ -70,25 +68,31 @@ class SetResult:
             raise StudyError(f"there are no images of {label!r} by {method!r}; there are {known}.")
         return list(own[method])
 
-    def to_dataframe(self) -> pandas.DataFrame:
-        """Every prompt of every set, one a row: class, rank, weight, prompt and what it adds (MMD^2)."""
-        import pandas
+    def rows(self) -> list[dict[str, Any]]:
+        """Every prompt of every set, with its class, rank, weight, and what it adds (MMD^2)."""
+        return [
+            {
+                "class": c.label,
+                "rank": rank,
+                "weight": p.weight,
+                "prompt": p.prompt,
+                "negative_prompt": p.negative_prompt,
+                "images": p.images,
+                "adds": p.adds,
+            }
+            for c in self.sets.classes
+            for rank, p in enumerate(c.set.prompts, start=1)
+        ]
 
-        return pandas.DataFrame(
-            [
-                {
-                    "class": c.label,
-                    "rank": rank,
-                    "weight": p.weight,
-                    "prompt": p.prompt,
-                    "negative_prompt": p.negative_prompt,
-                    "images": p.images,
-                    "adds": p.adds,
-                }
-                for c in self.sets.classes
-                for rank, p in enumerate(c.set.prompts, start=1)
-            ]
-        )
+    def to_dataframe(self) -> Any:
+        """`rows` as a pandas.DataFrame. Raises StudyError where pandas is not installed."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise StudyError(
+                "a data frame needs pandas, which is not installed. pip install pandas, or take `rows`."
+            ) from error
+        return pandas.DataFrame(self.rows())
 
     @property
     def best_prompts(self) -> dict[str, PromptSet]:

@@ -303,8 +303,8 @@ class SetSearches:
             raise ArgumentError("a prompt is empty", remedy="Leave it out.")
         if long := too_long([candidate.prompt for candidate in candidates], one.setup.generator):
             raise ArgumentError(
-                f"{len(long)} prompts exceed the generator's limit of {one.setup.generator.max_tokens} tokens:"
-                f"\n{describe(long)}\nShorten them"
+                f"{len(long)} prompts exceed the generator's limit of {one.setup.generator.max_tokens} "
+                f"tokens:\n{describe(long)}\nShorten them"
             )
 
     def _fresh(

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from promptopt.study.api import Study
-from promptopt.study.sets.run import SetResult
 from studies.dataset import Record, write_metadata
 from tests.promptopt.fakes import ColorEncoder, SquareGenerator, draw
 
@@ -74,7 +73,7 @@ def set_study(data: Path, **changes: Any) -> dict[str, Any]:
         "generator": {"uri": "squares"},
         "encoder": "colors",
         "set": {"budget": 64, "images": 4, "prompts": 4, "tolerance": None},
-        "confirm": {"images": 40, "classifier": {"seeds": 2, "steps": 20, "images": 12}},
+        "confirm": {"images": 40, "classifier": None},
         "search": {"proposals_per_step": 3},
         "seed": 3,
     }
@@ -90,21 +89,3 @@ def square_study(root: Path, data: Path, **changes: Any) -> Study:
         runs=root / "runs",
         store=root / "store",
     )
-
-
-@pytest.fixture(scope="session")
-def shifted_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real images that differ from the baselines'."""
-    return write_real(tmp_path_factory.mktemp("shifted") / "data", SHIFTED)
-
-
-@pytest.fixture(scope="session")
-def home_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real images as the baselines draw them."""
-    return write_real(tmp_path_factory.mktemp("home") / "data", {k: (v,) for k, v in PLAIN.items()})
-
-
-@pytest.fixture(scope="session")
-def shared_sets(tmp_path_factory: pytest.TempPathFactory, shifted_data: Path) -> SetResult:
-    """One finished run, not to be changed."""
-    return square_study(tmp_path_factory.mktemp("sets"), shifted_data).run()  # type: ignore[return-value]
