@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 
 from promptopt.study.api import Study
 from studies.dataset import Record, write_metadata

@@ -92,7 +92,7 @@ def method_prompts(one: ClassSearch, chosen: Chosen, *, count: int, seed: int) -
 
 
 def _far_apart(one: ClassSearch, problem: Problem, allowed: list[int], *, most: int) -> list[int]:
-    """Without prompts that say what one earlier in the path of sets says, by their words or a sentence model."""
+    """Without prompts that are too near, in words or meaning, to one earlier in the path of sets."""
     settings = one.setup.config.set
     if settings.min_distance <= 0:
         return allowed
