@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-
 from promptopt.study.api import Study
 from studies.dataset import Record, write_metadata
 from tests.promptopt.fakes import ColorEncoder, SquareGenerator, draw

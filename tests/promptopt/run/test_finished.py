@@ -38,7 +38,7 @@ def test_each_class_is_one_finished_run(shared_sets: SetResult) -> None:
         entry = shared_sets.sets.of(run.label)
         assert {p.candidate: p.weight for p in run.submitted} == entry.set.weights
         assert run.prompts.baseline.prompt == entry.baseline
-        assert run.address == "squares"
+        assert Path(run.address).name == "squares"
         assert run.config is not None
     with pytest.raises(ExportError, match="nothing would tell their prompts apart"):
         read_runs([shared_sets.folder, shared_sets.prompts_path])
@@ -126,7 +126,7 @@ def test_prompts_to_synthesize(shared_sets: SetResult) -> None:
     [
         ["transfer", "RUN", "--generator", "squares"],
         ["tables", "RUN", "--out", "OUT"],
-        ["review", "prefer", "RUN"],
+        ["review", "prefer", "RUN", "--rater", "a"],
         ["dashboard", "RUN"],
     ],
 )

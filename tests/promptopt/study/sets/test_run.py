@@ -113,5 +113,5 @@ def test_prompts_nearer_than_asked_for_are_one(tmp_path: Path, shifted_data: Pat
 
 def test_a_class_without_real_images_is_refused(tmp_path: Path) -> None:
     data = write_real(tmp_path / "data", {"red": ("a red square",)})
-    with pytest.raises(ValueError, match="blue"):
+    with pytest.raises(ValueError, match="at least 4 are needed"):
         square_study(tmp_path, data).run()
