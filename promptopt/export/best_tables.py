@@ -186,7 +186,7 @@ def _names(shown: Sequence[Row]) -> tuple[list[str], list[str]]:
 
 def _rank(row: Row) -> str:
     if row.rank is None:
-        return "baseline"
+        return "baseline" if row.is_baseline else "set"
     return f"{row.rank}{' =' if row.tied and row.rank > 1 else ''}"
 
 

@@ -61,7 +61,9 @@ def test_best_prompt_lists(shared_sets: SetResult, tmp_path: Path) -> None:
         assert study.portfolio is not None
         compared = study.portfolio.compared["set"].estimates["closeness"]
         assert compared == entry.closeness["set"]
-        assert rows(study)[-1].is_baseline
+        *_, whole, plain = rows(study)
+        assert plain.is_baseline
+        assert whole.estimates["closeness"] == compared
     assert "nearer to real images than the baseline prompt's" in files[2].read_text()
 
 
