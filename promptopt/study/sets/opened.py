@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,7 +152,9 @@ def opened_study(
         write_text(folder / runfolder.STUDY, _resolved(setup))
         measuring: dict[str, Measuring] = {}
         for label, own in setup.classes.items():
-            measuring[label] = Measuring(own, store=store, workers=workers, on_image=observer.on_image)
+            measuring[label] = Measuring(
+                own, store=store, workers=workers, on_image=partial(observer.on_class_image, label)
+            )
             open_things.enter_context(contextlib.closing(measuring[label]))
         searches = SetSearches(
             setup,

@@ -18,7 +18,7 @@ from promptopt.study.sets.confirm import Confirmation, confirm_sets
 from promptopt.study.sets.opened import opened_study
 from promptopt.study.sets.opening import SetSetup
 from promptopt.study.sets.results import set_list
-from promptopt.study.sets.search import SetSearches
+from promptopt.study.sets.search import SetSearches, StepDone
 from promptopt.study.sets.tables import write_set_tables
 
 if TYPE_CHECKING:
@@ -127,6 +127,12 @@ def run_set_study(
     """
     began = time.perf_counter()
     observer = observer or Observer()
+    steps: list[StepDone] = []
+
+    def stepped(step: StepDone) -> None:
+        steps.append(step)
+        observer.on_step(step)
+
     with opened_study(
         config,
         runs=runs,
@@ -138,6 +144,7 @@ def run_set_study(
         encoder=encoder,
         judge=judge,
         propose=propose,
+        on_step=stepped,
     ) as opened:
         folder, setup, searches = opened.folder, opened.setup, opened.searches
         observer.on_sets(_start(setup))
@@ -155,7 +162,7 @@ def run_set_study(
         searches.finish()
         confirmed = time.perf_counter()
         sets = set_list(setup, searches.classes, confirmation)
-        report = _write(folder, setup, searches, confirmation, sets, observer)
+        report = _write(folder, setup, searches, confirmation, sets, steps, observer)
         path = write_sets(folder / runfolder.PROMPTS, sets)  # last: its presence says that all is finished
         ended = time.perf_counter()
         result = SetResult(
@@ -187,6 +194,7 @@ def _write(
     searches: SetSearches,
     confirmation: Confirmation,
     sets: SetList,
+    steps: Sequence[StepDone],
     observer: Observer,
 ) -> Path:
     from promptopt.study.report.sets import SetReport, write_set_report
@@ -195,7 +203,7 @@ def _write(
     write_set_tables(folder, sets)
     return write_set_report(
         folder / runfolder.REPORT,
-        SetReport(setup=setup, searches=searches.classes, confirmation=confirmation, sets=sets),
+        SetReport(setup=setup, searches=searches.classes, confirmation=confirmation, sets=sets, steps=steps),
     )
 
 

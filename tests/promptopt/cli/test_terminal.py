@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +23,10 @@ from promptopt.run.prompts import read_prompts, write_prompts
 from promptopt.run.trials import latest
 from promptopt.study.observer import StudyStart
 from promptopt.study.run import show
+from promptopt.study.sets.run import SetResult
+from promptopt.study.sets.search import StepDone
 from tests.promptopt.small_run import SmallRun
+from tests.promptopt.small_sets import two_classes
 
 TERMINAL = {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm"}
 
@@ -109,3 +115,73 @@ def test_wrapped_loses_no_word(text: str, indent: int, width: int) -> None:
     for line in lines[1:]:
         assert line.startswith(" " * indent)
     assert wrapped(text, indent=indent, width=0) == ([text] if text else [])
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> SetResult:
+    return two_classes(tmp_path_factory.mktemp("sets"))
+
+
+def test_study_show_prints_a_run_of_sets_whole(sets: SetResult) -> None:
+    lines = printed("study", "show", sets.folder)
+    end = lines.index("Next:")
+    assert max(map(len, lines[:end])) <= 80
+    text = " ".join(" ".join(lines[:end]).split())
+    assert text.startswith(sets.sets.sentence)
+    rows = [one for entry in sets.sets.classes for one in entry.comparisons] + sets.sets.comparisons
+    assert len(re.findall(r"\b(?:set|learned) vs \w+", text)) == len(rows)
+    assert sum(text.count(f" {word} ") for word in ("better", "worse", "unclear")) >= len(rows)
+    for entry in sets.sets.classes:
+        for one in entry.set.prompts:
+            assert f"{one.weight:.2f}" in text
+            assert one.prompt in text
+        if entry.certificate is not None:
+            assert entry.certificate.sentence in text
+    after = "\n".join(lines[end:])
+    assert f"promptopt augment {sets.folder} --out" in after
+    assert str(sets.report_path) in after
+
+
+def test_study_show_says_how_far_a_run_of_sets_is(sets: SetResult, tmp_path: Path) -> None:
+    folder = tmp_path / "running"
+    folder.mkdir()
+    for name in ("study.db", "study.yaml"):
+        shutil.copy(sets.folder / name, folder)
+    before = (folder / "study.db").read_bytes()
+    with closing(sqlite3.connect(folder / "study.db")) as writer:  # a study that is writing
+        writer.execute("begin immediate")
+        lines = printed("study", "show", folder)
+    assert "not finished" in " ".join(lines)
+    for entry in sets.sets.classes:
+        (line,) = (line for line in lines if line.strip().startswith(f"{entry.label}:"))
+        assert f"{entry.images_in_search} of 48 images, {entry.prompts_measured} prompts" in line
+    assert (folder / "study.db").read_bytes() == before
+
+
+def test_the_bars_of_a_study_of_sets_count_the_images_of_each_class(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for key, value in TERMINAL.items():
+        monkeypatch.setenv(key, value)
+    seen: list[str] = []
+
+    class Watched(LiveStudy):
+        def on_step(self, step: StepDone) -> None:
+            super().on_step(step)
+            console = Console(width=80, force_terminal=False)
+            with console.capture() as capture:
+                console.print(self._bars.display.get_renderable())
+            lines = capture.get().rstrip().splitlines()
+            assert max(map(len, lines)) <= 80
+            (own,) = (line for line in lines if line.startswith(step.label))
+            assert f"{step.images}/48" in own
+            assert f"nearer by {step.nearer:.3f}" in " ".join(lines)
+            seen.append(step.label)
+
+    live = Watched()
+    two_classes(tmp_path, observer=live, confirm={"images": 4, "classifier": None})
+    assert {"red", "other"} == set(seen)
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as capture:
+        console.print(live._bars.display.get_renderable())
+    assert re.search(r"confirmation +━+ +40/40", capture.get())
