@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from evaluation.encoders.base import TextEncoder
     from generators.base import Generator
     from promptopt.run.prompt_sets import SetList
+    from promptopt.study.proposals import Propose
     from promptopt.study.sets.run import SetResult
 
 
@@ -120,6 +121,7 @@ def run_study(
     encoder: TextEncoder | None = None,
     judge: Judge | None = None,
     metrics: Sequence[ImageMetric] = (),
+    propose: Propose | None = None,
 ) -> StudyResult | SetResult:
     """Run, resume or extend a study, and write its results into `runs/<name>/`.
 
@@ -132,6 +134,7 @@ def run_study(
         given: prompts to confirm besides the best ones (for comparisons); a text is a prompt alone.
         generator, encoder, judge: used in place of those that the study file names.
         metrics: further terms of the score, beside those that the study file names.
+        propose: asked before each step of a study of sets for further prompts (`promptopt.study.proposals`).
 
     Raises:
         StudyError: something is missing or contradictory; raised before any image is made.
@@ -152,7 +155,10 @@ def run_study(
             generator=generator,
             encoder=encoder,
             judge=judge,
+            propose=propose,
         )
+    if propose is not None:
+        raise StudyError(f"{config.source}: aim: a proposer is asked by a study of sets; write aim: set.")
     metrics = (*registered_metrics(config.metrics), *metrics)
     with runfolder.locked_run(Path(runs), config.name) as folder:
         store = writable_folder(Path(store), "the store", error=StudyError)

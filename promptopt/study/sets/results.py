@@ -19,7 +19,7 @@ from promptopt.run.prompts import EstimateEntry, Network, Seeds, rounded
 from promptopt.search.sets.learned import Product
 from promptopt.space import Candidate
 from promptopt.space.weighted import weighted_template
-from promptopt.study.results import software_versions
+from promptopt.study.results import member_networks, software_versions
 from promptopt.study.sets.confirm import Compared, Confirmation, ConfirmedClass
 from promptopt.study.sets.opening import SetSetup
 from promptopt.study.sets.search import ClassSearch
@@ -117,6 +117,7 @@ def _class(one: ClassSearch, confirmed: ConfirmedClass, confirmation: Confirmati
             name: {metric: EstimateEntry.of(value) for metric, value in own.items()}
             for name, own in confirmed.metrics.items()
         },
+        generators=member_networks(one.setup),
     )
 
 

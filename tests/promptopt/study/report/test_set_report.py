@@ -14,14 +14,14 @@ from promptopt.run.prompt_sets import read_sets
 from promptopt.study.report.sets.forest import Row, accuracy_forest, forest, nearer_forest
 from promptopt.study.sets.run import SetResult
 from tests.browser import Browser, browser
-from tests.promptopt.small_sets import no_room
+from tests.promptopt.set_run import square_category, square_study
 
 _FOLDED = "document.querySelectorAll('details:not([open])').length"
 
 
 @pytest.fixture(scope="module")
-def result(sets_run: SetResult) -> SetResult:
-    return sets_run
+def result(classified_sets: SetResult) -> SetResult:
+    return classified_sets
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_it_begins_with_the_sentence_and_the_images(result: SetResult, page: str
     assert heading is not None
     assert html.unescape(heading[1]) == result.sets.sentence
     first = page[: page.index("red: the set</h2>")]
-    for label in ("red", "other"):
+    for label in ("red", "blue"):
         for row in ("real", "synthetic, baseline", "synthetic, set"):
             assert first.count(f'alt="{row}, {label}, picture') == 8
     assert "not for diagnosis" in first
@@ -53,8 +53,10 @@ def test_the_set_wins_where_the_baseline_seldom_draws_what_is_real(result: SetRe
     assert (drawn.lines[0].label, drawn.lines[0].verdict) == ("than baseline prompt", "better")
 
 
-def test_no_win_is_said_where_the_baseline_is_what_is_real(tmp_path: Path) -> None:
-    result = no_room(tmp_path)
+def test_no_win_is_said_where_the_baseline_is_what_is_real(tmp_path: Path, home_data: Path) -> None:
+    changes = {"classes": {}, "category": square_category("red"), "positives": "red"}
+    result = square_study(tmp_path, home_data, **changes).run()
+    assert isinstance(result, SetResult)
     assert result.sets.sentence == (
         "Images of the set were not shown to be nearer to unseen real images of \u201cred\u201d."
     )
