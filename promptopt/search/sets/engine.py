@@ -266,7 +266,10 @@ class SetSearch:
         known = state.known()
         space = state.candidates.space
         if len(places) < 3:
-            return _drawn(state.candidates, known, count, rng)
+            besides: dict[str, Choice] = {
+                key.normalized_key: {} for key in state.looks
+            }  # such as the baseline
+            return _drawn(state.candidates, {**besides, **known}, count, rng)
         if self.sampler not in OWN:
             return self._asked(state, count, rng)
         model = SlotModel(codes, [state.values[i] for i in places])
