@@ -260,7 +260,9 @@ class SetSearch:
         known = state.known()
         space = state.candidates.space
         if len(places) < 3:
-            besides = {key.normalized_key: {} for key in state.looks}  # such as the baseline
+            besides: dict[str, Choice] = {
+                key.normalized_key: {} for key in state.looks
+            }  # such as the baseline
             return _drawn(state.candidates, {**besides, **known}, count, rng)
         model = SlotModel(codes, [state.values[i] for i in places])
         w = state.vector()[places]

@@ -39,7 +39,7 @@ def verdicts(result: SetResult, second: str) -> dict[str, str]:
 
 def test_a_set_for_another_hospital_is_shown_to_be_nearer(shared_sets: SetResult) -> None:
     assert verdicts(shared_sets, "baseline") == {"red": "better", "blue": "better"}
-    assert "nearer to held-out real images" in shared_sets.sets.sentence
+    assert "set are nearer to" in shared_sets.sets.sentence
     red = shared_sets.sets.of("red")
     planted = set(SHIFTED["red"])  # what the real images were drawn from
     assert sum(p.weight for p in red.set.prompts if p.prompt in planted) > 0.8
@@ -68,8 +68,7 @@ def test_the_generators_own_distribution_is_not_claimed_to_be_improved(
     result = square_study(tmp_path, home_data).run()
     assert isinstance(result, SetResult)
     assert "better" not in verdicts(result, "baseline").values()
-    assert "nearer" not in result.sets.sentence
-    assert "no difference" in result.sets.sentence
+    assert "were not shown to be nearer" in result.sets.sentence
 
 
 def test_a_killed_study_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, shifted_data: Path) -> None:
