@@ -16,8 +16,8 @@ from evaluation.metrics.frechet import frechet_distance
 from promptopt.comparison.output import write_comparison
 from promptopt.comparison.run import REAL, Contender, GeneratorComparison, compare_generators
 from promptopt.comparison.scopes import ComparisonError
+from promptopt.space.prompt_lines import prompt_lines
 from promptopt.synthesis.plan import Sampling
-from promptopt.synthesis.prompt_files import prompt_lines
 from studies.dataset import Dataset
 from tests.promptopt.comparison.planted import EACH, TEXTS, Copier, Deaf, write_two_centers
 from tests.promptopt.fakes import ColorEncoder, SquareGenerator
