@@ -107,7 +107,7 @@ def sheet(
     store: _Store = Path("store"),
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier sheet and its key.")] = False,
 ) -> None:
-    """Make a blinded sheet of real and synthetic images for a committee: a page, answers.csv, and a separate key.
+    """Make a blinded sheet of real and synthetic images for a committee: a page, answers.csv, a separate key.
 
     Copies on the sheet have one size, one encoding and one date, and no metadata. Give OUT to the raters and
     keep the key.
