@@ -281,9 +281,8 @@ def _sheet(made: "AugmentationSet") -> Path:
     import json
     from itertools import islice
 
-    from PIL import Image
-
     from promptopt.augmentation.writers import slug
+    from promptopt.base.images import read_image
     from promptopt.formatting.pictures import Tile, contact_sheet
     from studies.dataset import METADATA
 
@@ -295,14 +294,13 @@ def _sheet(made: "AugmentationSet") -> Path:
                 row for row in map(json.loads, stream) if row["file_name"].startswith(f"{slug(one.name)}/")
             )
             for row in islice(own, _SHEET):
-                with Image.open(made.folder / row["file_name"]) as image:
-                    scores = row["attributes"]["scores"]
-                    said = " ".join(
-                        f"{name} {scores[name]:.3g}"
-                        for name in ("judge", "memorization", "duplicates")
-                        if scores[name] is not None
-                    )
-                    tiles.append(Tile(image.convert("RGB"), said))
+                scores = row["attributes"]["scores"]
+                said = " ".join(
+                    f"{name} {scores[name]:.3g}"
+                    for name in ("judge", "memorization", "duplicates")
+                    if scores[name] is not None
+                )
+                tiles.append(Tile(read_image(made.folder / row["file_name"]), said))
         rows.append((f"{one.name}: {len(tiles)} of {one.kept}", tiles))
     rows += [(line, []) for line in _SHEET_SAYS]
     path = made.folder if made.folder.name not in ("", "..") else made.folder.resolve()

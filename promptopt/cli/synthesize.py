@@ -193,15 +193,13 @@ def _sheet(made: "Synthesis") -> Path:
     import csv
     from itertools import islice
 
-    from PIL import Image
-
+    from promptopt.base.images import read_image
     from promptopt.formatting.pictures import Tile, contact_sheet
 
     tiles = []
     with made.manifest.open(encoding="utf-8", newline="") as stream:
         for row in islice(csv.DictReader(stream), _SHEET):
-            with Image.open(made.folder / row["file"]) as image:
-                picture = image.convert("RGB")
+            picture = read_image(made.folder / row["file"])
             numbers = f"{row['prompt_number']}.{row['image_number']}"
             tiles.append(Tile(picture, f"{numbers} {row['prompt']}"))
     title = f"{made.folder.resolve().name}: the first {len(tiles)} of {made.images} images"

@@ -28,7 +28,7 @@ class SetSettings(_Model):
     margin_floor: float | None = Field(
         default=-1.0,
         allow_inf_nan=False,
-        description="least mean category margin of a set, in SDs of the baseline's images from their mean; "
+        description="least mean category margin of a set, in SDs of the real images' from their mean; "
         "null: none",
     )
     copies: float | None = Field(

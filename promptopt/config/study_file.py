@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag
+from pydantic import field_validator as _field_validator
 from pydantic import model_validator as _model_validator
 
 from promptopt.base.errors import PromptoptError
@@ -93,7 +95,8 @@ class GeneratorSettings(_Model):
     )
 
 
-SamplerName = Literal["auto", "slots", "gp", "tpe", "nsga2", "random", "enumerate"]
+_CLASS_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
+SAMPLER_NAMES = ("auto", "slots", "gp", "tpe", "nsga2", "random", "enumerate")
 
 
 class SearchSettings(_Model):
@@ -106,8 +109,13 @@ class SearchSettings(_Model):
     racing: bool = Field(
         default=True, description="up to 64 images for promising prompts, a quarter more in all"
     )
-    sampler: SamplerName = Field(
-        default="auto", description="auto: slots, a model of their effects; few prompts are all tried"
+    sampler: str = Field(
+        default="auto",
+        description="auto: slots, a model of their effects; few prompts are all tried. Others: gp, tpe, "
+        "nsga2, random, enumerate, or the class path of an Optuna sampler (optuna.samplers.TPESampler)",
+        json_schema_extra={
+            "anyOf": [{"enum": list(SAMPLER_NAMES)}, {"type": "string", "pattern": _CLASS_PATH}]
+        },
     )
     proposals_per_step: int = Field(
         default=2, ge=1, le=1000, description="prompts proposed at a time, then measured together"
@@ -130,6 +138,16 @@ class SearchSettings(_Model):
         default=(), description="run folders of earlier studies whose best prompts are tried first"
     )
     seed: int | None = Field(default=None, ge=0, description="of the sampler; default: from the study's seed")
+
+    @_field_validator("sampler")
+    @classmethod
+    def _named_or_a_path(cls, name: str) -> str:
+        if name not in SAMPLER_NAMES and not re.match(_CLASS_PATH, name):
+            names = ", ".join(map(repr, SAMPLER_NAMES))
+            raise ValueError(
+                f"{name!r} does not exist; choose {names}, or give an Optuna sampler's class path"
+            )
+        return name
 
 
 class ConstraintSettings(_Model):

@@ -85,7 +85,7 @@ class LearnedTemplate(_Model):
         ...     strength=0.1,
         ... )
         >>> [str(one) for one in learned.sample(2, seed=0)]
-        ['a dim polyp', 'a dim polyp']
+        ['a dim polyp', 'a bright polyp']
         >>> learned.sample(9, seed=0)[:2] == learned.sample(2, seed=0)
         True
     """

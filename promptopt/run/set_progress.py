@@ -63,8 +63,10 @@ def _trials(copy: Path, path: Path) -> dict[str, list[dict[str, Any]]]:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
+    from promptopt.run.database import open_storage
+
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{copy}")
+        storage = open_storage(copy)
         try:
             return {
                 name: [

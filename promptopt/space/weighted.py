@@ -1,4 +1,4 @@
-"""A space written as a template again, with weights of one's own."""
+"""A space written as a template again, with other weights."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Study:
-    """A study file, or the same as a mapping, with objects of one's own beside it.
+    """A study file, or the same as a mapping, with your own objects beside it.
 
     Args:
         source: path of a study file, its content as a mapping, or a checked `StudyConfig`.

@@ -193,7 +193,7 @@ def software_versions() -> dict[str, str]:
 
 
 def resolved_study(setup: Setup) -> str:
-    """The study file with absolute paths and a category of one's own written out: it runs from anywhere."""
+    """The study file with absolute paths and a user's category written out: it runs from anywhere."""
     config = setup.config
     content: dict[str, Any] = config.model_dump(mode="json")
     if config.category not in SHIPPED or config.prompts or config.baseline:

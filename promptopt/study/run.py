@@ -264,7 +264,10 @@ class _Run:
         self.measuring = measuring
         self.observer = observer
         self.log = TrialLog(
-            folder / runfolder.DATABASE, space=self.setup.space, terms=self.setup.sampling.terms
+            folder / runfolder.DATABASE,
+            name=self.setup.config.name,
+            space=self.setup.space,
+            terms=self.setup.sampling.terms,
         )
         self.trials_before = len(self.log.distinct)
         self.stopped = ""

@@ -206,7 +206,7 @@ def transfer(
 
 
 @dataclass(frozen=True)
-class _Patient:
+class _Retrying:
     """A generator that takes any length: a whole space may be too long of which a few prompts are drawn."""
 
     own: Generator
@@ -258,8 +258,8 @@ def _setup(
     def everywhere(one: Generator) -> Generator:
         return one if len(members) == 1 else GeneratorFamily.alike(one, members)
 
-    patient = everywhere(_Patient(generator))
-    setup = prepare(config, store=store, device=device, generator=patient, encoder=encoder, judge=judge)
+    retrying = everywhere(_Retrying(generator))
+    setup = prepare(config, store=store, device=device, generator=retrying, encoder=encoder, judge=judge)
     for what, now, then in (
         ("data", setup.data.fingerprint, prompts.data),
         ("encoder", setup.encoder.fingerprint, prompts.encoder.fingerprint),

@@ -169,7 +169,7 @@ class SetSearches:
     def finish(self) -> None:
         """End the trials in the database."""
         for one in self.classes.values():
-            one.log.finish(one.leads(), one.known.weights)
+            one.log.finish(one.leads(), one.known.weights, one.known.excluded)
 
     def _open(self, label: str, measuring: Measuring, path: Path) -> ClassSearch:
         setup, settings = self.setup.classes[label], self.setup.config.set
@@ -191,6 +191,7 @@ class SetSearches:
                 budget=budget,
                 seed=derived_seed(setup.panel.sampler, self.setup.labels.index(label)),
                 first=setup.sampling.first,
+                sampler=setup.config.search.sampler,
             ),
             budget=budget,
             real=np.concatenate([measuring.features.features(setup.encoder, part.paths()) for part in seen]),
@@ -221,7 +222,7 @@ class SetSearches:
         if not replayed:
             leads = one.leads()
             one.log.add([LoggedLook(look.key, look.choice, look.images) for look in looks], leads)
-            one.log.close(left, leads)
+            one.log.close(left, leads, state.excluded)
         state.closed.update(left)
         one.steps += 1
         if self._on_step is not None:
@@ -334,7 +335,7 @@ class SetSearches:
         one.bandwidth = float(f"{study_bandwidth(one.real, baseline):.6g}")
         one.book = self._book(one)
         floor = config.set.margin_floor
-        margins = one.book.margin(baseline)
+        margins = one.book.margin(one.real)
         one.state = SetState(
             candidates=Candidates(setup.space, setup.candidates),
             embeddings=MeanEmbeddings(one.real, bandwidth=one.bandwidth),

@@ -223,6 +223,7 @@ make(Path(sys.argv[1]), Path(sys.argv[2]), generator=WildGenerator(seconds_per_i
 """
 
 
+@pytest.mark.slow
 def test_sigkill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "CHUNK", 8)
     make(tmp_path, tmp_path / "whole", format="webdataset", shard_size=7)

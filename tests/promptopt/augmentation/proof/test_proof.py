@@ -234,6 +234,7 @@ def squares_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "generator_opener", lambda **_: lambda _: WildGenerator())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("squares_generator")
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planted(tmp_path)
