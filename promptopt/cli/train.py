@@ -71,10 +71,10 @@ def sd(
     """
     from generators.training import load_recipe
     from promptopt.cli._progress import Bars
-    from studies.captioned import read_captioned
+    from studies.dataset import read_dataset
 
     spec = load_recipe(recipe or ("tiny-finetune" if init else "tiny"), overrides=tuple(changes or ()))
-    dataset = read_captioned(data)
+    dataset = read_dataset(data)
     # From here on it takes seconds to load the libraries; a fault above shows at once.
     from generators.training import train_sd
 
@@ -118,10 +118,10 @@ def dreambooth_lora(
     """
     from generators.training import load_recipe
     from promptopt.cli._progress import Bars
-    from studies.captioned import read_captioned
+    from studies.dataset import read_dataset
 
     spec = load_recipe(recipe, overrides=tuple(changes or ()))
-    dataset = read_captioned(data)
+    dataset = read_dataset(data)
     from generators.training import train_dreambooth
 
     _no_foreign_bars()
