@@ -166,6 +166,11 @@ def _print_dataset(dataset: "Dataset") -> None:
     labels = Counter(record.label for record in dataset)
     console = Console()
     console.print(table)
+    if not dataset.pooled:
+        typer.echo(
+            f"{metadata_file(dataset.root)} names no pools: training takes all pictures, "
+            "a study shares them out."
+        )
     for name, counter in (("centers", centers), ("labels", labels)):
         shown = ", ".join(f"{one_line(value)} {count}" for value, count in counter.most_common(30))
         more = f" and {len(counter) - 30} more" if len(counter) > 30 else ""

@@ -134,7 +134,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         "tab; a list without header is read as .txt, one prompt a line.",
     )
     weight = next((name for name in _WEIGHTS if name in table.columns), None)
-    found = [(line, {_PROMPT: ""}) for line in table.blank]
+    found: list[tuple[int, dict[str, Any]]] = [(line, {_PROMPT: ""}) for line in table.blank]
     for row in table.rows:
         cells: dict[str, Any] = {key: row.cells[key] for key in (_PROMPT, _NEGATIVE) if key in row.cells}
         any_cell = any(cell.strip() for cell in row.cells.values())
