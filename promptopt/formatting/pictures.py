@@ -124,7 +124,8 @@ def png_bytes(image: Image.Image, *, compress_level: int = 1) -> bytes:
 
 
 def save_png(image: Image.Image, path: Path) -> Path:
-    """Write `png_bytes`; whole or not at all."""
+    """Write `png_bytes`; whole or not at all. Its folder is created."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     return write_bytes(path, png_bytes(image))
 
 

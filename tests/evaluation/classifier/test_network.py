@@ -21,6 +21,7 @@ def pictures(n: int, *, seed: int, name: str) -> LabeledImages:
     return LabeledImages.of(pixels.astype(np.uint8), [("red", "blue")[k] for k in kinds], name=name)
 
 
+@pytest.mark.slow
 def test_arms_of_a_network_that_learns_colors():
     notes = []
     result = five_arms(

@@ -258,9 +258,9 @@ def test_a_decimal_behind_the_last_at_is_the_scale(written: str, path: str, scal
         ("+lora:x@1e3", "scale '1e3'"),
         (f"+lora:x@{'9' * 400}", "too large"),
         ("+lora:nosuch", r"nosuch: there is no such LoRA.*hf:owner/name"),
-        ("+lora:hf:owner", "not the address of a LoRA; write hf:owner/name"),
-        ("+lora:hf:o/n/weights.bin", "not the address of a LoRA"),
-        ("+lora:hf:o/n/../../x.safetensors", "not the address of a LoRA"),
+        ("+lora:hf:owner", "not a hub address; write hf:owner/name"),
+        ("+lora:hf:o/n/weights.bin", "not a hub address"),
+        ("+lora:hf:o/n/../../x.safetensors", "not a hub address"),
     ],
 )
 def test_wrong_addresses_are_refused(micro_folder: Path, tail: str, said: str) -> None:

@@ -78,6 +78,7 @@ def test_one_candidate_and_no_push_are_the_base_itself(micro_folder: Path, micro
         assert np.array_equal(np.asarray(image), np.asarray(plain))
 
 
+@pytest.mark.slow
 def test_alignment_rises_on_the_embedded_model() -> None:
     alignment = {}
     for uri in ("embedded", "clip-guided:embedded?n=3", "clip-guided:embedded?mode=gradient"):

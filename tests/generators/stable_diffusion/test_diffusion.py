@@ -281,7 +281,7 @@ def test_fp16_weights_give_float32_images_on_the_cpu(micro_folder: Path, tmp_pat
     [
         ("", {}, "empty"),
         ("hf:nothing", {}, "hf:owner/name"),
-        ("hf:a/b@v1", {"revision": "v2"}, "give it once"),
+        ("hf:a/b@v1", {"revision": "v2"}, "two revisions.*give one"),
         ("embedded", {"revision": "v2"}, "only applies to hf"),
     ],
 )
@@ -326,9 +326,7 @@ def test_hub_model_is_read_from_the_cache_offline(
     generator = load("hf:owner/name", device="cpu")
     assert generator.uri == "hf:owner/name"
     assert generator.fingerprint == load(micro_folder, device="cpu").fingerprint
-    with pytest.raises(
-        GeneratorError, match=r"hf:owner/other: owner/other is not in the cache.*local diffusers"
-    ):
+    with pytest.raises(GeneratorError, match=r"hf:owner/other: is not in the cache.*local diffusers"):
         load("hf:owner/other", device="cpu")
 
 

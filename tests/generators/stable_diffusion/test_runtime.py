@@ -61,6 +61,7 @@ def test_an_image_is_bit_equal_at_every_place_of_a_batch(micro_folder: Path, dty
         assert _bytes(images[place]) == _bytes(alone)
 
 
+@pytest.mark.slow
 def test_images_are_bit_equal_in_another_process(micro_folder: Path, micro: DiffusionGenerator) -> None:
     script = textwrap.dedent("""
         import hashlib, sys
@@ -233,6 +234,7 @@ def test_what_rounds_differently_has_another_key() -> None:
     assert versions("cpu").endswith("batch=4")  # as it always was
 
 
+@pytest.mark.slow
 def test_compiled_networks_make_the_same_images_from_one_graph_a_shape(
     micro_folder: Path, micro: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ def test_adapters_need_a_checkpoint(adapters: SdTrainingSpec, data: Dataset, tmp
         train_sd(adapters, data=data, out=tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_sdxl_learns_by_adapters_on_cached_text(
     adapters: SdTrainingSpec, data: Dataset, tmp_path: Path
 ) -> None:

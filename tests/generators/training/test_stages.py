@@ -36,6 +36,7 @@ def far_apart(one: Path, other: Path) -> float:
     return max(float((first[name].float() - second[name].float()).abs().max()) for name in first)
 
 
+@pytest.mark.slow
 def test_a_batch_in_several_passes_trains_as_one(spec: SdTrainingSpec, data: Dataset, tmp_path: Path) -> None:
     # plain descent: Adam would turn rounding into whole steps where a gradient is nearly 0
     quiet = {"optimizer": "sgd", "min_snr_gamma": 5.0, "noise_offset": 0.1}
@@ -88,6 +89,7 @@ def test_two_processes_train_as_one(spec: SdTrainingSpec, data: Dataset, tmp_pat
     assert far_apart(one, tmp_path / "two" / "pipeline") < 1e-5
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_training_with_the_last_checkpoint_intact(
     spec: SdTrainingSpec, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

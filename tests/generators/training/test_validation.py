@@ -32,6 +32,7 @@ class Planted:
         return {"mmd": Score(abs(len(self.looks) - 2), lower_is_better=True)}
 
 
+@pytest.mark.slow
 def test_the_weights_that_validated_best_are_exported(
     spec: SdTrainingSpec, data: Dataset, tmp_path: Path
 ) -> None:
@@ -79,6 +80,7 @@ train_sd(spec, data=read_dataset(sys.argv[2]), out=out, device="cpu", judge=judg
 """
 
 
+@pytest.mark.slow
 def test_a_kill_between_a_checkpoint_and_its_validation_changes_no_bit(
     spec: SdTrainingSpec, data: Dataset, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-import evaluation.encoders
+import evaluation.encoders.load
 import generators.loading
 from promptopt.cli.main import main
 from tests.promptopt.comparison.planted import Deaf, write_two_centers
@@ -22,7 +22,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return {"squares": SquareGenerator(), "deaf": Deaf()}[uri]
 
     monkeypatch.setattr(generators.loading, "load", load)
-    monkeypatch.setattr(evaluation.encoders, "load_encoder", lambda *_, **__: ColorEncoder(), raising=False)
+    monkeypatch.setattr(evaluation.encoders.load, "load_encoder", lambda *_, **__: ColorEncoder())
     monkeypatch.chdir(tmp_path)
     write_two_centers(tmp_path / "data")
     (tmp_path / "red.yaml").write_text(yaml.safe_dump(category()))

@@ -124,18 +124,18 @@ def test_long_prompts_are_left_out_with_a_count(fake: FakeGenerator, tmp_path: P
 def test_a_studys_settings_are_taken_unless_told_otherwise(
     fake: FakeGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import promptopt.synthesis as synthesis
+    from promptopt.synthesis import prompt_files
 
-    listed = synthesis.PromptFile(
+    listed = prompt_files.PromptFile(
         tmp_path / "prompts.json",
         (
-            synthesis.PromptLine(text="a", number=1, line=1, weight=0.75),
-            synthesis.PromptLine(text="b", number=2, line=2, weight=0.25),
+            prompt_files.PromptLine(text="a", number=1, line=1, weight=0.75),
+            prompt_files.PromptLine(text="b", number=2, line=2, weight=0.25),
         ),
         sampling={"steps": 9, "guidance": 3.0, "negative_prompt": "text"},
         generator="f" * 64,
     )
-    monkeypatch.setattr(synthesis, "read_prompt_file", lambda _: listed)
+    monkeypatch.setattr(prompt_files, "read_prompt_file", lambda _: listed)
     command = ["synthesize", "--prompts", "prompts.json", "--generator", "embedded"]
     command += ["--out", str(tmp_path / "out"), "--guidance", "2", "--total", "4"]
     done = CliRunner().invoke(main, command)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import generators.errors
 import generators.loading
 from generators.family import GeneratorFamily
 from generators.request import ImageRequest
@@ -53,7 +54,7 @@ def painters() -> Iterator[dict[str, Painter]]:
     def load(uri: str, **_: Any) -> Painter:
         name = "/".join(part.rsplit("/", 1)[-1] for part in uri.split("+lora:")).replace("/", "+lora:", 1)
         if "missing" in uri:
-            raise generators.base.GeneratorError("no such folder")
+            raise generators.errors.GeneratorError("no such folder")
         return loaded.setdefault(name, Painter(uri=name))
 
     with pytest.MonkeyPatch.context() as patch:
