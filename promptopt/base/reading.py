@@ -316,16 +316,23 @@ def _fault(cells: Sequence[str], raw: str, delimiter: str) -> str | None:
     """What is wrong with the quotation marks of a record."""
     if raw.count('"') % 2:
         return "a quotation mark without its partner"
-    for cell in cells:
-        if cell[:1] == " " and cell.lstrip().startswith('"'):
-            return "a space before a quotation mark"
-        parts = _LINE.findall(cell)
-        for part in parts if len(parts) > 1 else ():
-            fields = [field.rstrip("\r\n") for field in part.split(delimiter)]
-            full = len(fields) == len(cells) > 1 and all(f.strip() and f[0] != " " for f in fields)
-            if full or any(_PICTURE.fullmatch(field.strip()) for field in fields):
-                return f"a quotation mark that spans another row, {_short(part.strip())!r}"
+    bare = re.search(rf"(^|{re.escape(delimiter)}) +\"", raw)
+    if bare and any(cell[:1] == " " and cell.lstrip().startswith('"') for cell in cells):
+        return "a space before a quotation mark"
+    named = any(_PICTURE.fullmatch(cell.strip()) for cell in cells)
+    for part in (part for cell in cells for part in _parts(cell)):
+        fields = part.split(delimiter)
+        # In a table of pictures, another row names another picture; in others, it has as many fields.
+        full = not named and len(fields) == len(cells) > 1 and all(f.strip() and f[0] != " " for f in fields)
+        if full or any(_PICTURE.fullmatch(field.strip()) for field in fields):
+            return f"a quotation mark that spans another row, {_short(part.strip())!r}"
     return None
+
+
+def _parts(cell: str) -> list[str]:
+    """The lines of a cell that has several."""
+    lines = [line for _, line in numbered_lines(cell)]
+    return lines if len(lines) > 1 else []
 
 
 def _short(text: str) -> str:
