@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from evaluation.classifier.folders import synthetic_files
 from evaluation.features.image_set import read_image_set
 from promptopt.cli.main import main
-from studies.dataset import DatasetError, Record, read_dataset, share_out, write_metadata
+from studies.dataset import Dataset, DatasetError, Record, read_dataset, share_out, write_metadata
 
 
 @pytest.fixture
@@ -123,3 +124,22 @@ def test_check_evaluate_and_classify_take_the_same_folder(folder: Path) -> None:
     assert "2 pictures in" in said.stdout
     assert [path.name for path in read_image_set(folder).paths] == ["a.png", "b.png"]
     assert list(synthetic_files(folder).labels) == ["u", "v"]
+
+
+def test_training_takes_all_pictures_and_scores_none(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import generators.training
+
+    asked: dict[str, Any] = {}
+
+    def train(spec: Any, *, data: Dataset, **_: Any) -> Path:
+        asked.update(every=spec.validation.every, pictures=len(data.where(pool="reference")))
+        return tmp_path
+
+    monkeypatch.setattr(generators.training, "train_sd", train)
+    write_table(folder, "file_name,text\na.png,x\nb.png,y\n")
+    done = CliRunner().invoke(main, ["train", "sd", "--data", str(folder), "--out", str(tmp_path / "sd")])
+    assert done.exit_code == 0, done.output
+    assert asked == {"every": 0, "pictures": 2}
+    assert "names no pools" in done.stderr
