@@ -27,6 +27,7 @@ from PIL.PngImagePlugin import PngInfo
 from generators.errors import GeneratorError, StoreError
 from generators.request import ImageRequest
 from promptopt.base.files import write_bytes
+from promptopt.base.images import read_image
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +64,7 @@ class StoredImage:
             ) from error
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise StoreError(f"{self.path}: the file changed since it was stored; fetch the image again")
-        with Image.open(io.BytesIO(content)) as image:
-            return image.convert("RGB")
+        return read_image(self.path, error=StoreError, content=content)
 
 
 class ImageStore:

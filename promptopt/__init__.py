@@ -13,19 +13,27 @@ from promptopt.base.shadowing import check_packages
 if TYPE_CHECKING:
     from promptopt.config.study_file import StudyConfig, StudyError
     from promptopt.portfolio.fit import Portfolio
+    from promptopt.run.prompt_sets import LearnedTemplate, PromptSet
     from promptopt.scoring.objective import ImageMetric
-    from promptopt.space import PromptSpace, compile_template
+    from promptopt.space import Candidate, PromptSpace, compile_template
     from promptopt.study.api import Study
+    from promptopt.study.proposals import Gap
     from promptopt.study.run import StudyResult, run_study
+    from promptopt.study.sets.run import SetResult
 
 __version__ = "0.1.0"
 
 check_packages()
 
 _HOME = {
+    "Candidate": "promptopt.space",
+    "Gap": "promptopt.study.proposals",
     "ImageMetric": "promptopt.scoring.objective",
+    "LearnedTemplate": "promptopt.run.prompt_sets",
     "Portfolio": "promptopt.portfolio.fit",
+    "PromptSet": "promptopt.run.prompt_sets",
     "PromptSpace": "promptopt.space",
+    "SetResult": "promptopt.study.sets.run",
     "Study": "promptopt.study.api",
     "StudyConfig": "promptopt.config.study_file",
     "StudyError": "promptopt.config.study_file",
@@ -35,9 +43,14 @@ _HOME = {
 }
 
 __all__ = [
+    "Candidate",
+    "Gap",
     "ImageMetric",
+    "LearnedTemplate",
     "Portfolio",
+    "PromptSet",
     "PromptSpace",
+    "SetResult",
     "Study",
     "StudyConfig",
     "StudyError",

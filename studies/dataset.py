@@ -9,8 +9,6 @@ search would be confirmed on pictures it has already seen.
 import hashlib
 import json
 import os
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,8 +24,6 @@ POOLS: tuple[str, ...] = get_args(Pool)
 METADATA = "metadata.jsonl"
 TABLE = "metadata.csv"
 UNKNOWN = "images"
-# Formats that hold pixels only: some others (EPS) would start a program to be decoded.
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 
 _NAMES = ("category", "label", "center", "group")
 _REQUIRED = ("file_name", "text", *_NAMES, "pool")
@@ -313,15 +309,13 @@ def _check_image(base: Path, record: Record, place: str, *, decode: bool) -> Non
 
 
 def image_fault(path: Path) -> str | None:
-    """Why a picture cannot be decoded to its last pixel; None if it can."""
-    from PIL import Image
+    """Why a picture cannot be read to its last pixel; None if it can."""
+    from promptopt.base.images import ImageFileError, read_image
 
-    faults = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            image.load()
-    except (*faults, Image.DecompressionBombError) as error:
-        return f"{type(error).__name__}: {error}"
+        read_image(path)
+    except ImageFileError as error:
+        return error.problem
     return None
 
 

@@ -19,6 +19,7 @@ from evaluation.arrays import check_features, check_pair
 from evaluation.challenge._moments import spread_distance
 from evaluation.challenge.score import Card, ChallengeError, ChallengeScore
 from promptopt.base.errors import ArgumentError
+from promptopt.base.images import load_image, read_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -316,16 +317,9 @@ def score_folders(
 
 
 def _read(path: Path, *, corrected: bool) -> NDArray[np.float32]:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return preprocess(image, corrected=corrected)
-    # Pillow reports broken files as OSError, SyntaxError (PNG chunks) or ValueError, according to the format
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ChallengeError(
-            f"{path}: not a readable image ({error}); the script would stop here too"
-        ) from error
+    # the script neither turns a picture nor scales its values
+    read = read_image if corrected else load_image
+    return preprocess(read(path, error=ChallengeError), corrected=corrected)
 
 
 def _raw(image: Image.Image) -> NDArray[Any]:

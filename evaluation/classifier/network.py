@@ -22,6 +22,7 @@ from evaluation.classifier.images import ClassifierError
 from evaluation.classifier.learners import OnStep, Predict
 from promptopt.base.devices import resolve_device
 from promptopt.base.errors import ArgumentError
+from promptopt.base.images import read_image
 
 # Those that torchvision's published weights were trained with.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -201,14 +202,10 @@ def read_pixels(paths: Sequence[str | Path], size: int) -> NDArray[np.uint8]:
         raise ClassifierError(f"size is {size} pixels; the network needs 16 or more")
     pixels = np.empty((len(paths), size, size, 3), dtype=np.uint8)
     for row, path in enumerate(paths):
-        try:
-            with Image.open(path) as image:
-                picture = image.convert("RGB")
-                if picture.size != (size, size):
-                    picture = picture.resize((size, size), Image.Resampling.BICUBIC)
-                pixels[row] = np.asarray(picture)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ClassifierError(f"{path}: not a readable image ({error}); replace or remove it") from error
+        picture = read_image(path, error=ClassifierError)
+        if picture.size != (size, size):
+            picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+        pixels[row] = np.asarray(picture)
     return pixels
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from promptopt.base.images import read_image
 from promptopt.base.training.errors import TrainingError
 
 MEMORY_LIMIT = 2 * 2**30
@@ -26,7 +27,7 @@ class Pictures:
         decode: Callable[[Image.Image], NDArray[np.uint8]],
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
-        """``decode`` gives the uint8 (height, width, 3) array of an opened picture."""
+        """``decode`` gives the uint8 (height, width, 3) array of an RGB picture."""
         self._paths = list(paths)
         self._decode = decode
         self._pixels: NDArray[np.uint8] | None = None
@@ -50,12 +51,8 @@ class Pictures:
         return torch.from_numpy(pixels).float() / 255
 
     def _read(self, index: int) -> NDArray[np.uint8]:
-        path = self._paths[index]
-        try:
-            with Image.open(path) as image:
-                return np.ascontiguousarray(self._decode(image).transpose(2, 0, 1))
-        except (OSError, SyntaxError) as error:
-            raise TrainingError(f"{path}: cannot be decoded ({error}); restore the picture") from error
+        image = read_image(self._paths[index], error=TrainingError)
+        return np.ascontiguousarray(self._decode(image).transpose(2, 0, 1))
 
 
 def augment(images: Tensor, rng: np.random.Generator, strength: float) -> Tensor:

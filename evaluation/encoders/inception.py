@@ -33,7 +33,7 @@ PUBLISHED = {
 """sha256 (or its beginning) of the two published files; the distance of other weights is not called FID."""
 _MIXED = [f"Mixed_{name}" for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")]
 FEATURES, CLASSES, SIDE = 2048, 1008, 299
-_PIP = "pip install 'promptopt[inception]' (or: pip install clean-fid)"
+_PIP = "pip install clean-fid"
 
 
 class InceptionEncoder:

@@ -1,7 +1,8 @@
 """Features of image files, each computed once.
 
-One SQLite file, keyed by the sha256 of the image file's bytes and the encoder's fingerprint: neither a moved
-file nor a changed encoder can give a stale answer. Several processes may use it at the same time.
+One SQLite file, keyed by the sha256 of the image file's bytes, the version of the reader of images and the
+encoder's fingerprint: no moved file and no changed encoder can give a stale answer. Several processes may use
+it at the same time.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from numpy.typing import NDArray
 
 from promptopt.base.errors import ArgumentError, PromptoptError
 from promptopt.base.files import file_digest
+from promptopt.base.images import READER, read_image
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from evaluation.encoders.base import Encoder
 
 _VERSION = 1
@@ -104,7 +104,7 @@ class FeatureStore:
         if batch_size < 1:
             raise ArgumentError(f"batch_size is {batch_size}; expected 1 or more")
         files = [Path(path) for path in paths]
-        keys = [_digest(path) for path in files]
+        keys = [_key(path) for path in files]
         with closing(self._connect()) as connection:
             found = self._read(connection, encoder, keys)
             missing = {key: path for key, path in zip(keys, files, strict=True) if key not in found}
@@ -204,15 +204,16 @@ def _intact(vector: object, checksum: int, dim: int) -> bool:
     return isinstance(vector, bytes) and len(vector) == 4 * dim and zlib.crc32(vector) == checksum
 
 
-def _digest(path: Path) -> str:
+def _key(path: Path) -> str:
     try:
-        return file_digest(path)
+        return f"{file_digest(path)} reader {READER}"
     except OSError as error:
         raise FeatureStoreError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
 def _encode(encoder: Encoder, paths: Sequence[Path]) -> NDArray[np.float32]:
-    rows = np.asarray(encoder.encode_images([_open(path) for path in paths]), dtype=np.float32)
+    images = [read_image(path, error=FeatureStoreError) for path in paths]
+    rows = np.asarray(encoder.encode_images(images), dtype=np.float32)
     if rows.shape != (len(paths), encoder.dim):
         raise FeatureStoreError(
             f"{encoder.uri}: gave features of shape {rows.shape} for {len(paths)} images; "
@@ -225,14 +226,3 @@ def _encode(encoder: Encoder, paths: Sequence[Path]) -> NDArray[np.float32]:
             "look at the image, or leave it out"
         )
     return rows
-
-
-def _open(path: Path) -> Image.Image:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    # Pillow reports broken files as OSError, SyntaxError (PNG chunks) or ValueError, according to the format
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise FeatureStoreError(f"{path}: not a readable image ({error}); replace or remove it") from error

@@ -34,7 +34,7 @@ class ValidationJudge:
     ``mmd`` and ``frechet`` are distances to the pool ``validation`` in the encoder's space; ``clip_score`` is
     100 times the mean cosine of image and prompt; ``memorization`` is the median over images of the distance
     to the nearest training picture over that to the nearest held-out one (below 1: nearer to the training
-    pictures than strangers are), on thumbnails.
+    pictures than unrelated pictures are), on thumbnails.
 
     Args:
         encoder: address of an encoder (`evaluation.encoders`); without texts there is no ``clip_score``.

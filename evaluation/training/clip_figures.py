@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.special import logsumexp
 
 from evaluation.metrics.auroc import auroc
 from evaluation.training.figures import share, write_card
 from evaluation.training.recipe import ClipSpec
+from promptopt.base.images import read_image
 from studies.dataset import Dataset
 
 if TYPE_CHECKING:
@@ -117,11 +117,7 @@ def write_clip_card(
 def _encode(encoder: "TextEncoder", paths: Sequence[Path]) -> NDArray[np.float32]:
     blocks = [np.zeros((0, encoder.dim), dtype=np.float32)]
     for chunk in _chunks(paths, 64):
-        images = []
-        for path in chunk:
-            with Image.open(path) as image:
-                images.append(image.convert("RGB"))
-        blocks.append(encoder.encode_images(images))
+        blocks.append(encoder.encode_images([read_image(path) for path in chunk]))
     return np.concatenate(blocks)
 
 

@@ -188,10 +188,11 @@ def judge_figures(folder: Path, valid: Dataset, targets: Targets) -> dict[str, A
     from PIL import Image
 
     from evaluation.training.figures import share
+    from promptopt.base.images import read_image
 
     judge = load_judge(folder)
     size = judge.config.image_size
-    images = [Image.fromarray(to_pixels(Image.open(path), size)) for path in valid.paths()]
+    images = [Image.fromarray(to_pixels(read_image(path), size)) for path in valid.paths()]
     reading = judge.read(images)
     chances = {
         **{head: getattr(reading, f"{head}_probabilities") for head in (*SOFTMAX_HEADS, "location")},

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from promptopt.base.images import READER, read_image
 from promptopt.base.training.errors import TrainingDataError
 
 _IN_MEMORY = 2 * 2**30
@@ -17,14 +18,7 @@ _IN_MEMORY = 2 * 2**30
 
 def read_square(path: Path, size: int) -> np.ndarray:
     """The picture's center square, resampled to ``size``: uint8 (size, size, 3). Raises TrainingDataError."""
-    try:
-        with Image.open(path) as image:
-            picture = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
-        raise TrainingDataError(
-            f"{path}: cannot be decoded ({type(error).__name__}: {error}); "
-            "restore it or prepare the data again"
-        ) from error
+    picture = read_image(path, error=TrainingDataError)
     if picture.size != (size, size):
         picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
     return np.asarray(picture)
@@ -42,8 +36,9 @@ class Pictures:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The sha256 of each file's bytes: a picture's identity, whatever its place or name."""
-        return tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files)
+        """The sha256 of the reader's version and each file's bytes: what its pixels depend on."""
+        reader = f"reader {READER}\n".encode()
+        return tuple(hashlib.sha256(reader + path.read_bytes()).hexdigest() for path in self.files)
 
     @cached_property
     def _memory(self) -> np.ndarray | None:

@@ -277,7 +277,7 @@ class SdTrainingSpec(_Section):
 
 
 def load_recipe(name_or_path: str | Path, *, overrides: tuple[str, ...] = ()) -> SdTrainingSpec:
-    """Read a recipe that ships ("tiny", "tiny-finetune") or a YAML file of one's own.
+    """Read a recipe that ships ("tiny", "tiny-finetune") or your own YAML file.
 
     ``overrides`` are "key=value" with dots between the levels ("training.steps=100"); values are YAML.
     Raises RecipeError.

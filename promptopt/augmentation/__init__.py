@@ -1,1 +1,1 @@
-"""Augmentation sets from studies' portfolios, and whether they help a classifier of real images."""
+"""Augmentation sets from what studies found, and whether they help a classifier of real images."""

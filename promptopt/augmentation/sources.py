@@ -1,7 +1,8 @@
-"""What an augmentation set is drawn from: the portfolio of a study, or prompts given by hand."""
+"""What an augmentation set is drawn from: the classes of a study, or prompts given by hand."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,18 +16,17 @@ from promptopt.base.seeds import hashed_seed
 from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import StudyConfig, load_study
 from promptopt.run import folder as runfolder
-from promptopt.run.prompts import Network, PromptEntry, PromptList, read_prompts
+from promptopt.run.finished import FinishedRun, read_finished
+from promptopt.run.prompt_sets import METHODS, ClassEntry
+from promptopt.run.prompts import Network, PromptEntry, PromptList
 from promptopt.space import Candidate
-from promptopt.space.of_category import open_category
+from promptopt.space.of_category import compile_space, open_category
+from promptopt.space.prompt_lines import PromptLine
 from promptopt.synthesis.plan import Sampling, describe_too_long, split_too_long
-from promptopt.synthesis.prompt_files import PromptLine
 
 if TYPE_CHECKING:
     from generators.base import Generator
     from generators.request import ImageRequest
-
-RANDOM_PROMPTS = 32
-"""Different prompts that stand for "random prompts of the template"."""
 
 
 class AugmentationError(PromptoptError, ValueError):
@@ -59,6 +59,8 @@ class ClassSource:
         config: of the study; of the first study, for prompts given by hand.
         study: its name; None for prompts given by hand.
         baseline: the study's; None for prompts given by hand.
+        single: its best prompt alone; None for prompts given by hand.
+        entry: what prompts.json says of the class, in a study of sets.
     """
 
     name: str
@@ -70,6 +72,8 @@ class ClassSource:
     positives: str
     study: str | None = None
     baseline: str | None = None
+    single: Candidate | None = None
+    entry: ClassEntry | None = None
 
     @property
     def generator(self) -> str:
@@ -99,84 +103,89 @@ class ClassSource:
             **settings,
         )
 
-    def with_baseline(self) -> ClassSource:
-        """The same class from the study's plain prompt alone; itself, where it is given by hand."""
-        if self.baseline is None:
+    def by(self, method: str, count: int, *, seed: int) -> ClassSource:
+        """The same class by another choice of prompts; itself, where it is given by hand.
+
+        Those of "learned" and "random" are drawn one by one for each of `count` images, without end.
+
+        Args:
+            method: "set" (of a study of single prompts: its portfolio), "learned", "baseline", "random" (of
+                the template), or "single".
+
+        Raises:
+            AugmentationError: an unknown method, or one that the study does not have.
+        """
+        if method not in METHODS:
+            raise AugmentationError(f"{method!r} does not exist; use {', '.join(METHODS)}")
+        if self.study is None or method == "set":
             return self
-        return replace(self, prompts=(SourcePrompt(candidate=Candidate(self.baseline), weight=1.0),))
+        if method in ("baseline", "single"):
+            chosen = Candidate(self.baseline or "") if method == "baseline" else self.single
+            assert chosen is not None  # for the type checker
+            return replace(self, prompts=(SourcePrompt(candidate=chosen, weight=1.0),))
+        if method == "learned":
+            if self.entry is None or self.entry.learned is None:
+                raise AugmentationError(
+                    f"class {self.name}: the study {self.study} has no learned template; a study of sets "
+                    "(aim: set) with prompts of a template has one"
+                )
+            drawn = self.entry.learned.sample(count, seed=seed)
+        else:
+            space = compile_space(open_category(self.config), self.config.source)
+            rng = np.random.default_rng([seed, 32])
+            drawn = [space.candidate(space.sample(rng)) for _ in range(count)]
+        prompts = tuple(SourcePrompt(candidate=c, weight=float(n)) for c, n in Counter(drawn).items())
+        return replace(self, prompts=prompts)
 
-    def with_random(self, seed: int) -> ClassSource:
-        """The same class from random prompts of the study's template, equally; itself, by hand."""
-        if self.study is None:
-            return self
-        from promptopt.space.of_category import compile_space
 
-        category = open_category(self.config)
-        space = compile_space(category, self.config.source)
-        rng = np.random.default_rng([seed, 32])
-        drawn: dict[Candidate, None] = {}
-        for _ in range(50 * RANDOM_PROMPTS):  # a small space has fewer
-            drawn.setdefault(space.candidate(space.sample(rng)))
-            if len(drawn) == RANDOM_PROMPTS:
-                break
-        return replace(self, prompts=tuple(SourcePrompt(candidate=one, weight=1.0) for one in drawn))
-
-
-def read_run(run: str | Path, *, generator: str | None = None) -> ClassSource:
-    """The portfolio of a finished study.
+def read_run(run: str | Path, *, generator: str | None = None) -> list[ClassSource]:
+    """The classes of a finished study: of a study of sets all of them, of another its one.
 
     Args:
         run: its run folder.
         generator: address that replaces the study's own.
 
     Raises:
-        AugmentationError: no run folder, one that was cut short, or a study that confirmed no prompt.
-        StudyError: a damaged prompts.json or study.yaml.
+        ExportError: no run folder, one that was cut short, or a study that confirmed no prompt.
+        AugmentationError: no study.yaml, or prompts of several generators beside `generator`.
+        StudyError: a damaged prompts.json.
     """
-    folder = Path(run)
-    prompts, settings = folder / runfolder.PROMPTS, folder / runfolder.STUDY
-    if not folder.is_dir():
-        raise AugmentationError(f"{folder}: no such run folder; give runs/<name> of a finished study")
-    for path in (prompts, settings):
-        if not path.is_file():
-            began = (folder / runfolder.DATABASE).exists() or (folder / runfolder.SETTINGS).exists()
-            raise AugmentationError(
-                f"{folder}: {path.name} is missing: "
-                + (
-                    "the study is not finished, so no prompt is confirmed; run it again to its end"
-                    if began
-                    else "not the run folder of a study; give runs/<name>"
-                )
-            )
-    listed = read_prompts(prompts)
-    config = load_study(settings)
-    confirmed = [entry for entry in listed.prompts if entry.confirmation]
-    chosen = [_prompt(entry) for entry in confirmed if entry.weight > 0]
-    if not chosen:
-        raise AugmentationError(
-            f"{prompts}: {len(confirmed)} confirmed prompts, none with a weight above 0: the study has no "
-            "confirmed portfolio; run it again to its end"
-        )
+    return [_source(one, generator) for one in read_finished(run)]
+
+
+def _source(run: FinishedRun, generator: str | None) -> ClassSource:
+    listed, config, entry = run.prompts, run.config, run.entry
+    if config is None:
+        load_study(run.folder / runfolder.STUDY)  # says what is wrong with it
+        raise AugmentationError(f"{run.folder / runfolder.STUDY}: has no class {run.label!r}; run it again")
     networks = {MAIN: listed.generator, **listed.generators}
     members = varied_members(config, open_category(config).generation_parameters)
     if generator is not None:
         if len(members) > 1:
             raise AugmentationError(
-                f"{folder}: its prompts name generators of their own ({', '.join(listed.generators)}), which "
-                f"--generator {generator} cannot stand for; leave it out"
+                f"{run.folder}: its prompts name generators of their own ({', '.join(listed.generators)}), "
+                f"which --generator {generator} cannot stand for; leave it out"
             )
         members = {(MAIN, None): generator}
         networks = {MAIN: listed.generator.model_copy(update={"uri": generator})}
+    shares = [p for p in listed.prompts if p.weight > 0 and (entry is not None or p.confirmation)]
+    if not shares:
+        raise AugmentationError(
+            f"{run.folder / runfolder.PROMPTS}: no confirmed prompt with a weight above 0; run the study "
+            "again to its end"
+        )
     return ClassSource(
-        name=listed.category,
-        prompts=tuple(chosen),
+        name=listed.category if entry is None else entry.label,
+        prompts=tuple(_prompt(one) for one in shares),
         generators=members,
         networks=networks,
         sampling=_sampling(listed),
         config=config,
-        positives=str(listed.settings.get("positives", listed.category)),
+        positives=run.label,
         study=listed.study,
         baseline=listed.baseline.prompt,
+        single=listed.prompts[0].candidate if entry is None else entry.single.candidate,
+        entry=entry,
     )
 
 
@@ -189,7 +198,16 @@ def by_hand(name: str, prompts: Sequence[str], *, like: ClassSource) -> ClassSou
     if not name.strip() or not prompts or not all(prompt.strip() for prompt in prompts):
         raise AugmentationError(f"class {name!r}: write NAME=PROMPT, both not empty")
     plain = tuple(SourcePrompt(candidate=Candidate(p.strip()), weight=1.0) for p in dict.fromkeys(prompts))
-    return replace(like, name=name.strip(), positives=name.strip(), prompts=plain, study=None, baseline=None)
+    return replace(
+        like,
+        name=name.strip(),
+        positives=name.strip(),
+        prompts=plain,
+        study=None,
+        baseline=None,
+        single=None,
+        entry=None,
+    )
 
 
 def check_generator(source: ClassSource, generator: Generator, *, allow_other: bool) -> str | None:

@@ -31,6 +31,7 @@ class PromptoptError(Exception):
         value: object = None,
         remedy: str | None = None,
     ) -> None:
+        self.problem = problem
         self.file = None if file is None else os.fspath(file)
         self.line = line
         self.key = key

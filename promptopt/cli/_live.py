@@ -5,13 +5,17 @@ from typing import TYPE_CHECKING
 
 from promptopt.base.reading import one_line
 from promptopt.cli._progress import Bars
-from promptopt.formatting.numbers import duration
-from promptopt.study.observer import Observer, StudyStart
+from promptopt.formatting.numbers import count, duration
+from promptopt.study.observer import Observer, SetStart, StudyStart
 
 if TYPE_CHECKING:
     from promptopt.run.trials import TrialRow
     from promptopt.scoring.confirm import Confirmed
     from promptopt.space import Candidate
+    from promptopt.study.sets.search import StepDone
+
+METHODS = 5
+"""Drawn for each class by a confirmation of sets: set, learned template, baseline, random, single prompt."""
 
 _SHOWN = 76  # characters of the best prompt, with its score, beside a bar
 _LEAST = 24  # fewer are not worth showing
@@ -37,6 +41,7 @@ class LiveStudy(Observer):
         self._tried = 0
         self._best = ""
         self._best_prompt: Candidate | None = None
+        self._sets: _Sets | None = None
 
     def __enter__(self) -> "LiveStudy":
         self._bars.__enter__()
@@ -47,6 +52,8 @@ class LiveStudy(Observer):
 
     def on_phase(self, text: str) -> None:
         """A step without a count."""
+        if self._sets is not None:  # the first phase after the search of sets is their confirmation
+            self._sets.confirming = True
         self._say(text)
 
     def on_start(self, start: StudyStart) -> None:
@@ -69,6 +76,54 @@ class LiveStudy(Observer):
         self._generated += generated
         self._stored += not generated
         self._refresh()
+
+    def on_sets(self, start: SetStart) -> None:
+        """A study of sets begins or goes on."""
+        spaces = ", ".join(f"{label} ({size:,} prompts)" for label, size in start.classes.items())
+        self._say(f"{start.name}: {spaces}; at most {start.images:,} images of each class in the search")
+        self._running = time.monotonic()
+        self._sets = _Sets(start)
+        for label in start.classes:
+            self._bars.show(label, 0, start.images, "")
+
+    def on_class_image(self, label: str, generated: bool) -> None:
+        """One image of a class of a study of sets is at hand."""
+        self._generated += generated
+        self._stored += not generated
+        sets = self._sets
+        if sets is None:
+            return
+        elapsed = max(time.monotonic() - self._running, 1e-6)
+        rate = self._generated / elapsed
+        if sets.confirming:
+            done, total = sets.confirmed(), sets.to_confirm
+            self._bars.show("confirmation", done, total, _pace(rate, total - done))
+        else:
+            sets.made[label] += generated
+            self._bars.show(label, min(sets.made[label], sets.images), None, sets.note(label, rate))
+
+    def on_step(self, step: "StepDone") -> None:
+        """A class's set was solved anew."""
+        sets = self._sets
+        if sets is None:
+            return
+        quarter = sets.step(step)
+        rate = self._generated / max(time.monotonic() - self._running, 1e-6)
+        self._bars.show(step.label, step.images, None, sets.note(step.label, rate))
+        if quarter and not step.replayed:
+            self._say(
+                f"{step.label}: {step.images:,} of {step.budget:,} images, "
+                f"{count(len(step.weights), 'prompt')}, {_nearer_words(step.nearer)} than the baseline "
+                "on the images fitted to"
+            )
+
+    def on_training(self, done: int, total: int, note: str) -> None:
+        """Classifiers are being trained."""
+        self._bars.show("training", done, total)
+
+    def on_sets_finished(self, result: object) -> None:
+        """Everything is written, of a study of sets."""
+        self.on_finish(result)
 
     def on_trial(self, row: "TrialRow", best: "TrialRow") -> None:
         """A prompt has been scored, or looked at again."""
@@ -118,3 +173,44 @@ class LiveStudy(Observer):
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False)
+
+
+class _Sets:
+    """How far the classes of a study of sets are."""
+
+    def __init__(self, start: SetStart) -> None:
+        self.images = start.images
+        self.made = dict.fromkeys(start.classes, 0)
+        self.to_confirm = METHODS * start.confirm_images * len(start.classes)
+        self.confirming = False
+        self._nearer: dict[str, float] = {}
+        self._quarters = dict.fromkeys(start.classes, 0)
+        self._confirmed = 0
+
+    def step(self, step: "StepDone") -> bool:
+        """Take a step in; whether its class passed another quarter of its images."""
+        self.made[step.label], self._nearer[step.label] = step.images, step.nearer
+        quarter = 4 * step.images // step.budget
+        before, self._quarters[step.label] = self._quarters[step.label], quarter
+        return quarter > before
+
+    def confirmed(self) -> int:
+        """Count one more image of the confirmation."""
+        self._confirmed += 1
+        return min(self._confirmed, self.to_confirm)
+
+    def note(self, label: str, rate: float) -> str:
+        """What stands beside a class's bar; the time is that of all classes' searches."""
+        left = sum(max(self.images - made, 0) for made in self.made.values())
+        known = self._nearer.get(label)
+        parts = [] if known is None else [_nearer_words(known)]
+        return " · ".join(filter(None, [*parts, _pace(rate, left)]))
+
+
+def _nearer_words(value: float) -> str:
+    """How much nearer (MMD^2), if at all."""
+    return f"nearer by {value:.3f}" if value > 0 else "not yet nearer"
+
+
+def _pace(rate: float, left: int) -> str:
+    return f"{rate:.1f} images/s · {duration(left / rate)} left" if rate > 0 and left else ""

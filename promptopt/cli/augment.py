@@ -1,4 +1,4 @@
-"""`promptopt augment`: an augmentation set from studies' portfolios, and the proof whether it helps."""
+"""`promptopt augment`: an augmentation set from what studies found, and the proof whether it helps."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,7 +24,9 @@ _SHEET_SAYS = (
 
 
 def augment(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders of finished studies, one a class.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders of finished studies; together one of each class.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the set.")],
     per_class: Annotated[int | None, typer.Option(min=1, help="Images of each class; or --ratio.")] = None,
     ratio: Annotated[
@@ -47,9 +49,12 @@ def augment(
         float, typer.Option(min=1, help="Images made at most for each one wanted, refused ones counted.")
     ] = 5.0,
     prompts: Annotated[
-        Literal["portfolio", "baseline", "random"],
-        typer.Option(help="The study's portfolio, its plain prompt, or 32 random prompts of its template."),
-    ] = "portfolio",
+        Literal["set", "learned", "baseline", "random", "single"],
+        typer.Option(
+            help="The study's set (or portfolio), its learned template, its plain prompt, random prompts of "
+            "the template, or its best single prompt."
+        ),
+    ] = "set",
     seed: Annotated[int, typer.Option(min=0, help="The images' own seeds follow from it.")] = 0,
     generator: Annotated[str | None, typer.Option(help="In place of the studies' own.")] = None,
     allow_other_generator: Annotated[
@@ -67,7 +72,7 @@ def augment(
     ] = "all",
     ratios: Annotated[str, typer.Option(help="--prove: synthetic images for each real one.")] = "0.5,1,2",
     compare: Annotated[
-        str, typer.Option(help="--prove: the portfolio with baseline, random (prompts), or none.")
+        str, typer.Option(help="--prove: --prompts with others of its choices, or none.")
     ] = "baseline,random",
     classifiers: Annotated[
         str, typer.Option(help="--prove: network (small, on pixels) and probe (linear, on features).")
@@ -84,12 +89,12 @@ def augment(
     ),
     device: Device = "auto",
 ) -> None:
-    """Make a set of synthetic images from studies' portfolios, filtered, each with its provenance.
+    """Make a set of synthetic images from what studies found, filtered, each with its provenance.
 
     Stop it any time; the same command goes on and ends with the same bytes. Images that a filter refuses are
     replaced by further seeds; where these run out, what is missing is said and the exit code is 1.
 
-    With --prove: makes OUT/sets/portfolio and those it is compared with, trains classifiers on real images
+    With --prove: makes OUT/sets/set and those it is compared with, trains classifiers on real images
     alone, with classical augmentation and with these images, tests them on the pool test, and says whether it
     helps. Class folders, filters and generator are as without it.
     """
@@ -116,15 +121,13 @@ def augment(
                 "--prove makes as many images as --ratios and --real-per-class ask for, in an imagefolder; "
                 "leave --per-class, --ratio and --format out"
             )
-        if prompts != "portfolio":
-            raise typer.BadParameter("--prove compares the portfolio with --compare; leave --prompts out")
         _prove(
             sources,
             out,
             how,
             counts=_counts(real_per_class),
             ratios=_numbers(ratios),
-            compare=_names(compare),
+            methods=[prompts, *_names(compare)],
             classifiers=_names(classifiers),
             seeds=seeds,
             steps=steps,
@@ -136,11 +139,12 @@ def augment(
     from promptopt.augmentation.proof.sets import prompts_of
     from promptopt.augmentation.run import augment as make
 
+    counts = image_counts(sources, per_class=per_class, ratio=ratio, data=reference.data)
     with Bars() as bar:
         made = make(
-            prompts_of(sources, prompts, seed=seed),
+            prompts_of(sources, prompts, counts, seed=seed),
             out,
-            counts=image_counts(sources, per_class=per_class, ratio=ratio, data=reference.data),
+            counts=counts,
             format=format,
             shard_size=shard_size,
             on_image=bar.image,
@@ -159,7 +163,7 @@ def _prove(
     *,
     counts: list[int | None],
     ratios: list[float],
-    compare: list[str],
+    methods: list[str],
     classifiers: list[str],
     seeds: int,
     steps: int,
@@ -181,12 +185,13 @@ def _prove(
     reference = how["reference"]
     parts = [members(reference.data, s.positives)[0].where(pool="reference") for s in sources]
     most = max(max(len(part) for part in parts) if n is None else n for n in counts)
-    chosen, left_out = variants(sources, compare, seed=how["seed"])
+    count = math.ceil(max(ratios) * most)
+    chosen, left_out = variants(sources, methods, count=count, seed=how["seed"])
     with Bars() as bar:
         folders = make_sets(
             chosen,
             out / "sets",
-            count=math.ceil(max(ratios) * most),
+            count=count,
             tell=lambda _, done, total, new: bar.image(done, total, new),
             on_warning=lambda text: bar.say(f"warning: {text}"),
             **how,
@@ -244,7 +249,7 @@ def _sources(runs: list[Path], by_hand: list[str], generator: str | None) -> "li
     from promptopt.augmentation.sources import by_hand as from_prompts
     from promptopt.augmentation.sources import read_run
 
-    sources = [read_run(run, generator=generator) for run in runs]
+    sources = [source for run in runs for source in read_run(run, generator=generator)]
     classes = hand_classes(by_hand)
     return sources + [from_prompts(name, prompts, like=sources[0]) for name, prompts in classes.items()]
 
@@ -276,9 +281,8 @@ def _sheet(made: "AugmentationSet") -> Path:
     import json
     from itertools import islice
 
-    from PIL import Image
-
     from promptopt.augmentation.writers import slug
+    from promptopt.base.images import read_image
     from promptopt.formatting.pictures import Tile, contact_sheet
     from studies.dataset import METADATA
 
@@ -290,14 +294,13 @@ def _sheet(made: "AugmentationSet") -> Path:
                 row for row in map(json.loads, stream) if row["file_name"].startswith(f"{slug(one.name)}/")
             )
             for row in islice(own, _SHEET):
-                with Image.open(made.folder / row["file_name"]) as image:
-                    scores = row["attributes"]["scores"]
-                    said = " ".join(
-                        f"{name} {scores[name]:.3g}"
-                        for name in ("judge", "memorization", "duplicates")
-                        if scores[name] is not None
-                    )
-                    tiles.append(Tile(image.convert("RGB"), said))
+                scores = row["attributes"]["scores"]
+                said = " ".join(
+                    f"{name} {scores[name]:.3g}"
+                    for name in ("judge", "memorization", "duplicates")
+                    if scores[name] is not None
+                )
+                tiles.append(Tile(read_image(made.folder / row["file_name"]), said))
         rows.append((f"{one.name}: {len(tiles)} of {one.kept}", tiles))
     rows += [(line, []) for line in _SHEET_SAYS]
     path = made.folder if made.folder.name not in ("", "..") else made.folder.resolve()

@@ -102,8 +102,8 @@ def sheet(
 ) -> None:
     """Write a contact sheet: random pictures of each category, with their labels."""
     import numpy as np
-    from PIL import Image
 
+    from promptopt.base.images import read_image
     from promptopt.formatting.pictures import Tile, contact_sheet
     from studies.dataset import DatasetError, read_dataset
 
@@ -120,8 +120,7 @@ def sheet(
         tiles = []
         for index in drawn:
             record = records[int(index)]
-            with Image.open(dataset.path(record)) as image:
-                tiles.append(Tile(image.convert("RGB"), f"{record.label} · {record.pool}"))
+            tiles.append(Tile(read_image(dataset.path(record)), f"{record.label} · {record.pool}"))
         rows.append((f"{category}: {len(tiles)} of {len(records)}", tiles))
     contact_sheet(rows, out, tile=tile)
     typer.echo(f"wrote {out}")

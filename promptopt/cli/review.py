@@ -22,7 +22,7 @@ _Store = Annotated[Path, typer.Option(help="The store that the study was run wit
 @app.command()
 def prefer(
     run: _Run,
-    rater: Annotated[str, typer.Option(help="Who chooses; a name of one's own for each rater.")],
+    rater: Annotated[str, typer.Option(help="Who chooses; a different name for each rater.")],
     port: Port = 8081,
     host: Host = "127.0.0.1",
     allow_remote: AllowRemote = False,
@@ -107,7 +107,7 @@ def sheet(
     store: _Store = Path("store"),
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier sheet and its key.")] = False,
 ) -> None:
-    """Make a blinded sheet of real and synthetic images for a committee: a page, answers.csv, a key apart.
+    """Make a blinded sheet of real and synthetic images for a committee: a page, answers.csv, a separate key.
 
     Copies on the sheet have one size, one encoding and one date, and no metadata. Give OUT to the raters and
     keep the key.
@@ -128,7 +128,7 @@ def sheet(
     )
     typer.echo(f"{2 * each} images, {made.size} x {made.size} pixels, sheet {made.sheet}")
     typer.echo(f"for the raters: {made.page} and {made.answers}")
-    typer.secho(f"keep apart:     {made.key}", fg="yellow")
+    typer.secho(f"keep separate:  {made.key}", fg="yellow")
     for note in made.notes:
         typer.secho(f"note: {note}", fg="yellow", err=True)
 

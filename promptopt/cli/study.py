@@ -63,11 +63,19 @@ def run(
 def show(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/polyps.")],
 ) -> None:
-    """Show the confirmed prompts of a run, or how far one is that is not finished."""
+    """Show what a run confirmed, sets or single prompts, or how far one is that is not finished."""
     from promptopt.run.folder import PROMPTS, REPORT
     from promptopt.study.run import show as read_run
 
     found = read_run(folder)
+    if found.classes:
+        from promptopt.cli._sets import print_progress, print_sets
+
+        if found.sets is None:
+            print_progress(found)
+        else:
+            print_sets(found.sets, folder)
+        return
     if found.prompts is None:
         _print_trials(found)
         return

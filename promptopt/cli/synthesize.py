@@ -9,8 +9,8 @@ from promptopt.cli._options import BatchSize, Device, Guidance, Scheduler, Steps
 
 if TYPE_CHECKING:
     from generators.base import Generator
+    from promptopt.space.prompt_lines import PromptFile
     from promptopt.synthesis.plan import Sampling
-    from promptopt.synthesis.prompt_files import PromptFile
     from promptopt.synthesis.run import Synthesis
 
 _SHEET = 48
@@ -22,13 +22,23 @@ def synthesize(
         Path,
         typer.Option(
             help="CSV with a column Prompt (; or ,), text with one prompt a line, JSON lines with the key "
-            "prompt, or a study's prompts.json."
+            "prompt, or a study's prompts.json or run folder."
         ),
     ],
     generator: Annotated[
         str, typer.Option(help="embedded, a diffusers folder, or hf:owner/name[@revision].")
     ],
     out: Annotated[Path, typer.Option(help="Folder for images/, manifest.csv and sheet.png.")],
+    label: Annotated[
+        str | None, typer.Option("--class", help="Of a study of sets with several classes: which one.")
+    ] = None,
+    method: Annotated[
+        Literal["set", "learned", "baseline", "random", "single"] | None,
+        typer.Option(
+            help="Of a study of sets: the set's prompts (default), prompts drawn from the learned template "
+            "or at random (with --total), the baseline, or the best single prompt."
+        ),
+    ] = None,
     per_prompt: Annotated[
         int | None, typer.Option(min=1, help="Images of each prompt. Default: 1; for gi-2025: 10.")
     ] = None,
@@ -66,12 +76,15 @@ def synthesize(
     from generators.loading import load
     from promptopt.cli._progress import Bars
     from promptopt.synthesis.naming import PATTERN, check_pattern
-    from promptopt.synthesis.prompt_files import read_prompt_file
+    from promptopt.synthesis.prompt_files import SetDraw, read_prompt_file
     from promptopt.synthesis.run import synthesize as make
 
     names, per_prompt = _layout(edition, pattern or PATTERN, per_prompt, total, skip_too_long=skip_too_long)
     check_pattern(names, images=per_prompt if total is None else 2)
-    listed = read_prompt_file(prompts)
+    sets = None
+    if label is not None or method is not None:
+        sets = SetDraw(label=label, method=method or "set", total=total, seed=seed)
+    listed = read_prompt_file(prompts, sets=sets)
     _report(listed, edition)
     model = load(generator, device=device, batch_size=batch_size)
     sampling = _sampling(listed, model, negative_prompt, steps, guidance, scheduler)
@@ -180,15 +193,13 @@ def _sheet(made: "Synthesis") -> Path:
     import csv
     from itertools import islice
 
-    from PIL import Image
-
+    from promptopt.base.images import read_image
     from promptopt.formatting.pictures import Tile, contact_sheet
 
     tiles = []
     with made.manifest.open(encoding="utf-8", newline="") as stream:
         for row in islice(csv.DictReader(stream), _SHEET):
-            with Image.open(made.folder / row["file"]) as image:
-                picture = image.convert("RGB")
+            picture = read_image(made.folder / row["file"])
             numbers = f"{row['prompt_number']}.{row['image_number']}"
             tiles.append(Tile(picture, f"{numbers} {row['prompt']}"))
     title = f"{made.folder.resolve().name}: the first {len(tiles)} of {made.images} images"

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from promptopt.comparison.run import GeneratorComparison
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 _PROMPTS = 8
 _PAIRS = 8
@@ -22,6 +18,7 @@ def write_samples(
 
     Where there are categories, the prompts are taken from all of them in turn. They stand below the last row.
     """
+    from promptopt.base.images import read_image
     from promptopt.formatting.pictures import Tile, contact_sheet
 
     per_prompt = len(comparison.made[0].images) // len(comparison.prompts)
@@ -36,7 +33,13 @@ def write_samples(
             rows.append((title, [made.images.paths[place * per_prompt + number] for place in places]))
     labels = [comparison.prompts[place][0].text for place in places]
     blocks = [
-        (title, [Tile(_open(file), label if last else "") for file, label in zip(files, labels, strict=True)])
+        (
+            title,
+            [
+                Tile(read_image(file), label if last else "")
+                for file, label in zip(files, labels, strict=True)
+            ],
+        )
         for last, (title, files) in ((row is rows[-1], row) for row in rows)
     ]
     return contact_sheet(blocks, path, columns=len(places), label_lines=5)
@@ -78,10 +81,3 @@ def _in_turn(queues: Sequence[list[int]], count: int) -> list[int]:
     for rank in range(max(map(len, queues))):
         taken += [queue[rank] for queue in queues if rank < len(queue)]
     return taken[:count]
-
-
-def _open(path: Path) -> Image.Image:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return image.convert("RGB")

@@ -18,8 +18,8 @@ from evaluation.report.evaluate import Texts
 from promptopt.base.files import writable_folder
 from promptopt.comparison.scopes import ComparisonError, Scope, Scopes, center_scopes
 from promptopt.comparison.scores import Score, Scorer, Told, image_set
+from promptopt.space.prompt_lines import PromptLine
 from promptopt.synthesis.plan import Sampling, SynthesisError
-from promptopt.synthesis.prompt_files import PromptLine
 from promptopt.synthesis.run import Synthesis, synthesize
 from studies.dataset import Dataset
 

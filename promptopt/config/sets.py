@@ -28,7 +28,7 @@ class SetSettings(_Model):
     margin_floor: float | None = Field(
         default=-1.0,
         allow_inf_nan=False,
-        description="least mean category margin of a set, in SDs of the baseline's images from their mean; "
+        description="least mean category margin of a set, in SDs of the real images' from their mean; "
         "null: none",
     )
     copies: float | None = Field(
@@ -36,6 +36,15 @@ class SetSettings(_Model):
         ge=0,
         le=1,
         description="prompts of which more images than this share copy real ones stay out; null: any",
+    )
+    min_distance: float = Field(
+        default=0.0,
+        ge=0,
+        le=2,
+        description="least distance between two prompts of a set, by words or sentence_model; 0: any",
+    )
+    sentence_model: str | None = Field(
+        default=None, min_length=1, description="sentence-transformers model, a folder or a package's name"
     )
 
 
@@ -70,6 +79,12 @@ class ClassSettings(_Model):
     """One class of the user's classifier: its prompts, and the label of its real images."""
 
     category: str | dict[str, Any] = Field(description="a shipped category, a YAML file, or its content")
+    prompts: str | None = Field(
+        default=None, min_length=1, description="a list of prompts in place of the category's template"
+    )
+    baseline: str | None = Field(
+        default=None, min_length=1, description="the plain prompt, in place of the category's"
+    )
 
 
 class ClassifierSettings(_Model):

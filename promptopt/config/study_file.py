@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag
+from pydantic import field_validator as _field_validator
 from pydantic import model_validator as _model_validator
 
 from promptopt.base.errors import PromptoptError
@@ -93,7 +95,8 @@ class GeneratorSettings(_Model):
     )
 
 
-SamplerName = Literal["auto", "slots", "gp", "tpe", "nsga2", "random", "enumerate"]
+_CLASS_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
+SAMPLER_NAMES = ("auto", "slots", "gp", "tpe", "nsga2", "random", "enumerate")
 
 
 class SearchSettings(_Model):
@@ -106,8 +109,13 @@ class SearchSettings(_Model):
     racing: bool = Field(
         default=True, description="up to 64 images for promising prompts, a quarter more in all"
     )
-    sampler: SamplerName = Field(
-        default="auto", description="auto: slots, a model of their effects; few prompts are all tried"
+    sampler: str = Field(
+        default="auto",
+        description="auto: slots, a model of their effects; few prompts are all tried. Others: gp, tpe, "
+        "nsga2, random, enumerate, or the class path of an Optuna sampler (optuna.samplers.TPESampler)",
+        json_schema_extra={
+            "anyOf": [{"enum": list(SAMPLER_NAMES)}, {"type": "string", "pattern": _CLASS_PATH}]
+        },
     )
     proposals_per_step: int = Field(
         default=2, ge=1, le=1000, description="prompts proposed at a time, then measured together"
@@ -130,6 +138,16 @@ class SearchSettings(_Model):
         default=(), description="run folders of earlier studies whose best prompts are tried first"
     )
     seed: int | None = Field(default=None, ge=0, description="of the sampler; default: from the study's seed")
+
+    @_field_validator("sampler")
+    @classmethod
+    def _named_or_a_path(cls, name: str) -> str:
+        if name not in SAMPLER_NAMES and not re.match(_CLASS_PATH, name):
+            names = ", ".join(map(repr, SAMPLER_NAMES))
+            raise ValueError(
+                f"{name!r} does not exist; choose {names}, or give an Optuna sampler's class path"
+            )
+        return name
 
 
 class ConstraintSettings(_Model):
@@ -247,6 +265,15 @@ class StudyConfig(_Model):
     classes: dict[Annotated[str, Field(min_length=1)], ClassSettings] = Field(
         default={}, description="label of the real images -> {category: ...}, in place of `category`"
     )
+    prompts: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a list of prompts in place of the category's template: text with one prompt a line, or "
+        "CSV or JSON lines with a column or key `prompt`",
+    )
+    baseline: str | None = Field(
+        default=None, min_length=1, description="the plain prompt, in place of the category's"
+    )
     data: Annotated[
         Annotated[str, Tag("path")] | Annotated[PhantomSource, Tag("phantom")], Discriminator(_data_kind)
     ] = Field(description="folder of a prepared data set, or {phantom: {images, seed, hospital}}")
@@ -295,6 +322,8 @@ class StudyConfig(_Model):
     def _fits_the_aim(self) -> StudyConfig:
         if (self.category is None) == (not self.classes):
             raise ValueError("category and classes: give one of them: a category, or classes by label")
+        if self.classes and (self.prompts or self.baseline):
+            raise ValueError("prompts and baseline: give them in each class of `classes`")
         if self.aim == "single" and self.classes:
             raise ValueError("classes: a study with aim: single has one class; give its `category`")
         if self.aim == "set" and isinstance(self.score, ScoreWeights):
@@ -395,6 +424,9 @@ def _absolute(config: StudyConfig, base: Path, changed: dict[str, str]) -> Study
     def maybe(make: Callable[[str, Path], str], text: str | None) -> str | None:
         return None if text is None else of(make, text)
 
+    def of_category(chosen: Any) -> Any:
+        return of(absolute_path, chosen) if isinstance(chosen, str) and chosen not in SHIPPED else chosen
+
     own, category, data, opinion = config.generator, config.category, config.data, config.preference
     sections: dict[str, Any] = {
         "generator": {
@@ -402,6 +434,7 @@ def _absolute(config: StudyConfig, base: Path, changed: dict[str, str]) -> Study
             "named": {name: of(absolute_uri, uri) for name, uri in own.named.items()},
         },
         "search": {"warm_start": tuple(of(absolute_path, run) for run in config.search.warm_start)},
+        "set": {"sentence_model": maybe(absolute_folder_or_name, config.set.sentence_model)},
         "confirm": {"second_encoder": maybe(absolute_uri, config.confirm.second_encoder)},
         "portfolio": {"sentence_model": maybe(absolute_folder_or_name, config.portfolio.sentence_model)},
     }
@@ -410,8 +443,17 @@ def _absolute(config: StudyConfig, base: Path, changed: dict[str, str]) -> Study
     update = {name: getattr(config, name).model_copy(update=new) for name, new in sections.items()}
     update["encoder"] = of(absolute_uri, config.encoder)
     update["judge"] = maybe(absolute_uri, config.judge)
-    if isinstance(category, str) and category not in SHIPPED:
-        update["category"] = of(absolute_path, category)
+    update["prompts"] = maybe(absolute_path, config.prompts)
+    update["classes"] = {
+        label: one.model_copy(
+            update={
+                "category": of_category(one.category),
+                "prompts": maybe(absolute_path, one.prompts),
+            }
+        )
+        for label, one in config.classes.items()
+    }
+    update["category"] = of_category(category)
     if isinstance(data, str):
         update["data"] = of(absolute_path, data)
     return config.model_copy(update=update)

@@ -20,11 +20,10 @@ Status = Literal["ok", "note", "broken"]
 
 REQUIRED = (
     "torch", "torchvision", "diffusers", "transformers", "accelerate", "peft", "open_clip_torch", "optuna",
-    "scikit-learn", "scipy", "numpy", "pillow", "safetensors", "matplotlib", "plotly",
+    "scikit-learn", "scipy", "numpy", "pillow", "safetensors", "matplotlib", "plotly", "clean-fid",
+    "sentence-transformers",
 )  # fmt: skip
 OPTIONAL = {
-    "clean-fid": ("published FID", "inception"),
-    "sentence-transformers": ("prompt distances by meaning", "semantic"),
     "optuna-dashboard": ("promptopt dashboard", "dashboard"),
 }
 FLAGS = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "OMP_NUM_THREADS")

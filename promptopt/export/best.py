@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ _OWN = (
     "tied_with_first",
     "search",
 )
+SET = "set"  # method of a portfolio that is a set
 Scalar = str | int | float | bool
 
 
@@ -46,7 +47,7 @@ class Row:
     """One prompt of a study as the tables show it.
 
     Attributes:
-        rank: None for a baseline that was not confirmed beside the others.
+        rank: None for a baseline that was not confirmed beside the others, and for a set as a whole.
         estimates: confirmed metrics, then whatever else of the entry has an interval, by name.
         scalars: further single values of the entry, by name.
     """
@@ -90,9 +91,30 @@ def read_best_list(path: str | Path) -> BestList:
 
 
 def rows(study: PromptList) -> list[Row]:
-    """The prompts in order of rank, and the baseline at the end where it is not among them."""
-    found = [_row(entry, is_baseline=entry.candidate == study.baseline.candidate) for entry in study.prompts]
-    if not any(row.is_baseline for row in found):
+    """The prompts in order of rank, and the baseline at the end where it is not among them.
+
+    A set was confirmed as a whole, so its estimates are in a row of their own, and the baseline's after it.
+    """
+    plain = study.baseline.candidate
+    found = [_row(entry, is_baseline=entry.candidate == plain) for entry in study.prompts]
+    whole = study.portfolio is not None and study.portfolio.method == SET
+    if study.portfolio is not None and whole:
+        found = [replace(row, is_baseline=False, scalars={}) for row in found]
+        estimates = study.portfolio.compared[SET].estimates
+        found.append(
+            Row(
+                rank=None,
+                prompt="images of all these prompts, by their weights",
+                negative_prompt=None,
+                generation_parameters={},
+                weight=0.0,
+                tied=False,
+                is_baseline=False,
+                estimates=estimates,
+                scalars={},
+            )
+        )
+    if whole or not any(row.is_baseline for row in found):
         found.append(
             Row(
                 rank=None,

@@ -171,10 +171,14 @@ def _facts(study: PromptList) -> list[str]:
     return [
         f"{study.prompts_scored} of {study.prompts_in_space} prompts scored",
         f"Weights: {study.weights_note}",
-        f"{len(study.tied)} prompts may be the best" if len(study.tied) != 1 else "One prompt is the best",
+        *([] if not study.tied else [_best(len(study.tied))]),
         ", ".join([generator, *used]),
         f"Study seed {study.seeds.study}, {len(study.seeds.confirmation)} confirmation seeds",
     ]
+
+
+def _best(tied: int) -> str:
+    return f"{tied} prompts may be the best" if tied != 1 else "One prompt is the best"
 
 
 def _names(shown: Sequence[Row]) -> tuple[list[str], list[str]]:
@@ -184,7 +188,7 @@ def _names(shown: Sequence[Row]) -> tuple[list[str], list[str]]:
 
 def _rank(row: Row) -> str:
     if row.rank is None:
-        return "baseline"
+        return "baseline" if row.is_baseline else "set"
     return f"{row.rank}{' =' if row.tied and row.rank > 1 else ''}"
 
 

@@ -90,7 +90,8 @@ def _draw(axes: Any, series: Series, offset: float, scale: float, digits: str) -
         place = line + offset
         if estimate is None or estimate.value is None:
             missing = series.missing or ("" if estimate is None else "undefined")
-            axes.text(0, place, f" {missing}" if missing else "", color=series.color, fontsize=8, va="center")
+            left = {"transform": axes.get_yaxis_transform(), "va": "center"}  # seen wherever the others lie
+            axes.text(0, place, f" {missing}" if missing else "", color=series.color, fontsize=8, **left)
             continue
         reach = [[scale * way] for way in _reach(estimate)]
         axes.errorbar(

@@ -131,13 +131,6 @@ def _beside(generated: Path | Image.Image, training: Path | Image.Image, tile: i
 
 
 def _opened(source: Path | Image.Image) -> Image.Image:
-    from PIL import Image
+    from promptopt.base.images import read_image
 
-    if isinstance(source, Image.Image):
-        return source
-    try:
-        with Image.open(source) as image:
-            return image.convert("RGB")
-    # Pillow reports broken files as OSError, SyntaxError (PNG chunks) or ValueError, according to the format
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ArgumentError(f"{source}: not a readable image ({error}); replace it") from error
+    return read_image(source) if isinstance(source, str | Path) else source

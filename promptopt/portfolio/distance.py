@@ -60,7 +60,7 @@ def sentence_model(model: str) -> Path:
     """
     if not _installed("sentence_transformers"):
         raise PortfolioError(
-            f"{model!r}: sentence embeddings need sentence-transformers: pip install 'promptopt[semantic]'; "
+            f"{model!r}: sentence embeddings need sentence-transformers: pip install sentence-transformers; "
             "or leave the model out, and distances are by words"
         )
     folder = Path(model)

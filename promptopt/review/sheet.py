@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from promptopt.base.files import writable_folder, write_json, write_text
+from promptopt.base.files import images_below, writable_folder, write_json, write_text
 from promptopt.formatting.pictures import png_bytes
 from promptopt.formatting.tables import csv_table
 from promptopt.review.candidates import candidates
@@ -144,7 +144,7 @@ def _synthetic(images: RunImages, each: int, rng: np.random.Generator) -> list[S
 
 
 def _real(images: RunImages, place: Path, pool: str, each: int, rng: np.random.Generator) -> list[Source]:
-    from studies.dataset import IMAGE_FORMATS, metadata_file, read_dataset, share_out
+    from studies.dataset import metadata_file, read_dataset, share_out
 
     if metadata_file(place) is not None:
         dataset = share_out(read_dataset(place)).where(pool=pool)
@@ -156,8 +156,7 @@ def _real(images: RunImages, place: Path, pool: str, each: int, rng: np.random.G
             raise ReviewError(
                 f"--real {place}: no such folder. Give a prepared data set, or a folder of images."
             )
-        endings = {f".{name.lower()}" for name in (*IMAGE_FORMATS, "JPG", "TIF")}
-        paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in endings and path.is_file())
+        paths, _ = images_below(place)
         what = str(place)
     if len(paths) < each:
         raise ReviewError(f"--each {each}: {what} has {len(paths)} images. Ask for fewer, or give more.")
@@ -166,15 +165,9 @@ def _real(images: RunImages, place: Path, pool: str, each: int, rng: np.random.G
 
 def _square(path: Path) -> Image.Image:
     """The central square, RGB."""
-    from PIL import Image
+    from promptopt.base.images import read_image
 
-    from studies.dataset import IMAGE_FORMATS
-
-    try:
-        with Image.open(path, formats=IMAGE_FORMATS) as opened:
-            image = opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ReviewError(f"{path}: cannot be decoded ({error}). Remove it, or put it back.") from error
+    image = read_image(path, error=ReviewError)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.crop((left, top, left + side, top + side))

@@ -1,7 +1,9 @@
-"""The finished runs that an export starts from."""
+"""The finished runs that exports, augmentation and the like start from: both kinds, read in one place."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,27 +12,40 @@ from pathlib import Path
 
 from generators.family import MAIN, member_name, split_settings
 from promptopt.config.generator_uris import varied_members
-from promptopt.config.study_file import StudyError, load_study
+from promptopt.config.study_file import StudyConfig, StudyError, load_study
+from promptopt.run.class_prompts import class_prompts
 from promptopt.run.errors import ExportError
-from promptopt.run.folder import DATABASE, PROMPTS, STUDY
+from promptopt.run.folder import DATABASE, PROMPTS, SETTINGS, STUDY
+from promptopt.run.prompt_sets import SETS, ClassEntry, SetList, read_sets
 from promptopt.run.prompts import Network, PromptEntry, PromptList, read_prompts
-from promptopt.space.of_category import open_category
+from promptopt.space.of_category import class_studies, open_category
 
 
 @dataclass(frozen=True)
 class FinishedRun:
     """A run with confirmed prompts.
 
+    A study of sets is one of these for each class, its prompts those of the class's set.
+
     Attributes:
         folder: the run folder.
-        prompts: what its prompts.json says.
+        prompts: what its prompts.json says; of a study of sets, what it says of this class.
         addresses: of the generators by member name; a path is absolute where the run's study.yaml still says
             so. As a rule there is the main one alone.
+        entry: the class, in a study of sets.
+        config: the run's own study file, of this class alone; None where it cannot be read.
     """
 
     folder: Path
     prompts: PromptList
     addresses: Mapping[str, str]
+    entry: ClassEntry | None = None
+    config: StudyConfig | None = None
+
+    @property
+    def label(self) -> str:
+        """The category or label of the real images."""
+        return str(self.prompts.settings.get("positives", self.prompts.category))
 
     @property
     def submitted(self) -> tuple[PromptEntry, ...]:
@@ -62,8 +77,47 @@ class FinishedRun:
         return name, self.prompts.drawn_with(entry.generation_parameters)
 
 
-def read_run(path: str | Path) -> FinishedRun:
-    """The confirmed prompts of a run folder (or of the prompts.json in it).
+def read_confirmed(path: str | Path) -> PromptList | SetList:
+    """A prompts.json of either kind: of single prompts, or of sets.
+
+    Raises:
+        StudyError: missing, not JSON, or of neither format.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError):
+        content = None  # said by the reader below
+    if isinstance(content, dict) and content.get("format") == SETS:
+        return read_sets(path)
+    return read_prompts(path)
+
+
+def single_prompts(folder: str | Path, *, instead: str) -> PromptList:
+    """The prompts of a run of single prompts, for what has no meaning for a set.
+
+    Args:
+        instead: what to do with a study of sets.
+
+    Raises:
+        StudyError: a study of sets, or what `read_confirmed` raises.
+    """
+    path = Path(folder) / PROMPTS
+    found = read_confirmed(path)
+    if isinstance(found, SetList):
+        raise StudyError(f"{path}: a study of sets, and this is for studies with aim: single. {instead}")
+    return found
+
+
+def is_set_run(folder: str | Path) -> bool:
+    """Whether a run folder, finished or not, is of a study of sets."""
+    try:
+        return bool(json.loads((Path(folder) / SETTINGS).read_bytes()).get("aim") == "set")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def read_finished(path: str | Path) -> list[FinishedRun]:
+    """The confirmed prompts of a run folder (or of the prompts.json in it), one item a class.
 
     Raises:
         ExportError: no such folder, a study that is not finished (with the command that finishes it), or one
@@ -77,34 +131,40 @@ def read_run(path: str | Path) -> FinishedRun:
         raise ExportError(f"{folder}: there is no such run folder; give one such as runs/quickstart-polyps")
     if not (folder / PROMPTS).is_file():
         raise ExportError(_unfinished(folder))
-    prompts = read_prompts(folder / PROMPTS)
-    where = folder / PROMPTS
-    if not any(entry.confirmation for entry in prompts.prompts):
-        raise ExportError(
-            f"{where}: the study {prompts.study!r} has no confirmed prompt, so there is no result to export. "
-            f"{_command(folder)}"
-        )
-    weights = [entry.weight for entry in prompts.prompts]
-    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or sum(weights) <= 0:
-        raise ExportError(
-            f"{where}: the weights {weights} are no shares; they must be 0 or more, one of them above 0. "
-            f"{_command(folder)}"
-        )
-    return FinishedRun(folder, prompts, _addresses(folder, prompts))
+    found = read_confirmed(folder / PROMPTS)
+    configs = _configs(folder)
+    if isinstance(found, SetList):
+        lists = [(class_prompts(found, entry), entry) for entry in found.classes]
+        runs = [_finished(folder, prompts, configs.get(entry.label), entry) for prompts, entry in lists]
+    else:
+        if not any(entry.confirmation for entry in found.prompts):
+            raise ExportError(
+                f"{folder / PROMPTS}: the study {found.study!r} has no confirmed prompt, so there is no "
+                f"result to export. {_command(folder)}"
+            )
+        runs = [_finished(folder, found, next(iter(configs.values()), None), None)]
+    for run in runs:
+        weights = [entry.weight for entry in run.prompts.prompts]
+        if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or sum(weights) <= 0:
+            raise ExportError(
+                f"{folder / PROMPTS}: the weights {weights} are no shares; they must be 0 or more, one of "
+                f"them above 0. {_command(folder)}"
+            )
+    return runs
 
 
 def read_runs(paths: Sequence[str | Path]) -> list[FinishedRun]:
-    """Several runs in their order, each once.
+    """Several runs in their order, each class once.
 
     Raises:
-        ExportError: as `read_run`, or two runs of one category whose studies have the same name.
+        ExportError: as `read_finished`, or two runs of one category whose studies have the same name.
     """
     if not paths:
         raise ExportError("no run is given; give at least one run folder")
-    runs = [read_run(path) for path in paths]
-    seen: dict[tuple[str, str], Path] = {}
+    runs = [run for path in paths for run in read_finished(path)]
+    seen: dict[tuple[str, str, str], Path] = {}
     for run in runs:
-        key = (run.prompts.category, run.prompts.study)
+        key = (run.prompts.category, run.prompts.study, run.entry.label if run.entry else "")
         if key in seen:
             raise ExportError(
                 f"{seen[key]} and {run.folder}: both are the study {key[1]!r} of the category {key[0]!r}, so "
@@ -114,16 +174,25 @@ def read_runs(paths: Sequence[str | Path]) -> list[FinishedRun]:
     return runs
 
 
-def _addresses(folder: Path, prompts: PromptList) -> dict[str, str]:
-    """The run's own study file has absolute paths; prompts.json has the user's words."""
-    networks = {MAIN: prompts.generator, **prompts.generators}
+def _configs(folder: Path) -> dict[str, StudyConfig]:
+    """The run's own study file, with absolute paths, by class."""
     try:
-        config = load_study(folder / STUDY)
-        parameters = open_category(config).generation_parameters
-        found = {member_name(*member): uri for member, uri in varied_members(config, parameters).items()}
+        return class_studies(load_study(folder / STUDY))
     except StudyError:
-        found = {}
-    return {name: found.get(name, network.uri) for name, network in networks.items()}
+        return {}
+
+
+def _finished(
+    folder: Path, prompts: PromptList, config: StudyConfig | None, entry: ClassEntry | None
+) -> FinishedRun:
+    networks = {MAIN: prompts.generator, **prompts.generators}
+    found: dict[str, str] = {}
+    if config is not None:  # prompts.json has the user's words, the study file absolute paths
+        with contextlib.suppress(StudyError):
+            parameters = open_category(config).generation_parameters
+            found = {member_name(*member): uri for member, uri in varied_members(config, parameters).items()}
+    addresses = {name: found.get(name, network.uri) for name, network in networks.items()}
+    return FinishedRun(folder, prompts, addresses, entry, config)
 
 
 def _unfinished(folder: Path) -> str:

@@ -48,6 +48,12 @@ class RunImages:
             raise StudyError(
                 f"{path}: cannot be read ({reason}). Give a run folder, such as runs/polyps."
             ) from error
+        if isinstance(settings, dict) and settings.get("aim") == "set":
+            raise StudyError(
+                f"{folder}: a study of sets, and this is for studies with aim: single. Its images and "
+                f"figures are in {folder / runfolder.REPORT}; its trials, an Optuna study for each class, in "
+                f"{folder / runfolder.DATABASE} (`optuna-dashboard sqlite:///{folder / runfolder.DATABASE}`)."
+            )
         if not (store / "images").is_dir():
             raise StudyError(
                 f"{store}: holds no folder images. Name the store that the study was run with (--store)."

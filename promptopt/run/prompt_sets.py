@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from promptopt.base.files import write_text
+from promptopt.base.settings import read_json
 from promptopt.config.study_file import StudyError
 from promptopt.run.prompts import EstimateEntry, Network, Seeds
 from promptopt.space import Candidate, PromptSpace, compile_template
 
-METHODS = ("set", "learned", "baseline", "random", "single", "captions")
+SETS: Literal["promptopt-sets"] = "promptopt-sets"  # the format's name
+METHODS = ("set", "learned", "baseline", "random", "single")
 """What the images of a class can be drawn by: ``--prompts`` of `augment` and `synthesize`."""
 
 
@@ -75,6 +77,17 @@ class LearnedTemplate(_Model):
     """A template with fitted weights: a distribution over prompts that can be sampled without end.
 
     `template` is in the prompt language, weights and all, and needs no wildcards.
+
+    Example:
+        >>> learned = LearnedTemplate(
+        ...     template="a {90::dim|10::bright} polyp",
+        ...     weights={"slot1": {"dim": 0.9, "bright": 0.1}},
+        ...     strength=0.1,
+        ... )
+        >>> [str(one) for one in learned.sample(2, seed=0)]
+        ['a dim polyp', 'a bright polyp']
+        >>> learned.sample(9, seed=0)[:2] == learned.sample(2, seed=0)
+        True
     """
 
     template: str
@@ -144,12 +157,44 @@ class ClassEntry(_Model):
     second_encoder: dict[str, EstimateEntry] = {}
     comparisons: list[ComparisonEntry]
     metrics: dict[str, dict[str, EstimateEntry]] = {}
+    generators: dict[str, Network] = {}  # by member name, where the class varied generator or lora_scale
+
+    def draw(
+        self, method: str, count: int, *, seed: int, space: PromptSpace | None = None
+    ) -> list[Candidate]:
+        """`count` candidates, one an image: of "set", "learned", "baseline", "single" or "random" prompts.
+
+        Those of "learned" and "random" are drawn one by one, so more of them leave the first as they are.
+
+        Args:
+            space: the compiled template; for "random" alone.
+
+        Raises:
+            StudyError: an unknown method, no learned template, or "random" without a template.
+        """
+        if method == "set":
+            return self.set.spread(count, seed=seed)
+        if method == "baseline":
+            return [Candidate(self.baseline)] * count
+        if method == "single":
+            return [self.single.candidate] * count
+        if method == "learned":
+            if self.learned is None:
+                raise StudyError(
+                    f"prompts.json: {self.label}: there is no learned template, as too few prompts of the "
+                    "template were measured. Take the set."
+                )
+            return self.learned.sample(count, seed=seed)
+        if method == "random" and space is not None:
+            rng = np.random.default_rng([seed, 0x4A2D])
+            return [space.candidate(space.sample(rng)) for _ in range(count)]
+        raise StudyError(f"{method!r} cannot be drawn; take one of {', '.join(METHODS)}.")
 
 
 class SetList(_Model):
     """The whole file."""
 
-    format: Literal["promptopt-sets"] = "promptopt-sets"
+    format: Literal["promptopt-sets"] = SETS
     version: Literal[1] = 1
     study: str
     sentence: str
@@ -196,14 +241,4 @@ def read_sets(path: str | Path) -> SetList:
     Raises:
         StudyError: missing, not JSON, or of another format.
     """
-    path = Path(path)
-    try:
-        return SetList.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StudyError(
-            f"{path}: cannot be read ({error.strerror or error}). Run the study first."
-        ) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise StudyError(f"{path}: {key}: {first['msg']}. Run the study again to write it anew.") from error
+    return read_json(SetList, path, error=StudyError, remedy="Run the study again to write it anew.")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import optuna
-import sqlalchemy
 
 from promptopt.base.errors import PromptoptError
-from promptopt.run.trials import distributions, quiet
+from promptopt.run.database import begin, broken, distributions, open_storage, quiet, reopen, report, running
 from promptopt.space import Candidate, PromptSpace
 
 _RUNNING = optuna.trial.TrialState.RUNNING
@@ -38,7 +38,8 @@ class SetLog:
     A trial begins when its prompt is proposed and ends when the prompt has left the set for good, or with the
     search: COMPLETE where the prompt was in the set or got more than its first images, PRUNED otherwise. Its
     intermediate values, by number of images, and its value are what the prompt would have added to the set at
-    that time. A trial that a killed process left half written is failed and its step is taken again.
+    that time. The constraint `broken constraints` is 1 for a prompt that may not be in the set. What a killed
+    process left half written is dropped, and its step is taken again.
 
     Args:
         path: the SQLite file; made if missing.
@@ -47,84 +48,78 @@ class SetLog:
 
     def __init__(self, path: Path, *, label: str, space: PromptSpace) -> None:
         self._distributions = distributions(space)
-        # an address object: a path may hold ?, # or %, which an address in text would not survive
-        url = sqlalchemy.URL.create("sqlite", database=str(path))
+        self._label = label
         with quiet():
-            storage = optuna.storages.RDBStorage(
-                url.render_as_string(), engine_kwargs={"connect_args": {"timeout": 60}}
-            )
-            self._study = optuna.create_study(
-                storage=storage,
-                study_name=label,
-                direction="maximize",
-                load_if_exists=True,
-                sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: choices are enqueued
-            )
-            self._numbers: dict[Candidate, int] = {}
-            self._open: dict[Candidate, Any] = {}
+            self._storage = open_storage(path)
             self.steps: list[list[LoggedLook]] = self._read()
 
     def add(self, looks: Sequence[LoggedLook], values: Mapping[Candidate, float]) -> None:
         """Write one step. `values` says what each of its prompts would add to the set."""
         step = len(self.steps)
         with quiet():
+            if self._ended:  # with an earlier search, which this one goes on from with a larger budget
+                reopen(self._storage, self._ended)
+                self._read()
             for place, look in enumerate(looks):
                 trial = self._open.get(look.candidate)
                 if trial is None:
-                    trial = self._begin(look)
-                seen = list(trial.user_attrs.get("looks", []))
-                entry = [step, place, len(looks), look.images]
-                if entry not in seen:
-                    trial.report(values[look.candidate], step=look.images)
-                    trial.set_user_attr("looks", [*seen, entry])
+                    trial = begin(self._study, self._distributions, look.candidate, look.choice or {})
+                    self._open[look.candidate] = trial
+                report(trial, values[look.candidate], look.images)
+                seen = trial.user_attrs.get("looks", [])
+                trial.set_user_attr("looks", [*seen, [step, place, len(looks), look.images]])
         self.steps.append(list(looks))
 
-    def close(self, candidates: Sequence[Candidate], values: Mapping[Candidate, float]) -> None:
-        """End the trials of prompts that have left the set for good."""
+    def close(
+        self,
+        candidates: Sequence[Candidate],
+        values: Mapping[Candidate, float],
+        excluded: Mapping[Candidate, str] = MappingProxyType({}),
+    ) -> None:
+        """End the trials of prompts that have left the set for good; `excluded` may not be in it, and why."""
         with quiet():
             for candidate in candidates:
                 trial = self._open.pop(candidate, None)
                 if trial is not None:
                     once = len(trial.user_attrs["looks"]) == 1
                     trial.set_user_attr("value", values[candidate])
-                    self._study.tell(
-                        trial.number,
-                        values=None if once else values[candidate],
-                        state=_PRUNED if once else None,
-                    )
+                    self._end(trial, None if once else values[candidate], excluded.get(candidate))
 
-    def finish(self, values: Mapping[Candidate, float], weights: Mapping[Candidate, float]) -> None:
+    def finish(
+        self,
+        values: Mapping[Candidate, float],
+        weights: Mapping[Candidate, float],
+        excluded: Mapping[Candidate, str] = MappingProxyType({}),
+    ) -> None:
         """End every trial that is still open: those of the set, with their weights."""
         with quiet():
-            for candidate, trial in list(self._open.items()):
+            for candidate, trial in self._open.items():
                 trial.set_user_attr("weight", weights.get(candidate, 0.0))
-                self._study.tell(trial.number, values=values[candidate])
-                del self._open[candidate]
+                self._end(trial, values[candidate], excluded.get(candidate))
+                self._ended.append(trial._trial_id)
+            self._open.clear()
 
-    def is_open(self, candidate: Candidate) -> bool:
-        """Whether its trial can still grow."""
-        return candidate in self._open
-
-    def _begin(self, look: LoggedLook) -> Any:
-        if look.choice is None:
-            trial = self._study.ask()
-        else:
-            self._study.enqueue_trial(dict(look.choice))
-            trial = self._study.ask(fixed_distributions=self._distributions)
-        trial.set_user_attr("prompt", str(look.candidate))
-        trial.set_user_attr("candidate", look.candidate.to_json())
-        self._numbers[look.candidate] = trial.number
-        self._open[look.candidate] = trial
-        return trial
+    def _end(self, trial: Any, value: float | None, excluded: str | None) -> None:
+        if excluded is not None:
+            trial.set_user_attr("excluded", excluded)
+        broken(trial, excluded is not None)
+        self._study.tell(trial, value, state=_PRUNED if value is None else None)
 
     def _read(self) -> list[list[LoggedLook]]:
+        self._study = optuna.create_study(
+            storage=self._storage,
+            study_name=self._label,
+            direction="maximize",
+            load_if_exists=True,
+            sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: prompts come from the search
+        )
+        self._open: dict[Candidate, Any] = {}
+        self._ended: list[int] = []
         by_step: dict[int, list[tuple[int, LoggedLook]]] = {}
         sizes: dict[int, int] = {}
         trials = [t for t in self._study.get_trials(deepcopy=False) if t.state != _FAIL]
         for frozen in trials:
             attrs = frozen.user_attrs
-            if frozen.state == optuna.trial.TrialState.WAITING:
-                continue
             if "looks" not in attrs or "candidate" not in attrs:
                 if frozen.state == _RUNNING:
                     self._study.tell(frozen.number, state=_FAIL)
@@ -134,6 +129,8 @@ class SetLog:
                     file=self._study.study_name,
                     remedy="Run the study again under another name.",
                 )
+            if frozen.state.is_finished() and "weight" in attrs:
+                self._ended.append(frozen._trial_id)
             candidate = Candidate.from_json(attrs["candidate"])
             choice = dict(frozen.params) if frozen.params else None
             for step, place, size, images in attrs["looks"]:
@@ -159,7 +156,7 @@ class SetLog:
         if not looks:
             self._study.tell(frozen.number, state=_FAIL)
             return
-        trial = optuna.trial.Trial(self._study, frozen._trial_id)
+        trial = running(self._study, frozen)
         if looks != frozen.user_attrs["looks"]:
             trial.set_user_attr("looks", looks)
         self._open[Candidate.from_json(frozen.user_attrs["candidate"])] = trial

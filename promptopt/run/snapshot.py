@@ -17,30 +17,40 @@ from urllib.parse import quote
 
 from promptopt.config.study_file import StudyError
 from promptopt.run import folder as runfolder
-from promptopt.run.trials import TrialRow, row_of
+from promptopt.run.database import open_storage
+from promptopt.run.trials import TrialRow, rows_of
 
 _WAIT = 60.0  # seconds for a writer to finish
 
 
 @dataclass(frozen=True)
 class RunTrials:
-    """The finished trials of a run, as Optuna has them.
+    """One Optuna study of a run: a trial a prompt, running ones included.
 
     Attributes:
+        name: of the run, or of the class of a study that searches sets.
+        rows: of a study of single prompts, in order; none of one that searches a set.
         directions: "maximize" or "minimize" of each objective.
         metric_names: of the objectives, where the study names them.
     """
 
+    name: str
     trials: tuple[Any, ...]
+    rows: tuple[TrialRow, ...]
     directions: tuple[str, ...]
     metric_names: tuple[str, ...] | None
 
+    @property
+    def of_set(self) -> bool:
+        """Whether it searches a set of prompts."""
+        return any("looks" in trial.user_attrs for trial in self.trials)
 
-def read_trials(run: str | Path) -> RunTrials:
+
+def read_studies(run: str | Path) -> list[RunTrials]:
     """Copy `RUN/study.db` and read the copy; the file itself is opened for reading alone.
 
     Raises:
-        StudyError: no such file, not a study's database, or one that stays locked.
+        StudyError: no such file, not a study's database, one of an earlier version, or one that stays locked.
     """
     path = Path(run) / runfolder.DATABASE
     if not path.is_file():
@@ -52,8 +62,8 @@ def read_trials(run: str | Path) -> RunTrials:
 
 
 def read_rows(run: str | Path) -> list[TrialRow]:
-    """The rows of a run's search, in order. Raises what `read_trials` does."""
-    return [row_of(number, trial) for number, trial in enumerate(read_trials(run).trials)]
+    """The rows of a run's search for one prompt, in order. Raises what `read_studies` does."""
+    return [row for study in read_studies(run) for row in study.rows]
 
 
 def copy_database(path: Path, copy: Path) -> Path:
@@ -74,25 +84,31 @@ def copy_database(path: Path, copy: Path) -> Path:
     return copy
 
 
-def _read(copy: Path, path: Path) -> RunTrials:
+def _read(copy: Path, path: Path) -> list[RunTrials]:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{copy}")
+        storage = open_storage(copy)
         try:
             names = optuna.get_all_study_names(storage)
             if not names:
                 raise StudyError(f"{path}: holds no study yet. Wait for its first prompt, or run it again.")
-            study = optuna.load_study(study_name="search" if "search" in names else names[0], storage=storage)
-            trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-            named = study.metric_names
-            return RunTrials(
-                trials=tuple(trial for trial in trials if "prompt" in trial.user_attrs),
-                directions=tuple(direction.name.lower() for direction in study.directions),
-                metric_names=None if named is None else tuple(named),
-            )
+            return [_study(optuna.load_study(study_name=name, storage=storage)) for name in names]
         finally:
             storage.engine.dispose()
     except (SQLAlchemyError, RuntimeError) as error:
         raise StudyError(f"{path}: not the database of a study ({type(error).__name__}).") from error
+
+
+def _study(study: Any) -> RunTrials:
+    trials = study.get_trials(deepcopy=False)
+    of_set = any("looks" in trial.user_attrs for trial in trials)
+    named = study.metric_names
+    return RunTrials(
+        name=study.study_name,
+        trials=tuple(trial for trial in trials if trial.state.name != "FAIL"),
+        rows=() if of_set else tuple(rows_of(study)),
+        directions=tuple(direction.name.lower() for direction in study.directions),
+        metric_names=None if named is None else tuple(named),
+    )

@@ -104,7 +104,7 @@ class PromptOpinion(Protocol):
 
 @dataclass(frozen=True)
 class ImageMetric:
-    """A term of the score of one's own: a number for every image.
+    """A user-defined term of the score: a number for every image.
 
     Attributes:
         name: also of its column in the tables; letters, digits, `_` and `-`.

@@ -17,7 +17,7 @@ import numpy as np
 
 from evaluation.estimate import Estimate
 from promptopt.config.study_file import SearchSettings
-from promptopt.run.trials import GAIN, TrialRow, latest
+from promptopt.run.trials import GAIN, TrialRow, complete, latest
 from promptopt.search.candidates import Choice
 from promptopt.search.racing import beaten, extensions, stages
 from promptopt.search.samplers import STARTUP, Models, Sampling, propose
@@ -66,8 +66,16 @@ class Log(Protocol):
 
     rows: list[TrialRow]
 
-    def add(self, row: TrialRow, /) -> None:
-        """Keep a row, whole or not at all."""
+    def begin(self, wanted: Sequence[tuple[Candidate, Choice]], /) -> None:
+        """These prompts are measured next."""
+        ...
+
+    def add(self, row: TrialRow, /, *, final: bool = False) -> None:
+        """Keep a row, whole or not at all; `final` where no more images of its prompt can follow."""
+        ...
+
+    def finish(self) -> None:
+        """The search is over."""
         ...
 
 
@@ -77,9 +85,15 @@ class MemoryLog:
 
     rows: list[TrialRow] = field(default_factory=list)
 
-    def add(self, row: TrialRow, /) -> None:
+    def begin(self, wanted: Sequence[tuple[Candidate, Choice]], /) -> None:
+        """Nothing to note."""
+
+    def add(self, row: TrialRow, /, *, final: bool = False) -> None:
         """Keep it."""
         self.rows.append(row)
+
+    def finish(self) -> None:
+        """Nothing to note."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,14 +132,24 @@ class Search:
             done = complete(log.rows)
             pulls, reason = self.next_step(done)
             if not pulls:
+                log.finish()
                 return reason
             began = time.perf_counter()
-            rows = self._rows(done, pulls, scorer, began)
+            rows = self._rows(done, pulls, lambda fresh: self._measured(log, scorer, fresh), began)
             left = rows[len(log.rows) - len(done) :]  # what a killed process had not written yet
             for row in left:
-                log.add(row)
+                log.add(row, final=self._is_final(row))
                 if on_row is not None:
                     on_row(row)
+
+    @staticmethod
+    def _measured(log: Log, scorer: Scorer, fresh: Sequence[Pull]) -> Sequence[Scored]:
+        log.begin([(pull.candidate, pull.choice) for pull in fresh])
+        return scorer(fresh)
+
+    def _is_final(self, row: TrialRow) -> bool:
+        lost = row.eliminated_by is not None or bool(row.violations)
+        return lost or row.images >= self.looks[-1]
 
     def next_step(self, rows: Sequence[TrialRow]) -> tuple[list[Pull], str]:
         """What to measure after `rows`; nothing, with the reason, when the search is over."""
@@ -246,14 +270,6 @@ class Search:
         if not self.sampling.terms:
             return {"score": per_image["score"]}
         return {name: per_image[GAIN + name] for name in self.sampling.terms}
-
-
-def complete(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """The rows without those of a last step that was not written to the end."""
-    if not rows:
-        return []
-    last = [row for row in rows if row.step == rows[-1].step]
-    return list(rows) if len(last) >= rows[-1].step_size else list(rows[: len(rows) - len(last)])
 
 
 def images_made(rows: Sequence[TrialRow]) -> int:

@@ -5,24 +5,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
-import optuna
 
 from promptopt.base.seeds import derived_seed
-from promptopt.config.study_file import SamplerName
-from promptopt.run.trials import TrialRow, distributions, frozen, latest, quiet, values_of
+from promptopt.config.study_file import SAMPLER_NAMES
+from promptopt.run.trials import TrialRow, latest, values_of
 from promptopt.search.candidates import Candidates, Choice, IntArray
+from promptopt.search.model.improvement import improvements
 from promptopt.search.model.slot_model import FloatArray, SlotModel
+from promptopt.search.optuna_samplers import STARTUP, ask, make_sampler
 
-STARTUP = 8  # prompts drawn by the template's weights before a model is fitted
 FEW = 16  # prompts that are all tried rather than chosen from
 _REPEATS = 3  # known prompts suggested in a row before an untried one is drawn
 _LOOKED_AT = 512  # prompts, of the highest bounds, that are drawn jointly
 _DRAWS = 128  # joint draws of the posterior behind one decision
 
-SAMPLERS: tuple[str, ...] = get_args(SamplerName)
+SAMPLERS = SAMPLER_NAMES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Sampling:
     """What stays the same over a search.
 
     Attributes:
-        name: "slots", "gp", "tpe", "nsga2", "random" or "enumerate"; "auto" is resolved before.
+        name: "slots", "gp", "tpe", "nsga2", "random", "enumerate" or a class path; "auto" is resolved before.
         terms: names of the terms, for a Pareto front; none for one score.
         first: choices to begin with, e.g. the winners of an earlier study.
     """
@@ -72,7 +72,7 @@ def propose(sampling: Sampling, rows: Sequence[TrialRow], count: int, model: Mod
     if sampling.name == "enumerate" or _repeats(rows) >= _REPEATS:
         return _untried(sampling.candidates, known, count, rng)
     if sampling.name == "nsga2":
-        return _optuna(sampling, rows, count, replay=True)
+        return _asked(sampling, rows, count, replay=True)
     if len(known) < STARTUP:
         begin: list[Choice] = [*sampling.first, space.likeliest()]
         key = sampling.candidates.key
@@ -85,7 +85,7 @@ def propose(sampling: Sampling, rows: Sequence[TrialRow], count: int, model: Mod
         return [space.sample(rng) for _ in range(count)]
     if sampling.name == "slots" and model is not None:
         return model.choose(known, count, rng)
-    return _optuna(sampling, rows, count, replay=False)
+    return _asked(sampling, rows, count, replay=False)
 
 
 class Models:
@@ -133,9 +133,7 @@ class Models:
             values = np.tensordot(weights, by_term, axes=1)
             seen = np.concatenate([np.arange(measured), measured + np.array(picked, dtype=np.int64)])
             lead = values[:, seen].max(axis=1)
-            gain = np.maximum(values[:, measured:] - lead[:, None], 0.0).mean(axis=0)
-            if not gain.max() > 0:  # nothing is likely to win: the most promising by its mean
-                gain = values[:, measured:].mean(axis=0) - values.mean() - 1e9
+            gain = improvements(values[:, measured:], lead)
             gain[picked] = -np.inf
             picked.append(int(gain.argmax()))
             choice = self.candidates.choice(codes[picked[-1]])
@@ -233,38 +231,17 @@ def _repeats(rows: Sequence[TrialRow]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda row: row.duplicate_of is not None, reversed(rows)))
 
 
-def _optuna(sampling: Sampling, rows: Sequence[TrialRow], count: int, *, replay: bool) -> list[Choice]:
-    """Ask one of Optuna's samplers, which has all rows.
-
-    Args:
-        replay: ask and tell everything again from the start, for a sampler that remembers what it asked.
-    """
-    space, terms = sampling.candidates.space, sampling.terms
+def _asked(sampling: Sampling, rows: Sequence[TrialRow], count: int, *, replay: bool) -> list[Choice]:
+    """The choices of a sampler of Optuna's, which has all rows."""
     now = {row.candidate.normalized_key: row for row in latest(rows)}
     tried = [row for row in rows if row.continues is None]
+    measured = [
+        (row.choice, values_of(row if replay else now[row.candidate.normalized_key], sampling.terms))
+        for row in tried
+    ]
     seed = sampling.seed if replay else derived_seed(sampling.seed, len(rows))
-    with quiet():
-        study = optuna.create_study(
-            directions=["maximize"] * max(1, len(terms)), sampler=_sampler(sampling.name, seed)
-        )
-        for row in tried:
-            if replay:
-                trial = study.ask(distributions(space))
-                study.tell(trial, values_of(row, terms))
-            else:
-                study.add_trial(
-                    frozen(space, row, values=values_of(now[row.candidate.normalized_key], terms))
-                )
-        asked = [study.ask(distributions(space)) for _ in range(count)]
-    return [{slot.name: str(trial.params[slot.name]) for slot in space.slots} for trial in asked]
-
-
-def _sampler(name: str, seed: int) -> Any:
-    seed %= 2**32
-    if name == "nsga2":
-        return optuna.samplers.NSGAIISampler(seed=seed, population_size=STARTUP)
-    if name == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False)
-    return optuna.samplers.TPESampler(
-        seed=seed, n_startup_trials=STARTUP, multivariate=True, warn_independent_sampling=False
+    objectives = max(1, len(sampling.terms))
+    sampler = make_sampler(sampling.name, seed)
+    return ask(
+        sampler, sampling.candidates.space, measured, objectives=objectives, count=count, replay=replay
     )

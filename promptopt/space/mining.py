@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from promptopt.space._compile import compile_template
 from promptopt.space.captions import LOOKED_AT, pictures_of
 from promptopt.space.statements import END, Phrase, alike, merged, read_statements
+from promptopt.space.weighted import escaped
 from studies.category import Category
 from studies.dataset import Dataset
 
@@ -219,7 +220,7 @@ def _template(
 def _with_holes(words: Sequence[str], holes: dict[str, list[str]]) -> str:
     found: list[str] = []
     for word in words:
-        found += [*holes.get(alike(word), ()), _escaped(word)]
+        found += [*holes.get(alike(word), ()), escaped(word)]
     return " ".join(found)
 
 
@@ -227,7 +228,7 @@ def _options(slot: Sequence[Phrase]) -> list[str]:
     lead = ", " if slot[0].before == END else ""
     spoken, total = _share(slot) / 2, sum(one.share for one in slot)
     return [f"{_number(1 - spoken)}::"] + [
-        f"{_number(spoken * one.share / total)}::{lead}{_escaped(one.words)}" for one in slot
+        f"{_number(spoken * one.share / total)}::{lead}{escaped(one.words)}" for one in slot
     ]
 
 
@@ -242,7 +243,3 @@ def _slot_name(slot: Sequence[Phrase], taken: dict[str, list[str]]) -> str:
         number += 1
         name = f"{base}-{number}"
     return name
-
-
-def _escaped(words: str) -> str:
-    return re.sub(r"([\\{}|_$#:/])", r"\\\1", words)

@@ -1,8 +1,12 @@
 """A category's words, negative words and generation parameters as one `PromptSpace`."""
 
+from typing import Any
+
 from promptopt.config.study_file import StudyConfig, StudyError
-from promptopt.space import PromptSpace, TemplateError, beside, compile_template
-from studies.category import SHIPPED, Category, CategoryError, load_category
+from promptopt.space import Candidate, PromptSpace, TemplateError, beside, compile_template
+from promptopt.space.prompt_lines import PromptFileError, read_prompt_lines
+from promptopt.space.weighted import escaped
+from studies.category import CATEGORIES, SHIPPED, Category, CategoryError, load_category
 
 
 def category_space(category: Category) -> PromptSpace:
@@ -22,7 +26,9 @@ def category_space(category: Category) -> PromptSpace:
 
 
 def open_category(config: StudyConfig) -> Category:
-    """The category: shipped by name, a YAML file, or written in the study; with the study's parameters."""
+    """The category, shipped by name, a YAML file, or written in the study, with what the study puts in
+    place of its own: generation parameters, a list of prompts, the baseline.
+    """
     chosen = config.category
     try:
         found = load_category(chosen) if isinstance(chosen, str) else Category.model_validate(chosen)
@@ -32,10 +38,41 @@ def open_category(config: StudyConfig) -> Category:
             f"{config.source}: category: {shown} cannot be used: {error}\n"
             f"Write one of {', '.join(SHIPPED)}, the path of a category YAML, or its content."
         ) from error
+    found = _with_prompts(found, config)
     try:
         return found.with_generation_parameters(config.generation_parameters)
     except CategoryError as error:
         raise StudyError(f"{config.source}: generation_parameters: {error}") from error
+
+
+def class_studies(config: StudyConfig) -> dict[str, StudyConfig]:
+    """Label -> the same study as one of that class alone; of a study of one category, that one."""
+    if not config.classes:
+        label = config.positives or open_category(config).name
+        return {label: config.model_copy(update={"positives": label})}
+    return {
+        label: config.model_copy(update={**dict(one), "classes": {}, "positives": label})
+        for label, one in config.classes.items()
+    }
+
+
+def _with_prompts(category: Category, config: StudyConfig) -> Category:
+    """The category with the study's own prompts, each as it is, and baseline."""
+    changes: dict[str, Any] = {}
+    if config.baseline is not None:
+        changes["baseline"] = config.baseline
+    if config.prompts is not None:
+        try:
+            lines = read_prompt_lines(config.prompts).prompts
+        except PromptFileError as error:
+            raise StudyError(f"{config.source}: prompts: {error}") from error
+        different = {Candidate(line.text).normalized_key: line.text for line in reversed(lines)}
+        options = [escaped(text) for text in reversed(different.values())]
+        changes |= {"template": "__prompt__", "wildcards": {"prompt": options}, "negative_template": None}
+    if changes and config.category in CATEGORIES:  # what a category of one's own would say
+        others = {name: load_category(name).texts for name in CATEGORIES if name != category.name}
+        changes["distractors"] = {**others, **category.distractors}
+    return category.model_copy(update=changes)
 
 
 def compile_space(category: Category, where: str) -> PromptSpace:

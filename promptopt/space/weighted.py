@@ -1,4 +1,4 @@
-"""A space written as a template again, with weights of one's own."""
+"""A space written as a template again, with other weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def weighted_template(space: PromptSpace, weights: Mapping[str, Mapping[str, flo
     if not can_be_weighted(space):
         raise ValueError("the space varies more than the words of a prompt, or has shared variables")
     return "".join(
-        _escaped(piece) if isinstance(piece, str) else _variant(weights[piece.slot], piece)
+        escaped(piece) if isinstance(piece, str) else _variant(weights[piece.slot], piece)
         for piece in space.layout
     )
 
@@ -46,9 +46,10 @@ def _variant(weights: Mapping[str, float], piece: Reference) -> str:
     if not total > 0:
         raise ValueError(f"slot {piece.slot!r} has no option with a weight above 0")
     kept = {option: w / total for option, w in weights.items() if w >= _LEAST * total}
-    options = (f"{100 * w:.3g}::{_escaped(option)}" for option, w in kept.items())
+    options = (f"{100 * w:.3g}::{escaped(option)}" for option, w in kept.items())
     return "{" + "|".join(options) + "}"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Words as a template that says just them."""
     return _SPECIAL.sub(lambda match: "\\" + match[0], text)

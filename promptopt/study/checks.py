@@ -12,6 +12,7 @@ from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.run.snapshot import read_rows
 from promptopt.run.trials import TrialRow, latest
 from promptopt.search.candidates import ENUMERABLE, Candidates
+from promptopt.search.optuna_samplers import SamplerError, check_sampler
 from promptopt.search.racing import stages
 from promptopt.search.samplers import Sampling, resolve
 from promptopt.space import Candidate, PromptSpace
@@ -105,6 +106,10 @@ def _check_negative(config: StudyConfig, category: Category) -> None:
 
 
 def _check_sampler(config: StudyConfig, prompts: int | None) -> None:
+    try:
+        check_sampler(config.search.sampler)
+    except SamplerError as error:
+        raise StudyError(f"{config.source}: {error}") from error
     if config.search.sampler == "enumerate" and (prompts is None or prompts > config.search.trials):
         count = "more than 20,000" if prompts is None else str(prompts)
         raise StudyError(

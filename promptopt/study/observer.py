@@ -69,6 +69,10 @@ class Observer:
     def on_image(self, generated: bool) -> None:
         """One image is at hand; `generated` is False when it came from the store."""
 
+    def on_class_image(self, label: str, generated: bool) -> None:
+        """As `on_image`, of a study of sets: an image of this class."""
+        self.on_image(generated)
+
     def on_trial(self, row: TrialRow, best: TrialRow) -> None:
         """A prompt has been scored; `best` is the best so far (its score is optimistic)."""
 

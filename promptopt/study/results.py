@@ -84,7 +84,7 @@ def prompt_list(setup: Setup, finished: Finished) -> PromptList:
             uri=config.as_written(config.generator.uri),
             fingerprint=setup.identity["generator"]["fingerprint"],
         ),
-        generators=_members(setup),
+        generators=member_networks(setup),
         encoder=network(config.encoder, setup.encoder.fingerprint),
         second_encoder=None
         if setup.second is None
@@ -118,7 +118,7 @@ def prompt_list(setup: Setup, finished: Finished) -> PromptList:
     )
 
 
-def _members(setup: Setup) -> dict[str, Network]:
+def member_networks(setup: Setup) -> dict[str, Network]:
     """The generators that the study varied, by member name, with their addresses as the study has them."""
     if not isinstance(setup.generator, GeneratorFamily):
         return {}
@@ -193,9 +193,9 @@ def software_versions() -> dict[str, str]:
 
 
 def resolved_study(setup: Setup) -> str:
-    """The study file with absolute paths and a category of one's own written out: it runs from anywhere."""
+    """The study file with absolute paths and a user's category written out: it runs from anywhere."""
     config = setup.config
     content: dict[str, Any] = config.model_dump(mode="json")
-    if config.category not in SHIPPED:
-        content["category"] = setup.category.model_dump(mode="json")
+    if config.category not in SHIPPED or config.prompts or config.baseline:
+        content |= {"category": setup.category.model_dump(mode="json"), "prompts": None, "baseline": None}
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promptopt.base.files import writable_folder, write_text
-from promptopt.config.study_file import StudyConfig, StudyError
+from promptopt.config.study_file import StudyConfig, StudyError, load_study
 from promptopt.portfolio.weigh import weigh
 from promptopt.run import folder as runfolder
 from promptopt.run.prompts import PromptList, write_prompts
+from promptopt.run.set_progress import SearchedClass, read_set_progress
 from promptopt.run.snapshot import read_rows
 from promptopt.run.trials import TrialLog, TrialRow
 from promptopt.scoring.confirm import Finalist, confirm
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
     from evaluation.encoders.base import TextEncoder
     from generators.base import Generator
+    from promptopt.run.prompt_sets import SetList
+    from promptopt.study.proposals import Propose
     from promptopt.study.sets.run import SetResult
 
 
@@ -87,11 +90,22 @@ class StudyResult:
 
 @dataclass(frozen=True)
 class StudyRows:
-    """What `show` found: `prompts` is None while the study is not finished."""
+    """What `show` found.
+
+    Attributes:
+        trials: rows of a search for single prompts.
+        prompts: None while such a study is not finished.
+        classes: how far the search of each class is, of a study of sets; else empty.
+        sets: None while a study of sets is not finished.
+        budget: images of the search for each class of a study of sets, where its study file is beside it.
+    """
 
     folder: Path
-    trials: tuple[TrialRow, ...]
-    prompts: PromptList | None
+    trials: tuple[TrialRow, ...] = ()
+    prompts: PromptList | None = None
+    classes: tuple[SearchedClass, ...] = ()
+    sets: SetList | None = None
+    budget: int | None = None
 
 
 def run_study(
@@ -107,6 +121,7 @@ def run_study(
     encoder: TextEncoder | None = None,
     judge: Judge | None = None,
     metrics: Sequence[ImageMetric] = (),
+    propose: Propose | None = None,
 ) -> StudyResult | SetResult:
     """Run, resume or extend a study, and write its results into `runs/<name>/`.
 
@@ -119,6 +134,7 @@ def run_study(
         given: prompts to confirm besides the best ones (for comparisons); a text is a prompt alone.
         generator, encoder, judge: used in place of those that the study file names.
         metrics: further terms of the score, beside those that the study file names.
+        propose: asked before each step of a study of sets for further prompts (`promptopt.study.proposals`).
 
     Raises:
         StudyError: something is missing or contradictory; raised before any image is made.
@@ -139,7 +155,10 @@ def run_study(
             generator=generator,
             encoder=encoder,
             judge=judge,
+            propose=propose,
         )
+    if propose is not None:
+        raise StudyError(f"{config.source}: aim: a proposer is asked by a study of sets; write aim: set.")
     metrics = (*registered_metrics(config.metrics), *metrics)
     with runfolder.locked_run(Path(runs), config.name) as folder:
         store = writable_folder(Path(store), "the store", error=StudyError)
@@ -211,17 +230,30 @@ def run_study(
 
 
 def show(run_folder: str | Path) -> StudyRows:
-    """The trials and results of a run folder, finished or not.
+    """The trials and results of a run folder, finished or not, of single prompts or of sets.
 
     Raises:
         StudyError: not a run folder.
     """
     folder = Path(run_folder)
-    rows = read_rows(folder)
     path = folder / runfolder.PROMPTS
+    classes = read_set_progress(folder)
+    if classes is not None:
+        from promptopt.run.prompt_sets import read_sets
+
+        sets = read_sets(path) if path.exists() else None
+        return StudyRows(folder, classes=classes, sets=sets, budget=_budget(folder / runfolder.STUDY))
+    rows = read_rows(folder)
     from promptopt.run.prompts import read_prompts
 
     return StudyRows(folder, tuple(rows), read_prompts(path) if path.exists() else None)
+
+
+def _budget(study: Path) -> int | None:
+    """Images of the search for each class, by the study file in the run folder."""
+    with contextlib.suppress(OSError, StudyError):
+        return load_study(study).set.budget
+    return None
 
 
 class _Run:
@@ -232,7 +264,10 @@ class _Run:
         self.measuring = measuring
         self.observer = observer
         self.log = TrialLog(
-            folder / runfolder.DATABASE, space=self.setup.space, terms=self.setup.sampling.terms
+            folder / runfolder.DATABASE,
+            name=self.setup.config.name,
+            space=self.setup.space,
+            terms=self.setup.sampling.terms,
         )
         self.trials_before = len(self.log.distinct)
         self.stopped = ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptopt.base.errors import PromptoptError
 from promptopt.base.seeds import hashed_seed
-from promptopt.synthesis.prompt_files import PromptLine
+from promptopt.space.prompt_lines import PromptLine
 
 if TYPE_CHECKING:
     from generators.base import Generator

@@ -1,205 +1,131 @@
-"""Lists of prompts: the challenge's CSV, plain text, JSON lines, or a study's prompts.json."""
+"""Lists of prompts to make images of: a file of one's own, or what a study found."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from promptopt.base.errors import PromptoptError
-from promptopt.base.reading import json_lines, numbered_lines, read_table, read_text, visible
+from promptopt.space.prompt_lines import (
+    PromptFile,
+    PromptFileError,
+    PromptLine,
+    checked_weight,
+    read_prompt_lines,
+)
 
-_SHOWN = 80
-_PROMPT = "prompt"
-_NEGATIVE = "negative_prompt"
-_WEIGHTS = ("weight", "count")  # the challenge's caption list says how often each one comes
+if TYPE_CHECKING:
+    from promptopt.run.prompt_sets import SetList
+    from promptopt.space import Candidate
+
 _SAMPLING = ("negative_prompt", "steps", "guidance", "scheduler")
 
 
-class PromptFileError(PromptoptError, ValueError):
-    """A list of prompts cannot be read; the message names the file, the line and the remedy."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class PromptLine:
-    """One prompt of a list.
+class SetDraw:
+    """What to take of a study of sets.
 
     Attributes:
-        text: the prompt, without spaces around it; never empty.
-        number: its place among the prompts, from 1; empty lines do not count.
-        line: where it stands in the file, from 1 (in a prompts.json: its rank).
-        negative: its own negative prompt; None for that of the whole run.
-        weight: its share of a mixture, relative to the others'; 0 or more.
+        label: of the class; None for the only one.
+        method: "set", "learned", "baseline", "random" or "single".
+        total: prompts to draw, for "learned" and "random".
     """
 
-    text: str
-    number: int
-    line: int
-    negative: str | None = None
-    weight: float = 1.0
+    label: str | None = None
+    method: str = "set"
+    total: int | None = None
+    seed: int = 0
 
 
-@dataclass(frozen=True)
-class PromptFile:
-    """The prompts of a file in its order.
-
-    Attributes:
-        blank: lines without a prompt, which were left out.
-        sampling: of a study: negative prompt, steps, guidance and scheduler that its prompts were found with.
-        generator: of a study: fingerprint of the generator that its prompts were found with.
-    """
-
-    path: Path
-    prompts: tuple[PromptLine, ...]
-    blank: tuple[int, ...] = ()
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    generator: str | None = None
-
-    def duplicates(self) -> dict[str, list[int]]:
-        """Prompts that come more than once, with their lines."""
-        lines: dict[str, list[int]] = {}
-        for prompt in self.prompts:
-            lines.setdefault(prompt.text, []).append(prompt.line)
-        return {text: places for text, places in lines.items() if len(places) > 1}
-
-
-def prompt_lines(texts: Sequence[str]) -> tuple[PromptLine, ...]:
-    """A list of prompts that is already in memory; an empty one is refused (PromptFileError)."""
-    for place, text in enumerate(texts, start=1):
-        if not visible(text).strip():
-            raise PromptFileError(f"prompt {place} of {len(texts)} is empty; leave it out")
-    return tuple(PromptLine(text=t.strip(), number=n, line=n) for n, t in enumerate(texts, start=1))
-
-
-def read_prompt_file(path: str | Path) -> PromptFile:
+def read_prompt_file(path: str | Path, *, sets: SetDraw | None = None) -> PromptFile:
     """Read a list of prompts; the ending of its name says how.
 
     - ``.csv``, ``.tsv``: a header with a column ``Prompt`` (``prompt``), fields separated by ``;`` (the
       challenge's own), ``,`` or tabs; further columns may be ``negative_prompt`` and ``weight`` or ``Count``.
     - ``.jsonl``: objects with ``prompt`` and, optionally, ``negative_prompt`` and ``weight``.
-    - ``.json``: what a study writes as ``prompts.json``.
+    - ``.json``, or a run folder: what a study writes as ``prompts.json``.
     - anything else (``.txt``): one prompt a line.
 
+    Args:
+        sets: what to take of a study of sets; default: the set of its only class.
+
     Raises:
-        PromptFileError: no such file, not UTF-8, no prompt in it, or a line that does not fit.
+        PromptFileError: no such file, not UTF-8, no prompt in it, or a line that does not fit; a study of
+            sets without the class or method asked for.
         promptopt.config.study_file.StudyError: a ``.json`` that is no prompts.json.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix == ".json":
-        return _of_study(path)
-    reader = {".csv": _csv_rows, ".tsv": _csv_rows, ".jsonl": _json_rows}.get(suffix, _plain_rows)
-    prompts: list[PromptLine] = []
-    blank: list[int] = []
-    for line, row in reader(path):
-        words = visible(row[_PROMPT]).strip()
-        if not words:
-            blank.append(line)
-            continue
-        negative = row.get(_NEGATIVE)
-        prompts.append(
-            PromptLine(
-                text=words,
-                number=len(prompts) + 1,
-                line=line,
-                negative=None if negative is None else negative.strip(),
-                weight=_weight(row.get("weight"), f"{path}, line {line}"),
-            )
+    if path.is_dir():
+        from promptopt.run.folder import PROMPTS
+
+        path = path / PROMPTS
+    if path.suffix.lower() == ".json":
+        return _of_study(path, sets)
+    if sets is not None:
+        raise PromptFileError(
+            f"{path}: only a run of a study of sets has classes and methods; leave them out"
         )
-    if not prompts:
-        raise PromptFileError(f"{path}: holds no prompt; write one a line")
-    return PromptFile(path, tuple(prompts), tuple(blank))
+    return read_prompt_lines(path)
 
 
-def _plain_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in numbered_lines(read_text(path, error=PromptFileError)):
-        cells = [cell.strip().lower() for cell in line.replace(",", ";").split(";")]
-        if number == 1 and cells[0] == _PROMPT:
-            raise PromptFileError(
-                f"{path}: the first line is the header {line.strip()!r} of a table; name the file .csv"
-            )
-        yield number, {_PROMPT: line}
+def _of_study(path: Path, draw: SetDraw | None) -> PromptFile:
+    from promptopt.run.finished import read_confirmed
+    from promptopt.run.prompt_sets import SetList
 
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    table = read_table(
-        path,
-        (_PROMPT,),
-        error=PromptFileError,
-        any_case=True,
-        remedy="Give it a header with a column 'Prompt', separated by ';' (as 'Prompt;Filename'), ',' or a "
-        "tab; a list without header is read as .txt, one prompt a line.",
-    )
-    weight = next((name for name in _WEIGHTS if name in table.columns), None)
-    found: list[tuple[int, dict[str, Any]]] = [(line, {_PROMPT: ""}) for line in table.blank]
-    for row in table.rows:
-        cells: dict[str, Any] = {key: row.cells[key] for key in (_PROMPT, _NEGATIVE) if key in row.cells}
-        any_cell = any(cell.strip() for cell in row.cells.values())
-        found.append((row.line, {**cells, "weight": row.cells[weight] if weight and any_cell else None}))
-    yield from sorted(found, key=lambda one: one[0])
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    last = 0
-    for number, value in json_lines(path, error=PromptFileError):
-        yield from ((blank, {_PROMPT: ""}) for blank in range(last + 1, number))
-        last = number
-        place = f"{path}, line {number}"
-        if not isinstance(value.get(_PROMPT), str):
-            shown = _short(json.dumps(value, ensure_ascii=False))
-            raise PromptFileError(
-                f'{place}: {shown!r} has no text under the key \'prompt\'; write {{"prompt": "..."}}'
-            )
-        if not isinstance(value.get(_NEGATIVE), str | None):
-            raise PromptFileError(f"{place}: 'negative_prompt' is {value[_NEGATIVE]!r}; write text")
-        yield number, {key: value.get(key) for key in (_PROMPT, _NEGATIVE, "weight")}
-
-
-def _of_study(path: Path) -> PromptFile:
-    from promptopt.run.prompts import read_prompts
-
-    study = read_prompts(path)
-    if not study.prompts:
+    study = read_confirmed(path)
+    if isinstance(study, SetList):
+        shares = _of_class(path, study, draw or SetDraw())
+    elif draw is not None:
+        raise PromptFileError(f"{path}: a study with aim: single has no classes and methods; leave them out")
+    else:
+        shares = [(entry.candidate, entry.weight) for entry in study.prompts]
+    if not shares:
         raise PromptFileError(f"{path}: the study confirmed no prompt; give another list")
-    for entry in study.prompts:
-        if entry.generation_parameters:
+    for candidate, _ in shares:
+        if candidate.generation_parameters:
             raise PromptFileError(
-                f"{path}: prompt {entry.rank} has generation parameters of its own "
-                f"({entry.generation_parameters}), and here all prompts share theirs; write the prompts to a "
-                ".csv, and give the parameters as options"
+                f"{path}: {candidate.prompt!r} has generation parameters of its own "
+                f"({dict(candidate.generation_parameters)}), and here all prompts share theirs; write the "
+                "prompts to a .csv, and give the parameters as options"
             )
     used = study.settings.get("generator", {})
     return PromptFile(
         path,
         tuple(
             PromptLine(
-                text=entry.prompt,
+                text=candidate.prompt,
                 number=number,
-                line=entry.rank,
-                negative=entry.negative_prompt,
-                weight=_weight(entry.weight, str(path)),
+                line=number,
+                negative=candidate.negative_prompt,
+                weight=checked_weight(weight, str(path)),
             )
-            for number, entry in enumerate(study.prompts, start=1)
+            for number, (candidate, weight) in enumerate(shares, start=1)
         ),
         sampling={key: used[key] for key in _SAMPLING if key in used},
         generator=study.generator.fingerprint,
     )
 
 
-def _weight(value: object, place: str) -> float:
-    if value is None:
-        return 1.0
-    try:
-        weight = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        weight = math.nan
-    if not (math.isfinite(weight) and weight >= 0) or isinstance(value, bool):
-        raise PromptFileError(f"{place}: the weight is {value!r}; write a number, 0 or more")
-    return weight
+def _of_class(path: Path, sets: SetList, draw: SetDraw) -> list[tuple[Candidate, float]]:
+    """Prompts with weights; drawn prompts one a line, each with seeds of its own."""
+    labels = [entry.label for entry in sets.classes]
+    if draw.label is None and len(labels) > 1:
+        raise PromptFileError(f"{path}: a study of {', '.join(labels)}; choose one of them with --class")
+    entry = sets.of(draw.label or labels[0])
+    if draw.method == "set":
+        return list(entry.set.weights.items())
+    if draw.method in ("baseline", "single"):
+        return [(one, 1.0) for one in entry.draw(draw.method, 1, seed=draw.seed)]
+    if draw.total is None:
+        raise PromptFileError(
+            f"{path}: --method {draw.method} draws a prompt for each image; say how many (--total)"
+        )
+    space = None
+    if draw.method == "random":
+        from promptopt.config.study_file import load_study
+        from promptopt.run.folder import STUDY
+        from promptopt.space.of_category import class_studies, compile_space, open_category
 
-
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+        config = class_studies(load_study(path.parent / STUDY))[entry.label]
+        space = compile_space(open_category(config), config.source)
+    return [(one, 1.0) for one in entry.draw(draw.method, draw.total, seed=draw.seed, space=space)]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from promptopt.base.files import writable_folder
 from promptopt.base.locks import hold
 from promptopt.formatting.numbers import file_size
+from promptopt.space.prompt_lines import PromptLine
 from promptopt.synthesis.folder import IMAGES, MANIFEST, STORE, keep_settings, place
 from promptopt.synthesis.naming import PATTERN, check_pattern
 from promptopt.synthesis.plan import (
@@ -26,7 +27,6 @@ from promptopt.synthesis.plan import (
     shares,
     split_too_long,
 )
-from promptopt.synthesis.prompt_files import PromptLine
 
 if TYPE_CHECKING:
     from generators.base import Generator

@@ -22,7 +22,8 @@ from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import StudyError, load_study
 from promptopt.formatting.numbers import in_cell
 from promptopt.run import folder as runfolder
-from promptopt.run.prompts import PromptList, read_prompts
+from promptopt.run.finished import single_prompts
+from promptopt.run.prompts import PromptList
 from promptopt.scoring.objective import Measurement, Score
 from promptopt.space import Candidate
 from promptopt.space.of_category import open_category
@@ -144,8 +145,13 @@ def transfer(
         StudyError: not a finished run, data or encoder that are no longer those of the run, or a generator
             that cannot be loaded or cannot take the baseline prompt.
     """
-    folder, store = Path(run_folder), writable_folder(Path(store), "the store")
-    prompts = read_prompts(folder / runfolder.PROMPTS)
+    folder = Path(run_folder)
+    prompts = single_prompts(
+        folder,
+        instead="Run its study again with the other generator: `promptopt study run FILE --set "
+        "generator.uri=... --name ...`.",
+    )
+    store = writable_folder(Path(store), "the store")
     entries = [e for e in prompts.prompts if e.candidate != prompts.baseline.candidate]
     if not entries:
         raise StudyError(f"{folder / runfolder.PROMPTS}: holds no prompt besides the baseline.")
@@ -200,7 +206,7 @@ def transfer(
 
 
 @dataclass(frozen=True)
-class _Patient:
+class _Retrying:
     """A generator that takes any length: a whole space may be too long of which a few prompts are drawn."""
 
     own: Generator
@@ -252,8 +258,8 @@ def _setup(
     def everywhere(one: Generator) -> Generator:
         return one if len(members) == 1 else GeneratorFamily.alike(one, members)
 
-    patient = everywhere(_Patient(generator))
-    setup = prepare(config, store=store, device=device, generator=patient, encoder=encoder, judge=judge)
+    retrying = everywhere(_Retrying(generator))
+    setup = prepare(config, store=store, device=device, generator=retrying, encoder=encoder, judge=judge)
     for what, now, then in (
         ("data", setup.data.fingerprint, prompts.data),
         ("encoder", setup.encoder.fingerprint, prompts.encoder.fingerprint),

@@ -5,7 +5,7 @@
         --prompts 24 --seeds 16
 
 216 prompts of the category instruments (5 slots), embedded generator, phantom; or random prompts of a study
-of one's own. The table holds, for each prompt and seed, the terms of the score and, where the study has a
+of its own. The table holds, for each prompt and seed, the terms of the score and, where the study has a
 judge, whether it sees the category; scripts/bench/regret.py replays it, scripts/bench/pairing.py reads it.
 Images are kept in the store: a run that was stopped goes on.
 """

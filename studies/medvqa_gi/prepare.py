@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from promptopt.base.files import file_digest, link_or_copy, new_folder
-from studies.dataset import IMAGE_FORMATS, POOLS, DatasetError, Record, image_fault, write_metadata
+from promptopt.base.images import ImageFileError, read_image
+from studies.dataset import POOLS, DatasetError, Record, write_metadata
 from studies.medvqa_gi.attributes import Attributes, CaptionError
 from studies.medvqa_gi.captions import ParsedCaption, parse_caption
 from studies.medvqa_gi.grouping import assign_pools, connected, near_pairs, perceptual_hash
@@ -180,15 +180,15 @@ def _look(
 ) -> _Seen:
     seen = _Seen()
     for index, (name, path) in enumerate(files, start=1):
-        if (fault := image_fault(path)) is not None:
-            # The reason may quote the path on this computer; the report is to be the same on every one.
-            seen.broken[name] = fault.replace(str(path), name)
+        try:
+            image = read_image(path)
+        except ImageFileError as error:
+            seen.broken[name] = error.problem
         else:
             seen.good.append(name)
             seen.digests[name] = file_digest(path)
             if hashed:
-                with Image.open(path, formats=IMAGE_FORMATS) as image:
-                    seen.hashes[name] = perceptual_hash(image)
+                seen.hashes[name] = perceptual_hash(image)
         if on_progress is not None:
             on_progress(index, len(files))
     return seen

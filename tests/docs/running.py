@@ -19,6 +19,8 @@ _PRELOADED = [
         "promptopt.cli.main",
         "promptopt.study.run",
         "promptopt.study.report.render",
+        "promptopt.study.sets.run",
+        "promptopt.study.report.sets",
         "promptopt.portfolio.compare",
     ),
     *(

@@ -11,15 +11,14 @@ from evaluation.classifier.engine import REAL_TEST, Arm, View, train_arms
 from evaluation.classifier.images import ClassifierError, check_disjoint
 from evaluation.classifier.results import MAIN, ArmRow, ArmsResult, Comparison
 from evaluation.classifier.summary import Family, summarize
-from promptopt.augmentation.proof.sets import PORTFOLIO
 from promptopt.augmentation.sources import AugmentationError
 
 RATIOS = (0.5, 1.0, 2.0)
 _CACHE = ".prove"
 
 ALONE, BESIDE, CLASSICAL, AGAINST = "synthetic", "beside classical", "classical", "against"
-"""Questions: the portfolio's images minus real alone; the same, both with classical augmentation; classical
-augmentation alone; the portfolio minus another choice of prompts."""
+"""Questions: the first set's images minus real alone; the same, both with classical augmentation; classical
+augmentation alone; the first set minus another choice of prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +133,13 @@ def _check(views: Sequence[View], classes: Sequence[str], counts: Sequence[int |
 
 def _plan(count: int | None, variants: Sequence[str], ratios: Sequence[float]) -> list[Arm]:
     plain = [arm(per_class=count, variant=name, ratio=ratio) for name in variants for ratio in ratios]
-    beside = [arm(per_class=count, classical=True, variant=PORTFOLIO, ratio=ratio) for ratio in ratios]
+    beside = [arm(per_class=count, classical=True, variant=variants[0], ratio=ratio) for ratio in ratios]
     return [arm(per_class=count), *plain, arm(per_class=count, classical=True), *beside]
 
 
 def _families(count: int | None, variants: Sequence[str], ratios: Sequence[float]) -> list[Family]:
     def over(*, classical: bool = False) -> list[Arm]:
-        return [arm(per_class=count, classical=classical, variant=PORTFOLIO, ratio=r) for r in ratios]
+        return [arm(per_class=count, classical=classical, variant=variants[0], ratio=r) for r in ratios]
 
     real, classical = arm(per_class=count), arm(per_class=count, classical=True)
     families = [
@@ -148,10 +147,9 @@ def _families(count: int | None, variants: Sequence[str], ratios: Sequence[float
         Family(CLASSICAL, ((classical, real),)),
         Family(BESIDE, tuple((one, classical) for one in over(classical=True))),
     ]
-    for name in variants:
-        if name != PORTFOLIO:
-            rivals = [arm(per_class=count, variant=name, ratio=r) for r in ratios]
-            families.append(Family(AGAINST, tuple(zip(over(), rivals, strict=True))))
+    for name in variants[1:]:
+        rivals = [arm(per_class=count, variant=name, ratio=r) for r in ratios]
+        families.append(Family(AGAINST, tuple(zip(over(), rivals, strict=True))))
     return families
 
 

@@ -1,4 +1,4 @@
-"""The sets that a proof compares: the portfolio's, and those of the baseline and of random prompts."""
+"""The sets that a proof compares: one choice of prompts, and others."""
 
 from __future__ import annotations
 
@@ -8,51 +8,45 @@ from pathlib import Path
 from typing import Any
 
 from promptopt.augmentation.run import augment
-from promptopt.augmentation.sources import AugmentationError, ClassSource
+from promptopt.augmentation.sources import ClassSource
 
-PORTFOLIO, BASELINE, RANDOM = "portfolio", "baseline", "random"
-COMPARED = (BASELINE, RANDOM)
+SET = "set"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One way to choose the prompts. `sources` lacks classes whose prompts are those of the portfolio."""
+    """One way to choose the prompts. `sources` lacks classes whose prompts are those of the first variant."""
 
     name: str
     sources: tuple[ClassSource, ...]
 
 
-def prompts_of(sources: Sequence[ClassSource], which: str, *, seed: int) -> list[ClassSource]:
-    """The same classes from the portfolio, the plain prompt, or random prompts; given by hand, they stay.
-
-    Raises:
-        AugmentationError: an unknown name.
-    """
-    if which == PORTFOLIO:
-        return list(sources)
-    if which not in COMPARED:
-        raise AugmentationError(f"{which!r} does not exist; use {', '.join((PORTFOLIO, *COMPARED))}")
-    return [s.with_baseline() if which == BASELINE else s.with_random(seed) for s in sources]
+def prompts_of(
+    sources: Sequence[ClassSource], method: str, counts: Mapping[str, int], *, seed: int
+) -> list[ClassSource]:
+    """The same classes by another choice of prompts (`ClassSource.by`), `counts` images of each by name."""
+    return [source.by(method, counts[source.name], seed=seed) for source in sources]
 
 
 def variants(
-    sources: Sequence[ClassSource], compare: Sequence[str], *, seed: int
+    sources: Sequence[ClassSource], methods: Sequence[str], *, count: int, seed: int
 ) -> tuple[list[Variant], list[str]]:
-    """The portfolio and what it is compared with; and what is left out, with the reason.
+    """The first method and those that it is compared with; and what is left out, with the reason.
 
     Raises:
-        AugmentationError: an unknown name.
+        AugmentationError: an unknown name, or a method that a study does not have.
     """
-    found, left_out = [Variant(name=PORTFOLIO, sources=tuple(sources))], []
-    for name in compare:
-        if name not in COMPARED:
-            raise AugmentationError(f"--compare: {name!r} does not exist; use {', '.join(COMPARED)}")
-        other = prompts_of(sources, name, seed=seed)
-        pairs = [(o, s) for o, s in zip(other, sources, strict=True) if _texts(o) != _texts(s)]
+    counts = {source.name: count for source in sources}
+    first, *others = dict.fromkeys(methods)
+    own = prompts_of(sources, first, counts, seed=seed)
+    found, left_out = [Variant(name=first, sources=tuple(own))], []
+    for name in others:
+        other = prompts_of(sources, name, counts, seed=seed)
+        pairs = [o for o, s in zip(other, own, strict=True) if _texts(o) != _texts(s)]
         if pairs:
-            found.append(Variant(name=name, sources=tuple(o for o, _ in pairs)))
+            found.append(Variant(name=name, sources=tuple(pairs)))
         else:
-            left_out.append(f"{name}: the portfolio is the same prompts, so there is nothing to compare")
+            left_out.append(f"{name}: the same prompts as those of {first}, so there is nothing to compare")
     return found, left_out
 
 
@@ -82,7 +76,7 @@ def make_sets(
         augment(variant.sources, folder, counts=counts, on_image=on_image, **settings)
         folders[variant.name] = [folder]
         if len(variant.sources) < len(chosen[0].sources):
-            folders[variant.name].append(out / PORTFOLIO)
+            folders[variant.name].append(out / chosen[0].name)
     return folders
 
 

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 _LEARNERS = {"network": "a small network trained on pixels", "probe": "a linear probe on fixed features"}
 
+_TITLES = {
+    "set": "the set",
+    "learned": "the learned template",
+    "baseline": "the baseline prompt",
+    "random": "random prompts",
+    "single": "the single best prompt",
+}
+
 
 def verdict(proof: Proof) -> list[str]:
     """Plain sentences, one for each number of real images, question and learner; then the notes."""
@@ -43,7 +51,8 @@ def _sentence(own: Sequence[Comparison]) -> str:
         parts.append(_answer("synthetic images beside classical augmentation", beside, "over it alone"))
     for name in dict.fromkeys(c.second.synthetic for c in own if c.question == AGAINST):
         rivals = [c for c in own if c.question == AGAINST and c.second.synthetic == name]
-        parts.append(_answer("the portfolio", rivals, f"over the {name} prompt{'s' * (name == 'random')}"))
+        first = str(rivals[0].first.synthetic)
+        parts.append(_answer(_TITLES.get(first, first), rivals, f"over {_TITLES.get(str(name), str(name))}"))
     return "; ".join(parts) + "."
 
 
@@ -51,8 +60,11 @@ def _answer(what: str, family: Sequence[Comparison], over: str) -> str:
     better = [c for c in family if c.differences[MAIN].verdict == "better"]
     worse = [c for c in family if c.differences[MAIN].verdict == "worse"]
     shown = max(better or family, key=_value)
-    verb = {"the portfolio": ("is better", "is worse", "shows no clear difference")}.get(
-        what, ("help", "hurt", "show no clear effect")
+    one = family[0].question == AGAINST
+    verb = (
+        ("is better", "is worse", "shows no clear difference")
+        if one
+        else ("help", "hurt", "show no clear effect")
     )
     if better and worse:
         worst = min(worse, key=_value)

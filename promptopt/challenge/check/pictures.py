@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from promptopt.base.images import ImageFileError, load_image, to_rgb
 from promptopt.challenge.check.findings import Findings
 
 SIDE = 16
@@ -19,7 +20,6 @@ NEAR = 2.0
 three colors from 0 to 255, is below this: one saved again or changed by a shade, not two of one prompt."""
 _BLACK, _SAME = 3, 2  # levels of 255, as where images are made
 _BLOCK = 1024
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 _SHOWN = 20  # findings of one kind that are told one by one
 
 Pixels = NDArray[np.uint8]
@@ -38,15 +38,11 @@ class Picture:
 def read_picture(path: Path, own: Path) -> tuple[Picture, bool, Pixels]:
     """The picture, whether it says that it is synthetic, and its pixels (height, width, 3).
 
-    Raises ValueError, with the reason, for a file that is no whole image.
+    Raises ImageFileError for a file that is no whole image.
     """
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            image.load()
-            texts = {**getattr(image, "text", {}), **image.info}
-            rgb = image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError("truncated" if "trunc" in str(error).lower() else "no readable image") from error
+    image = load_image(path)
+    rgb = to_rgb(image)
+    texts = {**getattr(image, "text", {}), **image.info}
     pixels = np.asarray(rgb)
     digest = hashlib.sha256(repr(rgb.size).encode() + pixels.tobytes()).hexdigest()
     small = np.asarray(rgb.resize((SIDE, SIDE), Image.Resampling.BOX)).reshape(-1)
@@ -59,8 +55,8 @@ def check_pictures(folder: Path, files: Sequence[Path], findings: Findings) -> l
     for own in files:
         try:
             picture, synthetic, pixels = read_picture(folder / own, own)
-        except ValueError as error:
-            findings.error(own, str(error), "Make the image again")
+        except ImageFileError as error:
+            findings.error(own, error.problem, "Make the image again")
             continue
         if pixels.max(initial=0) <= _BLACK:
             findings.error(
@@ -93,14 +89,22 @@ def check_against_real(made: Sequence[Picture], real: Iterable[Path], findings: 
     known: dict[str, Path] = {}
     names: list[Path] = []
     rows: list[Pixels] = []
+    unread: list[ImageFileError] = []
     for path in real:
         try:
             picture, _, _ = read_picture(path, path)
-        except ValueError:
+        except ImageFileError as error:
+            unread.append(error)
             continue
         known.setdefault(picture.digest, path)
         names.append(path)
         rows.append(picture.thumbnail)
+    if unread:
+        findings.warning(
+            str(unread[0].file),
+            f"{unread[0].problem}; {len(unread)} of the data set's images were not compared for such reasons",
+            unread[0].remedy or "",
+        )
     if not rows:
         return 0
     for picture in made:

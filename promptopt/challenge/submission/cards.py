@@ -66,6 +66,8 @@ def readme_2024(submission: Submission, runs: Mapping[str, FinishedRun], team: M
 def _found(run: FinishedRun) -> str:
     """What was shown of the prompts, in a sentence."""
     study = run.prompts
+    if run.entry is not None:
+        return f"{study.category}: {len(study.prompts)} prompts, {study.weights_note}"
     better = sum(entry.better_than_baseline for entry in study.prompts)
     others = sum(entry.candidate != study.baseline.candidate for entry in study.prompts)
     said = f"{better or 'none'} of {others} confirmed prompts {'are' if better > 1 else 'is'} shown to be "

@@ -71,7 +71,7 @@ def read_sources(paths: Sequence[str | Path]) -> tuple[list[Comparisons], list[F
             comparison.json.
         promptopt.config.study_file.StudyError: a damaged prompts.json.
     """
-    from promptopt.run.prompts import read_prompts
+    from promptopt.run.finished import single_prompts
 
     folders = [_folder(Path(path)) for path in paths]
     if not folders:
@@ -85,7 +85,11 @@ def read_sources(paths: Sequence[str | Path]) -> tuple[list[Comparisons], list[F
         if (folder / DOCUMENT).is_file():
             read.append(_read(folder))
         elif (folder / runfolder.PROMPTS).is_file():
-            runs.append(FinishedRun(folder, read_prompts(folder / runfolder.PROMPTS)))
+            instead = (
+                "Its tables are sets.csv, comparisons.csv and sizes.csv there; `promptopt export list` "
+                "writes its sets for LaTeX."
+            )
+            runs.append(FinishedRun(folder, single_prompts(folder, instead=instead)))
         elif (folder / runfolder.DATABASE).is_file():
             raise TablesError(
                 f"{folder}: the study is not finished, {runfolder.PROMPTS} is missing. Run its command again."

@@ -20,8 +20,8 @@ from scipy.optimize import minimize
 from promptopt.search.model.kernel import sum_and_pairs
 from promptopt.search.model.noise import FloatArray, IntArray, means_with_noise
 
-_PRIOR = np.log([0.6, 0.4, 0.2])  # expected shares of options, pairs and the prompt's own; one unit wide
-_LIMITS = (-6.0, 4.0)  # of the logarithms of the three
+PRIOR = np.log([0.6, 0.4, 0.2])  # expected shares of options, pairs and the prompt's own; one unit wide
+LIMITS = (-6.0, 4.0)  # of the logarithms of the three
 _CONSTANT = 10.0  # variance of the constant, in those of the values: hardly any shrinkage
 
 
@@ -42,8 +42,11 @@ class SlotModel:
     """
 
     def __init__(self, codes: IntArray, scores: Sequence[FloatArray]) -> None:
-        self._codes = codes
-        self._values, self._error = means_with_noise(scores, codes)
+        self._begin(codes, *means_with_noise(scores, codes))
+
+    def _begin(self, codes: IntArray, values: FloatArray, error: FloatArray) -> None:
+        """Fit the variances to values whose errors have the covariance `error`."""
+        self._codes, self._values, self._error = codes, values, error
         spread = float(np.var(self._values))
         # Variance of the values themselves; noise alone must not be taken for it, nor may it vanish.
         scale = max(spread - float(np.mean(np.diag(self._error))), 0.1 * spread, 1e-8)
@@ -54,7 +57,7 @@ class SlotModel:
 
     def _fit(self, scale: float) -> FloatArray:
         """The three variances of greatest posterior density."""
-        parts = _parts(self._codes, self._codes)
+        parts = correlations(self._codes, self._codes)
 
         def loss(logs: FloatArray) -> float:
             variances = scale * np.exp(logs)
@@ -62,13 +65,13 @@ class SlotModel:
             factor, lower = cho_factor(whole, lower=True)
             fit = 0.5 * float(self._values @ cho_solve((factor, lower), self._values))
             fit += float(np.log(np.diag(factor)).sum())
-            return fit + 0.5 * float(((logs - _PRIOR) ** 2).sum())
+            return fit + 0.5 * float(((logs - PRIOR) ** 2).sum())
 
-        found = minimize(loss, _PRIOR, method="L-BFGS-B", bounds=[_LIMITS] * 3, options={"maxiter": 15})
+        found = minimize(loss, PRIOR, method="L-BFGS-B", bounds=[LIMITS] * 3, options={"maxiter": 15})
         return np.asarray(scale * np.exp(found.x), dtype=np.float64)
 
     def _covariance(self, other: IntArray) -> FloatArray:
-        parts = _parts(other, self._codes)
+        parts = correlations(other, self._codes)
         return np.asarray(self._constant + np.tensordot(self._variances, parts, axes=1), dtype=np.float64)
 
     def predict(self, codes: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -82,7 +85,7 @@ class SlotModel:
     def covariance(self, codes: IntArray) -> FloatArray:
         """Posterior covariance of the values of prompts, (m, m)."""
         across = self._covariance(codes)
-        prior = self._constant + np.tensordot(self._variances, _parts(codes, codes), axes=1)
+        prior = self._constant + np.tensordot(self._variances, correlations(codes, codes), axes=1)
         return np.asarray(prior - across @ cho_solve(self._factor, across.T), dtype=np.float64)
 
     def draws(self, others: IntArray, count: int, rng: np.random.Generator) -> FloatArray:
@@ -114,7 +117,7 @@ class SlotModel:
         return np.asarray((found + self._covariance(codes) @ gap).T, dtype=np.float64)
 
 
-def _parts(a: IntArray, b: IntArray) -> FloatArray:
+def correlations(a: IntArray, b: IntArray) -> FloatArray:
     """Correlations by shared options, shared pairs of options, and being the same prompt, (3, n, m)."""
     slots = a.shape[1]
     same, pairs = sum_and_pairs(a[:, i, None] == b[None, :, i] for i in range(slots))

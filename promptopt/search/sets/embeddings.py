@@ -15,6 +15,10 @@ from evaluation.arrays import check_features
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 K = TypeVar("K", bound=Hashable)
 
+CAUTION = 2.0
+"""How many times the expected squared error of the sampled mixture is added. Once would be enough for weights
+that do not depend on these images; those that were fitted to them profit from their errors once more."""
+
 _DECIMALS = 7
 """Kernel means are rounded: features may differ in their last digits between batch sizes, and such noise must
 not send the search another way."""
@@ -48,7 +52,7 @@ class Form:
         w = np.asarray(weights, dtype=np.float64)
         return float(w @ self.within @ w - 2 * w @ self.across + self.real)
 
-    def ridged(self, *, generated: float = 1.0, real: float = 1.0) -> FloatArray:
+    def ridged(self, *, generated: float = CAUTION, real: float = 1.0) -> FloatArray:
         """K with allowances for the sampling error of both sides, (k, k), positive semidefinite.
 
         The error of the generated side is taken as if every prompt had as few images as the one with the

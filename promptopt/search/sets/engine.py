@@ -11,11 +11,14 @@ from numpy.typing import ArrayLike
 from promptopt.search.candidates import Candidates, Choice
 from promptopt.search.model.noise import IntArray
 from promptopt.search.model.slot_model import SlotModel
+from promptopt.search.optuna_samplers import ask, make_sampler
 from promptopt.search.sets.certificate import Certificate, certify
 from promptopt.search.sets.embeddings import FloatArray, Form, MeanEmbeddings
 from promptopt.search.sets.weights import LEAST_SHARE, Problem
 from promptopt.space import Candidate
 
+OWN = ("auto", "slots", "enumerate")
+"""Names of samplers that are the model over slots."""
 STARTUP = 8
 """Prompts drawn by the template's weights before a model is fitted."""
 EXTENDED = 0.3
@@ -153,11 +156,14 @@ class SetSearch:
     Args:
         baseline: key of the plain prompt, measured first and free to be in the set.
         seed: of every draw.
+        sampler: "auto", "slots" and "enumerate" are the model over slots, "random" draws by the template's
+            weights; else one of Optuna's (see `promptopt.search.optuna_samplers`).
     """
 
     baseline: Look
     budget: SetBudget
     seed: int
+    sampler: str = "auto"
     first: tuple[Choice, ...] = ()
 
     def next_step(self, state: SetState, step: int) -> tuple[list[Look], str]:
@@ -260,7 +266,12 @@ class SetSearch:
         known = state.known()
         space = state.candidates.space
         if len(places) < 3:
-            return _drawn(state.candidates, known, count, rng)
+            besides: dict[str, Choice] = {
+                key.normalized_key: {} for key in state.looks
+            }  # such as the baseline
+            return _drawn(state.candidates, {**besides, **known}, count, rng)
+        if self.sampler not in OWN:
+            return self._asked(state, count, rng)
         model = SlotModel(codes, [state.values[i] for i in places])
         w = state.vector()[places]
         outside = 1.0 - float(w.sum())
@@ -293,6 +304,27 @@ class SetSearch:
                 chosen.append(choice)
                 lead = np.maximum(lead, draws[:, measured + place])
         return chosen
+
+    def _asked(self, state: SetState, count: int, rng: np.random.Generator) -> list[Choice]:
+        """Unmeasured prompts that another sampler proposes, told of what each measured one would add now."""
+        key = state.candidates.key
+        taken: dict[str, Choice] = {candidate.normalized_key: {} for candidate in state.looks}
+        space, chosen = state.candidates.space, dict[str, Choice]()
+        measured = [
+            (choice, [float(values.mean())])
+            for candidate, values in zip(state.keys, state.values, strict=True)
+            if (choice := state.looks[candidate].choice) is not None
+        ]
+        seed = int(rng.integers(2**32))
+        if self.sampler == "random":
+            asked: list[Choice] = [space.sample(rng) for _ in range(4 * count)]
+        else:
+            asked = ask(make_sampler(self.sampler, seed), space, measured, count=count)
+        for choice in asked:
+            if key(choice) not in taken and len(chosen) < count:
+                chosen.setdefault(key(choice), choice)
+        # where it repeats what is known, others are drawn: every step measures something new
+        return [*chosen.values(), *_drawn(state.candidates, taken | chosen, count - len(chosen), rng)]
 
     @staticmethod
     def _new(state: SetState, choice: Choice, images: int) -> Look:

@@ -62,13 +62,14 @@ def choose_size(
         paths.append(problem.over(seen).path(most))
     longest = max(len(path) for path in paths)
     sizes = tuple(range(1, longest + 1))
+    quadratic = form.ridged(real=0.0)  # the same images chose the weights, so their errors count here too
     held = np.zeros((longest, m))
     fitted = np.zeros(longest)
     for fold, path in enumerate(paths):
         rows = fold_of == fold
         for place in range(longest):
             w = path[min(place, len(path) - 1)]
-            own = float(w @ form.within @ w)
+            own = float(w @ quadratic @ w)
             near = w @ form.per_real
             held[place, rows] = own - 2 * near[rows]
             fitted[place] += (own - 2 * float(near[~rows].mean())) / len(paths)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promptopt.search.sets.embeddings import FloatArray, Form
+from promptopt.search.sets.embeddings import CAUTION, FloatArray, Form
 
 LEAST_SHARE = 0.02
 """Smaller weights are noise: a prompt that would get less is left out and the others solved again."""
@@ -42,7 +42,7 @@ class Problem:
         *,
         floored: FloatArray | None = None,
         floor: float = -math.inf,
-        caution: tuple[float, float] = (1.0, 1.0),
+        caution: tuple[float, float] = (CAUTION, 1.0),
     ) -> Problem:
         """The problem of a form, with `caution` times the sampling error of the generated and real side."""
         quadratic = form.ridged(generated=caution[0], real=caution[1])
@@ -118,23 +118,24 @@ class Problem:
         """
         found: list[FloatArray] = []
         chosen: list[int] = []
-        value = math.inf
+        value = (math.inf, math.inf)
         while len(chosen) < min(most, len(self.across)):
-            best: tuple[float, int, FloatArray] | None = None
+            best: tuple[tuple[float, float], int, FloatArray] | None = None
             for i in self._steepest(found[-1] if found else None, chosen):
                 weights = self.solve([*chosen, i])
-                reached = self.value(weights)
-                if best is None or reached < best[0] - 1e-12:
+                reached = self._shortfall(weights), self.value(weights)
+                if best is None or reached < best[0]:
                     best = reached, i, weights
-            if best is None or (best[0] >= value - 1e-9 and self._met(found[-1])):
+            if best is None or best[0] >= (value[0], value[1] - 1e-9):
                 break
             value = best[0]
             chosen.append(best[1])
             found.append(best[2])
         return found
 
-    def _met(self, weights: FloatArray) -> bool:
-        return self.floored is None or bool(self.floored @ weights >= self.floor - 1e-9)
+    def _shortfall(self, weights: FloatArray) -> float:
+        """By how much the floor is missed; 0 where it is met."""
+        return 0.0 if self.floored is None else round(max(self.floor - float(self.floored @ weights), 0.0), 9)
 
     def _steepest(self, weights: FloatArray | None, chosen: Sequence[int]) -> list[int]:
         if weights is None:
@@ -143,9 +144,10 @@ class Problem:
         else:
             order = np.argsort(self.gradient(weights), kind="stable")
         free = [int(i) for i in order if int(i) not in chosen]
-        if self.floored is not None and weights is not None and not self._met(weights):
-            free.sort(key=lambda i: -float(self.floored[i]))  # type: ignore[index]
-        return free[:_LOOKED_AT]
+        if self.floored is None or (weights is not None and self._shortfall(weights) == 0.0):
+            return free[:_LOOKED_AT]
+        high = sorted(free, key=lambda i: -float(self.floored[i]))  # type: ignore[index]
+        return list(dict.fromkeys([*high[: _LOOKED_AT // 2], *free[:_LOOKED_AT]]))[:_LOOKED_AT]
 
 
 def on_simplex(quadratic: FloatArray, pull: FloatArray) -> FloatArray:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from evaluation.estimate import Estimate
 from evaluation.metrics.auroc import auroc
 from evaluation.report.calibration import FLOOR
+from promptopt.base.images import read_image
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
@@ -65,10 +65,7 @@ def _of_encoder(name: str, objective: Objective, groups: Sequence[str]) -> list[
 def _of_judge(judge: Judge, setup: Setup) -> CalibrationRow:
     paths = setup.positives.where(pool="test").paths()
     paths = paths[:: max(1, -(-len(paths) // _MOST_JUDGED))]
-    images = []
-    for path in paths:
-        with Image.open(path) as image:
-            images.append(image.convert("RGB"))
+    images = [read_image(path) for path in paths]
     names = list(judge.names["category"])
     answers = np.asarray(judge.read(images).category_probabilities).argmax(axis=1)
     right = int((answers == names.index(setup.category.name)).sum())

@@ -16,7 +16,7 @@ from promptopt.study.report.pictures import embed, embed_file
 if TYPE_CHECKING:
     from evaluation.estimate import Estimate
     from evaluation.features.feature_store import FeatureStore
-    from promptopt.scoring.confirm import Confirmed
+    from generators.store import StoredImage
     from studies.dataset import Dataset
 
 PAIRS = 6
@@ -42,14 +42,15 @@ class Likeness:
     pairs: tuple[LikePair, ...]
 
 
-def nearest_pairs(data: Dataset, features: FeatureStore, confirmed: Sequence[Confirmed]) -> Likeness | None:
-    """Look up every confirmation image among the reference pool's; None where too few real images allow it.
+def nearest_pairs(
+    data: Dataset, features: FeatureStore, images: Sequence[tuple[str, StoredImage]]
+) -> Likeness | None:
+    """Look up images, each with its prompt, among the reference pool's; None where these are too few.
 
     As in `Measuring.copies`: thumbnails, whole, cropped and mirrored, calibrated on the validation pool.
     """
     seen, strange = data.where(pool="reference"), data.where(pool="validation")
     groups = [record.group for record in strange]
-    images = [(one.candidate.label, image) for one in confirmed for image in one.measurement.images]
     if not len(seen) or len(set(groups)) < 2 or not images:
         return None
     encoder = ThumbnailViewsEncoder()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from promptopt.base.images import read_image
+
 if TYPE_CHECKING:
     from generators.store import StoredImage
 
@@ -24,8 +26,7 @@ def embed_all(images: Sequence[StoredImage], count: int) -> list[str]:
 
 def embed_file(path: Path) -> str:
     """A real picture."""
-    with Image.open(path) as image:
-        return embed(image.convert("RGB"))
+    return embed(read_image(path))
 
 
 def embed(image: Image.Image) -> str:

@@ -196,7 +196,11 @@ def _trust(content: ReportInput) -> dict[str, Any]:
     return {
         "likeness": None
         if content.features is None
-        else nearest_pairs(setup.data, content.features, content.confirmed),
+        else nearest_pairs(
+            setup.data,
+            content.features,
+            [(c.candidate.label, image) for c in content.confirmed for image in c.measurement.images],
+        ),
         "calibration": rows,
         "calibration_sentence": calibration_sentence(rows, images=_kind(setup)) if rows else None,
         "scale_plots": plots,

@@ -46,6 +46,7 @@ def choose(one: ClassSearch, *, most: int, seed: int) -> Chosen:
     assert form is not None
     assert problem is not None
     allowed = [i for i, key in enumerate(state.keys) if key not in state.excluded]
+    allowed = _far_apart(one, problem, allowed, most=most)
     part = problem.only(allowed)
     sizes = choose_size(form.only(allowed), part, most=most, groups=one.groups, seed=seed)
     path = part.path(most)
@@ -88,6 +89,31 @@ def method_prompts(one: ClassSearch, chosen: Chosen, *, count: int, seed: int) -
             for _ in range(count)
         ]
     return found
+
+
+def _far_apart(one: ClassSearch, problem: Problem, allowed: list[int], *, most: int) -> list[int]:
+    """Without prompts that are too near, in words or meaning, to one earlier in the path of sets."""
+    settings = one.setup.config.set
+    if settings.min_distance <= 0:
+        return allowed
+    from promptopt.portfolio.distance import sentence_distances, word_distances
+
+    prompts = [one.known.keys[i].prompt for i in allowed]
+    model = settings.sentence_model
+    apart = word_distances(prompts) if model is None else sentence_distances(prompts, model)
+    kept = list(range(len(allowed)))
+    while True:
+        order = dict.fromkeys(
+            int(i) for row in problem.only([allowed[i] for i in kept]).path(most) for i in np.flatnonzero(row)
+        )
+        seen: list[int] = []
+        for place in (kept[i] for i in order):
+            if any(apart[place, other] < settings.min_distance for other in seen):
+                kept.remove(place)
+                break
+            seen.append(place)
+        else:
+            return [allowed[i] for i in kept]
 
 
 def _adds(problem: Problem, weights: FloatArray, place: int) -> float:

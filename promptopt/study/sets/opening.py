@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptopt.config.study_file import StudyConfig, StudyError
-from promptopt.space.of_category import open_category
+from promptopt.space.of_category import class_studies
 from promptopt.study.setup import Setup, prepare
 
 if TYPE_CHECKING:
@@ -74,10 +74,8 @@ def prepare_sets(
         StudyError: as `promptopt.study.setup.prepare`, two classes with one category's name, or a class with
             too few real images.
     """
-    named = class_categories(config)
     setups: dict[str, Setup] = {}
-    for label, category in named.items():
-        own = config.model_copy(update={"category": category, "classes": {}, "positives": label})
+    for label, own in class_studies(config).items():
         setup = prepare(own, store=store, device=device, generator=generator, encoder=encoder, judge=judge)
         generator, encoder, judge = setup.generator, setup.encoder, setup.judge
         seen = [len(setup.positives.where(pool=pool)) for pool in ("reference", "validation")]
@@ -90,19 +88,16 @@ def prepare_sets(
     return SetSetup(config=config, classes=setups, identity=_identity(config, setups))
 
 
-def class_categories(config: StudyConfig) -> dict[str, str | dict[str, Any]]:
-    """Label -> category of each class; of a study of one category, that one."""
-    if config.classes:
-        return {label: one.category for label, one in config.classes.items()}
-    assert config.category is not None
-    category = open_category(config)
-    return {config.positives or category.name: config.category}
-
-
 def _identity(config: StudyConfig, setups: Mapping[str, Setup]) -> dict[str, Any]:
     """What every class's study depends on, and what only a search for sets has."""
     settings = config.set.model_dump(mode="json")
-    for key in ("budget", "prompts", "tolerance"):  # they say when it ends and what is made of it
+    for key in (
+        "budget",
+        "prompts",
+        "tolerance",
+        "min_distance",
+        "sentence_model",
+    ):  # they say when it ends and what is made of it
         settings.pop(key)
     return {
         "aim": "set",

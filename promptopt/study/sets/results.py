@@ -1,8 +1,8 @@
-"""What a finished study of sets writes: prompts.json, tables, and the sentence that says what was shown."""
+"""What a finished study of sets writes: its prompts.json."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from promptopt.run.prompt_sets import (
@@ -19,20 +19,11 @@ from promptopt.run.prompts import EstimateEntry, Network, Seeds, rounded
 from promptopt.search.sets.learned import Product
 from promptopt.space import Candidate
 from promptopt.space.weighted import weighted_template
-from promptopt.study.results import software_versions
+from promptopt.study.results import member_networks, software_versions
 from promptopt.study.sets.confirm import Compared, Confirmation, ConfirmedClass
 from promptopt.study.sets.opening import SetSetup
 from promptopt.study.sets.search import ClassSearch
-
-TITLES = {
-    "set": "the set",
-    "learned": "the learned template",
-    "baseline": "the baseline prompt",
-    "random": "random prompts of the template",
-    "single": "the best single prompt",
-    "captions": "captions of real images",
-    "real": "real images alone",
-}
+from promptopt.study.sets.words import sentence
 
 
 def set_list(setup: SetSetup, searches: Mapping[str, ClassSearch], confirmation: Confirmation) -> SetList:
@@ -40,7 +31,9 @@ def set_list(setup: SetSetup, searches: Mapping[str, ClassSearch], confirmation:
     config, first = setup.config, setup.first
     return SetList(
         study=config.name,
-        sentence=sentence(setup, confirmation),
+        sentence=sentence(
+            setup.labels, confirmation, real="real" if isinstance(config.data, str) else "phantom"
+        ),
         classes=[
             _class(searches[label], confirmation.classes[label], confirmation) for label in setup.labels
         ],
@@ -76,42 +69,6 @@ def set_list(setup: SetSetup, searches: Mapping[str, ClassSearch], confirmation:
         },
         versions=software_versions(),
     )
-
-
-def sentence(setup: SetSetup, confirmation: Confirmation) -> str:
-    """What was shown, in one or two sentences, and what was not."""
-    parts = []
-    gain = confirmation.of("all classes", "accuracy", "baseline")
-    if gain is not None:
-        parts.append(_accuracy_words(confirmation, gain))
-    near = [confirmation.of(label, "closeness", "baseline") for label in setup.labels]
-    shown = [one for one in near if one is not None]
-    better = [one.label for one in shown if one.verdict == "better"]
-    worse = [one.label for one in shown if one.verdict == "worse"]
-    if better:
-        parts.append(f"Images by the set are nearer to held-out real images of {_and(better)}.")
-    if worse:
-        parts.append(f"For {_and(worse)} they are further away than images by the baseline prompt.")
-    rest = [one.label for one in shown if one.verdict == "unclear"]
-    if rest:
-        parts.append(f"For {_and(rest)} no difference from the baseline prompt was shown.")
-    return " ".join(parts)
-
-
-def _accuracy_words(confirmation: Confirmation, gain: Compared) -> str:
-    value, low, high = (
-        100 * (v or 0.0) for v in (gain.estimate.value, gain.estimate.low, gain.estimate.high)
-    )
-    interval = f"{value:+.1f} points, {low:+.1f} to {high:+.1f}"
-    if gain.verdict == "better":
-        return f"Images by the set train a better classifier than images by the baseline prompt ({interval})."
-    if gain.verdict == "worse":
-        return f"Images by the set train a worse classifier than images by the baseline prompt ({interval})."
-    return f"Images by the set were not shown to train a better classifier than the baseline's ({interval})."
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _class(one: ClassSearch, confirmed: ConfirmedClass, confirmation: Confirmation) -> ClassEntry:
@@ -160,6 +117,7 @@ def _class(one: ClassSearch, confirmed: ConfirmedClass, confirmation: Confirmati
             name: {metric: EstimateEntry.of(value) for metric, value in own.items()}
             for name, own in confirmed.metrics.items()
         },
+        generators=member_networks(one.setup),
     )
 
 

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from promptopt.base.files import write_text
-from promptopt.config.study_file import StudyConfig
+from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.run import folder as runfolder
 from promptopt.run.prompt_sets import PromptSet, SetList, write_sets
 from promptopt.space import Candidate
-from promptopt.study.measuring import Measuring
 from promptopt.study.observer import Observer, SetStart
-from promptopt.study.results import resolved_study
+from promptopt.study.proposals import Propose
 from promptopt.study.sets.confirm import Confirmation, confirm_sets
-from promptopt.study.sets.opening import SetSetup, prepare_sets
+from promptopt.study.sets.opened import opened_study
+from promptopt.study.sets.opening import SetSetup
 from promptopt.study.sets.results import set_list
-from promptopt.study.sets.search import SetSearches
+from promptopt.study.sets.search import SetSearches, StepDone
 from promptopt.study.sets.tables import write_set_tables
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
     from evaluation.encoders.base import TextEncoder
     from generators.base import Generator
-    from promptopt.search.sets.engine import SetState
 
-Propose = Callable[[str, "SetState"], Sequence[Candidate]]
 Given = Mapping[str, Mapping[str, Sequence[Candidate]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SetResult:
     """What a finished run made.
 
@@ -43,6 +37,7 @@ class SetResult:
         sets: what prompts.json says.
         generated: images made now; 0 when everything was in the store.
         seconds: wall time by phase.
+        pictures: label -> method -> its confirmation images, one a seed, in the store.
     """
 
     folder: Path
@@ -52,6 +47,52 @@ class SetResult:
     generated: int
     reused: int
     seconds: Mapping[str, float]
+    pictures: Mapping[str, Mapping[str, Sequence[Path]]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{c.label}: {len(c.set.prompts)} prompts" for c in self.sets.classes)
+        return f"SetResult({self.sets.study!r}, {sizes}; {self.sets.sentence!r})"
+
+    def images(self, label: str, method: str = "set") -> list[Path]:
+        """Files of a class's fresh images by a method, in the order of the confirmation seeds.
+
+        Args:
+            method: "set", "learned", "baseline", "random" or "single".
+
+        Raises:
+            StudyError: another class or method.
+        """
+        own = self.pictures.get(label, {})
+        if method not in own:
+            known = ", ".join(f"{name} ({', '.join(of)})" for name, of in self.pictures.items())
+            raise StudyError(f"there are no images of {label!r} by {method!r}; there are {known}.")
+        return list(own[method])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every prompt of every set, with its class, rank, weight, and what it adds (MMD^2)."""
+        return [
+            {
+                "class": c.label,
+                "rank": rank,
+                "weight": p.weight,
+                "prompt": p.prompt,
+                "negative_prompt": p.negative_prompt,
+                "images": p.images,
+                "adds": p.adds,
+            }
+            for c in self.sets.classes
+            for rank, p in enumerate(c.set.prompts, start=1)
+        ]
+
+    def to_dataframe(self) -> Any:
+        """`rows` as a pandas.DataFrame. Raises StudyError where pandas is not installed."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise StudyError(
+                "a data frame needs pandas, which is not installed. pip install pandas, or take `rows`."
+            ) from error
+        return pandas.DataFrame(self.rows())
 
     @property
     def best_prompts(self) -> dict[str, PromptSet]:
@@ -81,30 +122,31 @@ def run_set_study(
     """Run, resume or extend a study of sets; see `promptopt.study.run.run_study`.
 
     Args:
-        propose: asked before each step for further candidates, given the label and what is known of it.
+        propose: asked before each step for further prompts, given the label and its `Gap`.
         given: further methods to confirm: label -> name -> one candidate a confirmation seed.
     """
     began = time.perf_counter()
     observer = observer or Observer()
-    with runfolder.locked_run(Path(runs), config.name) as folder, contextlib.ExitStack() as open_things:
-        store = runfolder.writable_folder(Path(store), "the store")
-        observer.on_phase("checking the study, its data and its models")
-        setup = prepare_sets(
-            config, store=store, device=device, generator=generator, encoder=encoder, judge=judge
-        )
-        runfolder.check_settings(folder, setup.identity)
-        write_text(folder / runfolder.STUDY, _resolved(setup))
-        measuring: dict[str, Measuring] = {}
-        for label, own in setup.classes.items():
-            measuring[label] = Measuring(own, store=store, workers=workers, on_image=observer.on_image)
-            open_things.enter_context(contextlib.closing(measuring[label]))
-        searches = SetSearches(
-            setup,
-            measuring=measuring,
-            path=folder / runfolder.DATABASE,
-            on_step=observer.on_step,
-            propose=propose,
-        )
+    steps: list[StepDone] = []
+
+    def stepped(step: StepDone) -> None:
+        steps.append(step)
+        observer.on_step(step)
+
+    with opened_study(
+        config,
+        runs=runs,
+        store=store,
+        observer=observer,
+        device=device,
+        workers=workers,
+        generator=generator,
+        encoder=encoder,
+        judge=judge,
+        propose=propose,
+        on_step=stepped,
+    ) as opened:
+        folder, setup, searches = opened.folder, opened.setup, opened.searches
         observer.on_sets(_start(setup))
         prepared = time.perf_counter()
         searches.run()
@@ -112,7 +154,7 @@ def run_set_study(
         confirmation = confirm_sets(
             setup,
             searches.classes,
-            cache=store / "classifiers",
+            cache=opened.store / "classifiers",
             on_phase=observer.on_phase,
             on_training=observer.on_training,
             given=given,
@@ -120,7 +162,7 @@ def run_set_study(
         searches.finish()
         confirmed = time.perf_counter()
         sets = set_list(setup, searches.classes, confirmation)
-        report = _write(folder, setup, searches, confirmation, sets, observer)
+        report = _write(folder, setup, searches, confirmation, sets, steps, observer)
         path = write_sets(folder / runfolder.PROMPTS, sets)  # last: its presence says that all is finished
         ended = time.perf_counter()
         result = SetResult(
@@ -128,14 +170,18 @@ def run_set_study(
             prompts_path=path,
             report_path=report,
             sets=sets,
-            generated=sum(one.generated for one in measuring.values()),
-            reused=sum(one.reused for one in measuring.values()),
+            generated=sum(one.generated for one in opened.measuring.values()),
+            reused=sum(one.reused for one in opened.measuring.values()),
             seconds={
                 "prepare": prepared - began,
                 "search": searched - prepared,
                 "confirm": confirmed - searched,
                 "report": ended - confirmed,
                 "total": ended - began,
+            },
+            pictures={
+                label: {name: [i.path for i in row] for name, row in one.images.items()}
+                for label, one in confirmation.classes.items()
             },
         )
         observer.on_sets_finished(result)
@@ -148,6 +194,7 @@ def _write(
     searches: SetSearches,
     confirmation: Confirmation,
     sets: SetList,
+    steps: Sequence[StepDone],
     observer: Observer,
 ) -> Path:
     from promptopt.study.report.sets import SetReport, write_set_report
@@ -156,7 +203,7 @@ def _write(
     write_set_tables(folder, sets)
     return write_set_report(
         folder / runfolder.REPORT,
-        SetReport(setup=setup, searches=searches.classes, confirmation=confirmation, sets=sets),
+        SetReport(setup=setup, searches=searches.classes, confirmation=confirmation, sets=sets, steps=steps),
     )
 
 
@@ -168,17 +215,3 @@ def _start(setup: SetSetup) -> SetStart:
         images=config.set.budget,
         confirm_images=config.confirm_images,
     )
-
-
-def _resolved(setup: SetSetup) -> str:
-    """The study file with every path absolute and categories of one's own written out."""
-    content = yaml.safe_load(resolved_study(setup.first))
-    config = setup.config
-    if config.classes:
-        resolved = {label: yaml.safe_load(resolved_study(own)) for label, own in setup.classes.items()}
-        content |= {
-            "category": None,
-            "positives": None,
-            "classes": {label: {"category": own["category"]} for label, own in resolved.items()},
-        }
-    return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))

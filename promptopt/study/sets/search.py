@@ -12,6 +12,7 @@ from evaluation.classifier.probe import fit_probe
 from evaluation.encoders.base import TextEncoder
 from evaluation.metrics import alignment
 from generators.store import StoredImage
+from promptopt.base.errors import ArgumentError
 from promptopt.base.seeds import derived_seed
 from promptopt.run.set_log import LoggedLook, SetLog
 from promptopt.scoring.objective import study_bandwidth
@@ -19,7 +20,9 @@ from promptopt.search.candidates import Candidates
 from promptopt.search.sets.embeddings import FloatArray, MeanEmbeddings
 from promptopt.search.sets.engine import Look, SetBudget, SetSearch, SetState
 from promptopt.space import Candidate
+from promptopt.space.token_limit import describe, too_long
 from promptopt.study.measuring import Measuring
+from promptopt.study.proposals import Gap, Propose, candidate_of
 from promptopt.study.sets.opening import SetSetup
 from promptopt.study.sets.terms import CurrentSet, LinearPart, RealImages, TermBook
 from promptopt.study.setup import Setup
@@ -101,6 +104,21 @@ class ClassSearch:
                 return other
         return None
 
+    def images_of(self, candidate: Candidate) -> int:
+        """How many were made of a prompt."""
+        return len(self.images.get(candidate, ()))
+
+    def level(self) -> float:
+        """Mean over the set of -(2 g + t), g the witness and t the linear terms."""
+        state = self.known
+        means = dict(zip(state.keys, (float(v.mean()) for v in state.values), strict=True))
+        return sum(weight * means[c] for c, weight in state.weights.items())
+
+    def leads(self) -> dict[Candidate, float]:
+        """What each measured prompt would add to the set: its -(2 g + t) less the set's mean of it."""
+        state, level = self.known, self.level()
+        return {c: round(float(v.mean()) - level, 6) for c, v in zip(state.keys, state.values, strict=True)}
+
     def current(self) -> CurrentSet:
         """Images of the set with their weights."""
         weights = {} if self.state is None else self.state.weights
@@ -117,8 +135,7 @@ class SetSearches:
     Args:
         path: of the Optuna database.
         on_step: told of every step.
-        propose: asked for further candidates before each step, given the label and the state; see
-            `promptopt.study.sets.proposals`.
+        propose: asked for further prompts before each step (`promptopt.study.proposals`).
     """
 
     def __init__(
@@ -128,12 +145,18 @@ class SetSearches:
         measuring: Mapping[str, Measuring],
         path: Path,
         on_step: Callable[[StepDone], None] | None = None,
-        propose: Callable[[str, SetState], Sequence[Candidate]] | None = None,
+        propose: Propose | None = None,
     ) -> None:
         self.setup = setup
         self._on_step = on_step
         self._propose = propose
         self.classes = {label: self._open(label, measuring[label], path) for label in setup.labels}
+
+    def replay(self) -> None:
+        """Take the steps that were logged before."""
+        while going := [one for one in self.classes.values() if one.steps < len(one.log.steps)]:
+            for one in going:
+                self._step(one)
 
     def run(self) -> None:
         """Go on until every class's search is over."""
@@ -146,7 +169,7 @@ class SetSearches:
     def finish(self) -> None:
         """End the trials in the database."""
         for one in self.classes.values():
-            one.log.finish(_leads(one), one.known.weights)
+            one.log.finish(one.leads(), one.known.weights, one.known.excluded)
 
     def _open(self, label: str, measuring: Measuring, path: Path) -> ClassSearch:
         setup, settings = self.setup.classes[label], self.setup.config.set
@@ -168,6 +191,7 @@ class SetSearches:
                 budget=budget,
                 seed=derived_seed(setup.panel.sampler, self.setup.labels.index(label)),
                 first=setup.sampling.first,
+                sampler=setup.config.search.sampler,
             ),
             budget=budget,
             real=np.concatenate([measuring.features.features(setup.encoder, part.paths()) for part in seen]),
@@ -175,13 +199,17 @@ class SetSearches:
         )
 
     def _step(self, one: ClassSearch) -> bool:
-        replayed = one.steps < len(one.log.steps)
-        if replayed:
+        if one.steps < len(one.log.steps):
             looks = [Look(old.candidate, old.choice, old.images) for old in one.log.steps[one.steps]]
-        else:
-            looks, one.stopped = self._planned(one)
-        if not looks:
-            return False
+            self._take(one, looks, replayed=True)
+            return True
+        looks, one.stopped = self.planned(one)
+        if looks:
+            self._take(one, looks)
+        return bool(looks)
+
+    def _take(self, one: ClassSearch, looks: Sequence[Look], *, replayed: bool = False) -> None:
+        """Measure looks and solve the set anew."""
         measured = one.measure(looks)
         if one.state is None:
             self._begin(one)
@@ -192,9 +220,9 @@ class SetSearches:
             one._last[look.key] = one.steps
         left = [c for c in state.looks if c not in state.weights and one._last[c] < one.steps - 1]
         if not replayed:
-            leads = _leads(one)
+            leads = one.leads()
             one.log.add([LoggedLook(look.key, look.choice, look.images) for look in looks], leads)
-            one.log.close(left, leads)
+            one.log.close(left, leads, state.excluded)
         state.closed.update(left)
         one.steps += 1
         if self._on_step is not None:
@@ -210,18 +238,95 @@ class SetSearches:
                     replayed=replayed,
                 )
             )
-        return True
 
-    def _planned(self, one: ClassSearch) -> tuple[list[Look], str]:
+    def planned(self, one: ClassSearch) -> tuple[list[Look], str]:
+        """What is measured next: the engine's, and what the proposer adds; or nothing, with the reason."""
         candidates = Candidates(one.setup.space, one.setup.candidates)
         blank = SetState(candidates, MeanEmbeddings(one.real, bandwidth=1.0))
         looks, reason = one.engine.next_step(one.state or blank, one.steps)
-        if looks and one.state is not None and self._propose is not None:
-            room = (one.budget.images - one.state.images) // one.budget.first - len(looks)
-            given = [c for c in self._propose(one.label, one.state) if not one.state.holds(c)]
-            extra = [Look(candidate, None, one.budget.first) for candidate in dict.fromkeys(given)]
-            looks += extra[: max(0, room)]
-        return looks, reason
+        if one.state is not None and self._propose is not None:
+            spent = sum(look.images - one.images_of(look.key) for look in looks)
+            room = (one.budget.images - one.state.images - spent) // one.budget.first
+            if room > 0:
+                given = [candidate_of(p) for p in self._propose(one.label, self.gap(one))]
+                self.check_fits(one, given)
+                looks = [*looks, *self._fresh(one, given, besides=looks)[:room]]
+        return looks, "" if looks else reason
+
+    def enter(self, one: ClassSearch, wanted: Mapping[Candidate, int | None]) -> None:
+        """Measure these prompts as one step of a class, and the baseline with them if it was not yet.
+
+        Args:
+            wanted: candidate -> on how many of the first seeds; None: as many as a new prompt gets.
+
+        Raises:
+            ArgumentError: too long for the generator, or beyond the budget of the class.
+        """
+        self.check_fits(one, list(wanted))
+        looks: list[Look] = []
+        for candidate, images in wanted.items():
+            if images is None:
+                looks += self._fresh(one, [candidate], besides=looks)
+            elif images > one.images_of(candidate):
+                looks.append(Look(candidate, self._choice(one, candidate), images))
+        if one.state is None:
+            plain = one.engine.baseline
+            key = plain.key.normalized_key
+            looks = [plain, *(look for look in looks if look.key.normalized_key != key)]
+        made = sum(one.images_of(c) for c in one.images)
+        more = sum(look.images - one.images_of(look.key) for look in looks)
+        if made + more > one.budget.images:
+            raise ArgumentError(
+                f"{more} images are asked for, and {one.budget.images - made} are left of the budget of "
+                f"{one.label}",
+                remedy="Ask for fewer, or raise set.budget.",
+            )
+        if looks:
+            self._take(one, looks)
+
+    def gap(self, one: ClassSearch) -> Gap:
+        """What a proposer is told."""
+        state = one.known
+        return Gap(
+            label=one.label,
+            baseline=one.baseline,
+            weights=dict(state.weights),
+            leads=one.leads(),
+            images=state.images,
+            budget=one.budget.images,
+            max_tokens=one.setup.generator.max_tokens,
+            _certify=lambda: one.engine.certificate(state),
+        )
+
+    def check_fits(self, one: ClassSearch, candidates: Sequence[Candidate]) -> None:
+        """Raise ArgumentError for an empty prompt, or one that the generator would cut."""
+        if not all(candidate.prompt.strip() for candidate in candidates):
+            raise ArgumentError("a prompt is empty", remedy="Leave it out.")
+        if long := too_long([candidate.prompt for candidate in candidates], one.setup.generator):
+            raise ArgumentError(
+                f"{len(long)} prompts exceed the generator's limit of {one.setup.generator.max_tokens} "
+                f"tokens:\n{describe(long)}\nShorten them"
+            )
+
+    def _fresh(
+        self, one: ClassSearch, candidates: Sequence[Candidate], *, besides: Sequence[Look]
+    ) -> list[Look]:
+        """First looks at those that were not measured and are not in `besides`, each once."""
+        known = {c.normalized_key for c in (*one.images, *(look.key for look in besides))}
+        found = []
+        for candidate in candidates:
+            if candidate.normalized_key not in known:
+                known.add(candidate.normalized_key)
+                found.append(Look(candidate, self._choice(one, candidate), one.budget.first))
+        return found
+
+    def _choice(self, one: ClassSearch, candidate: Candidate) -> Mapping[str, str] | None:
+        """The slots of a prompt that the template holds (where it can be listed), but for the baseline."""
+        if candidate == one.baseline:
+            return None
+        if one.state is not None and candidate in one.state.looks:
+            return one.state.looks[candidate].choice
+        return (one.setup.candidates or {}).get(candidate)
 
     def _begin(self, one: ClassSearch) -> None:
         """The state, once the baseline's images say how wide the kernel must be."""
@@ -230,7 +335,7 @@ class SetSearches:
         one.bandwidth = float(f"{study_bandwidth(one.real, baseline):.6g}")
         one.book = self._book(one)
         floor = config.set.margin_floor
-        margins = one.book.margin(baseline)
+        margins = one.book.margin(one.real)
         one.state = SetState(
             candidates=Candidates(setup.space, setup.candidates),
             embeddings=MeanEmbeddings(one.real, bandwidth=one.bandwidth),
@@ -308,11 +413,3 @@ def _spread(one: ClassSearch) -> float:
     own = MeanEmbeddings[str](one.real, bandwidth=one.bandwidth)
     own.put("baseline", one.features[one.baseline])
     return float(np.std(2 * own.witness([1.0])[0], ddof=1))
-
-
-def _leads(one: ClassSearch) -> dict[Candidate, float]:
-    """What each measured prompt would add to the set: f less its mean over the set."""
-    state = one.known
-    means = {c: float(v.mean()) for c, v in zip(state.keys, state.values, strict=True)}
-    level = sum(weight * means[c] for c, weight in state.weights.items())
-    return {c: round(value - level, 6) for c, value in means.items()}

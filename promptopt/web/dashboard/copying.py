@@ -13,7 +13,7 @@ import json
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,12 @@ from promptopt.config.study_file import StudyError
 from promptopt.formatting.numbers import value_and_interval
 from promptopt.formatting.pictures import image_grid, png_bytes
 from promptopt.run import folder as runfolder
-from promptopt.run.images import RunImages, Stage, image_count
-from promptopt.run.snapshot import read_trials
-from promptopt.run.trials import row_of
+from promptopt.run.database import BROKEN, broken, open_storage, reopen, report, running
+from promptopt.run.images import RunImages
+from promptopt.run.snapshot import read_studies
 from promptopt.space import Candidate
 from promptopt.web.dashboard.notes import study_note, trial_note
+from promptopt.web.dashboard.shown import LOOKS, Shown, looks, of_prompts, of_trial
 
 if TYPE_CHECKING:
     from promptopt.run.prompts import PromptList
@@ -40,27 +41,12 @@ _MOST = 16  # images in a trial's picture
 _ARTIFACT = "artifacts:"  # optuna.artifacts' key of a trial's system attributes
 
 
-@dataclass(frozen=True)
-class Shown:
-    """One prompt as the dashboard shows it. `values` are told to its plots; `facts` stand in its tables."""
-
-    candidate: Candidate
-    values: tuple[float, ...]
-    params: Mapping[str, Any]
-    distributions: Mapping[str, Any]
-    estimates: Mapping[str, Estimate]
-    stage: Stage
-    images: int
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    started: Any = None
-    ended: Any = None
-
-
 @dataclass
 class Copied:
-    """What an update added; `images_found` of `images_wanted` are in the new trials' pictures."""
+    """What an update added and changed; `images_found` of `images_wanted` are in these trials' pictures."""
 
     trials: int = 0
+    changed: int = 0
     images_found: int = 0
     images_wanted: int = 0
 
@@ -83,9 +69,7 @@ class DashboardCopy:
         )
         (self.folder / ARTIFACTS).mkdir(exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.storage = optuna.storages.RDBStorage(
-            f"sqlite:///{(self.folder / DATABASE).resolve()}", engine_kwargs={"connect_args": {"timeout": 60}}
-        )
+        self.storage = open_storage((self.folder / DATABASE).resolve())
         self.artifacts = FileSystemArtifactStore(str(self.folder / ARTIFACTS))
 
     def close(self) -> None:
@@ -109,24 +93,30 @@ class DashboardCopy:
         return copied
 
     def _search(self, copied: Copied) -> None:
-        found = read_trials(self.images.folder)
+        (found,) = read_studies(self.images.folder)
         name = f"{self.images.name}: search"
         study = self._study(name, found.directions)
-        if not study.trials:
+        there = study.get_trials(deepcopy=False)
+        if not there:
             names = found.metric_names or (("score",) if len(found.directions) == 1 else None)
             if names is not None:
                 study.set_metric_names(list(names))
             self._note(study, None, study_note(self.images, stage="search", prompts=self._prompts()))
-        there = study.get_trials(deepcopy=False)
-        for old, new in zip(there, found.trials, strict=False):
-            if old.user_attrs.get("prompt") != new.user_attrs["prompt"] or list(old.values) != list(
-                new.values
-            ):
+        trials = [trial for trial in found.trials if looks(trial)]
+        for old, new in zip(there, trials, strict=False):
+            if old.user_attrs.get("prompt") != new.user_attrs["prompt"] or not _goes_on(old, new):
                 raise self._stale(f"trial {old.number} differs")
-        if len(there) > len(found.trials):
-            raise self._stale(f"it has {len(there)} trials, the run {len(found.trials)}")
-        for number, trial in enumerate(found.trials[len(there) :], start=len(there)):
-            self._add(study, number, _of_trial(trial, self.images.count("search")), copied)
+        if len(there) > len(trials):
+            raise self._stale(f"it has {len(there)} trials, the run {len(trials)}")
+        changed = [(old, new) for old, new in zip(there, trials, strict=False) if not _same(old, new)]
+        again = [old._trial_id for old, _ in changed if old.state.is_finished()]
+        if again:  # a search had ended with them, and went on with a larger budget
+            reopen(self.storage, again)
+            study = self._study(name, found.directions)
+        for old, new in changed:
+            self._grow(study, old.number, of_trial(new, self.images.count("search")), copied)
+        for number, trial in enumerate(trials[len(there) :], start=len(there)):
+            self._add(study, number, of_trial(trial, self.images.count("search")), copied)
 
     def _confirmed(self, copied: Copied) -> None:
         prompts = self._prompts()
@@ -140,7 +130,7 @@ class DashboardCopy:
         study = self._study(name, ("maximize",))
         study.set_metric_names(["score"])
         self._note(study, None, study_note(self.images, stage="confirmation", prompts=prompts))
-        for number, shown in enumerate(_of_prompts(prompts, self.images.count("confirmation"))):
+        for number, shown in enumerate(of_prompts(prompts, self.images.count("confirmation"))):
             self._add(study, number, shown, copied)
         study.set_user_attr("copied from", digest)  # last: a copy that was cut short is made anew
 
@@ -186,39 +176,82 @@ class DashboardCopy:
     def _add(self, study: Any, number: int, shown: Shown, copied: Copied) -> None:
         import optuna
 
-        stored = self.images.find(shown.candidate, stage=shown.stage, count=shown.images)
-        present = [image for image in stored if image is not None]
-        picture = self._picture([image.load() for image in present[:_MOST]], f"prompt-{number:04d}")
+        attributes, picture, copies = self._about(number, shown, None, copied)
         trial = optuna.trial.create_trial(
-            values=list(shown.values),
+            state=optuna.trial.TrialState[shown.state],
+            values=None if shown.values is None else list(shown.values),
             params=dict(shown.params),
             distributions=dict(shown.distributions),
-            user_attrs={
-                "prompt": shown.candidate.label,
-                **shown.facts,
-                **_numbers(shown.estimates),
-                "images": f"{len(present)} of {len(stored)}",
-                **({"picture": picture["artifact_id"]} if picture else {}),
-            },
+            intermediate_values=dict(shown.by_images),
+            constraints=None if shown.broken is None else {BROKEN: shown.broken},
+            user_attrs=attributes,
             system_attrs={_ARTIFACT + picture["artifact_id"]: json.dumps(picture)} if picture else {},
         )
         if shown.started is not None:
             trial.datetime_start, trial.datetime_complete = shown.started, shown.ended
         study.add_trial(trial)
         added = study.get_trials(deepcopy=False)[-1]
-        target = getattr(study, "_study", study)
-        address = (
-            f"/artifacts/{target._study_id}/{added._trial_id}/{picture['artifact_id']}" if picture else None
-        )
-        self._note(target, added._trial_id, trial_note(shown, len(present), len(stored), picture=address))
+        self._note_on_trial(study, added._trial_id, shown, picture, copies)
         copied.trials += 1
+
+    def _grow(self, study: Any, number: int, shown: Shown, copied: Copied) -> None:
+        """Bring a trial that was still running up to date."""
+        import optuna
+
+        trial = running(study, study.get_trials(deepcopy=False)[number])
+        earlier = trial.user_attrs.get("picture")
+        attributes, picture, copies = self._about(number, shown, earlier, copied)
+        for key, value in attributes.items():
+            trial.set_user_attr(key, value)
+        if picture:
+            key = _ARTIFACT + picture["artifact_id"]
+            self.storage.set_trial_system_attr(trial._trial_id, key, json.dumps(picture))
+        for images, value in shown.by_images.items():
+            report(trial, value, images)
+        self._note_on_trial(study, trial._trial_id, shown, picture, copies)
+        if shown.broken is not None:
+            broken(trial, shown.broken)
+        if shown.state == "PRUNED":
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        elif shown.values is not None:
+            study.tell(trial, list(shown.values))
+        copied.changed += 1
+
+    def _about(
+        self, number: int, shown: Shown, earlier: str | None, copied: Copied
+    ) -> tuple[dict[str, Any], dict[str, Any] | None, tuple[int, int]]:
+        """User attributes, the picture, and how many images there are of how many."""
+        stored = self.images.find(shown.candidate, stage=shown.stage, count=shown.images)
+        present = [image for image in stored if image is not None]
+        shots = [image.load() for image in present[:_MOST]]
+        picture = self._picture(shots, f"prompt-{number:04d}", earlier)
         copied.images_found += len(present)
         copied.images_wanted += len(stored)
+        attributes = {
+            "prompt": shown.candidate.label,
+            **shown.facts,
+            **_numbers(shown.estimates),
+            "images": f"{len(present)} of {len(stored)}",
+            **({"picture": picture["artifact_id"]} if picture else {}),
+        }
+        return attributes, picture, (len(present), len(stored))
 
-    def _picture(self, images: Sequence[Any], name: str) -> dict[str, Any] | None:
+    def _note_on_trial(
+        self,
+        study: Any,
+        trial_id: int,
+        shown: Shown,
+        picture: dict[str, Any] | None,
+        copies: tuple[int, int],
+    ) -> None:
+        target = getattr(study, "_study", study)
+        address = f"/artifacts/{target._study_id}/{trial_id}/{picture['artifact_id']}" if picture else None
+        self._note(target, trial_id, trial_note(shown, *copies, picture=address))
+
+    def _picture(self, images: Sequence[Any], name: str, earlier: str | None = None) -> dict[str, Any] | None:
         if not images:
             return None
-        artifact = str(uuid.uuid4())
+        artifact = earlier or str(uuid.uuid4())
         self.artifacts.write(artifact, io.BytesIO(png_bytes(image_grid(images))))
         return {"artifact_id": artifact, "filename": f"{name}.png", "mimetype": "image/png", "encoding": None}
 
@@ -272,68 +305,6 @@ class DashboardCopy:
         )
 
 
-def _of_trial(trial: Any, images: int) -> Shown:
-    import optuna
-
-    row = row_of(trial.number, trial)
-    names = {name: _readable(kind) for name, kind in trial.distributions.items()}
-    distributions = {
-        name: optuna.distributions.CategoricalDistribution(list(names[name].values()))
-        if names[name]
-        else kind
-        for name, kind in trial.distributions.items()
-    }
-    facts = {
-        "scored before as trial": row.duplicate_of,
-        "more images than trial": row.continues,
-        "shown to be worse than": None if row.eliminated_by is None else row.eliminated_by.label,
-        "breaks": "; ".join(row.violations) or None,
-    }
-    return Shown(
-        candidate=row.candidate,
-        values=tuple(trial.values),
-        params={name: names[name].get(value, value) for name, value in trial.params.items()},
-        distributions=distributions,
-        estimates={"score": row.score, **row.estimates},
-        stage="search",
-        images=image_count(row.per_image, images),
-        facts={name: fact for name, fact in facts.items() if fact is not None},
-        started=trial.datetime_start,
-        ended=trial.datetime_complete,
-    )
-
-
-def _readable(kind: Any) -> dict[Any, Any]:
-    """Option of a slot -> the option without the comma it is joined by, the empty one by name."""
-    choices = list(getattr(kind, "choices", ()))
-    names = [(c.strip(" ,") or "(left out)") if isinstance(c, str) else c for c in choices]
-    return dict(zip(choices, names if len(set(names)) == len(choices) else choices, strict=True))
-
-
-def _of_prompts(prompts: PromptList, images: int) -> list[Shown]:
-    rows = []
-    for entry in prompts.prompts:
-        estimates = {name: found.estimate() for name, found in entry.confirmation.items()}
-        rows.append(
-            Shown(
-                candidate=entry.candidate,
-                values=(estimates["score"].value or 0.0,),
-                params={},
-                distributions={},
-                estimates=estimates,
-                stage="confirmation",
-                images=images,
-                facts={
-                    "rank": entry.rank,
-                    "weight": entry.weight,
-                    "tied with the first": entry.tied_with_first,
-                    "the plain baseline": entry.candidate == prompts.baseline.candidate,
-                },
-            )
-        )
-    return rows
-
-
 def _numbers(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
     """Values as numbers, to sort and plot by; intervals as text beside them."""
     found: dict[str, Any] = {}
@@ -344,3 +315,16 @@ def _numbers(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
         if interval := value_and_interval(estimate, ".3g")[1]:
             found[f"{name}, 95 % interval"] = interval
     return found
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether the copy's trial shows all that the run has of it."""
+    return bool(old.state == new.state and old.user_attrs.get(LOOKS) == looks(new))
+
+
+def _goes_on(old: Any, new: Any) -> bool:
+    """Whether the run's trial can be a later state of the copy's."""
+    if old.values is not None and _same(old, new):
+        return bool(old.values == new.values)
+    known = new.intermediate_values
+    return all(known.get(images) == value for images, value in old.intermediate_values.items())

@@ -96,5 +96,5 @@ def _refresh(
             if on_trouble is not None:
                 on_trouble(str(error))
             continue
-        if copied.trials and on_copied is not None:
+        if (copied.trials or copied.changed) and on_copied is not None:
             on_copied(copied)

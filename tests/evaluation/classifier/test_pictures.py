@@ -28,7 +28,7 @@ def test_pictures_are_the_same_kept_or_decoded_again(tmp_path: Path) -> None:
 
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"nothing")
-    with pytest.raises(TrainingError, match=r"a\.png: cannot be decoded"):
+    with pytest.raises(TrainingError, match=r"a\.png: not a readable image"):
         Pictures([tmp_path / "a.png"], decode=decode)
 
 

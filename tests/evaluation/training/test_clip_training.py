@@ -56,6 +56,7 @@ def trained(squares: Dataset, tokenizer_folder: Path, tmp_path_factory: pytest.T
     )
 
 
+@pytest.mark.slow
 def test_it_learns_the_pairs_of_a_handful(squares: Dataset, tokenizer_folder: Path, tmp_path: Path) -> None:
     """Sixteen pictures with captions of their own words, seen in training: all are found again."""
     chosen: dict[tuple[str, ...], Record] = {}

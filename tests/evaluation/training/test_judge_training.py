@@ -68,6 +68,7 @@ def config() -> JudgeConfig:
     )
 
 
+@pytest.mark.slow
 def test_it_learns_a_small_set(squares: Dataset, tmp_path: Path) -> None:
     spec = SPEC.model_copy(
         update={

@@ -109,7 +109,7 @@ def planted(folder: Path, *, each: int = 30) -> tuple[list[ClassSource], Referen
     if not data.exists():
         write_squares(data, each=each)
         write_run(folder / "run", data)
-    red = read_run(folder / "run")
+    (red,) = read_run(folder / "run")
     reference = Reference(
         data=read_dataset(data), features=FeatureStore(folder / "features.sqlite"), encoder=ColorEncoder()
     )

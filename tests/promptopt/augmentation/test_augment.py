@@ -29,6 +29,7 @@ from promptopt.augmentation.results import AugmentationSet
 from promptopt.augmentation.run import augment
 from promptopt.augmentation.sources import AugmentationError, by_hand, check_classes, read_run
 from promptopt.augmentation.writers import FolderWriter
+from promptopt.run.errors import ExportError
 from promptopt.space import Candidate
 from studies.dataset import read_dataset
 from tests.promptopt.augmentation.planted import (
@@ -223,6 +224,7 @@ make(Path(sys.argv[1]), Path(sys.argv[2]), generator=WildGenerator(seconds_per_i
 """
 
 
+@pytest.mark.slow
 def test_sigkill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "CHUNK", 8)
     make(tmp_path, tmp_path / "whole", format="webdataset", shard_size=7)
@@ -366,21 +368,21 @@ def test_a_prompt_keeps_its_own_settings(tmp_path: Path) -> None:
 
 def test_runs_that_cannot_be_used(tmp_path: Path) -> None:
     data = write_squares(tmp_path / "data")
-    with pytest.raises(AugmentationError, match="no such run folder"):
+    with pytest.raises(ExportError, match="no such run folder"):
         read_run(tmp_path / "nowhere")
     cut = write_run(tmp_path / "cut", data)
     (cut / "prompts.json").unlink()
-    with pytest.raises(AugmentationError, match="not the run folder"):
+    with pytest.raises(ExportError, match="not a run folder"):
         read_run(cut)
     (cut / "study.db").touch()
-    with pytest.raises(AugmentationError, match=r"prompts\.json is missing: the study is not finished"):
+    with pytest.raises(ExportError, match=r"not finished, prompts\.json is missing"):
         read_run(cut)
     run = write_run(tmp_path / "unconfirmed", data)
     listed = json.loads((run / "prompts.json").read_text())
     for entry in listed["prompts"]:
         entry["confirmation"] = {}
     (run / "prompts.json").write_text(json.dumps(listed))
-    with pytest.raises(AugmentationError, match="0 confirmed prompts"):
+    with pytest.raises(ExportError, match="no confirmed prompt"):
         read_run(run)
 
 
@@ -410,8 +412,8 @@ def test_a_set_of_random_prompts_or_of_the_plain_one(tmp_path: Path) -> None:
     sources, reference = planted(tmp_path)
     counts = {"red": 40, "other": 4}
     texts = {}
-    for which in ("portfolio", "baseline", "random"):
-        chosen = prompts_of(sources, which, seed=3)
+    for which in ("set", "baseline", "random", "single"):
+        chosen = prompts_of(sources, which, counts, seed=3)
         augment(
             chosen,
             tmp_path / which,
@@ -421,20 +423,26 @@ def test_a_set_of_random_prompts_or_of_the_plain_one(tmp_path: Path) -> None:
             open_generator=lambda _: WildGenerator(),
         )
         texts[which] = {row["text"] for row in rows(tmp_path / which) if row["category"] == "red"}
-    assert texts["portfolio"] == set(PORTFOLIO)
+    assert texts["set"] == set(PORTFOLIO)
+    assert texts["single"] == {next(iter(PORTFOLIO))}
     assert texts["baseline"] == {"a square"}
     assert len(texts["random"]) > len(PORTFOLIO)
-    with pytest.raises(AugmentationError, match="'best' does not exist; use portfolio, baseline, random"):
-        prompts_of(sources, "best", seed=0)
+    with pytest.raises(AugmentationError, match="'best' does not exist; use set, learned, baseline"):
+        prompts_of(sources, "best", counts, seed=0)
+    with pytest.raises(AugmentationError, match="class red: the study reds has no learned template"):
+        prompts_of(sources, "learned", counts, seed=0)
 
 
 def test_comparison_prompts(tmp_path: Path) -> None:
     red, other = planted(tmp_path)[0]
-    assert [p.candidate.prompt for p in red.with_baseline().prompts] == ["a square"]
-    drawn = red.with_random(0).prompts
-    assert len({p.candidate.label for p in drawn}) == 32
-    assert drawn == red.with_random(0).prompts != red.with_random(1).prompts
-    assert other.with_baseline() == other == other.with_random(0)
+    assert [p.candidate.prompt for p in red.by("baseline", 5, seed=0).prompts] == ["a square"]
+    drawn = red.by("random", 40, seed=0).prompts
+    assert sum(p.weight for p in drawn) == 40
+    assert len(drawn) > 20
+    assert drawn == red.by("random", 40, seed=0).prompts != red.by("random", 40, seed=1).prompts
+    more = {p.candidate: p.weight for p in red.by("random", 60, seed=0).prompts}
+    assert all(more[p.candidate] >= p.weight for p in drawn)  # more images leave the first as they are
+    assert other.by("baseline", 5, seed=0) == other == other.by("random", 5, seed=0)
     assert red.sampling.negative_prompt == SETTINGS["generator"]["negative_prompt"]
     assert ColorEncoder().dim == 48
 

@@ -120,7 +120,7 @@ def _remove(name: str) -> Callable[[Path], None]:
         (_paint(90), ONE, "is of one color"),
         (_paint(None, label=False), ONE, "does not say that it is synthetic"),
         (_cut, ONE, "truncated"),
-        (_write(ONE, b""), ONE, "no readable image"),
+        (_write(ONE, b""), ONE, "the file is empty"),
         (_paint(None), ONE, "is not the image that images.csv lists"),
         (_twice, "polyps/images/prompt0001_img0002.png", "shows the same as prompt0001_img0001.png"),
         (_remove(ONE), ONE, "is listed in images.csv and missing"),

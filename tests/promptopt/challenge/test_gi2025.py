@@ -108,6 +108,7 @@ def _with_adapter(place: Path) -> str:
     return uri
 
 
+@pytest.mark.slow
 def test_the_script_draws_what_synthesize_draws(place: Path) -> None:
     uri = _with_adapter(place)
     code, said = submit(place, "--repo", "me/model", "--seed", 3, "--batch-size", 4)

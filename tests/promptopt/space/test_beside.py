@@ -9,8 +9,9 @@ import pytest
 
 from promptopt.config.study_file import StudyError, study_from_mapping
 from promptopt.space import Candidate, beside, compile_template
+from promptopt.space.prompt_lines import PromptFileError
 from promptopt.study.run import run_study
-from promptopt.synthesis.prompt_files import PromptFileError, read_prompt_file
+from promptopt.synthesis.prompt_files import read_prompt_file
 from studies.category import Category
 from tests.promptopt.fakes import ColorEncoder, SquareGenerator, category, study, write_squares
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
 from evaluation.metrics.mmd import mmd_contributions
 from promptopt.config.study_file import StudyError, load_study, study_from_mapping
+from promptopt.run.database import address
 from promptopt.run.prompts import read_prompts
 from promptopt.run.trials import TrialRow, latest
 from promptopt.scoring.confirm import Confirmed
@@ -105,6 +107,18 @@ def test_a_finished_study_run_again_generates_nothing_and_writes_the_same_bytes(
     assert first.generated == panel + first.prompts.images_in_search + (1 + 3) * 8  # type: ignore[operator]
     assert first.prompts.images_in_search <= 1.25 * 6 * 6  # type: ignore[operator]
     assert second.prompts_path.read_bytes() == before
+
+
+def test_the_database_is_an_optuna_study_named_after_the_run(tmp_path: Path, data: Path) -> None:
+    result = run(tmp_path / "50% of q?x", data, **FAST)
+    path = result.folder / "study.db"
+    found = optuna.load_study(study_name=result.prompts.study, storage=address(path))
+    rows = latest(result.trials())
+    assert [trial.user_attrs["prompt"] for trial in found.trials] == [row.candidate.label for row in rows]
+    assert all(trial.state.is_finished() for trial in found.trials)
+    assert all(trial.duration is not None and trial.duration.total_seconds() > 0 for trial in found.trials)
+    best = max((row for row in rows if not row.violations and not row.eliminated_by), key=lambda r: r.value)
+    assert found.best_trial.user_attrs["prompt"] == best.candidate.label
 
 
 def test_prompts_json_does_not_depend_on_folders_or_on_what_the_store_holds(

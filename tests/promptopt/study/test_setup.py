@@ -30,6 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"category": {**category(), "template": "a {red"}}, "template"),
         ({"category": {**category(), "distractors": {}}}, "distractors: none given"),
         ({"search": {"sampler": "enumerate", "trials": 4}}, "search.sampler: 'enumerate' tries every prompt"),
+        ({"search": {"sampler": "os.path.join"}}, "search.sampler: 'os.path.join' is no class of samplers"),
+        ({"search": {"sampler": "optuna.samplers.No"}}, "search.sampler: .* optuna.samplers has no No"),
         ({"search": {"warm_start": ["nowhere"]}}, "search.warm_start: .*nowhere: not a run folder"),
         ({"mode": "pareto", "score": {"alignment": 0, "utility": 0}}, "mode: 'pareto' needs two terms"),
         ({"positives": "pink"}, "positives: no image of .* has the category or label 'pink'"),

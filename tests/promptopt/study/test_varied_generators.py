@@ -22,7 +22,7 @@ from promptopt.config.study_file import StudyError, study_from_mapping
 from promptopt.export.best import best_list
 from promptopt.export.best_tables import to_csv
 from promptopt.run.errors import ExportError
-from promptopt.run.finished import read_run as finished_run
+from promptopt.run.finished import read_finished
 from promptopt.run.images import RunImages
 from promptopt.study.run import StudyResult, run_study
 from promptopt.transfer.transfer import transfer
@@ -139,7 +139,7 @@ def test_images_are_found_by_each_prompts_own_generator(named: StudyResult) -> N
 
 
 def test_an_augmentation_set_is_drawn_by_each_prompts_own_generator(named: StudyResult) -> None:
-    source = read_run(named.folder)
+    (source,) = read_run(named.folder)
     generator = generator_opener(device="cpu", batch_size=None)(source)
     assert isinstance(generator, GeneratorFamily)
     assert check_generator(source, generator, allow_other=False) is None
@@ -152,10 +152,10 @@ def test_an_augmentation_set_is_drawn_by_each_prompts_own_generator(named: Study
 
 
 def test_a_submission_needs_one_generator(named: StudyResult, scaled: StudyResult) -> None:
-    one = finished_run(scaled.folder)
+    (one,) = read_finished(scaled.folder)
     assert one.network == scaled.prompts.drawn_with(one.submitted[0].generation_parameters)
     assert one.address.rsplit("@", 1)[1] == one.network.uri.rsplit("@", 1)[1]
-    several = finished_run(named.folder)
+    (several,) = read_finished(named.folder)
     if len({json.dumps(entry.generation_parameters) for entry in several.submitted}) > 1:
         with pytest.raises(ExportError, match=r"several generators .*portfolio.size=1"):
             _ = several.network

@@ -64,6 +64,7 @@ def wait_until(true: Any, seconds: float = 300) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_images_are_the_same_bytes_whoever_makes_them(
     generator: Any, workers: Workers, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -102,6 +103,7 @@ def test_few_images_are_left_to_the_study_itself(generator: Any, workers: Worker
     assert children(os.getpid()) == before
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_load_or_make_leaves_the_error_to_the_study(
     generator: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -140,6 +142,7 @@ SMALL: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_a_study_with_workers_ends_with_the_same_bytes(tmp_path: Path) -> None:
     class Listener(Observer):
         images = 0

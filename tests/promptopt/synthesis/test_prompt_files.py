@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from promptopt.config.study_file import load_study
+from promptopt.space.prompt_lines import PromptFileError
 from promptopt.study.run import run_study
-from promptopt.synthesis.prompt_files import PromptFileError, read_prompt_file
+from promptopt.synthesis.prompt_files import read_prompt_file
 from tests.promptopt.fakes import ColorEncoder, SquareGenerator, study, write_squares
 
 

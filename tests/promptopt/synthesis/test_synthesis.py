@@ -18,9 +18,9 @@ from PIL import Image
 import generators.fetching
 import generators.store
 from generators.store import ImageStore
+from promptopt.space.prompt_lines import PromptLine, prompt_lines
 from promptopt.synthesis.naming import PatternError, check_pattern
 from promptopt.synthesis.plan import Sampling, SynthesisError, image_seed, shares
-from promptopt.synthesis.prompt_files import PromptLine, prompt_lines
 from promptopt.synthesis.run import COLUMNS, synthesize
 from tests.generators.fake import FakeGenerator, fake_image
 

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -18,14 +19,17 @@ from typer.testing import CliRunner
 from promptopt.cli.main import main
 from promptopt.config.study_file import StudyError
 from promptopt.formatting.pictures import image_grid
+from promptopt.run.database import address
 from promptopt.run.images import RunImages
 from promptopt.run.prompts import read_prompts
-from promptopt.run.snapshot import read_trials
-from promptopt.space import Candidate
+from promptopt.run.snapshot import read_studies
+from promptopt.run.trials import TrialLog, latest, rows_of_trial
+from promptopt.space import Candidate, compile_template
 from promptopt.study.run import show
 from promptopt.web.dashboard import serving
 from promptopt.web.dashboard.serving import open_dashboard
 from promptopt.web.server import LocalServer, is_loopback
+from tests.promptopt.fakes import category
 from tests.promptopt.small_run import SmallRun, small_run
 
 
@@ -65,17 +69,17 @@ def test_what_is_no_run_folder_says_so(run, tmp_path):
         RunImages.open(run.folder, store=run.store)
     (run.folder / "study.db").write_bytes(b"no database" * 1000)
     with pytest.raises(StudyError, match="cannot be read"):
-        read_trials(run.folder)
+        read_studies(run.folder)
 
 
 def test_trials_are_read_while_a_study_writes(run):
-    before, prompts = digest(run), [row.candidate.label for row in show(run.folder).trials]
+    before, prompts = digest(run), [row.candidate.label for row in latest(show(run.folder).trials)]
     writer = sqlite3.connect(run.folder / "study.db", isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     writer.execute("UPDATE trial_values SET value = 1e9")
-    found = read_trials(run.folder)  # does not wait for the writer, and sees nothing half done
+    (found,) = read_studies(run.folder)  # does not wait for the writer, and sees nothing half done
     assert [trial.user_attrs["prompt"] for trial in found.trials] == prompts
-    assert max(trial.value for trial in found.trials) < 1e9
+    assert max(trial.value for trial in found.trials if trial.value is not None) < 1e9
     writer.execute("ROLLBACK")
     writer.close()
     assert digest(run) == before
@@ -84,7 +88,7 @@ def test_trials_are_read_while_a_study_writes(run):
 def test_the_dashboard_serves_every_trial_with_its_images(run):
     pytest.importorskip("optuna_dashboard")
     before, told = digest(run), []
-    rows, prompts = show(run.folder).trials, read_prompts(run.folder / "prompts.json")
+    rows, prompts = latest(show(run.folder).trials), read_prompts(run.folder / "prompts.json")
     with open_dashboard(run.images, on_copied=told.append) as server:
         server.start()
         assert is_loopback(server.host)
@@ -125,12 +129,13 @@ def test_the_dashboard_serves_every_trial_with_its_images(run):
         urllib.request.urlopen(deletion, timeout=20).read()
         assert len(json.loads(get(f"{server.url}api/studies"))["study_summaries"]) == 1
     assert digest(run) == before
-    assert len(show(run.folder).trials) == len(rows)
+    assert latest(show(run.folder).trials) == rows
     assert told[0].images_found == told[0].images_wanted > 0
     with pytest.raises(urllib.error.URLError):
         get(server.url)
 
 
+@pytest.mark.slow
 def test_a_second_start_adds_only_what_is_new(run, tmp_path):
     pytest.importorskip("optuna_dashboard")
     told = []
@@ -143,7 +148,7 @@ def test_a_second_start_adds_only_what_is_new(run, tmp_path):
 
     base = Path(shutil.copytree(run.data.parent, tmp_path / "base"))
     more = small_run(base, search={"trials": 7, "images": 6, "sampler": "random"})
-    new = len(show(more.folder).trials) - len(show(run.folder).trials)
+    new = len(latest(show(more.folder).trials)) - len(latest(show(run.folder).trials))
     assert new > 0
     for name in ("study.db", "prompts.json", "settings.json"):
         shutil.copy(more.folder / name, run.folder / name)
@@ -168,6 +173,7 @@ def test_a_study_that_goes_on_is_followed(run):
     with sqlite3.connect(run.folder / "study.db") as database:
         last = database.execute("SELECT max(trial_id) FROM trials").fetchone()[0]
         database.execute("UPDATE trials SET state = 'RUNNING' WHERE trial_id = ?", (last,))
+        database.execute("DELETE FROM trial_user_attributes WHERE trial_id = ? AND key = 'rows'", (last,))
     database.close()
     with open_dashboard(run.images, refresh=0.05) as server:
         server.start()
@@ -181,6 +187,51 @@ def test_a_study_that_goes_on_is_followed(run):
         while shown() == there and time.monotonic() < deadline:
             time.sleep(0.2)
         assert shown() == there + 1
+
+
+def test_trials_that_grow_are_brought_up_to_date(tmp_path):
+    """Running trials, and those that had ended before the study went on with a larger budget."""
+    pytest.importorskip("optuna_dashboard")
+    search = {"images": 4, "stop": None, "sampler": "slots", "proposals_per_step": 4}
+    first = small_run(tmp_path, search={**search, "trials": 10})
+    early = (first.folder / "study.db").read_bytes()
+    space = compile_template(category()["template"], {})
+    log = TrialLog(first.folder / "study.db", name="red-squares", space=space)
+    log.begin([(row.candidate, row.choice) for row in latest(log.rows)[:3]])  # these run again
+
+    def shown() -> list[tuple]:
+        """The copy's trials, which are to be those of the run."""
+        with open_dashboard(first.images):
+            pass
+        storage = address(first.folder / "dashboard" / "dashboard.db")
+        copy = optuna.load_study(study_name="red-squares: search", storage=storage)
+        (found,) = read_studies(first.folder)
+        assert len(copy.trials) == len(found.trials)
+        for one, trial in zip(copy.trials, found.trials, strict=True):
+            assert (one.state, one.values) == (trial.state, trial.values)
+            assert one.intermediate_values == trial.intermediate_values
+            assert one.constraints == trial.constraints
+            assert one.datetime_start == trial.datetime_start
+            shots = first.images.present(latest_of(trial).candidate, stage="search")
+            assert shots
+            (key,) = [key for key in one.system_attrs if key.startswith("artifacts:")]
+            assert one.user_attrs["picture"] in key
+            count = latest_of(trial).images
+            assert one.user_attrs["images"] == f"{count} of {count}"
+        return [(one.state.name, len(one.intermediate_values)) for one in copy.trials]
+
+    def latest_of(trial):
+        return rows_of_trial(trial)[-1]
+
+    assert [state for state, _ in shown()[:3]] == ["RUNNING"] * 3
+    log.finish()
+    assert {state for state, _ in shown()} <= {"COMPLETE", "PRUNED"}
+    (first.folder / "study.db").write_bytes(early)
+    before = shown()
+    small_run(tmp_path, search={**search, "trials": 20})
+    after = shown()
+    assert len(after) == 20
+    assert any(new[1] > old[1] for old, new in zip(before, after, strict=False))
 
 
 def test_images_that_are_gone_are_counted(run, tmp_path):

@@ -59,7 +59,7 @@ def view(learner: Any = None, *, flip: bool = False) -> View:
         real=gaussians(40, 1, name="real"),
         test={REAL_TEST: gaussians(150, 2, name="test")},
         synthetic={
-            "portfolio": gaussians(120, 3, name="s", flip=flip),
+            "set": gaussians(120, 3, name="s", flip=flip),
             "random": gaussians(120, 4, name="r", flip=not flip),
         },
     )
@@ -83,7 +83,7 @@ def test_planted_help_and_harm_are_found(tmp_path: Path) -> None:
     assert found["against", 10.0].verdict == "worse"
     said = "\n".join(verdict(harmed))
     assert "synthetic images hurt: -" in said
-    assert "the portfolio is worse: -" in said
+    assert "the set is worse: -" in said
     for one in helped.result.comparisons:
         c = one.differences[MAIN]
         assert c.p is not None
@@ -148,7 +148,7 @@ def test_faults(tmp_path: Path) -> None:
 
 def test_fewer_synthetic_images_than_asked_for_are_said(tmp_path: Path) -> None:
     proof = run(tmp_path, ratios=[1.0, 100.0])
-    assert any("portfolio 1:100, 6 real: 240 of 1200" in note for note in proof.notes)
+    assert any("set 1:100, 6 real: 240 of 1200" in note for note in proof.notes)
 
 
 def test_files_say_the_same(tmp_path: Path) -> None:
@@ -164,8 +164,8 @@ def test_files_say_the_same(tmp_path: Path) -> None:
     assert float(first["value"]) == pytest.approx(document["comparisons"][0]["estimate"]["value"], abs=1e-5)
     with Image.open(paths[3]) as picture:
         assert picture.width > 400
-    both = arm(per_class=None, classical=True, variant="portfolio", ratio=0.5)
-    assert both.title == "real + classical + portfolio 1:0.5"
+    both = arm(per_class=None, classical=True, variant="set", ratio=0.5)
+    assert both.title == "real + classical + set 1:0.5"
 
 
 def squares(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -191,12 +191,14 @@ def test_the_network_learns_and_repeats_itself(classical: bool) -> None:
 
 def test_a_portfolio_that_is_the_baseline_is_not_compared_with_it(tmp_path: Path) -> None:
     red, other = planted(tmp_path)[0]
-    chosen, left_out = variants([red.with_baseline(), other], ["baseline", "random"], seed=0)
-    assert [one.name for one in chosen] == ["portfolio", "random"]
+    chosen, left_out = variants(
+        [red.by("baseline", 9, seed=0), other], ["set", "baseline", "random"], count=9, seed=0
+    )
+    assert [one.name for one in chosen] == ["set", "random"]
     assert [source.name for source in chosen[1].sources] == ["red"]
     assert "nothing to compare" in left_out[0]
-    with pytest.raises(AugmentationError, match="--compare: 'best'"):
-        variants([red], ["best"], seed=0)
+    with pytest.raises(AugmentationError, match="'best' does not exist"):
+        variants([red], ["set", "best"], count=9, seed=0)
 
 
 def test_a_ratio_that_may_harm_is_not_hidden_behind_the_best_one() -> None:
@@ -204,7 +206,7 @@ def test_a_ratio_that_may_harm_is_not_hidden_behind_the_best_one() -> None:
         estimate = Estimate(value=value, low=low, high=high, n=9, method="m", status="ok")
         return Comparison(
             question="synthetic", learner="network", scope="all",
-            first=arm(per_class=9, variant="portfolio", ratio=ratio), second=arm(per_class=9),
+            first=arm(per_class=9, variant="set", ratio=ratio), second=arm(per_class=9),
             differences={MAIN: Difference(estimate=estimate, p=0.05, p_holm=0.1, paired=True)},
         )  # fmt: skip
 
@@ -232,6 +234,7 @@ def squares_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "generator_opener", lambda **_: lambda _: WildGenerator())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("squares_generator")
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planted(tmp_path)

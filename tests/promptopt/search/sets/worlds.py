@@ -77,7 +77,9 @@ class World:
     def state(self) -> SetState:
         return SetState(self.candidates, MeanEmbeddings(self.real, bandwidth=self.bandwidth))
 
-    def search(self, *, images: int, seed: int = 0, **budget: object) -> tuple[SetSearch, SetState]:
+    def search(
+        self, *, images: int, seed: int = 0, sampler: str = "auto", **budget: object
+    ) -> tuple[SetSearch, SetState]:
         """A whole search."""
         plain = self.space.likeliest()
         settings: dict[str, object] = {"images": images, "tolerance": None, **budget}
@@ -85,6 +87,7 @@ class World:
             baseline=Look(self.space.candidate(plain), plain, 4),
             budget=SetBudget(**settings),
             seed=seed,  # type: ignore[arg-type]
+            sampler=sampler,
         )
         state, step = self.state(), 0
         while True:

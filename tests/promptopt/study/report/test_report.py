@@ -26,7 +26,7 @@ from promptopt.formatting.numbers import format_estimate, signed
 from promptopt.run.prompts import PromptList
 from promptopt.run.trials import latest
 from promptopt.search.model.effects import slot_effects
-from promptopt.space import Candidate, compile_template
+from promptopt.space import compile_template
 from promptopt.study.report import figures, words
 from promptopt.study.report.calibration import CalibrationRow, calibration_sentence
 from promptopt.study.report.likeness import nearest_pairs
@@ -373,10 +373,8 @@ def test_a_planted_copy_is_shown_beside_its_original(tmp_path: Path, result: Stu
     stored = [
         SimpleNamespace(path=path, load=partial(_open, path)) for path in (reference[7], *_strange(tmp_path))
     ]
-    prompt = SimpleNamespace(
-        candidate=Candidate("a square"), measurement=SimpleNamespace(images=tuple(stored))
-    )
-    found = nearest_pairs(data, FeatureStore(tmp_path / "features.sqlite"), [prompt])  # type: ignore[list-item]
+    images = [("a square", image) for image in stored]
+    found = nearest_pairs(data, FeatureStore(tmp_path / "features.sqlite"), images)  # type: ignore[arg-type]
     assert found is not None
     first, *others = found.pairs
     assert first.copy

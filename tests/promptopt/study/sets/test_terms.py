@@ -53,7 +53,9 @@ def test_images_of_the_right_class_are_worth_more(name: str) -> None:
 def test_the_frechet_term_asks_for_what_the_set_lacks() -> None:
     off = {"polyp": current(CENTERS["polyp"] + [0, 2, 0], spread=0.3), "normal": current(CENTERS["normal"])}
     terms = book(SetScore(frechet=1.0), off)
-    there, more_of_it = (RNG.normal(c, 0.3, (30, 3)) for c in (CENTERS["polyp"], CENTERS["polyp"] + [0, 2, 0]))
+    there, more_of_it = (
+        RNG.normal(c, 0.3, (30, 3)) for c in (CENTERS["polyp"], CENTERS["polyp"] + [0, 2, 0])
+    )
     assert terms.values("frechet", there).mean() > terms.values("frechet", more_of_it).mean()
 
 
