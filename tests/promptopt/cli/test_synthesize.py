@@ -136,7 +136,7 @@ def test_a_studys_settings_are_taken_unless_told_otherwise(
         sampling={"steps": 9, "guidance": 3.0, "negative_prompt": "text"},
         generator="f" * 64,
     )
-    monkeypatch.setattr(prompt_files, "read_prompt_file", lambda _: listed)
+    monkeypatch.setattr(prompt_files, "read_prompt_file", lambda _, *, sets: listed)
     command = ["synthesize", "--prompts", "prompts.json", "--generator", "embedded"]
     command += ["--out", str(tmp_path / "out"), "--guidance", "2", "--total", "4"]
     done = CliRunner().invoke(main, command)
