@@ -9,20 +9,25 @@ search would be confirmed on pictures it has already seen.
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from promptopt.base.errors import PromptoptError
-from promptopt.base.files import write_text
+from promptopt.base.files import file_digest, write_text
+from promptopt.base.reading import difference, json_lines, near_name, read_table, visible
 
 Pool = Literal["reference", "validation", "test"]
 POOLS: tuple[str, ...] = get_args(Pool)
 METADATA = "metadata.jsonl"
+TABLE = "metadata.csv"
+UNKNOWN = "images"
 
 _NAMES = ("category", "label", "center", "group")
 _REQUIRED = ("file_name", "text", *_NAMES, "pool")
+_PREPARED = ("center", "group", "pool")  # keys that no other imagefolder has
 _KEYS = (*_REQUIRED, "attributes")
 
 
@@ -48,12 +53,14 @@ class Record:
 class Dataset:
     """The records of a folder, in the order of its file.
 
-    ``fingerprint`` is the sha256 of the bytes of ``metadata.jsonl``; a selection by :meth:`where` keeps it.
+    ``fingerprint`` is the sha256 of the bytes of its table; a selection by :meth:`where` keeps it.
+    ``pooled``: whether the table says which pool a picture is in.
     """
 
     root: Path
     records: tuple[Record, ...]
     fingerprint: str
+    pooled: bool = True
 
     def __len__(self) -> int:
         return len(self.records)
@@ -88,48 +95,107 @@ class Dataset:
         if unknown := wanted.get("pool", frozenset()) - set(POOLS):
             raise DatasetError(f"pool {sorted(unknown)[0]!r} does not exist; use one of {', '.join(POOLS)}")
         kept = (r for r in self.records if all(getattr(r, key) in values for key, values in wanted.items()))
-        return Dataset(root=self.root, records=tuple(kept), fingerprint=self.fingerprint)
+        return replace(self, records=tuple(kept))
 
 
 def read_dataset(root: str | Path, *, verify_images: bool = False) -> Dataset:
-    """Read and check a prepared data set.
+    """Read and check a prepared data set, or any imagefolder whose table says ``file_name`` and ``text``.
+
+    The latter (``metadata.jsonl`` or ``metadata.csv``, as `datasets` reads it) has no pools: all of it is
+    taken as pool "reference", each picture a group of its own; its label is its ``label``, else the folder it
+    lies in, else "images", and its category ``category``, else its label. Several rows of one picture are its
+    captions.
 
     Every picture must exist inside the folder; ``verify_images`` also decodes each of them to the last pixel.
     Raises DatasetError naming the file, the line, the key, the value and the remedy.
     """
     root = Path(root)
-    file = root / METADATA
+    file = metadata_file(root) or root / METADATA
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; give the folder that 'prepare' wrote")
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        raise DatasetError(
-            f"{file}: no such file; give the folder that 'prepare' wrote, or prepare the data"
-        ) from None
-    except OSError as error:
-        raise DatasetError(
-            f"{file}: cannot be read ({error.strerror}); check the file and its permissions"
-        ) from error
-    try:
-        lines = content.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{file}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
-
+    rows = _rows(root, file)
+    if not rows:
+        raise DatasetError(f"{file}: holds no record; prepare the data again")
+    pooled = any(key in row for _, row in rows for key in _PREPARED)
+    if not pooled:
+        rows = _completed(rows, file)
     base = Path(os.path.realpath(root))
     records, places = [], []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, row in rows:
         place = f"{file}, line {number}"
-        record = _record_from(_parse_object(line, place), place)
+        record = _record_from(row, place)
         _check_image(base, record, place, decode=verify_images)
         records.append(record)
         places.append(place)
-    if not records:
-        raise DatasetError(f"{file}: holds no record; prepare the data again")
     _check_together(records, places)
-    return Dataset(root=root, records=tuple(records), fingerprint=hashlib.sha256(content).hexdigest())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return Dataset(root=root, records=tuple(records), fingerprint=digest, pooled=pooled)
+
+
+def metadata_file(root: str | Path) -> Path | None:
+    """The table of a data set's folder: ``metadata.jsonl``, else ``metadata.csv``; None where neither is."""
+    return next((file for file in (Path(root) / METADATA, Path(root) / TABLE) if file.is_file()), None)
+
+
+def share_out(dataset: Dataset) -> Dataset:
+    """The data set with pools: its own, or (of an imagefolder without any) three, drawn by the files' bytes.
+
+    Of each label three fifths go to "reference", a fifth each to "validation" and "test". Byte-identical
+    pictures share a group; near-duplicates are not looked for.
+    """
+    if dataset.pooled:
+        return dataset
+    digests = [file_digest(path) for path in dataset.paths()]
+    labels: dict[str, str] = {}
+    for record, digest in zip(dataset, digests, strict=True):
+        labels.setdefault(digest, record.label)
+    turns: Counter[str] = Counter()
+    pools: dict[str, Pool] = {}
+    order: tuple[Pool, ...] = ("reference", "validation", "test", "reference", "reference")
+    for digest in sorted(labels):
+        pools[digest] = order[turns[labels[digest]] % len(order)]
+        turns[labels[digest]] += 1
+    records = (
+        replace(record, group=digest[:16], pool=pools[digest])
+        for record, digest in zip(dataset, digests, strict=True)
+    )
+    return replace(dataset, records=tuple(records), pooled=True)
+
+
+def _rows(root: Path, file: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The lines of the table, with their numbers."""
+    if file.name == METADATA:
+        remedy = "Give the folder that 'prepare' wrote, or prepare the data."
+        return list(json_lines(file, error=DatasetError, remedy=remedy))
+    remedy = "The first line must be 'file_name,text'."
+    table = read_table(file, ("file_name", "text"), error=DatasetError, remedy=remedy)
+    return [(row.line, dict(row.cells)) for row in table.rows]
+
+
+def _completed(rows: Iterable[tuple[int, dict[str, Any]]], file: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Rows of an imagefolder with all keys; several rows of one picture become one with all its captions."""
+    found: dict[str, tuple[int, dict[str, Any]]] = {}
+    for number, row in rows:
+        name, text = row.get("file_name"), row.get("text")
+        texts = [text] if isinstance(text, str) else text
+        place = f"{file}, line {number}"
+        if not isinstance(name, str) or not name:
+            raise DatasetError(f"{place}: file_name is {name!r}; it must name a picture beside the file")
+        if not isinstance(texts, list) or not texts or not all(map(_is_text, texts)):
+            raise DatasetError(f"{place}: text is {text!r}; it must be a caption, or a list of captions")
+        name = str(PurePosixPath(name))
+        label = str(row.get("label") or PurePosixPath(name).parent.name or UNKNOWN)
+        value = {"file_name": name, "category": str(row.get("category") or label), "label": label}
+        value |= {"center": UNKNOWN, "group": name, "pool": "reference"}
+        first = found.setdefault(name, (number, {**value, "text": []}))[1]
+        if first["label"] != label:
+            raise DatasetError(f"{place}: {name!r} has the label {label!r}, and {first['label']!r} before")
+        first["text"] += [one for one in texts if one not in first["text"]]
+    return list(found.values())
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(visible(value).strip())
 
 
 def write_metadata(root: str | Path, records: Iterable[Record]) -> Path:
@@ -173,29 +239,6 @@ def _object_from(record: Record, *, as_list: bool) -> dict[str, Any]:
     return value
 
 
-def _parse_object(line: str, place: str) -> dict[str, Any]:
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(items)
-        if len(value) != len(items):
-            keys = [key for key, _ in items]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise DatasetError(f"{place}: key {twice!r} comes twice; keep one of them")
-        return value
-
-    def constant(name: str) -> None:
-        raise DatasetError(f"{place}: {name} is not a JSON value; write a number or null")
-
-    try:
-        value = json.loads(line, object_pairs_hook=pairs, parse_constant=constant)
-    except json.JSONDecodeError as error:
-        raise DatasetError(
-            f"{place}, column {error.colno}: not JSON ({error.msg}); write one JSON object a line"
-        ) from None
-    if not isinstance(value, dict):
-        raise DatasetError(f"{place}: got {line.strip()[:60]!r}; write one JSON object a line")
-    return value
-
-
 def _record_from(value: Mapping[str, Any], place: str) -> Record:
     """Check one object of the file and make a Record of it."""
     for key in _REQUIRED:
@@ -213,7 +256,7 @@ def _record_from(value: Mapping[str, Any], place: str) -> Record:
     if value["pool"] not in POOLS:
         raise DatasetError(f"{place}: key 'pool': got {value['pool']!r}; use one of {', '.join(POOLS)}")
     texts = [value["text"]] if isinstance(value["text"], str) else value["text"]
-    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+    if not isinstance(texts, list) or not texts or not all(map(_is_text, texts)):
         raise DatasetError(
             f"{place}: key 'text': got {value['text']!r}; write a caption, or a list of captions"
         )
@@ -249,6 +292,11 @@ def _check_image(base: Path, record: Record, place: str, *, decode: bool) -> Non
             "copy the picture into it"
         )
     if not real.is_file():
+        if (near := near_name(base, record.file_name)) is not None:
+            raise DatasetError(
+                f"{place}: key 'file_name': there is no picture {record.file_name!r}, but {near!r}, which "
+                f"differs {difference(record.file_name, near)}; write the name as the file has it"
+            )
         raise DatasetError(
             f"{place}: key 'file_name': there is no picture {record.file_name!r}; "
             "restore it or prepare the data again"

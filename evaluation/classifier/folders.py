@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from evaluation.classifier.images import ClassifierError, LabeledImages, split_rows
 from promptopt.base.files import SUFFIXES, file_digest, images_below
-from studies.dataset import METADATA, Dataset, read_dataset
+from studies.dataset import METADATA, Dataset, metadata_file, read_dataset
 
 Target = Literal["label", "category"]
 
@@ -70,7 +70,7 @@ def synthetic_files(folder: str | Path, *, target: Target = "label") -> ImageFil
         studies.dataset.DatasetError: a faulty prepared data set.
     """
     root = Path(folder)
-    if (root / METADATA).is_file():
+    if metadata_file(root) is not None:
         return prepared_files(read_dataset(root), target=target)
     if not root.is_dir():
         raise ClassifierError(

@@ -104,15 +104,15 @@ def read_image_set(
         EvaluationError: no such folder, no image, or a pool asked of a folder without pools.
         studies.dataset.DatasetError: a prepared set that is broken.
     """
-    from studies.dataset import METADATA, read_dataset
+    from studies.dataset import METADATA, metadata_file, read_dataset, share_out
 
     root = Path(folder)
     if not root.is_dir():
         raise EvaluationError(f"{root}: no such folder; give a folder of images or a prepared data set")
-    if (root / METADATA).is_file():
+    if metadata_file(root) is not None:
         dataset = read_dataset(root)
         if pool is not None:
-            dataset = dataset.where(pool=pool)
+            dataset = share_out(dataset).where(pool=pool)
         if not len(dataset):
             raise EvaluationError(
                 f"{root}: no image in pool {', '.join(sorted(pool or ()))}; name another pool"

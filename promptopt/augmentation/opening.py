@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from generators.family import load_members
 from promptopt.augmentation.filters import JUDGE, Reference, members
 from promptopt.augmentation.sources import AugmentationError, ClassSource
-from studies.dataset import Dataset, DatasetError, read_dataset
+from studies.dataset import Dataset, DatasetError, read_dataset, share_out
 
 if TYPE_CHECKING:
     from generators.base import Generator
@@ -77,7 +77,7 @@ def open_data(source: ClassSource, *, data: str | Path | None, store: Path) -> D
     own = source.config.data
     try:
         if data is not None:
-            return read_dataset(data)
+            return share_out(read_dataset(data))
         if isinstance(own, str):
             return read_dataset(own)
         return phantom_data(own.phantom, store)

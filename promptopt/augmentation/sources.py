@@ -254,7 +254,8 @@ def check_classes(sources: Sequence[ClassSource]) -> None:
         if other is not None:
             raise AugmentationError(
                 f"the classes {other.name!r} ({other.study or 'by hand'}) and {source.name!r} "
-                f"({source.study or 'by hand'}) are the same; give one study a class"
+                f"({source.study or 'by hand'}) are the same, or would share the folder "
+                f"{slug(source.name)!r}; give one study a class"
             )
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import promptopt
+from promptopt.base import naming
 
 SHARDS = "shards"
 # As the image store has them: a quarter of the time of level 6 for files 2 to 3 % larger.
@@ -25,7 +26,7 @@ _BLOCK = tarfile.BLOCKSIZE
 
 def slug(name: str) -> str:
     """A class's name as a folder's: letters, digits, '-' and '_'."""
-    return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-").lower() or "class"
+    return naming.slug(name, keep="_", empty="class")
 
 
 def png(image: Image.Image, *, request: str, provenance: Mapping[str, Any]) -> bytes:

@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
+from promptopt.base.reading import one_line
 from promptopt.cli._progress import Bars
 from promptopt.formatting.numbers import count, duration
 from promptopt.study.observer import Observer, SetStart, StudyStart
@@ -127,11 +128,11 @@ class LiveStudy(Observer):
     def on_trial(self, row: "TrialRow", best: "TrialRow") -> None:
         """A prompt has been scored, or looked at again."""
         self._tried += row.continues is None
-        self._best = f"best {best.value:+.2f} {best.candidate.label}"
+        self._best = f"best {best.value:+.2f} {one_line(best.candidate.label)}"
         if best.candidate != self._best_prompt:  # more images may lower its score: no news
             self._best_prompt = best.candidate
             score = f"{best.value:+.2f} on {best.images} images"
-            self._say(f"best so far after prompt {self._tried}: {score}  {best.candidate.label}")
+            self._say(f"best so far after prompt {self._tried}: {score}  {one_line(best.candidate.label)}")
         if row.continues is None:
             self._counted = ("search", self._counted[1] + 1, self._counted[2])
         self._refresh()
@@ -148,7 +149,7 @@ class LiveStudy(Observer):
     def on_confirmed(self, confirmed: "tuple[Confirmed, ...]") -> None:
         """The final ranking."""
         if confirmed:
-            self._say(f"confirmed: {confirmed[0].candidate.label}")
+            self._say(f"confirmed: {one_line(confirmed[0].candidate.label)}")
 
     def on_finish(self, result: object) -> None:
         """Everything is written."""

@@ -88,11 +88,11 @@ def classify(
     from evaluation.classifier.folders import prepared_files, refuse_copies, split_synthetic, synthetic_files
     from promptopt.base.files import writable_folder
     from promptopt.cli._progress import Bars
-    from studies.dataset import read_dataset
+    from studies.dataset import read_dataset, share_out
 
     chosen_ratios = None if ratios is None else _numbers(ratios)
     chosen_arms = None if arms is None else _names(arms)
-    data = read_dataset(real)
+    data = share_out(read_dataset(real))
     all_real = prepared_files(data, target=target)
     made = synthetic_files(synthetic, target=target)
     if classes is not None:

@@ -79,12 +79,12 @@ def compare_generators(
     from promptopt.synthesis.plan import Sampling
     from promptopt.synthesis.prompt_files import read_prompt_file
     from studies.category import CATEGORIES, load_category
-    from studies.dataset import read_dataset
+    from studies.dataset import read_dataset, share_out
 
     common = Sampling(negative_prompt=negative_prompt, steps=steps, guidance=guidance, scheduler=scheduler)
     contenders = _with_words([_contender(text, common) for text in generator], words or [])
     listed = None if prompts is None else read_prompt_file(prompts).prompts
-    dataset = read_dataset(data)
+    dataset = share_out(read_dataset(data))
     own = [
         load_category(Path(place) if place.endswith((".yaml", ".yml")) else place)
         for place in texts or CATEGORIES

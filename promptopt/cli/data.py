@@ -143,18 +143,21 @@ def _print_dataset(dataset: "Dataset") -> None:
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    from studies.dataset import POOLS
+    from promptopt.base.reading import one_line
+    from studies.dataset import POOLS, metadata_file
 
     counts: Counter[tuple[str, str]] = Counter((record.category, record.pool) for record in dataset)
     groups = {category: {r.group for r in dataset if r.category == category} for category, _ in counts}
-    table = Table(title=str(dataset.root), title_justify="left")
+    typer.echo(f"{len(dataset)} pictures in {metadata_file(dataset.root)}")
+    table = Table(title=Text(str(dataset.root)), title_justify="left")
     table.add_column("category")
     for pool in (*POOLS, "all", "groups"):
         table.add_column(pool, justify="right")
     for category in sorted(groups):
         numbers = [counts[category, pool] for pool in POOLS]
-        table.add_row(category, *map(str, [*numbers, sum(numbers), len(groups[category])]))
+        table.add_row(Text(one_line(category)), *map(str, [*numbers, sum(numbers), len(groups[category])]))
     totals = [sum(counts[category, pool] for category in groups) for pool in POOLS]
     table.add_section()
     table.add_row("all", *map(str, [*totals, sum(totals), len({r.group for r in dataset})]))
@@ -162,7 +165,12 @@ def _print_dataset(dataset: "Dataset") -> None:
     labels = Counter(record.label for record in dataset)
     console = Console()
     console.print(table)
+    if not dataset.pooled:
+        typer.echo(
+            f"{metadata_file(dataset.root)} names no pools: training takes all pictures, "
+            "a study shares them out."
+        )
     for name, counter in (("centers", centers), ("labels", labels)):
-        shown = ", ".join(f"{value} {count}" for value, count in counter.most_common(30))
+        shown = ", ".join(f"{one_line(value)} {count}" for value, count in counter.most_common(30))
         more = f" and {len(counter) - 30} more" if len(counter) > 30 else ""
         console.print(f"{name}: {shown}{more}", markup=False, highlight=False)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptopt.base.reading import one_line
 from promptopt.cli import group
 from promptopt.cli._options import Device, Store
 from promptopt.formatting.numbers import in_cell, p_value, value_and_interval
@@ -103,7 +104,7 @@ def _print_trials(found: "StudyRows") -> None:
     if best:
         typer.echo("Best by search score (optimistic: nothing is confirmed yet):")
     for row in best:
-        typer.echo(f"{row.value:+.2f}  ({row.images} images)  {row.candidate.label}")
+        typer.echo(f"{row.value:+.2f}  ({row.images} images)  {one_line(row.candidate.label)}")
 
 
 def _print_prompts(found: "PromptList") -> None:
@@ -114,7 +115,7 @@ def _print_prompts(found: "PromptList") -> None:
 
     scored = f"{found.prompts_scored} of {found.prompts_in_space:,} prompts scored"
     table = Table(
-        title=f"{found.study}: {found.category}, {scored}",
+        title=Text(f"{found.study}: {found.category}, {scored}"),
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,

@@ -118,6 +118,7 @@ def mine(
     import yaml
 
     from generators.loading import load
+    from promptopt.base.reading import one_line
     from promptopt.portfolio.distance import sentence_distances, word_distances
     from promptopt.portfolio.mixture import PortfolioError
     from promptopt.space.captions import LOOKED_AT
@@ -144,7 +145,10 @@ def mine(
     content = category.model_dump(mode="json", exclude={"negative_prompt"})
     out.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
     space = category_space(category)
-    typer.echo(f"{out}: {len(space.slots)} slots, {space.size:,} combinations; baseline: {category.baseline}")
+    typer.echo(
+        f"{out}: {len(space.slots)} slots, {space.size:,} combinations; "
+        f"baseline: {one_line(category.baseline)}"
+    )
 
 
 def _check_lengths(space: "PromptSpace", drawn: Sequence["Candidate"], uri: str) -> bool:
@@ -194,5 +198,15 @@ def _space(text: str, wildcards_of: str | None = None) -> "PromptSpace":
         merged = {**wildcards, **category.wildcards}
         return category_space(category.model_copy(update={"wildcards": merged}))
     if text.endswith(".txt"):
-        text = Path(text).read_text(encoding="utf-8")
+        return compile_template(_template_file(text), wildcards, source=text)
     return compile_template(text, wildcards)
+
+
+def _template_file(path: str) -> str:
+    from promptopt.base.errors import PromptoptError
+    from promptopt.base.reading import read_text, visible
+
+    text = read_text(path, remedy="Give a template, or the path of a text file with one.")
+    if not visible(text).strip():
+        raise PromptoptError("is empty", file=path, remedy="Write a template into it.")
+    return text

@@ -71,10 +71,11 @@ def sd(
     """
     from generators.training import load_recipe
     from promptopt.cli._progress import Bars
-    from studies.captioned import read_captioned
+    from studies.dataset import read_dataset
 
-    spec = load_recipe(recipe or ("tiny-finetune" if init else "tiny"), overrides=tuple(changes or ()))
-    dataset = read_captioned(data)
+    dataset = read_dataset(data)
+    name = recipe or ("tiny-finetune" if init else "tiny")
+    spec = load_recipe(name, overrides=_overrides(dataset, changes))
     # From here on it takes seconds to load the libraries; a fault above shows at once.
     from generators.training import train_sd
 
@@ -118,10 +119,10 @@ def dreambooth_lora(
     """
     from generators.training import load_recipe
     from promptopt.cli._progress import Bars
-    from studies.captioned import read_captioned
+    from studies.dataset import read_dataset
 
-    spec = load_recipe(recipe, overrides=tuple(changes or ()))
-    dataset = read_captioned(data)
+    dataset = read_dataset(data)
+    spec = load_recipe(recipe, overrides=_overrides(dataset, changes))
     from generators.training import train_dreambooth
 
     _no_foreign_bars()
@@ -166,7 +167,7 @@ def clip(
     """Train or fine-tune a CLIP encoder; OUT becomes a folder in open_clip's format."""
     from evaluation.training import ClipSpec, RecipeError, load_recipe
     from promptopt.cli._progress import Bars
-    from studies.dataset import read_dataset
+    from studies.dataset import read_dataset, share_out
 
     recipe = recipe or ("clip-finetune" if init else "tiny-clip")
     spec = load_recipe(recipe, changes=changes or ())
@@ -174,7 +175,7 @@ def clip(
         raise RecipeError(
             f"recipe {recipe!r} is of kind {spec.kind!r}; use it with 'promptopt train {spec.kind}'"
         )
-    dataset = read_dataset(data)
+    dataset = share_out(read_dataset(data))
     from evaluation.training import train_clip
 
     with _denormals_flushed(), Bars() as bars:
@@ -201,19 +202,29 @@ def judge(
     """Train a judge, which reads attributes off an image, on a data set that states them (the phantom)."""
     from evaluation.training import JudgeSpec, RecipeError, load_recipe
     from promptopt.cli._progress import Bars
-    from studies.dataset import read_dataset
+    from studies.dataset import read_dataset, share_out
 
     spec = load_recipe(recipe, changes=changes or ())
     if not isinstance(spec, JudgeSpec):
         raise RecipeError(
             f"recipe {recipe!r} is of kind {spec.kind!r}; use it with 'promptopt train {spec.kind}'"
         )
-    dataset = read_dataset(data)
+    dataset = share_out(read_dataset(data))
     from evaluation.training import train_judge
 
     with _denormals_flushed(), Bars() as bars:
         folder = train_judge(spec, data=dataset, out=out, device=device, on_progress=bars.training)
     typer.echo(f"wrote {folder}")
+
+
+def _overrides(dataset: "Dataset", changes: list[str] | None) -> tuple[str, ...]:
+    """The changes to a recipe; without scores while training where the data name no pool to score on."""
+    if dataset.pooled:
+        return tuple(changes or ())
+    typer.echo(
+        f"{dataset.root} names no pools: all pictures train, none score (validation.every=0)", err=True
+    )
+    return ("validation.every=0", *(changes or ()))
 
 
 def _judge(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from promptopt.base.naming import slug
 from promptopt.comparison.run import GeneratorComparison
-from promptopt.comparison.scopes import slug
 from promptopt.comparison.scores import Score
 from promptopt.formatting.charts import BLUE, Panel, Series, forest_plot, save_figure
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from promptopt.base.errors import PromptoptError
+from promptopt.base.naming import slug
 
 
 class ComparisonError(PromptoptError, ValueError):
@@ -78,8 +78,3 @@ def center_scopes(centers: Sequence[str], *, single: str | None = None) -> Scope
         {single: single, **dict.fromkeys(others, together)},
         notes,
     )
-
-
-def slug(text: str) -> str:
-    """Lower-case letters, digits and hyphens alone."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from promptopt.base.naming import slug
 from promptopt.export.best import BestList, Row, rows
 from promptopt.formatting.escapes import latex, markdown
 from promptopt.formatting.latex import NEEDS, PROSE, latex_table, stacked
@@ -103,7 +104,8 @@ def to_latex(best: BestList) -> str:
     tables = [NEEDS + "\n"]
     for category, lists in best.categories.items():
         for study in lists:
-            label = "".join(c if c.isascii() and c.isalnum() else "-" for c in f"{category}-{study.study}")
+            label = f"{category}-{study.study}"
+            label = "".join(c if c.isalnum() else "-" for c in label) if label.isascii() else slug(label)
             tables.append(_prompt_table(study, label))
             tables += _metric_tables(study, label)
     return "\n".join(tables)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from promptopt.base.errors import ArgumentError
 from promptopt.base.files import write_bytes
+from promptopt.base.reading import one_line
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
 _GAP = 6  # pixels between pictures
 _LABEL, _TITLE = 14, 20  # heights of lines
+_LONGEST = 500  # characters of a text that are looked at
 
 
 @dataclass(frozen=True)
@@ -131,20 +134,27 @@ def _write(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, col
 
 
 def _fit(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    """The text, shortened with an ellipsis to `width` pixels; names of files differ at their ends."""
-    kept = len(text)
-    shown = text
-    while kept and draw.textlength(shown, font_size=11) > width:
-        kept -= 1
+    """The text on one line, shortened with an ellipsis to `width` pixels; names of files differ there."""
+    text = one_line(text)[:_LONGEST]
+
+    def shown(kept: int) -> str:
+        if kept == len(text):
+            return text
         start = kept if " " in text else kept // 2
-        shown = f"{text[:start]}…{text[len(text) - kept + start :]}"
-    return shown
+        return f"{text[:start]}…{text[len(text) - kept + start :]}"
+
+    def too_wide(kept: int) -> bool:
+        return draw.textlength(shown(kept), font_size=11) > width
+
+    if not too_wide(len(text)):
+        return text
+    return shown(max(bisect_left(range(len(text)), True, key=too_wide) - 1, 0))
 
 
 def _broken(draw: ImageDraw.ImageDraw, text: str, width: int, lines: int) -> list[str]:
     """The text in at most `lines` lines, broken between words, the last one shortened."""
     broken: list[str] = []
-    for line in text.split("\n"):
+    for line in text[:_LONGEST].splitlines():
         words = line.split(" ")
         while words:
             count = 1

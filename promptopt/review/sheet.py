@@ -144,10 +144,10 @@ def _synthetic(images: RunImages, each: int, rng: np.random.Generator) -> list[S
 
 
 def _real(images: RunImages, place: Path, pool: str, each: int, rng: np.random.Generator) -> list[Source]:
-    from studies.dataset import METADATA, read_dataset
+    from studies.dataset import metadata_file, read_dataset, share_out
 
-    if (place / METADATA).is_file():
-        dataset = read_dataset(place).where(pool=pool)
+    if metadata_file(place) is not None:
+        dataset = share_out(read_dataset(place)).where(pool=pool)
         wanted = str(images.settings["positives"])
         paths = [dataset.path(r) for r in dataset if wanted in (r.category, r.label)]
         what = f"{place}, pool {pool!r}, {wanted!r}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +13,7 @@ import numpy as np
 
 from evaluation.estimate import Estimate
 from evaluation.inference.agreement import cohen_kappa, fleiss_kappa
+from promptopt.base.reading import read_table
 from promptopt.review.records import ReviewError
 from promptopt.review.sheet import COLUMNS, KEY_FORMAT
 
@@ -94,7 +93,7 @@ def score_answers(answers: Sequence[str | Path], key: str | Path) -> SheetScores
 
     Raises:
         ReviewError: a key that is none, an answer that is missing, unknown, given twice or of another sheet;
-            with file and row.
+            with file and line.
     """
     truth, sheet = _read_key(Path(key))
     given: dict[str, dict[int, bool]] = {}
@@ -181,29 +180,20 @@ def _read_answers(
     given: dict[str, dict[int, bool]],
     places: dict[tuple[str, int], str],
 ) -> None:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ReviewError(
-            f"{path}: cannot be read as UTF-8 text ({reason}). Save it as CSV, UTF-8."
-        ) from error
-    first = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text), delimiter=";" if first.count(";") > first.count(",") else ",")
-    head = [name.strip().lower() for name in next(reader, [])]
-    absent = [name for name in COLUMNS[:4] if name not in head]
-    if absent:
-        raise ReviewError(
-            f"{path}, row 1: no column {absent[0]!r}. The first row must be {','.join(COLUMNS)}, as in the "
-            "answers.csv that came with the sheet."
-        )
+    table = read_table(
+        path,
+        COLUMNS[:4],
+        error=ReviewError,
+        any_case=True,
+        remedy=f"The first line must be {','.join(COLUMNS)}, as in the answers.csv that came with the sheet.",
+    )
     rows = 0
-    for row, cells in enumerate(reader, start=2):
-        if not any(cell.strip() for cell in cells):
+    for row in table.rows:
+        values = {name: cell.strip() for name, cell in row.cells.items()}
+        if not any(values.values()):
             continue
         rows += 1
-        values = dict(zip(head, (cell.strip() for cell in cells), strict=False))
-        where = f"{path}, row {row}"
+        where = f"{path}, line {row.line}"
         if values.get("sheet") != sheet:
             raise ReviewError(
                 f"{where}: belongs to sheet {values.get('sheet')!r}, the key to {sheet!r}. Give the key of "
@@ -226,4 +216,4 @@ def _read_answers(
         places[place] = where
         given.setdefault(rater, {})[int(number)] = _ANSWERS[answer]
     if not rows:
-        raise ReviewError(f"{path}: holds no answers. Fill in the rows below the first.")
+        raise ReviewError(f"{path}: holds no answers. Fill in the lines below the first.")

@@ -2,6 +2,8 @@
 
 import re
 
+from promptopt.base.reading import visible
+
 # Acronyms (MRI, X-ray), single letters and numbers are left alone: how they sound is not in their spelling.
 _ARTICLE = re.compile(r"(?<![\w'-])(an?|(?:^|(?<=[.!?] ))An?) (?=([A-Za-z][a-z]+)(?![A-Za-z]))")
 # "type a and b": here the letter is a name.
@@ -16,8 +18,10 @@ _GLIDE = re.compile(
 def normalize(prompt: str) -> str:
     """Tidy what empty options leave: double spaces, spaces before punctuation, doubled or outer commas.
 
-    An article is made to fit the word that follows it now: "a orange polyp" -> "an orange polyp".
+    Zero-width spaces go. An article is made to fit the word that follows it now: "a orange polyp" -> "an
+    orange polyp".
     """
+    prompt = visible(prompt)
     prompt = re.sub(r"\s*,(\s*,)+", ",", prompt)
     prompt = re.sub(r"\s+([,;!?]|[.:](?!\d))", r"\1", prompt)
     prompt = re.sub(r"\s+", " ", prompt)

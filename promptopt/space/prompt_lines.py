@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from promptopt.base.errors import PromptoptError
+from promptopt.base.reading import json_lines, numbered_lines, read_table, read_text, visible
 
 _SHOWN = 80
 _PROMPT = "prompt"
@@ -69,7 +68,7 @@ class PromptFile:
 def prompt_lines(texts: Sequence[str]) -> tuple[PromptLine, ...]:
     """A list of prompts that is already in memory; an empty one is refused (PromptFileError)."""
     for place, text in enumerate(texts, start=1):
-        if not text.strip():
+        if not visible(text).strip():
             raise PromptFileError(f"prompt {place} of {len(texts)} is empty; leave it out")
     return tuple(PromptLine(text=t.strip(), number=n, line=n) for n, t in enumerate(texts, start=1))
 
@@ -77,8 +76,8 @@ def prompt_lines(texts: Sequence[str]) -> tuple[PromptLine, ...]:
 def read_prompt_lines(path: str | Path) -> PromptFile:
     """Read a list of prompts; the ending of its name says how.
 
-    - ``.csv``: a header with a column ``Prompt`` (``prompt``), fields separated by ``;`` (the challenge's
-      own) or ``,``; further columns may be ``negative_prompt`` and ``weight`` or ``Count``.
+    - ``.csv``, ``.tsv``: a header with a column ``Prompt`` (``prompt``), fields separated by ``;`` (the
+      challenge's own), ``,`` or tabs; further columns may be ``negative_prompt`` and ``weight`` or ``Count``.
     - ``.jsonl``: objects with ``prompt`` and, optionally, ``negative_prompt`` and ``weight``.
     - anything else (``.txt``): one prompt a line.
 
@@ -87,12 +86,11 @@ def read_prompt_lines(path: str | Path) -> PromptFile:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    text = _text(path)
-    reader = {".csv": _csv_rows, ".jsonl": _json_rows}.get(suffix, _plain_rows)
+    reader = {".csv": _csv_rows, ".tsv": _csv_rows, ".jsonl": _json_rows}.get(suffix, _plain_rows)
     prompts: list[PromptLine] = []
     blank: list[int] = []
-    for line, row in reader(path, text):
-        words = row[_PROMPT].strip()
+    for line, row in reader(path):
+        words = visible(row[_PROMPT]).strip()
         if not words:
             blank.append(line)
             continue
@@ -111,17 +109,8 @@ def read_prompt_lines(path: str | Path) -> PromptFile:
     return PromptFile(path, tuple(prompts), tuple(blank))
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise PromptFileError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise PromptFileError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
-
-
-def _plain_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+def _plain_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in numbered_lines(read_text(path, error=PromptFileError)):
         cells = [cell.strip().lower() for cell in line.replace(",", ";").split(";")]
         if number == 1 and cells[0] == _PROMPT:
             raise PromptFileError(
@@ -130,64 +119,34 @@ def _plain_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, {_PROMPT: line}
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    header = text.split("\n", 1)[0].strip()
-    separator = next((s for s in ";," if _PROMPT in _names(header, s)), None)
-    if separator is None:
-        raise PromptFileError(
-            f"{path}: the first line is {_short(header)!r}; expected a header with a column 'Prompt', "
-            "separated by ';' (as 'Prompt;Filename') or ','; a list without header is read as .txt, one "
-            "prompt a line"
-        )
-    names = _names(header, separator)
-    if names.count(_PROMPT) > 1:
-        raise PromptFileError(
-            f"{path}: the header {_short(header)!r} has the column 'Prompt' twice; keep one"
-        )
-    weight = next((name for name in _WEIGHTS if name in names), None)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        next(reader)
-        for row in reader:
-            line = reader.line_num
-            if not any(cell.strip() for cell in row):
-                yield line, {_PROMPT: ""}
-                continue
-            if len(row) != len(names):
-                other = "," if separator == ";" else ";"
-                raise PromptFileError(
-                    f"{path}, line {line}: {len(row)} fields where the header {_short(header)!r} has "
-                    f"{len(names)}, separated by {separator!r}: {_short(separator.join(row))!r}; put a "
-                    f"prompt that holds {separator!r} in quotation marks, or separate the whole file "
-                    f"by {other!r}"
-                )
-            cells = dict(zip(names, row, strict=True))
-            found = {_PROMPT: cells[_PROMPT], "weight": cells[weight] if weight else None}
-            yield line, found | ({_NEGATIVE: cells[_NEGATIVE]} if _NEGATIVE in cells else {})
-    except csv.Error as error:
-        raise PromptFileError(
-            f"{path}, line {reader.line_num}: not CSV ({error}); check its quotation marks"
-        ) from error
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    table = read_table(
+        path,
+        (_PROMPT,),
+        error=PromptFileError,
+        any_case=True,
+        remedy="Give it a header with a column 'Prompt', separated by ';' (as 'Prompt;Filename'), ',' or a "
+        "tab; a list without header is read as .txt, one prompt a line.",
+    )
+    weight = next((name for name in _WEIGHTS if name in table.columns), None)
+    found: list[tuple[int, dict[str, Any]]] = [(line, {_PROMPT: ""}) for line in table.blank]
+    for row in table.rows:
+        cells: dict[str, Any] = {key: row.cells[key] for key in (_PROMPT, _NEGATIVE) if key in row.cells}
+        any_cell = any(cell.strip() for cell in row.cells.values())
+        found.append((row.line, {**cells, "weight": row.cells[weight] if weight and any_cell else None}))
+    yield from sorted(found, key=lambda one: one[0])
 
 
-def _names(header: str, separator: str) -> list[str]:
-    return [name.strip().lower() for name in next(csv.reader([header], delimiter=separator), [])]
-
-
-def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
+def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    last = 0
+    for number, value in json_lines(path, error=PromptFileError):
+        yield from ((blank, {_PROMPT: ""}) for blank in range(last + 1, number))
+        last = number
         place = f"{path}, line {number}"
-        if not line.strip():
-            if number <= text.count("\n"):  # the end of the last line begins no other
-                yield number, {_PROMPT: ""}
-            continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise PromptFileError(f"{place}: not JSON ({error.msg}); write one object a line") from None
-        if not isinstance(value, dict) or not isinstance(value.get(_PROMPT), str):
+        if not isinstance(value.get(_PROMPT), str):
+            shown = _short(json.dumps(value, ensure_ascii=False))
             raise PromptFileError(
-                f'{place}: {_short(line)!r} has no text under the key \'prompt\'; write {{"prompt": "..."}}'
+                f'{place}: {shown!r} has no text under the key \'prompt\'; write {{"prompt": "..."}}'
             )
         if not isinstance(value.get(_NEGATIVE), str | None):
             raise PromptFileError(f"{place}: 'negative_prompt' is {value[_NEGATIVE]!r}; write text")

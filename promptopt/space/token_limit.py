@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from generators.stable_diffusion.tokens import lost_words
+from promptopt.base.reading import one_line
 
 if TYPE_CHECKING:
     from generators.base import Generator
@@ -40,6 +41,6 @@ def describe(found: Iterable[TooLong]) -> str:
     lines = []
     for one in found:
         kept = one.prompt[: len(one.prompt.rstrip()) - len(one.lost)]
-        lines.append(f"  {one.count} tokens: {kept}[lost: {one.lost}]")
+        lines.append(f"  {one.count} tokens: {one_line(kept)}[lost: {one_line(one.lost)}]")
     more = f"\n  and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     return "\n".join(lines[:_SHOWN]) + more

@@ -13,7 +13,7 @@ from promptopt.base.locks import hold
 from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import PhantomSettings, StudyConfig, StudyError
 from promptopt.portfolio.weigh import check_sentence_model
-from studies.dataset import Dataset, DatasetError, read_dataset
+from studies.dataset import Dataset, DatasetError, read_dataset, share_out
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
@@ -63,7 +63,7 @@ def open_data(config: StudyConfig, store: Path) -> Dataset:
     """The prepared data set, or the phantom in the store."""
     try:
         if isinstance(config.data, str):
-            return read_dataset(config.data)
+            return share_out(read_dataset(config.data))
         return phantom_data(config.data.phantom, store)
     except DatasetError as error:
         raise StudyError(f"{config.source}: data: {error}") from error

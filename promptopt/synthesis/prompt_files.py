@@ -40,8 +40,8 @@ class SetDraw:
 def read_prompt_file(path: str | Path, *, sets: SetDraw | None = None) -> PromptFile:
     """Read a list of prompts; the ending of its name says how.
 
-    - ``.csv``: a header with a column ``Prompt`` (``prompt``), fields separated by ``;`` (the challenge's
-      own) or ``,``; further columns may be ``negative_prompt`` and ``weight`` or ``Count``.
+    - ``.csv``, ``.tsv``: a header with a column ``Prompt`` (``prompt``), fields separated by ``;`` (the
+      challenge's own), ``,`` or tabs; further columns may be ``negative_prompt`` and ``weight`` or ``Count``.
     - ``.jsonl``: objects with ``prompt`` and, optionally, ``negative_prompt`` and ``weight``.
     - ``.json``, or a run folder: what a study writes as ``prompts.json``.
     - anything else (``.txt``): one prompt a line.

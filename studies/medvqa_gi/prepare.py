@@ -25,6 +25,7 @@ from studies.medvqa_gi.source import (
     IMAGES,
     LISTING,
     Listed,
+    check_spelling,
     find_images,
     read_captions,
     read_listing,
@@ -59,6 +60,7 @@ def prepare_2024(
     table = read_captions(source / CAPTIONS)
     listing = read_listing(source / LISTING)
     files = find_images(source / IMAGES)
+    check_spelling(table, files, source / CAPTIONS)
     preparation = {
         "kind": "medvqa-gi-2024",
         "source": source.resolve().name,
@@ -111,6 +113,7 @@ def prepare_2024(
         images_without_caption=tuple(name for name in files if name not in table.captions),
         images_without_readable_caption=tuple(n for n in seen.good if not reading.statements[n]),
         broken=seen.broken,
+        caption_rows=table.rows,
         repeated_rows=table.repeated,
         unlisted_rows=len(set(listing or ()) - set(readable)),
         parsed=reading.parsed,

@@ -18,6 +18,7 @@ class PrepareReport:
       ``shared_groups``: those with more than one picture; ``duplicates``: sets of byte-identical files
     - left out: ``captions_without_image``, ``images_without_caption``, ``broken`` (file: reason),
       ``images_without_readable_caption``
+    - ``caption_rows``: rows read from prompt-gt.csv
     - ``repeated_rows``: rows that say the same of the same picture again; used once
     - ``unlisted_rows``: rows of images.jsonl for pictures that are not used
     - ``quirks``: description: captions with it; ``unparsed``: caption: error (kept as text where the
@@ -41,6 +42,7 @@ class PrepareReport:
     images_without_caption: tuple[str, ...]
     images_without_readable_caption: tuple[str, ...]
     broken: Mapping[str, str]
+    caption_rows: int
     repeated_rows: int
     unlisted_rows: int
     quirks: Mapping[str, int]
@@ -79,6 +81,7 @@ class PrepareReport:
                 "left out: images without a caption that can be read",
                 str(len(self.images_without_readable_caption)),
             ),
+            ("rows of prompt-gt.csv", str(self.caption_rows)),
             ("rows that repeat another", str(self.repeated_rows)),
             ("rows of images.jsonl without a use", str(self.unlisted_rows)),
             ("captions that could not be read", str(len(self.unparsed))),

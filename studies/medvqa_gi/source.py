@@ -1,26 +1,31 @@
 """The organizers' files: ``prompt-gt.csv``, the optional ``images.jsonl``, and the folder ``images``."""
 
-import csv
-import io
-import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from promptopt.base.reading import difference, json_lines, read_table, spelling_key, visible
 from studies.dataset import DatasetError
 
 CAPTIONS = "prompt-gt.csv"
 LISTING = "images.jsonl"
 IMAGES = "images"
 COLUMNS = ("Prompt", "Filename")
+_REMEDY = f"Give the folder that holds {CAPTIONS} and {IMAGES}/."
 
 
 @dataclass(frozen=True)
 class CaptionTable:
-    """Captions by file name, in the order of the rows, each once; ``repeated``: rows dropped for that."""
+    """Captions by file name, in the order of the rows, each once.
+
+    ``rows`` were read, ``repeated`` of them said the same again; ``lines``: where each file comes first.
+    """
 
     captions: dict[str, tuple[str, ...]]
     repeated: int
+    rows: int
+    lines: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -38,39 +43,45 @@ def read_captions(file: Path) -> CaptionTable:
 
     Raises DatasetError naming the file, the line and the remedy.
     """
-    text = _read_text(file)
-    if not text.strip():
-        raise DatasetError(f"{file}: is empty; write the header {';'.join(COLUMNS)} and a caption a line")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";", strict=True)
+    right = ";".join(COLUMNS)
+    table = read_table(
+        file, COLUMNS, error=DatasetError, delimiters=";", remedy=f"{_REMEDY} Its first line is {right}."
+    )
+    if len(table.columns) != len(COLUMNS):
+        shown = ";".join(table.columns)
+        raise DatasetError(f"{file}, line 1: got {shown!r}; write {right!r}, no more columns")
     captions: dict[str, dict[str, None]] = {}
-    rows = 0
-    try:
-        header = [name.strip() for name in next(reader)]
-        _check_header(header, file)
-        prompt_at, name_at = (header.index(column) for column in COLUMNS)
-        for row in reader:
-            place = f"{file}, line {reader.line_num}"
-            if not row:
-                continue
-            if len(row) != len(COLUMNS):
-                raise DatasetError(
-                    f"{place}: {len(row)} fields in {';'.join(row)[:80]!r}; write "
-                    f"{';'.join(COLUMNS)}, and put "
-                    'a caption that holds a ";" in double quotes'
-                )
-            prompt, name = row[prompt_at].strip(), row[name_at].strip()
-            for column, value in (("Prompt", prompt), ("Filename", name)):
-                if not value:
-                    raise DatasetError(f"{place}: column {column!r} is empty; fill it in or delete the line")
-            check_name(name, place, "Filename")
-            captions.setdefault(name, {})[prompt] = None
-            rows += 1
-    except csv.Error as error:
-        raise DatasetError(f"{file}, line {reader.line_num}: {error}; correct the quotes there") from None
-    if not rows:
+    lines: dict[str, int] = {}
+    for row in table.rows:
+        place = f"{file}, line {row.line}"
+        prompt, name = (row.cells[column].strip() for column in COLUMNS)
+        for column, value in (("Prompt", prompt), ("Filename", name)):
+            if not visible(value).strip():
+                raise DatasetError(f"{place}: column {column!r} is empty; fill it in or delete the line")
+        check_name(name, place, "Filename")
+        captions.setdefault(name, {})[prompt] = None
+        lines.setdefault(name, row.line)
+    if not table.rows:
         raise DatasetError(f"{file}: holds a header but no caption; write a caption a line")
     distinct = sum(len(prompts) for prompts in captions.values())
-    return CaptionTable({name: tuple(prompts) for name, prompts in captions.items()}, rows - distinct)
+    return CaptionTable(
+        {name: tuple(prompts) for name, prompts in captions.items()},
+        repeated=len(table.rows) - distinct,
+        rows=len(table.rows),
+        lines=lines,
+    )
+
+
+def check_spelling(table: CaptionTable, files: Collection[str], file: Path) -> None:
+    """Refuse a caption whose picture is there under a name in other letter case or Unicode form."""
+    unused = {spelling_key(name): name for name in files if name not in table.captions}
+    for name, line in table.lines.items():
+        other = None if name in files else unused.get(spelling_key(name))
+        if other is not None:
+            raise DatasetError(
+                f"{file}, line {line}: there is no picture {name!r}, but {other!r}, which differs "
+                f"{difference(name, other)}; write the name as the file has it"
+            )
 
 
 def read_listing(file: Path) -> dict[str, Listed] | None:
@@ -83,18 +94,8 @@ def read_listing(file: Path) -> dict[str, Listed] | None:
         return None
     listed: dict[str, Listed] = {}
     sides: dict[str, tuple[str, int]] = {}
-    for number, line in enumerate(_read_text(file).split("\n"), start=1):
+    for number, value in json_lines(file, error=DatasetError):
         place = f"{file}, line {number}"
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DatasetError(
-                f"{place}, column {error.colno}: not JSON ({error.msg}); write an object a line"
-            ) from None
-        if not isinstance(value, dict):
-            raise DatasetError(f"{place}: got {line.strip()[:60]!r}; write an object a line")
         for key in ("file", "group", "split"):
             if key not in value:
                 raise DatasetError(f"{place}: key {key!r} is missing; every line needs file, group and split")
@@ -152,35 +153,3 @@ def check_name(name: str, place: str, key: str) -> None:
         raise DatasetError(
             f"{place}: {key} {name!r} is not a plain file name; write the name of a file in {IMAGES}/"
         )
-
-
-def _check_header(header: list[str], file: Path) -> None:
-    right = ";".join(COLUMNS)
-    if sorted(header) == sorted(COLUMNS):
-        return
-    if len(header) == 1 and (other := next((s for s in (",", "\t", "|") if s in header[0]), None)):
-        raise DatasetError(
-            f"{file}, line 1: got {header[0]!r}, separated by {other!r}; "
-            f"the separator is ';': write {right!r}"
-        )
-    for column in COLUMNS:
-        if column not in header:
-            raise DatasetError(
-                f"{file}, line 1: got {';'.join(header)!r}, without {column!r}; write {right!r}"
-            )
-    raise DatasetError(f"{file}, line 1: got {';'.join(header)!r}; write {right!r}, no more columns")
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise DatasetError(
-            f"{file}: no such file; give the folder that holds {CAPTIONS} and {IMAGES}/"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{file}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
-    except OSError as error:
-        raise DatasetError(
-            f"{file}: cannot be read ({error.strerror}); check the file and its permissions"
-        ) from error

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from promptopt.base.files import new_file, writable_folder, write_text
+from promptopt.base.naming import slug
 from promptopt.comparison.charts import write_charts
-from promptopt.comparison.scopes import slug
 from promptopt.comparison.tables import long_csv, table_csv, table_latex
 from promptopt.export.paper.captions import write_cloud
 from promptopt.export.paper.generators import summary_csv, summary_latex

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from promptopt.augmentation.opening import hand_classes, image_counts
 from promptopt.augmentation.proof.sets import prompts_of
 from promptopt.augmentation.results import AugmentationSet
 from promptopt.augmentation.run import augment
-from promptopt.augmentation.sources import AugmentationError, read_run
+from promptopt.augmentation.sources import AugmentationError, by_hand, check_classes, read_run
 from promptopt.augmentation.writers import FolderWriter
 from promptopt.run.errors import ExportError
 from promptopt.space import Candidate
@@ -444,3 +445,24 @@ def test_comparison_prompts(tmp_path: Path) -> None:
     assert other.by("baseline", 5, seed=0) == other == other.by("random", 5, seed=0)
     assert red.sampling.negative_prompt == SETTINGS["generator"]["negative_prompt"]
     assert ColorEncoder().dim == 48
+
+
+def test_classes_named_in_any_script_have_folders_of_their_own(tmp_path: Path) -> None:
+    (red, _), reference = planted(tmp_path)
+    classes = [by_hand(name, ["a green\nsquare", "a blue square"], like=red) for name in ("ポリープ", "潰瘍")]
+    check_classes(classes)
+    names = {"red": "ポリープ"}
+    records = (replace(r, category=names.get(r.category, "潰瘍")) for r in reference.data)
+    made = augment(
+        classes,
+        tmp_path / "out",
+        reference=replace(reference, data=replace(reference.data, records=tuple(records))),
+        open_generator=lambda _: SquareGenerator(),
+        counts={"ポリープ": 3, "潰瘍": 4},
+        filters=[],
+    )
+    found = read_dataset(made.folder)
+    assert Counter(record.category for record in found) == {"ポリープ": 3, "潰瘍": 4}
+    assert len({Path(record.file_name).parent for record in found}) == 2
+    with pytest.raises(AugmentationError, match="are the same, or would share the folder 'a-b'"):
+        check_classes([by_hand(name, ["x"], like=red) for name in ("a b", "A-B")])

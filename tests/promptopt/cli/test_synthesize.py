@@ -80,7 +80,7 @@ def test_what_is_wrong_is_said_before_a_model_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("a polyp\n")
     common = ["synthesize", "--generator", "nowhere", "--out", str(tmp_path / "out")]
     for words, said in (
-        (["--prompts", str(tmp_path / "none.txt")], "cannot be read"),
+        (["--prompts", str(tmp_path / "none.txt")], "no such file"),
         (["--prompts", str(tmp_path / "p.txt"), "--pattern", "{p}.png", "--per-prompt", "2"], "lacks {i}"),
         (["--prompts", str(tmp_path / "p.txt"), "--total", "3", "--per-prompt", "2"], "give one of them"),
     ):
@@ -88,6 +88,24 @@ def test_what_is_wrong_is_said_before_a_model_is_loaded(tmp_path: Path) -> None:
         assert done.exit_code == 2
         assert said in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_prompts_of_several_lines_reach_generator_manifest_and_sheet(
+    fake: FakeGenerator, tmp_path: Path
+) -> None:
+    prompt = "a polyp,\nred\r\nand flat"
+    with (tmp_path / "p.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, delimiter="\t").writerows([["Prompt"], [prompt]])
+    command = ["synthesize", "--prompts", str(tmp_path / "p.csv"), "--generator", "embedded"]
+    done = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert [request.prompt for request in fake.made] == [prompt]
+    with (tmp_path / "out" / "manifest.csv").open(encoding="utf-8", newline="") as stream:
+        assert [row["prompt"] for row in csv.DictReader(stream)] == [prompt]
+    assert (tmp_path / "out" / "sheet.png").exists()
+    done = CliRunner().invoke(main, ["generate", "embedded", prompt, "--out", str(tmp_path / "one")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "one" / "sheet.png").exists()
 
 
 def test_long_prompts_are_left_out_with_a_count(fake: FakeGenerator, tmp_path: Path) -> None:

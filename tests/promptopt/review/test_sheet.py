@@ -161,14 +161,14 @@ def test_several_raters_are_told_apart_and_their_agreement_measured(sheet, tmp_p
 @pytest.mark.parametrize(
     ("row", "column", "value", "complaint"),
     [
-        (4, "answer", "", r"row 4: image 3: no answer"),
-        (4, "answer", "maybe", r"row 4: image 3: answer 'maybe'; write real or synthetic"),
-        (4, "number", "99", r"row 4: number '99': the sheet has images 1 to 24"),
-        (5, "number", "3", r"row 5: anna answered image 3 already in .*row 4"),
-        (1, "sheet", "blatt", "row 1: no column 'sheet'"),
+        (4, "answer", "", r"line 4: image 3: no answer"),
+        (4, "answer", "maybe", r"line 4: image 3: answer 'maybe'; write real or synthetic"),
+        (4, "number", "99", r"line 4: number '99': the sheet has images 1 to 24"),
+        (5, "number", "3", r"line 5: anna answered image 3 already in .*line 4"),
+        (1, "sheet", "blatt", r"line 1: got .*without 'sheet'"),
     ],
 )
-def test_answers_that_are_not_are_named_by_row(sheet, tmp_path, row, column, value, complaint):
+def test_answers_that_are_not_are_named_by_line(sheet, tmp_path, row, column, value, complaint):
     file = fill(sheet, tmp_path / "a.csv")
     with file.open(newline="") as stream:
         rows = list(csv.reader(stream))
@@ -185,10 +185,10 @@ def test_incomplete_and_foreign_answers_are_refused(run, sheet, tmp_path):
     file.write_text("".join(lines[:5] + lines[6:]))
     with pytest.raises(ReviewError, match="anna: no row for image 5"):
         score_answers([file], sheet.key)
-    with pytest.raises(ReviewError, match="row 2: image 1: no answer"):
+    with pytest.raises(ReviewError, match="line 2: image 1: no answer"):
         score_answers([sheet.answers], sheet.key)
     other = write_sheet(run.images, run.data, tmp_path / "other", each=12, seed=8)
-    with pytest.raises(ReviewError, match="row 2: belongs to sheet"):
+    with pytest.raises(ReviewError, match="line 2: belongs to sheet"):
         score_answers([fill(other, tmp_path / "b.csv")], sheet.key)
     with pytest.raises(ReviewError, match="not a sheet's key"):
         score_answers([file], run.folder / "prompts.json")

@@ -119,6 +119,7 @@ def test_a_test_picture_is_not_looked_at():
         mine_category(data, "wart")
 
 
+@pytest.mark.slow
 def test_paraphrases_said_of_the_same_pictures_are_one_option_and_opposites_are_not():
     rng = np.random.default_rng(1)
     rows = []
@@ -191,6 +192,7 @@ def test_the_command_writes_a_category_file_that_loads(tmp_path):
 
 
 @pytest.mark.skipif(not PATCHES.is_dir(), reason="real patches are not at hand (shared/data/gi-patches)")
+@pytest.mark.slow
 def test_real_patches_give_attributes_as_slots(tmp_path):
     from generators.loading import load
     from studies.dataset import read_dataset

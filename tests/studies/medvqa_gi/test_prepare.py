@@ -182,10 +182,27 @@ def test_columns_may_be_swapped(source: Path, tmp_path: Path) -> None:
     assert read_dataset(tmp_path / "out").records[0].text == ("Generate an image with 1 polyp.",)
 
 
+def test_captions_of_several_lines_are_rows_and_rows_are_counted(source: Path, tmp_path: Path) -> None:
+    with (source / CAPTIONS).open("a", encoding="utf-8", newline="") as stream:
+        stream.write('"Generate an image\r\nof a polyp; red.";p00.jpg\n')
+    report = prepare_2024(source, tmp_path / "out")
+    assert ("rows of prompt-gt.csv", "61") in report.rows()
+    assert "Generate an image\r\nof a polyp; red." in read_dataset(tmp_path / "out").records[10].text
+
+
+def test_a_name_in_other_letter_case_is_refused_with_both_spellings(source: Path, tmp_path: Path) -> None:
+    file = source / CAPTIONS
+    file.write_text(file.read_text().replace("n00.jpg", "N00.JPG"))
+    with pytest.raises(DatasetError, match=r"line 42: .*'N00.JPG', but 'n00.jpg', which differs in upper"):
+        prepare_2024(source, tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (b"", r"prompt-gt.csv: is empty"),
+        ("Prompt;Filename\na;b\n".encode("utf-16"), r"it is UTF-16"),
+        ((HEAD + '"a;p00.jpg\nb;p01.jpg\nc";p02.jpg\n').encode(), r"line 2: .*spans another row"),
         (b"\xef\xbb\xbf", r"is empty"),
         (HEAD.encode(), r"a header but no caption"),
         (b"Prompt,Filename\na,b\n", r"line 1: .*separated by ','; the separator is ';'"),
@@ -202,7 +219,7 @@ def test_columns_may_be_swapped(source: Path, tmp_path: Path) -> None:
             r"line 2: Filename '../../etc/passwd' is not a plain file name",
         ),
         ((HEAD + "a;/etc/passwd\n").encode(), r"not a plain file name"),
-        ((HEAD + '"a;p00.jpg\n').encode(), r"line 2: .*correct the quotes"),
+        ((HEAD + '"a;p00.jpg\n').encode(), r"line 2: .*Correct the quotes"),
         (b"Prompt;Filename\n\xe9;b\n", r"not UTF-8 at byte 16"),
     ],
 )
@@ -242,7 +259,7 @@ def test_a_bad_list_is_refused(
     [
         ("", "is empty"),
         ("{", r"line 1, column 2: not JSON"),
-        ("[]", "write an object"),
+        ("[]", "one JSON object"),
         ("{}", "key 'file' is missing"),
     ],
 )
