@@ -89,7 +89,7 @@ def compare_generators(
         load_category(Path(place) if place.endswith((".yaml", ".yml")) else place)
         for place in texts or CATEGORIES
     ]
-    classes = {c.name: fixed_texts(c, shipped=c.name in CATEGORIES and not texts) for c in own}
+    classes = {c.name: fixed_texts(c) for c in own}
     encoders = [load_encoder(uri, device=device) for uri in encoder or ["embedded"]]
     with Bars() as bars:
         found = compare(

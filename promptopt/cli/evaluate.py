@@ -92,7 +92,7 @@ def evaluate(
         load_category(Path(place) if place.endswith((".yaml", ".yml")) else place)
         for place in texts or CATEGORIES
     ]
-    classes = {c.name: fixed_texts(c, shipped=c.name in CATEGORIES and not texts) for c in own}
+    classes = {c.name: fixed_texts(c) for c in own}
     encoders = [load_encoder(uri, device=device) for uri in encoder or ["embedded"]]
     second = None if second_encoder is None else load_encoder(second_encoder, device=device)
     with Bars() as bar:

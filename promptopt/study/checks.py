@@ -18,7 +18,7 @@ from promptopt.search.samplers import Sampling, resolve
 from promptopt.space import Candidate, PromptSpace
 from promptopt.space.of_category import compile_space, open_category
 from promptopt.study.opening import open_data
-from studies.category import CATEGORIES, Category, load_category
+from studies.category import Category
 from studies.dataset import POOLS, Dataset
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def check(config: StudyConfig, *, store: Path, metrics: Sequence[ImageMetric] = 
     prompts = None if candidates.listed is None else len(candidates.listed)
     _check_sampler(config, prompts)
     terms = _pareto_terms(config, metrics)
-    texts = fixed_texts(category, shipped=config.category in CATEGORIES)
+    texts = fixed_texts(category)
     first = _earlier_winners(config, space)
     panel = seed_panel(
         config.seed,
@@ -189,14 +189,12 @@ def _list(values: set[str]) -> str:
     return ", ".join(shown) + (", ..." if len(values) > 20 else "")
 
 
-def fixed_texts(category: Category, *, shipped: bool) -> dict[str, list[str]]:
-    """The classes that an image is compared with: name -> texts, the category's own first."""
-    # A shipped category is compared with the other shipped ones too; a user's own file says all there is.
+def fixed_texts(category: Category) -> dict[str, list[str]]:
+    """The classes that an image is compared with: name -> texts, the category's own first.
+
+    All of them stand in the category's file, so that a copy of a shipped one measures what that one does.
+    """
     texts = {category.name: list(category.texts)}
-    if shipped:
-        for other in CATEGORIES:
-            if other != category.name:
-                texts[other] = list(load_category(other).texts)
     for name, lines in category.distractors.items():
         texts.setdefault(name, list(lines))
     if len(texts) < 2:

@@ -114,7 +114,7 @@ def main() -> None:
     store = options.work / "store"
     data = phantom_data(PhantomSettings(images=600), store)
     real = data.where(category=category.name, pool="reference").paths()
-    texts = fixed_texts(category, shipped=True)
+    texts = fixed_texts(category)
     generator = Marking(load("embedded", device="cpu"))
     encoder = Fooled(load_text_encoder("embedded"), real, texts, category.name)
     print(f"{options.category}, {options.images} fresh images a prompt; gains over the baseline, 95 %")

@@ -23,7 +23,7 @@ from promptopt.scoring.objective import study_bandwidth
 from promptopt.study.checks import fixed_texts
 from promptopt.study.observer import Observer, StudyStart
 from promptopt.study.run import StudyResult, run_study, show
-from studies.category import load_category
+from studies.category import FOLDER, load_category
 from tests.promptopt.fakes import (
     BEST,
     ColorEncoder,
@@ -402,12 +402,17 @@ def test_the_resolved_study_file_is_the_same_study_from_anywhere(tmp_path: Path,
     assert (second.generated, second.prompts.prompts) == (0, first.prompts.prompts)
 
 
-def test_a_shipped_category_has_its_sisters_as_other_classes_and_a_file_only_its_own() -> None:
-    shipped = load_category("polyps")
-    assert {"polyps", "landmarks", "instruments", *shipped.distractors} == set(
-        fixed_texts(shipped, shipped=True)
-    )
-    assert {"polyps", *shipped.distractors} == set(fixed_texts(shipped, shipped=False))
+@pytest.mark.parametrize("name", ["polyps", "landmarks", "instruments"])
+def test_a_copy_of_a_shipped_category_is_compared_with_the_same_classes(name: str, tmp_path: Path) -> None:
+    shipped = load_category(name)
+    copy = tmp_path / "mine.yaml"
+    copy.write_text((FOLDER / f"{name}.yaml").read_text())
+    texts = fixed_texts(shipped)
+    assert fixed_texts(load_category(copy)) == texts
+    assert next(iter(texts)) == name
+    assert {"polyps", "landmarks", "instruments", "normal mucosa"} <= set(texts)
+    for other in ("polyps", "landmarks", "instruments"):
+        assert texts[other] == load_category(other).texts
 
 
 def test_the_plain_prompt_heads_the_list_where_none_does_better(tmp_path: Path, data: Path) -> None:
