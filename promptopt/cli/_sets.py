@@ -43,7 +43,7 @@ def print_sets(found: SetList, folder: Path) -> None:
     console.print(_comparisons(compared))
     console.print(
         "Nearer: MMD^2 x 1000 to unseen real images, + where the first is nearer; accuracy: balanced "
-        "accuracy in points; * unreliable. 95 % intervals; p after Holm's correction over all rows.",
+        "accuracy in points; * unreliable. 95 % intervals; p corrected over the rows of a measure (Holm).",
         style="dim",
         markup=False,
     )

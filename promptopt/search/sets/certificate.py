@@ -39,10 +39,14 @@ class Certificate:
 
     def sentence(self) -> str:
         """In words, for reports."""
-        what = "prompt of this template" if self.complete else f"of {self.prompts:,} prompts of this template"
+        what = (
+            "No prompt of this template"
+            if self.complete
+            else f"None of the {self.prompts:,} prompts of this template that were looked at"
+        )
         share = "" if self.share is None else f" ({100 * self.share:.0f} % of what it has gained so far)"
         return (
-            f"No {what} would bring the set nearer by more than {self.bound:.4f}{share}, "
+            f"{what} would bring the set nearer by more than {self.bound:.4f}{share}, "
             f"with a probability of {100 * self.probability:.0f} % or more."
         )
 

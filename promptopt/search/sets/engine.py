@@ -185,7 +185,10 @@ class SetSearch:
             certificate = self.certificate(state, rng)
             share = None if certificate is None else certificate.share
             if certificate is not None and share is not None and share <= budget.tolerance:
-                return [], certificate.sentence()
+                return [], (
+                    f"by the certificate, no prompt could add more than {100 * budget.tolerance:g} % of what "
+                    f"was gained, after {len(state.looks)} prompts"
+                )
         count = min(budget.proposals, left // budget.first)
         choices = self._propose(state, count, rng)
         if not choices:

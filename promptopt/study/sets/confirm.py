@@ -55,7 +55,7 @@ class Compared:
 
     @property
     def verdict(self) -> Verdict:
-        """What may be claimed, after Holm's correction over all comparisons of the study."""
+        """What may be claimed, after Holm's correction over all comparisons by the same measure."""
         value = self.estimate.value
         if not self.enough or value is None or self.p_adjusted >= 0.05:
             return "unclear"
@@ -127,12 +127,17 @@ def confirm_sets(
             config.confirm.classifier, searches, classes, cache=cache, on_training=on_training
         )
         compared += more
-    adjusted = holm([one.p_value for one in compared])
-    return Confirmation(
-        classes=classes,
-        accuracy=accuracy,
-        compared=[replace(one, p_adjusted=p) for one, p in zip(compared, adjusted, strict=True)],
-    )
+    return Confirmation(classes=classes, accuracy=accuracy, compared=corrected(compared))
+
+
+def corrected(compared: Sequence[Compared]) -> list[Compared]:
+    """With p-values adjusted over all comparisons by the same measure, which is one question (Holm)."""
+    found = list(compared)
+    for metric in dict.fromkeys(one.metric for one in found):
+        places = [i for i, one in enumerate(found) if one.metric == metric]
+        for place, p in zip(places, holm([found[i].p_value for i in places]), strict=True):
+            found[place] = replace(found[place], p_adjusted=p)
+    return found
 
 
 def choose(one: ClassSearch, setup: SetSetup) -> Chosen:
