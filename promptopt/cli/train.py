@@ -73,8 +73,9 @@ def sd(
     from promptopt.cli._progress import Bars
     from studies.dataset import read_dataset
 
-    dataset = read_dataset(data)
     name = recipe or ("tiny-finetune" if init else "tiny")
+    load_recipe(name, overrides=changes or ())  # its faults are named before the data's
+    dataset = read_dataset(data)
     spec = load_recipe(name, overrides=_overrides(dataset, changes))
     # From here on it takes seconds to load the libraries; a fault above shows at once.
     from generators.training import train_sd
@@ -121,6 +122,7 @@ def dreambooth_lora(
     from promptopt.cli._progress import Bars
     from studies.dataset import read_dataset
 
+    load_recipe(recipe, overrides=changes or ())  # its faults are named before the data's
     dataset = read_dataset(data)
     spec = load_recipe(recipe, overrides=_overrides(dataset, changes))
     from generators.training import train_dreambooth

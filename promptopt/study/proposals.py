@@ -25,6 +25,14 @@ class Gap:
             (MMD^2, with the study's other terms): above 0 it is wanted, the set's own are near 0.
         images, budget: made for this class so far, and at most.
         max_tokens: of a prompt; longer ones are refused.
+
+    Example:
+        >>> plain, dim = Candidate("a polyp"), Candidate("a dim polyp")
+        >>> leads = {plain: -0.2, dim: 0.01}
+        >>> own = {"label": "polyp", "baseline": plain, "weights": {dim: 1.0}, "leads": leads}
+        >>> gap = Gap(**own, images=12, budget=600, max_tokens=77)
+        >>> [one.prompt for one in gap.best(1)]
+        ['a dim polyp']
     """
 
     label: str

@@ -38,6 +38,22 @@ class SetResult:
         generated: images made now; 0 when everything was in the store.
         seconds: wall time by phase.
         pictures: label -> method -> its confirmation images, one a seed, in the store.
+
+    Example:
+        >>> import tempfile
+        >>> from promptopt import Study
+        >>> content = {
+        ...     "name": "first",
+        ...     "category": "normal",
+        ...     "data": {"phantom": {"images": 20, "test": 20, "hospital": "coast"}},
+        ...     "generator": {"steps": 2},
+        ...     "set": {"budget": 16, "images": 2},
+        ...     "confirm": {"images": 4},
+        ... }
+        >>> folder = tempfile.mkdtemp()
+        >>> result = Study(content, runs=folder + "/runs", store=folder + "/store").run()
+        >>> list(result.best_prompts), len(result.images("normal", "baseline"))
+        (['normal'], 4)
     """
 
     folder: Path

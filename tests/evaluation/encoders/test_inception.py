@@ -135,7 +135,7 @@ def test_without_clean_fid_the_remedy_is_named(tmp_path: Path, monkeypatch: pyte
 
     path = make_small_inception(tmp_path)
     monkeypatch.setitem(sys.modules, "cleanfid.resize", None)
-    with pytest.raises(EncoderError, match=r"pip install 'promptopt\[inception\]'"):
+    with pytest.raises(EncoderError, match="pip install clean-fid"):
         load_encoder(f"inception:{path}", device="cpu")
 
 

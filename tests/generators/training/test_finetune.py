@@ -170,7 +170,7 @@ def test_a_vae_that_is_fine_tuned_keeps_its_scale(
 
 def test_one_bad_picture_is_named(spec: SdTrainingSpec, data: Dataset, tmp_path: Path) -> None:
     (data.root / "images" / "07.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(TrainingDataError, match=r"07\.png.*prepare"):
+    with pytest.raises(TrainingDataError, match=r"07\.png: not a readable image.*Replace"):
         train_sd(spec, data=data, out=tmp_path / "out")
 
 

@@ -71,7 +71,7 @@ def test_tables_are_printed_and_everything_is_written(place: Path) -> None:
         (["--generator", "a=squares", "--words", "a:red"], "write NAME:PHRASE=OWN"),
         (["--generator", "a=squares", "--pool", "all"], "pool 'all' does not exist"),
         (["--generator", "a=squares", "--single", "north"], "centers are east, west"),
-        (["--generator", "a=squares", "--prompts", "none.txt"], "cannot be read"),
+        (["--generator", "a=squares", "--prompts", "none.txt"], "none.txt: no such file"),
         (["--generator", "a=squares", "--texts", "nothing"], "category 'nothing' does not exist"),
     ],
 )

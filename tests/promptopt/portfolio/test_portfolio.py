@@ -274,5 +274,5 @@ def test_sentences_of_one_meaning_are_nearer_than_their_words_say() -> None:
 
 def test_a_missing_sentence_model_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(PortfolioError, match=r"promptopt\[semantic\]"):
+    with pytest.raises(PortfolioError, match="pip install sentence-transformers"):
         sentence_distances(["a"], str(tmp_path))

@@ -56,7 +56,7 @@ def forest(rows: Sequence[Row], style: str, *, scale: float = 1.0, zero: bool = 
     >>> from evaluation.estimate import Estimate
     >>> drawn = forest([Row("a", Estimate(0.5, 0.0, 1.0, 8, "mean", "ok"))], ".1f")
     >>> drawn.lines[0].dot, drawn.lines[0].width, drawn.zero
-    (50.0, 90.9, 4.5)
+    (50.0, 91.0, 4.5)
     """
     ends = [
         scale * x for r in rows for x in (r.estimate.value, r.estimate.low, r.estimate.high) if x is not None
