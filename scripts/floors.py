@@ -17,7 +17,7 @@ COLORS = {"promptopt": "#00796b", "other": "#455a64", "base": "#6d4c41"}
 WHAT = {
     "promptopt.cli": "commands and terminal output",
     "promptopt.testing": "conformance suites",
-    "promptopt.samplers": "for Optuna studies of one's own",
+    "promptopt.samplers": "for Optuna studies of your own",
     "promptopt.web": "dashboard, local server",
     "promptopt.doctor": "what this machine can do",
     "promptopt.augmentation": "sets, filters, proof",

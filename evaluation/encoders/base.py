@@ -21,7 +21,7 @@ class EncoderError(PromptoptError, ValueError):
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Images to features. The same image gives the same row whatever stands beside it in the call.
+    """Images to features. The same image gives the same row whatever else is in the call.
 
     Example:
         >>> from PIL import Image

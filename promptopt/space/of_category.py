@@ -69,7 +69,7 @@ def _with_prompts(category: Category, config: StudyConfig) -> Category:
         different = {Candidate(line.text).normalized_key: line.text for line in reversed(lines)}
         options = [escaped(text) for text in reversed(different.values())]
         changes |= {"template": "__prompt__", "wildcards": {"prompt": options}, "negative_template": None}
-    if changes and config.category in CATEGORIES:  # what a category of one's own would say
+    if changes and config.category in CATEGORIES:  # what a category of your own would say
         others = {name: load_category(name).texts for name in CATEGORIES if name != category.name}
         changes["distractors"] = {**others, **category.distractors}
     return category.model_copy(update=changes)

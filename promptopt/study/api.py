@@ -142,9 +142,9 @@ class Study:
         """Measure prompts and enter them in the search as one step of their class.
 
         Args:
-            prompts: what `ask` returned, or others of one's own, which get as many images as any new one.
+            prompts: what `ask` returned, or others of your own, which get as many images as any new one.
                 One that was measured already is left out.
-            label: the class of prompts of one's own, where the study has several.
+            label: the class of prompts of your own, where the study has several.
 
         Returns:
             The gap of each class that prompts were told for.

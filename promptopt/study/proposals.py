@@ -1,4 +1,4 @@
-"""What a proposer of prompts is told, and what prompts of one's own are measured as."""
+"""What a proposer of prompts is told, and what prompts of your own are measured as."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Ask:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredPrompt:
-    """A prompt of one's own, measured; nothing of it enters the search.
+    """A prompt of your own, measured; nothing of it enters the search.
 
     Attributes:
         score: of a study of sets, its lead (`Gap.leads`); of single prompts, the gain over the baseline in

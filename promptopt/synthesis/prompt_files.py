@@ -1,4 +1,4 @@
-"""Lists of prompts to make images of: a file of one's own, or what a study found."""
+"""Lists of prompts to make images of: a file of your own, or what a study found."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def opened_study(
 
 
 def _resolved(setup: SetSetup) -> str:
-    """The study file with every path absolute and categories of one's own written out."""
+    """The study file with every path absolute and categories of your own written out."""
     content = yaml.safe_load(resolved_study(setup.first))
     if setup.config.classes:
         resolved = {label: yaml.safe_load(resolved_study(own)) for label, own in setup.classes.items()}
