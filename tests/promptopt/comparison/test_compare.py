@@ -174,9 +174,12 @@ def test_the_latex_table_is_escaped_and_whole(out: Path) -> None:
     assert "*" in good  # the distance is unreliable at this number of images
 
 
-def test_charts_show_value_and_interval_and_leave_pyplot_alone(found: GeneratorComparison, out: Path) -> None:
+def test_charts_show_value_and_interval_and_leave_pyplot_alone(
+    found: GeneratorComparison, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from promptopt.comparison.charts import chart
 
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)  # another test may have loaded it
     scores = found.of(metric="fd")
     figure = chart(found, scores)
     panels = {axes.get_title(loc="left").rsplit(", n =", 1)[0]: axes for axes in figure.axes}
