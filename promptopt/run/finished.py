@@ -15,7 +15,7 @@ from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import StudyConfig, StudyError, load_study
 from promptopt.run.class_prompts import class_prompts
 from promptopt.run.errors import ExportError
-from promptopt.run.folder import DATABASE, PROMPTS, SETTINGS, STUDY
+from promptopt.run.folder import DATABASE, PROMPTS, STUDY
 from promptopt.run.prompt_sets import SETS, ClassEntry, SetList, read_sets
 from promptopt.run.prompts import Network, PromptEntry, PromptList, read_prompts
 from promptopt.space.of_category import class_studies, open_category
@@ -106,14 +106,6 @@ def single_prompts(folder: str | Path, *, instead: str) -> PromptList:
     if isinstance(found, SetList):
         raise StudyError(f"{path}: a study of sets, and this is for studies with aim: single. {instead}")
     return found
-
-
-def is_set_run(folder: str | Path) -> bool:
-    """Whether a run folder, finished or not, is of a study of sets."""
-    try:
-        return bool(json.loads((Path(folder) / SETTINGS).read_bytes()).get("aim") == "set")
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def read_finished(path: str | Path) -> list[FinishedRun]:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from evaluation.arrays import check_features
 from evaluation.estimate import Estimate, Status
-from evaluation.metrics.mmd import RELIABLE_FROM, mmd_contributions
+from evaluation.metrics.mmd import RELIABLE_FROM, gaussian_kernel, mmd_contributions
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,4 @@ def closeness_difference(
 def _to_real(x: np.ndarray, real: np.ndarray, bandwidth: float) -> np.ndarray:
     """Mean kernel value of each real image with the generated ones, (m,)."""
     center = real.mean(axis=0)
-    a, b = x - center, real - center
-    squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2 * (a @ b.T)
-    return np.asarray(np.exp(-np.maximum(squares, 0.0) / (2 * bandwidth**2)).mean(axis=0))
+    return np.asarray(gaussian_kernel(bandwidth)(x - center, real - center).mean(axis=0))

@@ -15,7 +15,9 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
+from promptopt.search.model.kernel import sum_and_pairs
 from promptopt.search.model.noise import IntArray
+from promptopt.search.model.slot_model import correlations
 from promptopt.search.sets.embeddings import FloatArray, Form
 
 _PRIOR = np.log([1.0, 0.4, 0.2, 1.0])  # shares of options, pairs, own; and of the noise of one image
@@ -44,7 +46,7 @@ class EmbeddingModel:
         covariance ``s B``, the likelihood profiled over s is ``-k log tr(B^-1 G) - log |B|`` a coordinate.
         """
         gram = form.within + form.error
-        parts = _matches(codes)
+        parts = correlations(codes, codes)
         noise = np.diag(1.0 / form.counts)
         k = len(gram)
 
@@ -85,25 +87,13 @@ class EmbeddingModel:
         return np.stack([np.asarray(p)[self.codes[:, s]] for s, p in enumerate(product)], axis=1)
 
     def _covariance(self, hits: FloatArray) -> FloatArray:
-        slots = hits.shape[1]
-        pairs = max(1, slots * (slots - 1) // 2)
-        total = hits.sum(axis=1)
-        both = (total**2 - (hits**2).sum(axis=1)) / 2
-        constant = _CONSTANT * self.shares.sum()
+        total, pairs = sum_and_pairs(hits.T)
         return np.asarray(
-            constant
-            + self.shares[0] * total / slots
-            + self.shares[1] * both / pairs
+            _CONSTANT * self.shares.sum()
+            + self.shares[0] * total / hits.shape[1]
+            + self.shares[1] * pairs
             + self.shares[2] * np.prod(hits, axis=1)
         )
-
-
-def _matches(codes: IntArray) -> FloatArray:
-    """Correlations by shared options, shared pairs of options, and being one prompt, (3, k, k)."""
-    slots = codes.shape[1]
-    same = (codes[:, None, :] == codes[None, :, :]).sum(axis=2).astype(np.float64)
-    pairs = max(1, slots * (slots - 1) // 2)
-    return np.stack([same / slots, same * (same - 1) / (2 * pairs), same == slots])
 
 
 def _whole(variances: FloatArray, parts: FloatArray, noise: FloatArray) -> FloatArray:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evaluation.arrays import check_features
+from evaluation.metrics.mmd import gaussian_kernel
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 K = TypeVar("K", bound=Hashable)
@@ -106,6 +107,7 @@ class MeanEmbeddings(Generic[K]):
         if len(real) < 2 or not bandwidth > 0:
             raise ValueError(f"{len(real)} real images and bandwidth {bandwidth!r}; 2 and above 0 are needed")
         self.bandwidth = float(bandwidth)
+        self._kernel = gaussian_kernel(self.bandwidth)
         self._center = real.mean(axis=0)  # near the origin, distances lose nothing to cancellation
         self._real = real - self._center
         kernel = self._kernel(self._real, self._real)
@@ -187,7 +189,3 @@ class MeanEmbeddings(Generic[K]):
 
     def _member(self, k: int) -> FloatArray:
         return np.asarray(self._owner[None, :] == np.arange(k)[:, None], dtype=np.float64)
-
-    def _kernel(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2 * (a @ b.T)
-        return np.asarray(np.exp(-np.maximum(squares, 0.0) / (2 * self.bandwidth**2)))

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from evaluation.classifier.engine import REAL_TEST, Arm, View, train_arms
 from evaluation.classifier.images import LabeledImages
 from evaluation.classifier.network import read_pixels
@@ -28,7 +26,7 @@ from promptopt.config.sets import ClassifierSettings
 from promptopt.scoring.closeness import closeness_difference
 from promptopt.scoring.objective import study_bandwidth
 from promptopt.space import Candidate
-from promptopt.study.sets.methods import Chosen, method_prompts
+from promptopt.study.sets.methods import Chosen, choose, method_prompts
 from promptopt.study.sets.opening import SetSetup
 from promptopt.study.sets.search import ClassSearch
 
@@ -117,7 +115,7 @@ def confirm_sets(
     classes = {}
     for label, one in searches.items():
         on_phase(f"confirming the set of {label} on fresh seeds")
-        chosen = choose(one, setup)
+        chosen = choose(one, most=config.set.prompts, seed=setup.first.panel.metrics)
         classes[label] = _class(one, chosen, extra=(given or {}).get(label, {}))
     compared = [c for one in classes.values() for c in one.compared]
     accuracy: dict[str, ArmRow] = {}
@@ -138,13 +136,6 @@ def corrected(compared: Sequence[Compared]) -> list[Compared]:
         for place, p in zip(places, holm([found[i].p_value for i in places]), strict=True):
             found[place] = replace(found[place], p_adjusted=p)
     return found
-
-
-def choose(one: ClassSearch, setup: SetSetup) -> Chosen:
-    """The set that the study file asks for."""
-    from promptopt.study.sets.methods import choose as chosen_of
-
-    return chosen_of(one, most=setup.config.set.prompts, seed=setup.first.panel.metrics)
 
 
 def _class(one: ClassSearch, chosen: Chosen, *, extra: Mapping[str, Sequence[Candidate]]) -> ConfirmedClass:
@@ -308,15 +299,3 @@ def _real(searches: Mapping[str, ClassSearch], pool: str, size: int) -> LabeledI
 
 def _any(classes: Mapping[str, ConfirmedClass]) -> Candidate:
     return next(iter(next(iter(classes.values())).prompts.values()))[0]
-
-
-def fresh_images(confirmed: ConfirmedClass) -> int:
-    """Images of each method."""
-    return len(next(iter(confirmed.images.values())))
-
-
-def rank(values: Mapping[str, Estimate]) -> list[str]:
-    """Methods by their value, the nearest first."""
-    return sorted(
-        values, key=lambda name: np.inf if values[name].value is None else float(values[name].value or 0)
-    )

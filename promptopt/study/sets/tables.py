@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from promptopt.base.files import write_text
-from promptopt.formatting.escapes import csv_text
+from promptopt.formatting.tables import csv_table
 from promptopt.run.prompt_sets import SetList
 from promptopt.run.prompts import EstimateEntry
 
@@ -61,9 +59,4 @@ def _cells(estimate: EstimateEntry) -> list[Any]:
 
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow(["" if v is None else csv_text(v) if isinstance(v, str) else v for v in row])
-    return write_text(path, stream.getvalue())
+    return write_text(path, csv_table(header, rows, exact=True))
