@@ -4,8 +4,8 @@
 
 Each model has its published architecture and random weights in bfloat16, written as a diffusers folder. Then,
 each in a process of its own so that peaks do not mix: one image; a LoRA (rank 4) trained for two steps;
-the adapter read again in diffusers' and in kohya's layout, an image with each. Training keeps all weights in
-float32 on a CPU, so SDXL's takes some 16 GiB; --most gives the memory that a part may need.
+the adapter read again in diffusers' and in kohya's layout, an image with each. A part that would need more
+than --most GiB is left out and named.
 """
 
 import argparse
@@ -139,9 +139,10 @@ def run(part: str, job: Job) -> bool:
     return True
 
 
-def weights(name: str) -> float:
-    """GiB of all weights in bfloat16."""
-    return 2 * sum(ARCHITECTURES[name].parameters) / GIB
+def memory(name: str, part: str) -> float:
+    """GiB that a part is expected to need: its weights, and 3 for libraries, activations and copies."""
+    unet, *others = ARCHITECTURES[name].parameters
+    return (2 * unet + (4 if part == "train" else 2) * sum(others)) / GIB + 3
 
 
 def main() -> None:
@@ -161,8 +162,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             job = Job(name, Path(folder), options.size, options.steps)
             for part in ("write", *options.parts):
-                # training holds float32; every part holds libraries and activations besides
-                needed = weights(name) * (2 if part == "train" else 1) + 1.5
+                needed = memory(name, part)
                 if needed > options.most:
                     print(f"| {name} | {part} | left out | needs about {needed:.0f} | |", flush=True)
                     continue
