@@ -2,7 +2,7 @@
 
 `build` writes one as a diffusers folder. `divisor` divides every width and nothing else, so that the model
 keeps its depth and its proportions of text encoder, autoencoder and UNet. The tokenizer is the embedded
-model's: its ids are a part of the vocabulary, whose size is the true one.
+model's: its ids are a part of the vocabulary, whose size is the true one. "tiny" is for trying a script out.
 """
 
 import math
@@ -20,6 +20,7 @@ _PLAIN = {
     "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
     "block_out_channels": (320, 640, 1280, 1280),
 }
+_VAE = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
 _CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 _OPEN_H = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16}
 _OPEN_G = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
@@ -39,8 +40,8 @@ class Architecture:
     unet: dict[str, Any]
     texts: tuple[dict[str, Any], ...]
     scheduler: tuple[str, dict[str, Any]]
-    parameters: tuple[int, ...]
     size: int
+    parameters: tuple[int, ...] = ()
     vae: dict[str, Any] = field(default_factory=dict)
 
 
@@ -88,22 +89,33 @@ ARCHITECTURES = {
         parameters=(2_567_463_684, 83_653_863, 123_060_480, 694_659_840),
         size=1024,
     ),
+    "tiny": Architecture(
+        unet={
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+            "block_out_channels": (16, 32),
+            "layers_per_block": 1,
+            "attention_head_dim": 2,
+            "cross_attention_dim": 16,
+            "sample_size": 16,
+        },
+        texts=(
+            {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
+        ),
+        scheduler=("PNDMScheduler", {"skip_prk_steps": True}),
+        vae={"block_out_channels": (8, 16), "layers_per_block": 1},
+        size=32,
+    ),
 }
 
 
-def build(
-    name: str, folder: Path, *, divisor: int = 1, depth: int = 2, dtype: torch.dtype = torch.float32
-) -> Path:
-    """Writes an architecture with random weights (seed 0) as a diffusers folder and returns it.
-
-    `depth` is the number of layers a block of the UNet and the autoencoder, 2 as published; with 1, the text
-    encoders have two layers as well.
-    """
+def build(name: str, folder: Path, *, divisor: int = 1, dtype: torch.dtype = torch.float32) -> Path:
+    """Writes an architecture with random weights (seed 0) as a diffusers folder and returns it."""
     import diffusers
     from transformers import CLIPTokenizer
 
     torch.manual_seed(0)
-    networks = build_networks(name, divisor=divisor, depth=depth, dtype=dtype)
+    networks = build_networks(name, divisor=divisor, dtype=dtype)
     kind, settings = ARCHITECTURES[name].scheduler
     words = CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer")
     common = {
@@ -124,9 +136,7 @@ def build(
     return folder
 
 
-def build_networks(
-    name: str, *, divisor: int = 1, depth: int = 2, dtype: torch.dtype = torch.float32
-) -> dict[str, Any]:
+def build_networks(name: str, *, divisor: int = 1, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
     """UNet, autoencoder and text encoders by the names that pipelines give them."""
     import diffusers
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
@@ -140,32 +150,33 @@ def build_networks(
         unet["projection_class_embeddings_input_dim"] //= divisor
     if isinstance(unet["attention_head_dim"], tuple):  # a number of heads, whatever its name says
         unet["attention_head_dim"] = tuple(max(1, n // divisor) for n in unet["attention_head_dim"])
-    groups = math.gcd(32, *unet["block_out_channels"])
+    vae = {**_VAE, **shape.vae}
+    widths = vae["block_out_channels"] = tuple(width // divisor for width in vae["block_out_channels"])
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)  # no weight exists in float32 even for a moment
     try:
         networks: dict[str, Any] = {
-            "unet": diffusers.UNet2DConditionModel(**unet, layers_per_block=depth, norm_num_groups=groups),
-            "vae": diffusers.AutoencoderKL(
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                block_out_channels=tuple(width // divisor for width in (128, 256, 512, 512)),
-                layers_per_block=depth,
-                norm_num_groups=max(1, 32 // divisor),
-                sample_size=shape.size,
-                **shape.vae,
+            "unet": diffusers.UNet2DConditionModel(
+                **unet, norm_num_groups=math.gcd(32, *unet["block_out_channels"])
             ),
-            "text_encoder": CLIPTextModel(_text(shape.texts[0], divisor=divisor, depth=depth)),
+            "vae": diffusers.AutoencoderKL(
+                **vae,
+                down_block_types=("DownEncoderBlock2D",) * len(widths),
+                up_block_types=("UpDecoderBlock2D",) * len(widths),
+                norm_num_groups=math.gcd(32, *widths),
+                sample_size=shape.size,
+            ),
+            "text_encoder": CLIPTextModel(_text(shape.texts[0], divisor=divisor)),
         }
         if len(shape.texts) > 1:
-            second = _text(shape.texts[1], divisor=divisor, depth=depth)
+            second = _text(shape.texts[1], divisor=divisor)
             networks["text_encoder_2"] = CLIPTextModelWithProjection(second)
     finally:
         torch.set_default_dtype(before)
     return networks
 
 
-def _text(published: dict[str, Any], *, divisor: int, depth: int) -> Any:
+def _text(published: dict[str, Any], *, divisor: int) -> Any:
     from transformers import CLIPTextConfig, CLIPTokenizer
 
     words = CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer")
@@ -175,8 +186,6 @@ def _text(published: dict[str, Any], *, divisor: int, depth: int) -> Any:
             shape[key] //= divisor
     while shape["hidden_size"] % shape["num_attention_heads"]:
         shape["num_attention_heads"] -= 1
-    if depth < 2:
-        shape["num_hidden_layers"] = 2
     return CLIPTextConfig(
         vocab_size=49408,
         eos_token_id=words.eos_token_id,

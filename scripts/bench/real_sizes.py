@@ -149,7 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="+", choices=list(ARCHITECTURES))
+    parser.add_argument("names", nargs="+", choices=["sd15", "sd21", "sdxl"])
     parser.add_argument("--size", type=int, default=256, help="pixels a side of images and training pictures")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--parts", nargs="*", choices=list(PARTS)[1:], default=list(PARTS)[1:])

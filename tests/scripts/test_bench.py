@@ -49,3 +49,33 @@ def test_architectures_have_as_many_weights_as_published(name: str) -> None:
         networks = architectures.build_networks(name)
     counts = tuple(sum(p.numel() for p in network.parameters()) for network in networks.values())
     assert counts == architectures.ARCHITECTURES[name].parameters
+
+
+def test_the_script_for_gpus_runs_on_a_tiny_model_and_a_cpu() -> None:
+    said = run("gpu.py", "--cpu-smoke")
+    assert "a trial, no measurement" in said
+    assert said.count("| right |") == 2  # float32 and bfloat16 against the CPU in float32
+    assert "diffusers, a call an image | bfloat16, 1 |" in said
+    assert "8 made, 4 a pass at the end" in said
+    assert "promptopt train sd |" in said
+    assert "WRONG" not in said
+
+
+def test_an_image_that_is_wrong_fails_the_script_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gpu
+    import numpy as np
+
+    bench = gpu.Bench(
+        Path(),
+        torch.device("cpu"),
+        steps=1,
+        batch=1,
+        until=0,
+        smoke=True,
+        rates={"float32": 1.0, "bfloat16": 1.0},
+    )
+    levels = iter([100, 100, 130])  # the reference, then each number format
+    monkeypatch.setattr(gpu.Bench, "load", lambda self, dtype, **rest: None)
+    monkeypatch.setattr(gpu, "drawn", lambda generator, steps: np.full((1, 4, 4, 3), next(levels)))
+    gpu.correctness(bench)
+    assert bench.failed == ["images in bfloat16 are off by 30.0"]
