@@ -65,15 +65,8 @@ def test_an_image_that_is_wrong_fails_the_script_for_gpus(monkeypatch: pytest.Mo
     import gpu
     import numpy as np
 
-    bench = gpu.Bench(
-        Path(),
-        torch.device("cpu"),
-        steps=1,
-        batch=1,
-        until=0,
-        smoke=True,
-        rates={"float32": 1.0, "bfloat16": 1.0},
-    )
+    bench = gpu.Bench(Path(), torch.device("cpu"), steps=1, batch=1, until=0, smoke=True)
+    bench.rates = {"float32": 1.0, "bfloat16": 1.0}
     levels = iter([100, 100, 130])  # the reference, then each number format
     monkeypatch.setattr(gpu.Bench, "load", lambda self, dtype, **rest: None)
     monkeypatch.setattr(gpu, "drawn", lambda generator, steps: np.full((1, 4, 4, 3), next(levels)))
