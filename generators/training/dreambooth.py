@@ -81,10 +81,9 @@ def train_dreambooth(
         ),
     )
     folder = resolve(init)
-    frozen = spec.lora is not None and spec.training.precision != "float32"
     vae_is_given(out)
     return train_parts(
-        *(spec, load_parts(folder, frozen=frozen), material),
+        *(spec, load_parts(folder), material),
         out=out,
         init=folder,
         device=device,

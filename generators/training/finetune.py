@@ -90,8 +90,7 @@ def train_sd(
         )
     if spec.lora is not None and init is None:
         raise TrainingError("lora: adapters need a checkpoint to adapt; give one to start from")
-    frozen = spec.lora is not None and spec.training.precision != "float32"
-    source = None if init is None else load_parts(Path(init), frozen=frozen)
+    source = None if init is None else load_parts(Path(init))
     if vae is not None:
         trained = AutoencoderKL.from_pretrained(vae, use_safetensors=True, local_files_only=True)
         vae_is_given(out)

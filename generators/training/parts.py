@@ -124,11 +124,8 @@ def build_scheduler(*, prediction_type: str, zero_terminal_snr: bool) -> DPMSolv
     )
 
 
-def load_parts(folder: Path, *, frozen: bool = False) -> Parts:
-    """Read a pipeline folder of the SD 1.x, 2.x or XL family, safetensors only. May raise ValueError.
-
-    All in float32, but for a ``frozen`` UNet, which keeps the number format of its file.
-    """
+def load_parts(folder: Path) -> Parts:
+    """Read a pipeline folder of the SD 1.x, 2.x or XL family, safetensors only. May raise ValueError."""
     index = folder / "model_index.json"
     if not index.is_file():
         raise ArgumentError(f"{folder}: not a diffusers pipeline folder (it has no model_index.json)")
@@ -161,11 +158,10 @@ def load_parts(folder: Path, *, frozen: bool = False) -> Parts:
         text_encoder_2=getattr(pipe, "text_encoder_2", None),
         zeros_for_empty_prompt=bool(pipe.config.get("force_zeros_for_empty_prompt", True)),
     )
-    for name, network in parts.networks.items():
+    for network in parts.networks.values():
         # by torch's own method: diffusers' warns of layers that it does not have, and from_pretrained calls
         # the argument torch_dtype or dtype depending on its version
-        if not (frozen and name == "unet"):
-            torch.nn.Module.to(network, torch.float32)
+        torch.nn.Module.to(network, torch.float32)
     return parts
 
 

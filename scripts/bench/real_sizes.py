@@ -140,9 +140,11 @@ def run(part: str, job: Job) -> bool:
 
 
 def memory(name: str, part: str) -> float:
-    """GiB that a part is expected to need: its weights, and 3 for libraries, activations and copies."""
-    unet, *others = ARCHITECTURES[name].parameters
-    return (2 * unet + (4 if part == "train" else 2) * sum(others)) / GIB + 3
+    """GiB that a part is expected to need: its weights, and 2 for libraries, activations and copies.
+
+    diffusers reads them as float32; they become bfloat16 afterwards.
+    """
+    return (2 if part == "write" else 4) * sum(ARCHITECTURES[name].parameters) / GIB + 2
 
 
 def main() -> None:

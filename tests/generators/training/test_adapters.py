@@ -116,7 +116,7 @@ def test_adapters_learn_beside_weights_of_half_precision(
 
 
 def test_frozen_weights_are_halved_and_trained_ones_are_not(base: Path) -> None:
-    parts = load_parts(base, frozen=True)
+    parts = load_parts(base)
     attach_lora(parts, LoraSpec(rank=2), text=False, seed=0)
     for norms in (False, True):
         cast_frozen(parts.unet, torch.bfloat16, norms=norms)
