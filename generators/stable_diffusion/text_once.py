@@ -33,7 +33,7 @@ def text_once(unet: torch.nn.Module) -> Iterator[None]:
     """
     layers = [module for name, module in unet.named_modules() if name.endswith(_LAYERS)]
     for layer in layers:
-        layer.forward = _Once(layer)  # type: ignore[method-assign]
+        layer.forward = _Once(layer)
     try:
         yield
     finally:

@@ -264,8 +264,8 @@ class _Builder(Transformer_NonRecursive[Token, Any]):
         head, *value = children
         offset = int(head.start_pos) + len(head) - len(head.lstrip())
         name = str(head[:-1]).strip()
-        value = _stripped(self.sequence(value))
-        return Assignment(name, value, immediate=False, keep=False, offset=offset)
+        sequence = _stripped(self.sequence(value))
+        return Assignment(name, sequence, immediate=False, keep=False, offset=offset)
 
     def no_sampler(self, symbol: Token | None, what: str, unless: str = "") -> None:
         """`{!a|b}`, `__~x__`, `{@a|b}` say how that library samples. Here the study says how."""
