@@ -21,7 +21,7 @@ from generators.bad_images import BadImage, BadImageError
 from generators.errors import BatchHalvedError, GeneratorError, PromptTooLongError
 from generators.folder import SDXL, fingerprint, pipeline_class, read_defaults
 from generators.request import ImageRequest
-from generators.stable_diffusion.batch_trial import find_batch_size, is_out_of_memory, no_room, release_memory
+from generators.stable_diffusion.batch_trial import find_batch_size, no_room
 from generators.stable_diffusion.conditioning import Conditioning, PromptReader
 from generators.stable_diffusion.pipeline import compile_networks, fixed_shapes, load_pipeline, place
 from generators.stable_diffusion.pixels import to_pictures
@@ -29,6 +29,7 @@ from generators.stable_diffusion.runtime import Runtime, choose_runtime
 from generators.stable_diffusion.sampling import Steer, decode, denoise
 from generators.stable_diffusion.schedulers import make_scheduler
 from generators.stable_diffusion.tokens import lost_words
+from promptopt.base.machine import is_out_of_memory, release_memory
 
 if TYPE_CHECKING:
     from PIL import Image
