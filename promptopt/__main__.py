@@ -1,4 +1,4 @@
-"""`promptopt` and `python -m promptopt`: the command line, which a signal ends in one sentence at any time."""
+"""`promptopt` and `python -m promptopt`: the command line; a signal ends it in one sentence at any time."""
 
 from promptopt.base import interrupts
 

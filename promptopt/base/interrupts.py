@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LATER = 0.02  # seconds
 
 
 class Terminated(KeyboardInterrupt):
@@ -52,7 +53,11 @@ def raising() -> Iterator[None]:
 
     def once_more(lost: Any) -> None:
         if isinstance(lost.exc_value, KeyboardInterrupt):
-            signal.raise_signal(exit_code(lost.exc_value) - 128)
+            import threading
+
+            # a moment later, since what is raised in here is lost too
+            number = exit_code(lost.exc_value) - 128
+            threading.Timer(_LATER, os.kill, (os.getpid(), number)).start()
         else:
             hook(lost)
 

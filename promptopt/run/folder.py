@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from promptopt.base.files import sweep, writable_folder, write_json
+from promptopt.base.files import sweep, sweep_dead, writable_folder, write_json
 from promptopt.base.locks import hold
 from promptopt.config.study_file import StudyError
 
@@ -39,6 +39,7 @@ def locked_run(runs: Path, name: str) -> Iterator[Path]:
     )
     with hold(folder / ".lock", busy):
         sweep(folder)
+        sweep_dead(folder)
         yield folder
 
 
@@ -59,6 +60,8 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         return
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(old, dict):
+            raise ValueError("it holds no mapping")
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: cannot be read ({error}). Choose another name for the study.") from error
     if old.get("format") != FORMAT:

@@ -49,8 +49,8 @@ class Method:
             that state alone, and then no training with random layers resumes to the same bits.
         if_diverged: what to change if the loss is not finite.
         if_out_of_memory: images a pass -> what to change.
-        divisible: whether `Loop.loss` can be asked for a part of a batch: then memory that runs out halves the
-            images of a pass, with the same result but for rounding (and for what dropout draws).
+        divisible: whether `Loop.loss` can be asked for a part of a batch: then memory that runs out halves
+            the images of a pass, with the same result but for rounding (and for what dropout draws).
     """
 
     steps: int

@@ -91,7 +91,7 @@ def test_out_of_memory_halves_the_images_of_a_pass_with_the_same_result(tmp_path
 
 def test_one_image_that_does_not_fit_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     _, loop = _linear_loop(tmp_path, room=0, seen=[])
-    with pytest.raises(TrainingError, match="1 images a pass.*gradient_checkpointing"):
+    with pytest.raises(TrainingError, match=r"1 images a pass.*gradient_checkpointing"):
         loop.run()
 
 

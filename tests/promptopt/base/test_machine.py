@@ -1,7 +1,6 @@
 """Full disks and short memory, in the words of the libraries themselves."""
 
 import errno
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -94,7 +93,7 @@ def test_the_cpus_allocator_is_understood() -> None:
         "import resource, torch, numpy\n"
         f"resource.setrlimit(resource.RLIMIT_AS, ({8 << 30}, {8 << 30}))\n"
         "from promptopt.base.machine import is_out_of_memory\n"
-        "for make in (lambda: torch.zeros(1 << 36), lambda: numpy.ones(1 << 36), lambda: bytearray(1 << 40)):\n"
+        "for make in (lambda: torch.zeros(1 << 36), lambda: numpy.ones(1 << 36), lambda: bytes(1 << 40)):\n"
         "    try:\n        make()\n"
         "    except (RuntimeError, MemoryError) as error:\n        print(is_out_of_memory(error))\n"
     )
@@ -102,4 +101,3 @@ def test_the_cpus_allocator_is_understood() -> None:
     assert done.stdout.split() == ["True"] * 3, done.stdout + done.stderr
     assert is_out_of_memory(RuntimeError("could not create a primitive"))
     assert is_out_of_memory(RuntimeError("could not create a memory object"))
-    assert resource.RLIMIT_AS
