@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from promptopt.base.errors import PromptoptError
-from promptopt.base.files import file_digest, write_text
+from promptopt.base.files import file_digest, kept_digests, write_text
 from promptopt.base.reading import difference, json_lines, near_name, read_table, visible
 
 Pool = Literal["reference", "validation", "test"]
@@ -75,6 +75,19 @@ class Dataset:
     def paths(self) -> list[Path]:
         """Where the pictures lie, in the order of the records."""
         return [self.path(record) for record in self.records]
+
+    def digests(self, cache: Path | None = None) -> dict[str, str]:
+        """``file_name`` -> sha256 of each picture's bytes.
+
+        Args:
+            cache: a file that spares the next process reading those that have not changed.
+
+        Raises:
+            OSError: a picture cannot be read.
+        """
+        paths = self.paths()
+        found = [file_digest(path) for path in paths] if cache is None else kept_digests(paths, cache)
+        return {record.file_name: digest for record, digest in zip(self.records, found, strict=True)}
 
     def where(
         self,

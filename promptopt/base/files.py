@@ -72,6 +72,32 @@ def file_digest(path: str | Path) -> str:
     return digest
 
 
+def kept_digests(paths: Sequence[Path], cache: Path) -> list[str]:
+    """`file_digest` of many files; those that are as a process before had them are not read again.
+
+    Args:
+        cache: where their sizes, times and digests are kept; its folder must exist. A cache that cannot be
+            read is made anew.
+
+    Raises:
+        OSError: a file cannot be read, or the cache not be written.
+    """
+    names = [str(path.absolute()) for path in paths]
+    before: dict[str, list[Any]] = {}
+    with suppress(OSError, ValueError, AttributeError, TypeError):
+        for name, (digest, *stamp) in json.loads(cache.read_text(encoding="utf-8")).items():
+            before[str(name)] = [digest, *stamp]
+    with _lock:
+        for name, (digest, *stamp) in before.items():
+            _digests.setdefault(name, (tuple(stamp), digest))  # type: ignore[arg-type]
+    found = [file_digest(path) for path in paths]
+    with _lock:
+        now = {name: [_digests[name][1], *_digests[name][0]] for name in names if name in _digests}
+    if now != before:
+        write_json(cache, now, indent=0)
+    return found
+
+
 def images_below(root: Path) -> tuple[list[Path], int]:
     """Image files in a folder and below, by suffix, sorted by path, and how many others lie there.
 

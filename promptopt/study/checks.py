@@ -17,7 +17,7 @@ from promptopt.search.racing import stages
 from promptopt.search.samplers import Sampling, resolve
 from promptopt.space import Candidate, PromptSpace
 from promptopt.space.of_category import compile_space, open_category
-from promptopt.study.opening import open_data
+from promptopt.study.opening import open_data, picture_digests
 from studies.category import Category
 from studies.dataset import POOLS, Dataset
 
@@ -38,6 +38,7 @@ class Checked:
         texts: class name -> fixed texts for the alignment; the category's own is `category.name`.
         positives, negatives: the real images, all pools.
         panel: every seed of the study.
+        pictures: file name -> sha256 of every real picture.
     """
 
     config: StudyConfig
@@ -51,6 +52,7 @@ class Checked:
     negatives: Dataset
     positive_name: str
     panel: SeedPanel
+    pictures: Mapping[str, str]
 
 
 def check(config: StudyConfig, *, store: Path, metrics: Sequence[ImageMetric] = ()) -> Checked:
@@ -74,6 +76,7 @@ def check(config: StudyConfig, *, store: Path, metrics: Sequence[ImageMetric] = 
         sampler=config.search.seed,
     )
     data = open_data(config, store)
+    pictures = picture_digests(config, data, store)
     name, positives, negatives = _split(config, category, data)
     return Checked(
         config=config,
@@ -93,6 +96,7 @@ def check(config: StudyConfig, *, store: Path, metrics: Sequence[ImageMetric] = 
         negatives=negatives,
         positive_name=name,
         panel=panel,
+        pictures=pictures,
     )
 
 

@@ -172,6 +172,7 @@ def run_study(
             judge=judge,
             metrics=metrics,
         )
+        runfolder.check_pictures(folder, setup.pictures)
         runfolder.check_settings(folder, setup.identity)
         write_text(folder / runfolder.STUDY, resolved_study(setup))
         measuring = Measuring(

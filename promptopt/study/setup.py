@@ -188,6 +188,7 @@ def _identity(
         "texts": _digest(checked.texts),
         "positives": checked.positive_name,
         "data": checked.data.fingerprint,
+        "pictures": _digest(dict(checked.pictures)),
         "generator": {"fingerprint": sample["generator"], **drawn},
         **({"generators": family.fingerprints} if isinstance(family, GeneratorFamily) else {}),
         "encoder": networks.encoder.fingerprint,

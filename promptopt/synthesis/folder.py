@@ -25,6 +25,8 @@ def keep_settings(folder: Path, plan: Plan) -> None:
     settings = plan.settings()
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(old, dict):
+            raise ValueError("it holds no mapping")
     except FileNotFoundError:
         if any((folder / IMAGES).glob("*")):
             raise SynthesisError(

@@ -148,6 +148,7 @@ def opened_study(
         setup = prepare_sets(
             config, store=store, device=device, generator=generator, encoder=encoder, judge=judge
         )
+        runfolder.check_pictures(folder, setup.first.pictures)
         runfolder.check_settings(folder, setup.identity)
         write_text(folder / runfolder.STUDY, _resolved(setup))
         measuring: dict[str, Measuring] = {}
