@@ -89,7 +89,7 @@ def kept_digests(paths: Sequence[Path], cache: Path) -> list[str]:
             before[str(name)] = [digest, *stamp]
     with _lock:
         for name, (digest, *stamp) in before.items():
-            _digests.setdefault(name, (tuple(stamp), digest))  # type: ignore[arg-type]
+            _digests.setdefault(name, (tuple(stamp), digest))
     found = [file_digest(path) for path in paths]
     with _lock:
         now = {name: [_digests[name][1], *_digests[name][0]] for name in names if name in _digests}
