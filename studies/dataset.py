@@ -24,6 +24,10 @@ POOLS: tuple[str, ...] = get_args(Pool)
 METADATA = "metadata.jsonl"
 TABLE = "metadata.csv"
 UNKNOWN = "images"
+FEWEST = 4
+"""Images of a class, and of the others, that each pool needs for any estimate at all."""
+CLAIM_FROM = 32
+"""Fewest fresh images of a method, and of real test images, below which nothing is called better or worse."""
 
 _NAMES = ("category", "label", "center", "group")
 _REQUIRED = ("file_name", "text", *_NAMES, "pool")

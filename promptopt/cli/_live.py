@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from promptopt.base.reading import one_line
 from promptopt.cli._progress import Bars
 from promptopt.formatting.numbers import count, duration
+from promptopt.run.prompt_sets import METHODS
 from promptopt.study.observer import Observer, SetStart, StudyStart
 
 if TYPE_CHECKING:
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
     from promptopt.scoring.confirm import Confirmed
     from promptopt.space import Candidate
     from promptopt.study.sets.search import StepDone
-
-METHODS = 5
-"""Drawn for each class by a confirmation of sets: set, learned template, baseline, random, single prompt."""
 
 _SHOWN = 76  # characters of the best prompt, with its score, beside a bar
 _LEAST = 24  # fewer are not worth showing
@@ -55,6 +53,10 @@ class LiveStudy(Observer):
         if self._sets is not None:  # the first phase after the search of sets is their confirmation
             self._sets.confirming = True
         self._say(text)
+
+    def on_warning(self, text: str) -> None:
+        """What the results will suffer from."""
+        self._console.print(f"Warning: {text}", markup=False, style="yellow")
 
     def on_start(self, start: StudyStart) -> None:
         """The search begins or goes on."""
@@ -181,7 +183,7 @@ class _Sets:
     def __init__(self, start: SetStart) -> None:
         self.images = start.images
         self.made = dict.fromkeys(start.classes, 0)
-        self.to_confirm = METHODS * start.confirm_images * len(start.classes)
+        self.to_confirm = len(METHODS) * start.confirm_images * len(start.classes)
         self.confirming = False
         self._nearer: dict[str, float] = {}
         self._quarters = dict.fromkeys(start.classes, 0)

@@ -15,6 +15,7 @@ from promptopt.run.folder import BUDGETS
 from promptopt.space import Candidate
 from promptopt.space.token_limit import describe, too_long
 from promptopt.study.checks import Checked, check
+from promptopt.study.guards import refuse_embedded
 from promptopt.study.opening import Networks, open_networks
 from studies.category import Category
 
@@ -77,9 +78,13 @@ def prepare(
         generator, encoder, judge: in place of those that the study file names.
 
     Raises:
-        StudyError: anything missing, empty, contradictory, or a prompt over the generator's token limit.
+        StudyError: anything missing, empty, contradictory, a prompt over the generator's token limit, or an
+            embedded network for images that are not the phantom's.
     """
     checked = check(config, store=store, metrics=metrics)
+    refuse_embedded(
+        config, checked.data, given=[("generator", generator), ("encoder", encoder), ("judge", judge)]
+    )
     networks = open_networks(
         config, checked.category, device=device, generator=generator, encoder=encoder, judge=judge
     )
