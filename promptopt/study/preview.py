@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,16 +52,16 @@ def check_study(config: StudyConfig, *, store: Path, device: str = "auto") -> Pr
             label: {pool: len(own.positives.where(pool=pool)) for pool in POOLS}
             for label, own in classes.items()
         },
-        images=_images(config, classes),
+        images=most_images(config, [own.space.size for own in classes.values()]),
         warnings=tuple(warnings(classes, FeatureStore(store / "features.sqlite"))),
         setup=next(iter(classes.values())),
     )
 
 
-def _images(config: StudyConfig, classes: Mapping[str, Setup]) -> int:
+def most_images(config: StudyConfig, prompts: Sequence[int]) -> int:
+    """Most images that a study makes; `prompts` are those of each class's template."""
     if config.aim == "set":
-        return len(classes) * (config.set.budget + len(METHODS) * config.confirm_images)
-    search = config.search
-    made = (min(search.trials, *(own.space.size for own in classes.values())) + 1) * search.images
-    made = round(1.25 * made) if search.racing else made  # racing makes a quarter more in all
+        return len(prompts) * (config.set.budget + len(METHODS) * config.confirm_images)
+    made = (min(config.search.trials, *prompts, config.search.trials) + 1) * config.search.images
+    made = round(1.25 * made) if config.search.racing else made  # a quarter more in all
     return made + (config.confirm.top + 1) * config.confirm_images
