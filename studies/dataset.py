@@ -116,7 +116,7 @@ def read_dataset(root: str | Path, *, verify_images: bool = False) -> Dataset:
     root = Path(root)
     file = metadata_file(root) or root / METADATA
     if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; give the folder that 'prepare' wrote")
+        raise DatasetError(f"{root}: no such folder; give the folder that 'promptopt data prepare' wrote")
     rows = _rows(root, file)
     if not rows:
         raise DatasetError(f"{file}: holds no record; prepare the data again")
@@ -169,7 +169,7 @@ def share_out(dataset: Dataset) -> Dataset:
 def _rows(root: Path, file: Path) -> list[tuple[int, dict[str, Any]]]:
     """The lines of the table, with their numbers."""
     if file.name == METADATA:
-        remedy = "Give the folder that 'prepare' wrote, or prepare the data."
+        remedy = "Prepare your pictures (promptopt data prepare folders DIR OUT), then give OUT."
         return list(json_lines(file, error=DatasetError, remedy=remedy))
     remedy = "The first line must be 'file_name,text'."
     table = read_table(file, ("file_name", "text"), error=DatasetError, remedy=remedy)

@@ -57,7 +57,7 @@ def init(
     """
     from studies.dataset import read_dataset
 
-    asking = sys.stdin.isatty()
+    asking = _on_terminal()
     if data is None:
         if not asking:
             raise typer.BadParameter(
@@ -91,6 +91,10 @@ def init(
     files = write_beginning(wanted, dataset, out)
     typer.echo("wrote " + ", ".join(map(str, files)))
     _costs(files[0], wanted, measure=measure, store=store, device=device)
+
+
+def _on_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _network(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generators.family import GeneratorFamily
+from promptopt.base.devices import resolve_device
 from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.run.folder import BUDGETS
 from promptopt.space import Candidate
@@ -81,6 +82,8 @@ def prepare(
         StudyError: anything missing, empty, contradictory, a prompt over the generator's token limit, or an
             embedded network for images that are not the phantom's.
     """
+    if generator is None or encoder is None:
+        resolve_device(device, error=StudyError)
     checked = check(config, store=store, metrics=metrics)
     refuse_embedded(
         config, checked.data, given=[("generator", generator), ("encoder", encoder), ("judge", judge)]
