@@ -54,7 +54,7 @@ def test_what_was_fine_tuned_from_them_and_the_phantom_stay_allowed(squares: Pat
 
 def test_a_study_of_photographs_is_refused_before_networks_are_opened(squares: Path, tmp_path: Path) -> None:
     content = study(squares.parent, generator={"uri": "embedded"}, encoder="nowhere")
-    with pytest.raises(StudyError, match="generator.uri: embedded"):
+    with pytest.raises(StudyError, match=r"generator\.uri: embedded"):
         prepare(study_from_mapping(content), store=tmp_path)
 
 
