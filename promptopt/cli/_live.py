@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from promptopt.base.reading import one_line
 from promptopt.cli._progress import Bars
 from promptopt.formatting.numbers import count, duration
-from promptopt.run.prompt_sets import METHODS
 from promptopt.study.observer import Observer, SetStart, StudyStart
 
 if TYPE_CHECKING:
@@ -183,7 +182,7 @@ class _Sets:
     def __init__(self, start: SetStart) -> None:
         self.images = start.images
         self.made = dict.fromkeys(start.classes, 0)
-        self.to_confirm = len(METHODS) * start.confirm_images * len(start.classes)
+        self.to_confirm = start.methods * start.confirm_images * len(start.classes)
         self.confirming = False
         self._nearer: dict[str, float] = {}
         self._quarters = dict.fromkeys(start.classes, 0)

@@ -61,7 +61,8 @@ def check_study(config: StudyConfig, *, store: Path, device: str = "auto") -> Pr
 def most_images(config: StudyConfig, prompts: Sequence[int]) -> int:
     """Most images that a study makes; `prompts` are those of each class's template."""
     if config.aim == "set":
-        return len(prompts) * (config.set.budget + len(METHODS) * config.confirm_images)
+        methods = len(METHODS) + config.confirm.captions
+        return len(prompts) * (config.set.budget + methods * config.confirm_images)
     made = (min(config.search.trials, *prompts, config.search.trials) + 1) * config.search.images
     made = round(1.25 * made) if config.search.racing else made  # a quarter more in all
     return made + (config.confirm.top + 1) * config.confirm_images
