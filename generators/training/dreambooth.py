@@ -10,7 +10,7 @@ from pathlib import Path
 from generators.fetching import fetch
 from generators.loading import load, resolve
 from generators.store import ImageStore, StoredImage
-from generators.training.finetune import Material, train_parts
+from generators.training.finetune import Material, check_family, train_parts
 from generators.training.images import Pictures
 from generators.training.parts import load_parts
 from generators.training.spec import DreamBoothSpec, SdTrainingSpec
@@ -58,6 +58,7 @@ def train_dreambooth(
         raise TrainingDataError(
             f"{data.root}: has no picture in the pool 'reference', the only one trained on"
         )
+    check_family(spec, resolve(init))
     dream = spec.dreambooth
     tokens = tokens_of(dream, records)
     subjects = {name: dream.subjects.get(name, name) for name in tokens}

@@ -15,7 +15,7 @@ from pathlib import Path
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from generators.folder import DEFAULTS_FILE, ModelDefaults, read_defaults
+from generators.folder import DEFAULTS_FILE, SDXL, ModelDefaults, pipeline_class, read_defaults
 from generators.training.captions import Captions
 from generators.training.card import Card, model_card
 from generators.training.conditioning import check_lengths
@@ -60,6 +60,21 @@ class Material:
     notes: tuple[tuple[str, str], ...] = ()
 
 
+def check_family(spec: SdTrainingSpec, init: Path) -> None:
+    """Refuse, before anything is trained, an SDXL folder where the recipe is for SD 1.x or 2.x.
+
+    Raises TrainingError; GeneratorError where ``init`` is no diffusers folder.
+    """
+    if not init.is_dir() or not (init / "model_index.json").is_file():
+        return  # what is wrong with it, its loader says
+    if pipeline_class(init) == SDXL and spec.training.train_text_encoder:
+        raise TrainingError(
+            "is an SDXL model, and the recipe trains the text encoder, as is done with SD 1.x and 2.x",
+            file=init,
+            remedy="Take --recipe sdxl-lora, or --set training.train_text_encoder=false, or an SD folder.",
+        )
+
+
 @alone
 def train_sd(
     spec: SdTrainingSpec,
@@ -90,6 +105,8 @@ def train_sd(
         )
     if spec.lora is not None and init is None:
         raise TrainingError("lora: adapters need a checkpoint to adapt; give one to start from")
+    if init is not None:
+        check_family(spec, Path(init))
     source = None if init is None else load_parts(Path(init))
     if vae is not None:
         trained = AutoencoderKL.from_pretrained(vae, use_safetensors=True, local_files_only=True)
@@ -135,8 +152,6 @@ def train_parts(
     on_progress: OnProgress | None = None,
 ) -> Path:
     """The stages after the VAE: latents, denoising, export. Arguments and errors as for `train_sd`."""
-    if parts.text_encoder_2 is not None and spec.training.train_text_encoder:
-        raise TrainingError("training.train_text_encoder is not supported for SDXL; set it to false")
     place = accelerator(device=device, precision=spec.training.precision, tracker=spec.tracker, folder=out)
     parts.vae.requires_grad_(False).eval().to(place.device)
     identity = {

@@ -53,6 +53,10 @@ class LiveStudy(Observer):
             self._sets.confirming = True
         self._say(text)
 
+    def on_warning(self, text: str) -> None:
+        """What the results will suffer from."""
+        self._console.print(f"Warning: {text}", markup=False, style="yellow")
+
     def on_start(self, start: StudyStart) -> None:
         """The search begins or goes on."""
         done = f", {start.trials_done} of them done" if start.trials_done else ""

@@ -22,6 +22,7 @@ from promptopt.cli import (
     evaluate,
     export,
     generate,
+    init,
     push,
     review,
     study,
@@ -146,6 +147,7 @@ def _options(
     """Nothing to set up: the options act where errors are caught, and in their own callbacks."""
 
 
+main.command("init")(init.init)
 main.add_typer(study.app, name="study")
 main.add_typer(data.app, name="data")
 main.add_typer(train.app, name="train")

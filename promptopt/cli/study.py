@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 _WIDE = 200  # columns of a terminal that every metric fits in
 _MIDDLE = 100  # and the judge's
 
+AllowEmbedded = Annotated[
+    bool,
+    typer.Option(
+        "--allow-embedded", help="Let the embedded networks work on images that are not the phantom's."
+    ),
+]
+
 app = group("Search for the best prompts, and look at what was found.")
 
 
@@ -31,6 +38,7 @@ def run(
             "--set", metavar="KEY=VALUE", help="Change a key, e.g. generator.steps=20; may be given again."
         ),
     ] = None,
+    allow_embedded: AllowEmbedded = False,
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
     store: Store = Path("store"),
     device: Device = "auto",
@@ -45,6 +53,8 @@ def run(
 
     config = load_study(file)
     changes = parse_changes(set_ or [])
+    if allow_embedded:
+        changes["allow_embedded"] = True
     if trials is not None:
         changes["search.trials"] = trials
     if name is not None:
@@ -57,6 +67,37 @@ def run(
     with LiveStudy() as live:
         run_study(config, runs=runs, store=store, device=device, workers=workers, observer=live)
     show(runs / config.name)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, as in study run.")
+    ] = None,
+    allow_embedded: AllowEmbedded = False,
+    store: Store = Path("store"),
+    device: Device = "auto",
+) -> None:
+    """Check a study, its data and its networks as a run would, and say what it will make. Makes no image."""
+    from promptopt.base.settings import parse_changes
+    from promptopt.config.study_file import load_study
+
+    config = load_study(file)
+    changes = parse_changes(set_ or []) | ({"allow_embedded": True} if allow_embedded else {})
+    if changes:
+        config = config.override(changes)
+    from promptopt.study.preview import check_study
+
+    found = check_study(config, store=store, device=device)
+    for label, prompts in found.prompts.items():
+        real = ", ".join(f"{pool} {count}" for pool, count in found.real_images[label].items())
+        typer.echo(f"{label}: {prompts:,} prompts; real images: {real}")
+    for warning in found.warnings:
+        typer.secho(f"Warning: {warning}", fg="yellow", err=True)
+    typer.echo(
+        f"{config.name}: at most {found.images:,} images. No faults found.\nNext: promptopt study run {file}"
+    )
 
 
 @app.command()

@@ -316,6 +316,10 @@ class StudyConfig(_Model):
     confirm: ConfirmSettings = ConfirmSettings()
     portfolio: PortfolioSettings = PortfolioSettings()
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="of everything that is drawn")
+    allow_embedded: bool = Field(
+        default=False,
+        description="let the embedded networks, which know the phantom alone, work on other images",
+    )
 
     _base: Path = PrivateAttr(default_factory=Path.cwd)
     _source: str = PrivateAttr(default="study")

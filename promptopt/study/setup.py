@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generators.family import GeneratorFamily
+from promptopt.base.devices import resolve_device
 from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.run.folder import BUDGETS
 from promptopt.space import Candidate
 from promptopt.space.token_limit import describe, too_long
 from promptopt.study.checks import Checked, check
+from promptopt.study.guards import refuse_embedded
 from promptopt.study.opening import Networks, open_networks
 from studies.category import Category
 
@@ -77,9 +79,15 @@ def prepare(
         generator, encoder, judge: in place of those that the study file names.
 
     Raises:
-        StudyError: anything missing, empty, contradictory, or a prompt over the generator's token limit.
+        StudyError: anything missing, empty, contradictory, a prompt over the generator's token limit, or an
+            embedded network for images that are not the phantom's.
     """
+    if generator is None or encoder is None:
+        resolve_device(device, error=StudyError)
     checked = check(config, store=store, metrics=metrics)
+    refuse_embedded(
+        config, checked.data, given=[("generator", generator), ("encoder", encoder), ("judge", judge)]
+    )
     networks = open_networks(
         config, checked.category, device=device, generator=generator, encoder=encoder, judge=judge
     )
