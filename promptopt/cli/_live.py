@@ -56,6 +56,10 @@ class LiveStudy(Observer):
             self._sets.confirming = True
         self._say(text)
 
+    def on_warning(self, text: str) -> None:
+        """Something to know before the results are trusted."""
+        self._say(f"warning: {text}")
+
     def on_start(self, start: StudyStart) -> None:
         """The search begins or goes on."""
         done = f", {start.trials_done} of them done" if start.trials_done else ""

@@ -51,6 +51,9 @@ class Observer:
     def on_phase(self, text: str) -> None:
         """A step without a count has begun, e.g. reading the data."""
 
+    def on_warning(self, text: str) -> None:
+        """Something that the user should know before they trust the results."""
+
     def on_start(self, start: StudyStart) -> None:
         """Everything is checked; the search begins or goes on."""
 

@@ -29,7 +29,7 @@ from promptopt.study.sets.search import ClassSearch, SetSearches, StepDone
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
-    from evaluation.encoders.base import TextEncoder
+    from evaluation.encoders.base import Encoder
     from generators.base import Generator
 
 
@@ -132,7 +132,7 @@ def opened_study(
     device: str = "auto",
     workers: int = 1,
     generator: Generator | None = None,
-    encoder: TextEncoder | None = None,
+    encoder: Encoder | None = None,
     judge: Judge | None = None,
     propose: Propose | None = None,
     on_step: Callable[[StepDone], None] | None = None,
@@ -148,6 +148,8 @@ def opened_study(
         setup = prepare_sets(
             config, store=store, device=device, generator=generator, encoder=encoder, judge=judge
         )
+        for notice in setup.encoder_checks.notices(config):
+            observer.on_warning(notice)
         runfolder.check_settings(folder, setup.identity)
         write_text(folder / runfolder.STUDY, _resolved(setup))
         measuring: dict[str, Measuring] = {}
