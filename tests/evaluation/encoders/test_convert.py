@@ -68,7 +68,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
         torch.save(content, tmp_path / "w.pth")
         with pytest.raises(EncoderError, match="more than tensors and plain values"):
             convert_file(tmp_path / "w.pth", tmp_path / "w.safetensors")
-    (tmp_path / "old.pth").write_bytes(pickle.dumps(_Runs(trace)))
+    (tmp_path / "old.pth").write_bytes(pickle.dumps(_Runs(trace), protocol=2))
     with pytest.raises(EncoderError):
         convert_file(tmp_path / "old.pth", tmp_path / "w.safetensors")
     assert not trace.exists()

@@ -100,11 +100,17 @@ def test_an_encoder_worse_than_thumbnails_is_refused_before_any_image(tmp_path: 
     assert "may not judge" in result.report_path.read_text()
 
 
-def test_an_encoder_of_images_alone_runs_a_study_of_single_prompts(tmp_path: Path, squares: Path) -> None:
+def test_an_encoder_of_images_alone_runs_a_study_of_single_prompts_and_a_weak_second_is_warned_of(
+    tmp_path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_second(*given: Any, **named: Any) -> Any:
+        return replace(open_networks(*given, **named), second=BlindEncoder())
+
+    monkeypatch.setattr("promptopt.study.setup.open_networks", with_second)
     said = Said()
     result = run(tmp_path, squares, GridEncoder(), said)
-    assert said.warnings == []
-    assert [one.verdict for one in result.prompts.encoder_checks] == ["better"]
+    assert [one.verdict for one in result.prompts.encoder_checks] == ["better", "worse"]
+    assert len(said.warnings) == 1
     first = result.prompts.prompts[0]
     assert "alignment" not in first.confirmation
     assert {"utility", "mmd"} <= set(first.confirmation)
@@ -161,16 +167,3 @@ def test_the_filter_of_an_augmentation_set_says_it_too(
     assert open_reference(sources, filters=[], **how).notices == ()
     monkeypatch.setattr("evaluation.encoders.load.load_encoder", lambda *_, **__: GridEncoder())
     assert open_reference(sources, filters=[JUDGE], **how).notices == ()
-
-
-def test_the_second_encoder_is_warned_of(
-    tmp_path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def with_second(*given: Any, **named: Any) -> Any:
-        return replace(open_networks(*given, **named), second=BlindEncoder())
-
-    monkeypatch.setattr("promptopt.study.setup.open_networks", with_second)
-    said = Said()
-    result = run(tmp_path, squares, GridEncoder(), said)
-    assert [one.verdict for one in result.prompts.encoder_checks] == ["better", "worse"]
-    assert len(said.warnings) == 1
