@@ -1,5 +1,7 @@
 """An encoder beside thumbnails: the numbers are scikit-learn's, and planted ones are judged rightly."""
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ from sklearn.preprocessing import StandardScaler
 
 from evaluation import FeatureStore
 from evaluation.encoders.thumbnail import ThumbnailEncoder
-from evaluation.report.encoder_check import check_encoder, compare_probes
+from evaluation.features.image_set import ImageSet, read_image_set
+from evaluation.report.encoder_check import WeakEncoderError, check_encoder, compare_probes
+from evaluation.report.evaluate import evaluate
 
 
 def planted(n: int, *, shift: float, seed: int, classes: int = 2) -> tuple[np.ndarray, list[str]]:
@@ -100,3 +104,40 @@ def test_a_sample_keeps_the_rare_class(tmp_path: Path) -> None:
     assert found.encoder.value == 1.0
     with pytest.raises(ValueError, match="give one row a label"):
         compare_probes(np.zeros((3, 2)), np.zeros((3, 2)), ["a", "b"])
+
+
+class Blind:
+    """Noise drawn from the pixels."""
+
+    uri, fingerprint, dim = "blind", "b" * 64, 12
+
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        seeds = [int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8], "big") for image in images]
+        rows = [np.random.default_rng(seed).normal(size=self.dim) for seed in seeds]
+        return np.array(rows, dtype=np.float32).reshape(len(images), self.dim)
+
+
+def write_colors(folder: Path, *, seed: int) -> ImageSet:
+    """Twenty reddish and twenty bluish pictures in a folder each."""
+    rng = np.random.default_rng(seed)
+    for name, tint in (("red", (200, 60, 60)), ("blue", (60, 60, 200))):
+        (folder / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = np.clip(rng.normal(tint, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return read_image_set(folder)
+
+
+def test_an_evaluation_by_a_weak_encoder_is_refused_or_marked(tmp_path: Path) -> None:
+    sets = write_colors(tmp_path / "real", seed=0), write_colors(tmp_path / "made", seed=1)
+    store = FeatureStore(tmp_path / "f.sqlite")
+    with pytest.raises(WeakEncoderError, match=r"may not judge.*--allow-weak-encoder"):
+        evaluate(*sets, [Blind()], store=store, metrics=["mmd"])
+    alone = evaluate(*sets, [Blind()], store=store, metrics=["duplicates"])  # asks no encoder
+    assert {row.metric for row in alone.rows} == {"duplicates"}
+    allowed = evaluate(*sets, [Blind()], store=store, metrics=["mmd"], allow_weak_encoder=True)
+    assert {row.estimate.status for row in allowed.rows} == {"unreliable"}
+    assert any("may not judge" in warning for warning in allowed.card["warnings"])
+    good = evaluate(*sets, [ThumbnailEncoder(4)], store=store, metrics=["mmd"])
+    assert {row.estimate.status for row in good.rows} == {"ok"}
+    assert "is right on 100.0 %" in good.card["encoders"][0]["beside thumbnails"]
