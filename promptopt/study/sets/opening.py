@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptopt.config.study_file import StudyConfig, StudyError
+from promptopt.space.captions import caption_prompts
 from promptopt.space.of_category import class_studies
+from promptopt.space.token_limit import describe, too_long
 from promptopt.study.encoders import EncoderChecks, compare_encoders
 from promptopt.study.setup import Setup, prepare
 
@@ -95,11 +97,24 @@ def prepare_sets(
                 f"{config.source}: classes.{label}: {sum(seen)} real images in the pools reference and "
                 f"validation, at least {LEAST_REAL} are needed to fit a set to. Add images."
             )
+        if own.confirm.captions:
+            _check_captions(setup, f"{config.source}: confirm.captions")
         setups[label] = setup
     first = next(iter(setups.values()))
     classes = {label: own.positives for label, own in setups.items()}
     checks = compare_encoders(config, classes, first.data, first.encoder, first.second, store=store)
     return SetSetup(config=config, classes=setups, identity=_identity(config, setups), encoder_checks=checks)
+
+
+def _check_captions(setup: Setup, where: str) -> None:
+    captions = [prompt for prompt, _ in caption_prompts(setup.positives, setup.positive_name)]
+    if not captions:
+        raise StudyError(f"{where}: no real image of {setup.positive_name!r} has a caption. Set it to false.")
+    if long := too_long(captions, setup.generator):
+        raise StudyError(
+            f"{where}: {len(long)} captions exceed the generator's limit of {setup.generator.max_tokens} "
+            f"tokens:\n{describe(long)}\nShorten them, or set it to false."
+        )
 
 
 def _identity(config: StudyConfig, setups: Mapping[str, Setup]) -> dict[str, Any]:
