@@ -68,7 +68,10 @@ def make_backbone(folder: Path, architecture: str, *, classes: int = 5) -> str:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build_network(architecture, classes)
-        network.train()(torch.rand(8, 3, 96, 96))  # batch statistics, or the features all but vanish
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.momentum = 1.0  # without the batch's statistics the features all but vanish
+        network.train()(torch.rand(8, 3, 96, 96))
     file = folder / f"{architecture.partition(':')[2]}.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, file)
     return f"{architecture}@{file}"
