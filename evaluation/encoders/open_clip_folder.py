@@ -47,9 +47,8 @@ TOKENIZER_FILES = (
 TEXT_TOWER_CONFIG = "config.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 REMEDY = (
-    "a pickle can run code when it is opened, so only safetensors are read. Convert it once on a machine you "
-    "can spare, with torch.load(file, weights_only=True) and safetensors.torch.save_file(...), and name it "
-    + WEIGHTS
+    "a pickle can run code when it is opened, so only safetensors are read. Convert it once with "
+    "promptopt convert, which reads nothing but its tensors"
 )
 
 
@@ -178,7 +177,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Path]:
             return config, folder / name
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
     if pickles:
-        raise EncoderError(f"{folder / pickles[0]}: {REMEDY}")
+        raise EncoderError(f"{folder / pickles[0]}: {REMEDY}: promptopt convert {folder} NEW_FOLDER")
     others = sorted(p.name for p in folder.glob("*.safetensors"))
     hint = f"; rename {others[0]} if that is it" if others else ""
     raise EncoderError(f"{folder}: no weights; expected {WEIGHTS}{hint}")

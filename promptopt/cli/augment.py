@@ -60,6 +60,13 @@ def augment(
     allow_other_generator: Annotated[
         bool, typer.Option("--allow-other-generator", help="Other weights than the prompts were found with.")
     ] = False,
+    allow_weak_encoder: Annotated[
+        bool,
+        typer.Option(
+            "--allow-weak-encoder",
+            help="Filter by an encoder that does worse than 8x8 thumbnails.",
+        ),
+    ] = False,
     shard_size: Annotated[int, typer.Option(min=1, help="webdataset: images a shard.")] = 1000,
     prove: Annotated[
         bool,
@@ -105,7 +112,16 @@ def augment(
     sources = _sources(runs, by_hand or [], generator)
     chosen = _names(filters)
     writable_folder(store, "the store")
-    reference = open_reference(sources, data=data, store=store, filters=chosen, device=device)
+    reference = open_reference(
+        sources,
+        data=data,
+        store=store,
+        filters=chosen,
+        device=device,
+        allow_weak_encoder=allow_weak_encoder,
+    )
+    for notice in reference.notices:
+        typer.echo(f"warning: {notice}", err=True)
     how: dict[str, Any] = {
         "reference": reference,
         "filters": chosen,

@@ -30,13 +30,17 @@ def classify(
         typer.Argument(help="A prepared data set, or a folder with one subfolder of images for each label."),
     ],
     encoder: Annotated[
-        str, typer.Option(help="Of the probe: embedded, a folder, open_clip:MODEL/TAG or hf:owner/name.")
+        str,
+        typer.Option(
+            help="Of the probe: embedded, a folder, open_clip:MODEL/TAG, hf:owner/name, timm:NAME[@FILE], "
+            "torchvision:NAME@FILE or transformers:ADDRESS."
+        ),
     ] = "embedded",
     network: Annotated[
         str,
         typer.Option(
             help="probe: linear, on the encoder's features; small: a small network on pixels; resnet18 or "
-            "another classifier of torchvision, or timm:NAME: on pixels."
+            "another classifier of torchvision, or timm:NAME: on pixels. NAME@FILE starts from a file."
         ),
     ] = "probe",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm, with seeds from 0 on.")] = 5,
@@ -102,6 +106,7 @@ def classify(
     refuse_copies(
         {"real_train": train, "synthetic_train": made_train}, {"real_test": test, "synthetic_test": made_test}
     )
+    network, weights = _starting(network, weights)
     learner = _learner(network, steps=steps, batch_size=batch_size, weights=weights, device=device)
     writable_folder(out, "the results")
     with Bars() as bar:
@@ -164,9 +169,21 @@ class _Reader:
         return files.labeled(inputs)
 
 
+def _starting(network: str, weights: Path | None) -> tuple[str, Path | None]:
+    """Network and file of weights, which may stand behind the network's name."""
+    from evaluation.encoders.backbones import split_file
+
+    network, file = split_file(network)
+    if file is not None and weights is not None:
+        raise typer.BadParameter(f"--network names the weights {file} and --weights {weights}; give one")
+    return network, weights if file is None else Path(file)
+
+
 def _learner(network: str, *, steps: int, batch_size: int, weights: Path | None, device: str) -> Learner:
     if network in ("probe", "small") and weights is not None:
-        raise typer.BadParameter(f"--weights belongs to --network resnet18; {network} starts from none")
+        raise typer.BadParameter(
+            f"--weights belongs to networks by name, such as resnet18; {network} starts from none"
+        )
     if network == "probe":
         from evaluation.classifier.learners import ProbeLearner
 

@@ -62,6 +62,12 @@ def compare_generators(
     allow_uncalibrated: Annotated[
         bool, typer.Option(help="Report alignment even by an encoder that fails on the real images.")
     ] = False,
+    allow_weak_encoder: Annotated[
+        bool,
+        typer.Option(
+            help="Measure by an encoder that knows the real images worse than 8x8 thumbnails do; unreliable."
+        ),
+    ] = False,
     batch_size: BatchSize = None,
     store: Store = Path("store"),
     device: Device = "auto",
@@ -107,6 +113,7 @@ def compare_generators(
             limit=limit,
             seed=seed,
             allow_uncalibrated=allow_uncalibrated,
+            allow_weak_encoder=allow_weak_encoder,
             device=device,
             batch_size=batch_size,
             on_phase=bars.begin,

@@ -22,8 +22,9 @@ def evaluate(
     encoder: Annotated[
         list[str] | None,
         typer.Option(
-            help="embedded, inception[:FILE], a folder, open_clip:MODEL/TAG, hf:owner/name, dinov2:...; "
-            "give it several times for several. Default: embedded."
+            help="embedded, inception[:FILE], a folder, open_clip:MODEL/TAG, hf:owner/name, "
+            "timm:NAME[@FILE], torchvision:NAME@FILE, transformers:ADDRESS, dinov2:ADDRESS; give it several "
+            "times for several. Default: embedded."
         ),
     ] = None,
     metrics: Annotated[
@@ -56,6 +57,12 @@ def evaluate(
     ] = None,
     allow_uncalibrated: Annotated[
         bool, typer.Option(help="Report alignment even by an encoder that fails on the real images.")
+    ] = False,
+    allow_weak_encoder: Annotated[
+        bool,
+        typer.Option(
+            help="Measure by an encoder that knows the real images worse than 8x8 thumbnails do; unreliable."
+        ),
     ] = False,
     out: Annotated[
         Path | None,
@@ -108,6 +115,7 @@ def evaluate(
             held_out=unseen,
             texts=classes,
             allow_uncalibrated=allow_uncalibrated,
+            allow_weak_encoder=allow_weak_encoder,
             seed=seed,
             on_progress=bar.show,
         )

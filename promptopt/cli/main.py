@@ -16,6 +16,7 @@ from promptopt.cli import (
     augment,
     classify,
     compare_generators,
+    convert,
     dashboard,
     data,
     doctor,
@@ -159,6 +160,7 @@ main.command("compare-generators")(compare_generators.compare_generators)
 main.command("transfer")(transfer.transfer)
 main.command("classify")(classify.classify)
 main.command("evaluate")(evaluate.evaluate)
+main.command("convert")(convert.convert)
 main.add_typer(export.app, name="export")
 main.add_typer(template.app, name="template")
 main.add_typer(review.app, name="review")

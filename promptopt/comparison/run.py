@@ -135,6 +135,7 @@ def compare_generators(
     limit: int | None = None,
     seed: int = 0,
     allow_uncalibrated: bool = False,
+    allow_weak_encoder: bool = False,
     device: str = "auto",
     batch_size: int | None = None,
     on_phase: Callable[[str], None] | None = None,
@@ -194,6 +195,7 @@ def compare_generators(
         texts=texts,
         seed=seed,
         allow_uncalibrated=allow_uncalibrated,
+        allow_weak_encoder=allow_weak_encoder,
         on_progress=on_progress,
         notes=list(scopes.notes),
     )

@@ -290,7 +290,12 @@ class StudyConfig(_Model):
     encoder: str = Field(
         default="embedded",
         min_length=1,
-        description="of images and texts: embedded, a folder, open_clip:MODEL/TAG or hf:owner/name",
+        description="of images and texts: embedded, a folder, open_clip:MODEL/TAG or hf:owner/name; of "
+        "images alone: timm:NAME[@FILE], torchvision:NAME@FILE, transformers:ADDRESS",
+    )
+    allow_weak_encoder: bool = Field(
+        default=False,
+        description="go on where the encoder tells the real images apart worse than 8x8 thumbnails do",
     )
     judge: str | None = Field(
         default=None, min_length=1, description="embedded or a folder; reads the confirmed images; null: none"

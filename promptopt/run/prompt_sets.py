@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from promptopt.base.files import write_text
 from promptopt.base.settings import read_json
 from promptopt.config.study_file import StudyError
-from promptopt.run.prompts import EstimateEntry, Network, Seeds
+from promptopt.run.prompts import EncoderCheckEntry, EstimateEntry, Network, Seeds
 from promptopt.space import Candidate, PromptSpace, compile_template
 
 SETS: Literal["promptopt-sets"] = "promptopt-sets"  # the format's name
@@ -204,6 +204,7 @@ class SetList(_Model):
     generator: Network
     encoder: Network
     second_encoder: Network | None = None
+    encoder_checks: list[EncoderCheckEntry] = []  # absent in files of earlier versions
     data: str
     seeds: Seeds
     settings: dict[str, Any]

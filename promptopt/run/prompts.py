@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
@@ -17,6 +17,9 @@ from promptopt.base.files import write_json
 from promptopt.base.settings import read_json
 from promptopt.config.study_file import StudyError
 from promptopt.space import Candidate
+
+if TYPE_CHECKING:
+    from evaluation.report.encoder_check import EncoderCheck
 
 VERSION = 2  # of the file
 DIGITS = 6  # significant digits of every number written
@@ -128,6 +131,31 @@ class Network(_Model):
     fingerprint: str
 
 
+class EncoderCheckEntry(_Model):
+    """Probes on an encoder's features of real images and on thumbnails of them; see `EncoderCheck`."""
+
+    uri: str
+    encoder: EstimateEntry
+    thumbnails: EstimateEntry
+    difference: EstimateEntry
+    classes: int
+    verdict: Literal["better", "unclear", "worse", "unknown"]
+    sentence: str
+
+    @classmethod
+    def of(cls, check: EncoderCheck, uri: str) -> EncoderCheckEntry:
+        """What is written of the check of the encoder at `uri`."""
+        return cls(
+            uri=uri,
+            encoder=EstimateEntry.of(check.encoder),
+            thumbnails=EstimateEntry.of(check.thumbnails),
+            difference=EstimateEntry.of(check.difference),
+            classes=check.classes,
+            verdict=check.verdict,
+            sentence=check.sentence(uri),
+        )
+
+
 class Seeds(_Model):
     """Image seeds of both stages, in order, and the study's own."""
 
@@ -183,6 +211,7 @@ class PromptList(_Model):
     generators: dict[str, Network] = {}  # by member name, where the study varied generator or lora_scale
     encoder: Network
     second_encoder: Network | None = None
+    encoder_checks: list[EncoderCheckEntry] = []  # absent in files of earlier versions
     judge: Network | None
     data: str
     seeds: Seeds

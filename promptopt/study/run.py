@@ -33,7 +33,7 @@ from promptopt.study.tables import write_confirmation, write_effects, write_tria
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
-    from evaluation.encoders.base import TextEncoder
+    from evaluation.encoders.base import Encoder
     from generators.base import Generator
     from promptopt.run.prompt_sets import SetList
     from promptopt.study.proposals import Propose
@@ -120,7 +120,7 @@ def run_study(
     workers: int = 1,
     given: Sequence[Candidate | str] = (),
     generator: Generator | None = None,
-    encoder: TextEncoder | None = None,
+    encoder: Encoder | None = None,
     judge: Judge | None = None,
     metrics: Sequence[ImageMetric] = (),
     propose: Propose | None = None,
@@ -175,6 +175,8 @@ def run_study(
             metrics=metrics,
         )
         runfolder.check_pictures(folder, setup.pictures)
+        for notice in setup.encoder_checks.notices(config):
+            observer.on_warning(notice)
         runfolder.check_settings(folder, setup.identity)
         write_text(folder / runfolder.STUDY, resolved_study(setup))
         for text in warnings({setup.positive_name: setup}, FeatureStore(store / "features.sqlite")):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from evaluation.classifier.judge import Judge
-    from evaluation.encoders.base import TextEncoder
+    from evaluation.encoders.base import Encoder
     from generators.base import Generator
     from generators.request import ImageRequest
 
@@ -118,7 +118,7 @@ def transfer(
     fresh: bool = False,
     changes: Mapping[str, Any] | None = None,
     device: str = "auto",
-    encoder: TextEncoder | None = None,
+    encoder: Encoder | None = None,
     judge: Judge | None = None,
     on_image: Callable[[int, int, bool], None] | None = None,
 ) -> Transfer:
@@ -239,7 +239,7 @@ def _setup(
     changes: Mapping[str, Any],
     store: Path,
     device: str,
-    encoder: TextEncoder | None,
+    encoder: Encoder | None,
     judge: Judge | None,
 ) -> Setup:
     from generators.errors import GeneratorError

@@ -31,7 +31,7 @@ from promptopt.study.sets.search import ClassSearch, SetSearches, StepDone
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
-    from evaluation.encoders.base import TextEncoder
+    from evaluation.encoders.base import Encoder
     from generators.base import Generator
 
 
@@ -134,7 +134,7 @@ def opened_study(
     device: str = "auto",
     workers: int = 1,
     generator: Generator | None = None,
-    encoder: TextEncoder | None = None,
+    encoder: Encoder | None = None,
     judge: Judge | None = None,
     propose: Propose | None = None,
     on_step: Callable[[StepDone], None] | None = None,
@@ -151,6 +151,8 @@ def opened_study(
             config, store=store, device=device, generator=generator, encoder=encoder, judge=judge
         )
         runfolder.check_pictures(folder, setup.first.pictures)
+        for notice in setup.encoder_checks.notices(config):
+            observer.on_warning(notice)
         runfolder.check_settings(folder, setup.identity)
         write_text(folder / runfolder.STUDY, _resolved(setup))
         for text in warnings(setup.classes, FeatureStore(store / "features.sqlite")):
