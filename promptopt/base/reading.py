@@ -29,6 +29,11 @@ _MARKS = (
 _SAVE = "Save the file as UTF-8 (in Excel: 'CSV UTF-8')."
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff]")
+_NOT_PRINTABLE = re.compile(
+    "\x1b\\[[0-?]*[ -/]*[@-~]"  # CSI: colors, cursor, erasing
+    "|\x1b[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?"  # OSC and its like: titles, links, the clipboard
+    "|[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _PICTURE = re.compile(rf"[^\s\"][^\"]*({'|'.join(map(re.escape, SUFFIXES))}|\.gif)", re.IGNORECASE)
 
 
@@ -119,6 +124,16 @@ def one_line(text: str) -> str:
         return text
     shown = " ⏎ ".join(part.strip() for part in text.splitlines() if part.strip())
     return "".join(" " if unicodedata.category(c) == "Cc" else c for c in shown)
+
+
+def printable(text: str) -> str:
+    """The text as a terminal may have it: escape sequences, other control characters but tab and line feed,
+    marks that turn the direction of writing, and halves of surrogate pairs are left out.
+
+    >>> printable("a \\x1b[2Jpolyp\\x07\\n")
+    'a polyp\\n'
+    """
+    return _NOT_PRINTABLE.sub("", text)
 
 
 def json_lines(

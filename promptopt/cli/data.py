@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli import group
+from promptopt.cli._text import say, terminal
 
 if TYPE_CHECKING:
     from studies.dataset import Dataset
@@ -41,7 +42,7 @@ def medvqa_gi_2024(
             on_progress=lambda done, total: bar.show("pictures checked", done, total),
         )
     _print_report(report)
-    typer.echo(f"wrote {out}")
+    say(f"wrote {out}")
 
 
 @prepare.command("phantom")
@@ -81,14 +82,13 @@ def check(
     images: Annotated[bool, typer.Option(help="Also decode every picture.")] = True,
 ) -> None:
     """Check a prepared data set: every line, every group, every picture."""
-    from rich.console import Console
 
     from studies.dataset import read_dataset
 
-    with Console(stderr=True).status(f"checking {folder}"):
+    with terminal(stderr=True).status(f"checking {folder}"):
         dataset = read_dataset(folder, verify_images=images)
     _print_dataset(dataset)
-    typer.echo("No faults found.")
+    say("No faults found.")
 
 
 @app.command()
@@ -123,11 +123,10 @@ def sheet(
             tiles.append(Tile(read_image(dataset.path(record)), f"{record.label} · {record.pool}"))
         rows.append((f"{category}: {len(tiles)} of {len(records)}", tiles))
     contact_sheet(rows, out, tile=tile)
-    typer.echo(f"wrote {out}")
+    say(f"wrote {out}")
 
 
 def _print_report(report: "PrepareReport") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -135,13 +134,12 @@ def _print_report(report: "PrepareReport") -> None:
     table.add_column("number", justify="right")
     for name, number in report.rows():
         table.add_row(Text(name), number)
-    Console().print(table)
+    terminal().print(table)
 
 
 def _print_dataset(dataset: "Dataset") -> None:
     from collections import Counter
 
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -150,7 +148,7 @@ def _print_dataset(dataset: "Dataset") -> None:
 
     counts: Counter[tuple[str, str]] = Counter((record.category, record.pool) for record in dataset)
     groups = {category: {r.group for r in dataset if r.category == category} for category, _ in counts}
-    typer.echo(f"{len(dataset)} pictures in {metadata_file(dataset.root)}")
+    say(f"{len(dataset)} pictures in {metadata_file(dataset.root)}")
     table = Table(title=Text(str(dataset.root)), title_justify="left")
     table.add_column("category")
     for pool in (*POOLS, "all", "groups"):
@@ -163,10 +161,10 @@ def _print_dataset(dataset: "Dataset") -> None:
     table.add_row("all", *map(str, [*totals, sum(totals), len({r.group for r in dataset})]))
     centers = Counter(record.center for record in dataset)
     labels = Counter(record.label for record in dataset)
-    console = Console()
+    console = terminal()
     console.print(table)
     if not dataset.pooled:
-        typer.echo(
+        say(
             f"{metadata_file(dataset.root)} names no pools: training takes all pictures, "
             "a study shares them out."
         )

@@ -1,6 +1,7 @@
 """The command line. Only typer is imported here; every command imports what it needs when it runs."""
 
 import errno
+import logging
 import os
 import shlex
 import sys
@@ -10,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from promptopt.base.errors import PromptoptError
+from promptopt.base.reading import printable
 from promptopt.cli import (
     augment,
     classify,
@@ -29,6 +31,8 @@ from promptopt.cli import (
     train,
     transfer,
 )
+from promptopt.cli._text import say
+from promptopt.cli._values import check_text
 
 _REPORT = (
     "This is a fault of promptopt, not of what you gave it. Please report it with the lines above, the "
@@ -49,7 +53,10 @@ class _Root(TyperGroup):
     """
 
     def invoke(self, ctx: Any) -> Any:
+        if logging.lastResort is not None:  # which prints warnings, file names and all
+            logging.lastResort.setFormatter(_Plain())
         try:
+            check_text(ctx.args)
             return super().invoke(ctx)
         except KeyboardInterrupt:
             again = shlex.join(["promptopt", *sys.argv[1:]])
@@ -68,6 +75,11 @@ class _Root(TyperGroup):
             raise
 
 
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def _of_machine(error: OSError) -> str:
     remedies = {
         errno.ENOSPC: "Free some space, then run the same command again.",
@@ -82,14 +94,14 @@ def _of_machine(error: OSError) -> str:
 
 
 def _complain(message: str, *, title: str = "Error: ") -> None:
-    typer.echo(typer.style(title, fg="red", bold=True) + typer.style(message, fg="red"), err=True)
+    say(message, err=True, title=title, fg="red", bold=True)
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
         from promptopt import __version__
 
-        typer.echo(f"promptopt {__version__}")
+        say(f"promptopt {__version__}")
         raise typer.Exit
 
 

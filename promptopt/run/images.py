@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +50,13 @@ class RunImages:
                 f"{path}: cannot be read ({reason}). Give a run folder, such as runs/polyps."
             ) from error
         if isinstance(settings, dict) and settings.get("aim") == "set":
+            from promptopt.run.database import address
+
+            shown = shlex.join(["optuna-dashboard", address(folder / runfolder.DATABASE)])
             raise StudyError(
                 f"{folder}: a study of sets, and this is for studies with aim: single. Its images and "
                 f"figures are in {folder / runfolder.REPORT}; its trials, an Optuna study for each class, in "
-                f"{folder / runfolder.DATABASE} (`optuna-dashboard sqlite:///{folder / runfolder.DATABASE}`)."
+                f"{folder / runfolder.DATABASE} (`{shown}`)."
             )
         if not (store / "images").is_dir():
             raise StudyError(
