@@ -150,6 +150,25 @@ def json_lines(
             yield number, _json_object(line, path, number, error)
 
 
+def json_object(
+    path: str | Path, *, error: type[PromptoptError] = FileError, remedy: str | None = None
+) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        FileError: (or `error`) it cannot be read, is not JSON, or holds something else.
+    """
+    text = read_text(path, error=error, remedy=remedy)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as fault:
+        raise error(f"is not JSON ({fault})", file=path, remedy=remedy) from None
+    if not isinstance(content, dict):
+        kind = "nothing" if content is None else f"a {type(content).__name__}"
+        raise error(f"holds {kind}, not an object of keys", file=path, remedy=remedy)
+    return content
+
+
 def _json_object(line: str, path: str | Path, number: int, error: type[PromptoptError]) -> dict[str, Any]:
     def refuse(problem: str, remedy: str = "Write one JSON object a line.") -> PromptoptError:
         return error(problem, file=path, line=number, remedy=remedy)
