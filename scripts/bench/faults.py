@@ -90,7 +90,8 @@ def main() -> None:
             try:
                 case()
                 held += 1
-            except CaseError as failed:
+            except Exception as error:  # noqa: BLE001  one broken case must not end the others
+                failed = error if isinstance(error, CaseError) else CaseError(f"the case itself: {error!r}")
                 failures.append(f"{kind}: {name}: {failed}\n    {failed.command}")
                 print(f"FAILED {failures[-1]}", file=sys.stderr, flush=True)
         tally[kind] = [held, tried]
