@@ -63,10 +63,6 @@ def main() -> None:
     began = time.monotonic()
     found = jobs.build(work, reuse=options.reuse)
     wanted = {kind: getattr(options, kind) for kind in KINDS}
-    if not options.list and any(wanted[kind] for kind in ("kills", "damage", "disk")):
-        for job in found.values():
-            job.measure(work)
-            print(f"{job.name}: {job.seconds:.1f} s undisturbed", file=sys.stderr, flush=True)
     chance = {kind: random.Random(f"{options.seed} {kind}") for kind in KINDS}
     sources: dict[str, Iterable[tuple[str, Callable[[], None]]]] = {
         "kills": kills.cases(work, found, chance["kills"]),
@@ -90,6 +86,7 @@ def main() -> None:
             try:
                 case()
                 held += 1
+                print(f"held {kind}: {name}", file=sys.stderr, flush=True)
             except Exception as error:  # noqa: BLE001  one broken case must not end the others
                 failed = error if isinstance(error, CaseError) else CaseError(f"the case itself: {error!r}")
                 failures.append(f"{kind}: {name}: {failed}\n    {failed.command}")

@@ -47,6 +47,7 @@ def damage(path: Path, how: str, rng: random.Random) -> None:
 
 def _case(work: Path, job: Job, number: int, how: str, whole: bool, rng: random.Random) -> Callable[[], None]:
     def case() -> None:
+        job.measure(work)
         out = fresh(work / "damaged" / f"{number}")
         arguments = [str(one) for one in job.argv(out)]
         if whole:
@@ -76,5 +77,6 @@ def _case(work: Path, job: Job, number: int, how: str, whole: bool, rng: random.
             silent = f"{name}: exit 0, and {len(differing)} results are wrong, such as {differing[0]}"
             raise CaseError(silent, done.command)
         shutil.rmtree(out)
+        shutil.rmtree(out.with_name(f"{out.name}-store"), ignore_errors=True)
 
     return case

@@ -45,6 +45,7 @@ def cases(
 
 def _case(work: Path, job: Job, number: int, share: float) -> Callable[[], None]:
     def case() -> None:
+        job.measure(work)
         place = fresh(work / "full" / f"{number}")
         place.mkdir()
         apart(lambda: _filled(work, job, place, share))

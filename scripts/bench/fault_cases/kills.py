@@ -26,6 +26,7 @@ def cases(
 
 def _case(work: Path, job: Job, number: int, moment: float) -> Callable[[], None]:
     def case() -> None:
+        job.measure(work)
         out = fresh(work / "killed" / f"{number}")
         arguments = [str(one) for one in job.argv(out)]
         killed = False
@@ -39,5 +40,6 @@ def _case(work: Path, job: Job, number: int, moment: float) -> Callable[[], None
         done = call(*arguments, work=work).check(refused=False)
         job.compare(out, done.command)
         shutil.rmtree(out)
+        shutil.rmtree(out.with_name(f"{out.name}-store"), ignore_errors=True)
 
     return case
