@@ -30,8 +30,8 @@ _SAVE = "Save the file as UTF-8 (in Excel: 'CSV UTF-8')."
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff]")
 _NOT_PRINTABLE = re.compile(
-    "\x1b\\[[0-?]*[ -/]*[@-~]"  # CSI: colors, cursor, erasing
-    "|\x1b[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?"  # OSC and its like: titles, links, the clipboard
+    "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colors, cursor, erasing
+    "|(?:\x1b[\\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\\\|\x9c)?"  # OSC: title, clipboard
     "|[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _PICTURE = re.compile(rf"[^\s\"][^\"]*({'|'.join(map(re.escape, SUFFIXES))}|\.gif)", re.IGNORECASE)

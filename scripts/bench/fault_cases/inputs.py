@@ -114,7 +114,7 @@ def _settings(work: Path) -> Cases:
                 file = work / "bad" / f"settings {number}.yaml"
                 file.parent.mkdir(exist_ok=True)
                 file.write_bytes(content)
-                call(*arguments(file), work=work).check(refused=True)
+                call(*arguments(file), work=work).check(refused=True, naming=file.name)
 
             yield f"{reader}: {what}", case
 
@@ -304,7 +304,8 @@ def with_picture(work: Path, content: bytes, *, every: bool = False) -> Path:
     for row in rows:
         if every or row["pool"] not in seen:
             seen.add(row["pool"])
-            (folder / row["file_name"]).write_bytes(content)
+            own = f"\n%{row['file_name']}".encode() if content else b""  # no two are equal
+            (folder / row["file_name"]).write_bytes(content + own)
     return folder
 
 
@@ -313,7 +314,9 @@ def _pictures(work: Path) -> Cases:
         for reader, arguments in picture_readers(work).items():
 
             def case(content: bytes = content, arguments: Callable[[Path], list[object]] = arguments) -> None:
-                call(*arguments(with_picture(work, content, every=True)), work=work).check(refused=True)
+                call(*arguments(with_picture(work, content, every=True)), work=work).check(
+                    refused=True, naming=".png"
+                )
 
             yield f"{reader}: {what} as .png", case
 
@@ -343,7 +346,7 @@ def _texts(work: Path) -> Cases:
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(content)
             arguments = ["synthesize", "--prompts", file, "--generator", "micro", "--out", work / "bad-out"]
-            call(*arguments, work=work).check(refused=True)
+            call(*arguments, work=work).check(refused=True, naming=name)
 
         yield f"synthesize: {name}: {what}", case
 
@@ -368,7 +371,7 @@ def _tables(work: Path) -> Cases:
             shutil.copytree(work / "organizers", folder)
             (folder / "prompt-gt.csv").write_bytes(content)
             arguments = ["data", "prepare", "medvqa-gi-2024", folder, fresh(work / "bad-out")]
-            call(*arguments, work=work).check(refused=True)
+            call(*arguments, work=work).check(refused=True, naming="prompt-gt.csv")
 
         yield f"data prepare: {what}", case
     for what, row in {
@@ -388,6 +391,6 @@ def _tables(work: Path) -> Cases:
                 shutil.copytree(work / "data", folder)
                 with (folder / "metadata.jsonl").open("a") as stream:
                     stream.write(json.dumps(row) + "\n")
-                call(*arguments(folder), work=work).check(refused=True)
+                call(*arguments(folder), work=work).check(refused=True, naming="metadata.jsonl")
 
             yield f"{reader}: metadata.jsonl: {what}", listed

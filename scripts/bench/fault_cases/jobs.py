@@ -285,7 +285,7 @@ def _jobs(work: Path) -> list[Job]:
                 "submission",
                 "runs/polyps",
                 "--edition",
-                "2024",
+                "gi-2024",
                 "--out",
                 out,
                 "--partial",

@@ -57,8 +57,10 @@ class Done:
     code: int
     said: str
 
-    def check(self, *, refused: bool | None = None) -> Done:
+    def check(self, *, refused: bool | None = None, naming: str = "") -> Done:
         """No traceback, no timeout, no other status than 0, 1, 2; `refused` also says whether it is 0.
+
+        `naming` is what its message has to hold.
 
         Raises:
             CaseError: otherwise.
@@ -74,6 +76,8 @@ class Done:
             raise CaseError(f"was refused: {self.said.strip()[-300:]}", self.command)
         if self.code != 0 and not self.said.strip():
             raise CaseError("ended without a word", self.command)
+        if naming not in self.said:
+            raise CaseError(f"does not name {naming}: {self.said.strip()[-200:]}", self.command)
         return self
 
 

@@ -233,7 +233,6 @@ def _addresses(work: Path) -> Cases:
         "hf:a/b@../../x",
         "hf:a/b@/etc",
         "hf:a/b/sub\\x.safetensors",
-        "hf:a/b\n",
     )
     for address in bad:
         for arguments in (
@@ -304,7 +303,7 @@ def _checksums(work: Path) -> Cases:
             "submission",
             "RUN",
             "--edition",
-            "2024",
+            "gi-2024",
             "--out",
             "OUT",
             "--partial",
@@ -397,7 +396,7 @@ def _leading_out(work: Path) -> Cases:
             "submission",
             "runs/polyps",
             "--edition",
-            "2024",
+            "gi-2024",
             "--partial",
             "--store",
             "store",
