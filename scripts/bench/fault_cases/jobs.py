@@ -271,7 +271,7 @@ def _jobs(work: Path) -> list[Job]:
                 "--shard-size",
                 "4",
             ],
-            ("*.tar",),
+            ("**/*.tar",),
         ),
         Job(
             "data prepare",
