@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from promptopt.cli._text import say, terminal
 
 if TYPE_CHECKING:
     from studies.dataset import Dataset
@@ -13,7 +13,6 @@ def print_dataset(dataset: "Dataset") -> None:
     """A table of pools and classes, centers and labels."""
     from collections import Counter
 
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -22,7 +21,7 @@ def print_dataset(dataset: "Dataset") -> None:
 
     counts: Counter[tuple[str, str]] = Counter((record.category, record.pool) for record in dataset)
     groups = {category: {r.group for r in dataset if r.category == category} for category, _ in counts}
-    typer.echo(f"{len(dataset)} pictures in {metadata_file(dataset.root)}")
+    say(f"{len(dataset)} pictures in {metadata_file(dataset.root)}")
     table = Table(title=Text(str(dataset.root)), title_justify="left")
     table.add_column("category")
     for pool in (*POOLS, "all", "groups"):
@@ -35,10 +34,10 @@ def print_dataset(dataset: "Dataset") -> None:
     table.add_row("all", *map(str, [*totals, sum(totals), len({r.group for r in dataset})]))
     centers = Counter(record.center for record in dataset)
     labels = Counter(record.label for record in dataset)
-    console = Console()
+    console = terminal()
     console.print(table)
     if not dataset.pooled:
-        typer.echo(
+        say(
             f"{metadata_file(dataset.root)} names no pools: training takes all pictures, "
             "a study shares them out."
         )

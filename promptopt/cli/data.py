@@ -7,6 +7,7 @@ import typer
 
 from promptopt.cli import group, prepare
 from promptopt.cli._datasets import print_dataset, write_sheet
+from promptopt.cli._text import say, terminal
 
 app = group("Prepare, check and look at data sets.")
 app.add_typer(prepare.app, name="prepare")
@@ -20,14 +21,13 @@ def check(
     images: Annotated[bool, typer.Option(help="Also decode every picture.")] = True,
 ) -> None:
     """Check a prepared data set: every line, every group, every picture."""
-    from rich.console import Console
 
     from studies.dataset import read_dataset
 
-    with Console(stderr=True).status(f"checking {folder}"):
+    with terminal(stderr=True).status(f"checking {folder}"):
         dataset = read_dataset(folder, verify_images=images)
     print_dataset(dataset)
-    typer.echo("No faults found.")
+    say("No faults found.")
 
 
 @app.command()
@@ -41,4 +41,4 @@ def sheet(
 ) -> None:
     """Write a contact sheet: random pictures of each category, with their labels."""
     write_sheet(folder, out, per_category=per_category, tile=tile, pool=pool, seed=seed)
-    typer.echo(f"wrote {out}")
+    say(f"wrote {out}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli._options import Device, Store
+from promptopt.cli._text import say
 
 if TYPE_CHECKING:
     from promptopt.study.beginning import Beginning
@@ -89,7 +90,7 @@ def init(
         allow_embedded=allow_embedded,
     )
     files = write_beginning(wanted, dataset, out)
-    typer.echo("wrote " + ", ".join(map(str, files)))
+    say("wrote " + ", ".join(map(str, files)))
     _costs(files[0], wanted, measure=measure, store=store, device=device)
 
 
@@ -132,7 +133,7 @@ def _costs(study: Path, wanted: "Beginning", *, measure: bool, store: Path, devi
         preview = check_study(config, store=store, device=device)
         prompt = preview.setup.category.baseline
         for warning in preview.warnings:
-            typer.secho(f"Warning: {warning}", fg="yellow", err=True)
+            say(f"Warning: {warning}", fg="yellow", err=True)
     told = f"At most {images:,} images"
     if measure:
         if missing and "sd" in missing:
@@ -147,15 +148,15 @@ def _costs(study: Path, wanted: "Beginning", *, measure: bool, store: Path, devi
         else:
             seconds, by = seconds_an_image(preview.setup.generator, config, prompt), ""
         told += f": about {duration(images * seconds)} on this machine ({1 / seconds:.2g} images/s{by})"
-    typer.echo(f"{told}; then the classifiers' trainings.")
-    typer.echo("Next:")
+    say(f"{told}; then the classifiers' trainings.")
+    say("Next:")
     data = config.as_written(config.data)
     for line in [
         *(f"promptopt train {kind} --data {data} --out {_WORK / kind} --init embedded" for kind in missing),
         f"promptopt study check {study}",
         f"promptopt study run {study}",
     ]:
-        typer.echo(f"  {line}")
+        say(f"  {line}")
 
 
 def _untrained(generator: str, encoder: str) -> list[str]:

@@ -8,6 +8,7 @@ import typer
 
 from promptopt.cli import group
 from promptopt.cli._datasets import print_dataset, write_sheet
+from promptopt.cli._text import say, terminal
 
 if TYPE_CHECKING:
     from studies.folders import Found
@@ -162,7 +163,7 @@ def medvqa_gi_2024(
             on_progress=lambda done, total: bar.show("pictures checked", done, total),
         )
     _print_rows(report.rows())
-    typer.echo(f"wrote {out}")
+    say(f"wrote {out}")
 
 
 @app.command("phantom")
@@ -227,14 +228,13 @@ def _prepare(
     _print_rows(report.rows())
     print_dataset(read_dataset(out))
     for warning in report.warnings():
-        typer.secho(f"Warning: {warning}", fg="yellow", err=True)
+        say(f"Warning: {warning}", fg="yellow", err=True)
     sheet = out.with_name(f"{out.name}-sheet.png")
     write_sheet(out, sheet, per_category=10)
-    typer.echo(f"wrote {out} and {sheet}; look at the sheet, then:\n  promptopt init --data {out}")
+    say(f"wrote {out} and {sheet}; look at the sheet, then:\n  promptopt init --data {out}")
 
 
 def _print_rows(rows: Sequence[tuple[str, str]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -242,4 +242,4 @@ def _print_rows(rows: Sequence[tuple[str, str]]) -> None:
     table.add_column("number", justify="right")
     for name, number in rows:
         table.add_row(Text(name), number)
-    Console().print(table)
+    terminal().print(table)

@@ -8,6 +8,7 @@ import typer
 from promptopt.base.reading import one_line
 from promptopt.cli import group
 from promptopt.cli._options import Device, Store
+from promptopt.cli._text import say, terminal
 from promptopt.formatting.numbers import in_cell, p_value, value_and_interval
 
 if TYPE_CHECKING:
@@ -92,12 +93,10 @@ def check(
     found = check_study(config, store=store, device=device)
     for label, prompts in found.prompts.items():
         real = ", ".join(f"{pool} {count}" for pool, count in found.real_images[label].items())
-        typer.echo(f"{label}: {prompts:,} prompts; real images: {real}")
+        say(f"{label}: {prompts:,} prompts; real images: {real}")
     for warning in found.warnings:
-        typer.secho(f"Warning: {warning}", fg="yellow", err=True)
-    typer.echo(
-        f"{config.name}: at most {found.images:,} images. No faults found.\nNext: promptopt study run {file}"
-    )
+        say(f"Warning: {warning}", fg="yellow", err=True)
+    say(f"{config.name}: at most {found.images:,} images. No faults found.\nNext: promptopt study run {file}")
 
 
 @app.command()
@@ -123,7 +122,7 @@ def show(
     _print_prompts(found.prompts)
     for file in (PROMPTS, REPORT):
         if (folder / file).is_file():
-            typer.echo(f"{folder / file}")
+            say(f"{folder / file}")
 
 
 @app.command()
@@ -133,24 +132,23 @@ def schema() -> None:
 
     from promptopt.config.study_file import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=2))
+    say(json.dumps(json_schema(), indent=2))
 
 
 def _print_trials(found: "StudyRows") -> None:
     from promptopt.run.trials import latest
 
     scored = latest(found.trials)
-    typer.echo(f"{found.folder}: not finished, {len(scored)} prompts so far; the study's command goes on.")
+    say(f"{found.folder}: not finished, {len(scored)} prompts so far; the study's command goes on.")
     best = sorted(scored, key=lambda row: (-row.value, row.number))[:10]
     if best:
-        typer.echo("Best by search score (optimistic: nothing is confirmed yet):")
+        say("Best by search score (optimistic: nothing is confirmed yet):")
     for row in best:
-        typer.echo(f"{row.value:+.2f}  ({row.images} images)  {one_line(row.candidate.label)}")
+        say(f"{row.value:+.2f}  ({row.images} images)  {one_line(row.candidate.label)}")
 
 
 def _print_prompts(found: "PromptList") -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -163,7 +161,7 @@ def _print_prompts(found: "PromptList") -> None:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    console = Console()
+    console = terminal()
     names = [name for name in found.baseline.confirmation if name != "score"]
     if console.width < _WIDE:  # the rest is in confirmation.csv and the report
         names = [name for name in names if name == "judge_accuracy" and console.width >= _MIDDLE]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from promptopt.base.hub import PREFIX, HubAddress, downloading
+from promptopt.base.images import FORMATS
 from studies.dataset import DatasetError
 from studies.folders.found import Found
 
@@ -150,7 +151,7 @@ def _end(content: bytes) -> str:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return _ENDS.get(image.format or "", ".img")
     except OSError:
         return ".img"  # broken: the preparation says so and leaves it out
