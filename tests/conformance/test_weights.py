@@ -170,12 +170,12 @@ def test_a_file_that_is_not_wholly_the_network_is_refused(whole: Any, tmp_path: 
         victim = _victim(name, file, copy / file)
         changes: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
             # a PEFT folder has a text encoder's matrices under two names
-            "removed": lambda tensors, victim=victim: (  # type: ignore[misc]
+            "removed": lambda tensors, victim=victim: (
                 tensors.pop(victim),
                 tensors.pop(victim.replace("text_model.", ""), None),
             ),
-            "reshaped": lambda tensors, victim=victim: tensors.update({victim: torch.zeros(3, 5)}),  # type: ignore[misc]
-            "added": lambda tensors, victim=victim: tensors.update(  # type: ignore[misc]
+            "reshaped": lambda tensors, victim=victim: tensors.update({victim: torch.zeros(3, 5)}),
+            "added": lambda tensors, victim=victim: tensors.update(
                 {re.sub(r"(\d+)\.", "77.", victim, count=1).replace("conv_out", "conv_77"): torch.zeros(3)}
             ),
         }
@@ -198,7 +198,7 @@ def test_a_whole_layer_taken_out_of_an_adapter_is_missed(tmp_path: Path) -> None
         ("peft/unet/adapter_model.safetensors", "base_model.model.mid_block.resnets.1.conv1."),
     ):
         path = folder / file
-        _rewrite(path, lambda t, part=part: [t.pop(key) for key in list(t) if key.startswith(part)])  # type: ignore[misc]
+        _rewrite(path, lambda t, part=part: [t.pop(key) for key in list(t) if key.startswith(part)])
         place = path.parent if file.startswith("lora") else path.parent.parent
         with pytest.raises(PromptoptError, match=r"no matrices for 1 of the layers.*(fc1|resnets\.1\.conv1)"):
             load_generator(f"{folder / 'sd'}+lora:{place}", device="cpu")

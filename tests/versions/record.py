@@ -21,7 +21,8 @@ RECORDED, ADAPTER = HERE / "recorded.json", HERE / "adapter"
 PROMPTS = ("a sessile polyp on the left", "three polyps", "a normal z-line, close")
 LIBRARIES = (
     "torch", "torchvision", "transformers", "diffusers", "peft", "accelerate", "open_clip_torch", "timm",
-    "tokenizers", "safetensors", "huggingface_hub", "numpy", "scipy", "scikit-learn", "pillow", "optuna", "pydantic",
+    "tokenizers", "safetensors", "huggingface_hub", "numpy", "scipy", "scikit-learn", "pillow", "optuna",
+    "pydantic",
 )  # fmt: skip
 
 
@@ -30,13 +31,13 @@ def picture(row: int) -> Path:
     return HERE / f"picture-{row}.png"
 
 
-def pictures(uri: str = "embedded") -> tuple[list[str], list[Image.Image]]:
-    """Keys of the requests, and the images."""
+def pictures(uri: str = "embedded") -> tuple[str, list[Image.Image]]:
+    """The generator's fingerprint, and its images."""
     from generators import load
 
     generator = load(uri, device="cpu", dtype="float32", batch_size=3, compile="off")
     requests = [generator.request(prompt, 11 + row) for row, prompt in enumerate(PROMPTS)]
-    return [request.key for request in requests], list(generator.generate(requests))
+    return generator.fingerprint, list(generator.generate(requests))
 
 
 def measures() -> dict[str, Any]:
@@ -72,17 +73,18 @@ def adapted_states() -> list[list[float]]:
 
 def write() -> None:
     """Measure with what is installed, and keep it."""
-    keys, images = pictures()
+    fingerprint, images = pictures()
     for row, image in enumerate(images):
         image.save(picture(row))
     _write_adapter()
     keep = {
         "libraries": dict(installed()),
-        "keys": keys,
+        "generator": fingerprint,
         **measures(),
         "adapted_states": adapted_states(),
     }
-    RECORDED.write_text(json.dumps(keep, indent=1) + "\n", encoding="utf-8")
+    lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in keep.items())
+    RECORDED.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
 
 
 def installed() -> Iterator[tuple[str, str]]:
