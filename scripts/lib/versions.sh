@@ -33,11 +33,12 @@ for name in ("torch", "torchvision"):
   prepare_venv '.[test]' "$constraints" "${options[@]}"
   echo "== pytest, $leg versions:"
   "$venv/bin/python" -m tests.versions.record --installed
-  "$venv/bin/python" -m pytest -n 2 --dist loadfile -m "not slow" "${VERSION_TESTS[@]}" "$@" </dev/null
+  "$venv/bin/python" -m pytest -n 2 --dist loadfile "${VERSION_TESTS[@]}" "$@" </dev/null
 }
 
+# All that loads or writes a network, and one training and one study from the command line.
 VERSION_TESTS=(
-  tests/versions
+  tests/versions tests/versions/job.py
   tests/conformance/test_weights.py
   tests/generators/training/test_lora_export.py
   tests/generators/training/test_text_tower.py
