@@ -17,7 +17,7 @@ from promptopt.base.settings import read_json
 
 DEFAULTS_FILE = "promptopt.json"
 SD, SDXL = "StableDiffusionPipeline", "StableDiffusionXLPipeline"
-_LIBRARIES = ("diffusers", "transformers")  # anything else would be code that the folder brings along
+LIBRARIES = ("diffusers", "transformers")  # anything else would be code that the folder brings along
 _WEIGHTS = {
     "unet": "diffusion_pytorch_model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",
@@ -118,10 +118,10 @@ def _pipeline_class(path: Path) -> str:
         )
     for component in _COMPONENTS[class_name]:
         entry = index.get(component)
-        if not isinstance(entry, list) or len(entry) != 2 or entry[0] not in _LIBRARIES:
+        if not isinstance(entry, list) or len(entry) != 2 or entry[0] not in LIBRARIES:
             raise GeneratorError(
                 f"{path}: {component} is {entry!r}; it must be [library, class] with the library one of "
-                f"{', '.join(_LIBRARIES)} (code from a model folder is never run)"
+                f"{', '.join(LIBRARIES)} (code from a model folder is never run)"
             )
     return str(class_name)
 

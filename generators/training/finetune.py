@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL, DPMSolverMultistepScheduler
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from generators.folder import DEFAULTS_FILE, SDXL, ModelDefaults, pipeline_class, read_defaults
+from generators.stable_diffusion.networks import load_network
 from generators.training.captions import Captions
 from generators.training.card import Card, model_card
 from generators.training.conditioning import check_lengths
@@ -119,7 +120,7 @@ def train_sd(
         say=True,
     )
     if vae is not None:
-        trained = AutoencoderKL.from_pretrained(vae, use_safetensors=True, local_files_only=True)
+        trained = load_network(Path(vae), AutoencoderKL, error=TrainingError)
         vae_is_given(out)
     elif spec.lora is not None and source is not None:
         trained = source.vae

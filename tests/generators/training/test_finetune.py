@@ -57,6 +57,8 @@ def test_a_run_ends_in_a_pipeline_that_diffusers_loads_and_draws_with(
     assert pipe.safety_checker is None
     assert pipe.feature_extractor is None
     assert all(tensor.dtype == torch.float16 for tensor in weights(folder).values())
+    names = load_file(folder / "text_encoder" / "model.safetensors")
+    assert all(name.startswith("text_model.") for name in names)  # transformers 4 finds no others
 
     stages = [progress.stage for progress in seen]
     assert list(dict.fromkeys(stages)) == ["vae", "latents", "unet"]
