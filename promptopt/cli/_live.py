@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from promptopt.space import Candidate
     from promptopt.study.sets.search import StepDone
 
-METHODS = 5
-"""Drawn for each class by a confirmation of sets: set, learned template, baseline, random, single prompt."""
-
 _SHOWN = 76  # characters of the best prompt, with its score, beside a bar
 _LEAST = 24  # fewer are not worth showing
 
@@ -181,7 +178,7 @@ class _Sets:
     def __init__(self, start: SetStart) -> None:
         self.images = start.images
         self.made = dict.fromkeys(start.classes, 0)
-        self.to_confirm = METHODS * start.confirm_images * len(start.classes)
+        self.to_confirm = start.methods * start.confirm_images * len(start.classes)
         self.confirming = False
         self._nearer: dict[str, float] = {}
         self._quarters = dict.fromkeys(start.classes, 0)

@@ -216,6 +216,9 @@ class ConfirmSettings(_Model):
     second_encoder: str | None = Field(
         default=None, min_length=1, description="another encoder that the search never sees; null: none"
     )
+    captions: bool = Field(
+        default=False, description="compare a set with the captions of the real images as prompts, too"
+    )
 
 
 class PortfolioSettings(_Model):

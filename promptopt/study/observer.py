@@ -37,12 +37,14 @@ class SetStart:
         classes: label -> number of prompts in its template.
         images: most images of the search, for each class.
         confirm_images: fresh images of each method, for each class.
+        methods: how many are compared: set, learned template, baseline, random, single prompt, captions.
     """
 
     name: str
     classes: Mapping[str, int]
     images: int
     confirm_images: int
+    methods: int = 5
 
 
 class Observer:

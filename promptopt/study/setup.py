@@ -182,6 +182,8 @@ def _identity(
     for budget in BUDGETS:
         del search[budget]
     search["warm_start"] = [checked.space.candidate(choice).to_json() for choice in checked.sampling.first]
+    if not config.confirm.captions:
+        del confirm["captions"]  # as in runs from before the setting
     confirm["second_encoder"] = networks.second.fingerprint if networks.second is not None else None
     return {
         "category": checked.category.model_dump(mode="json"),

@@ -16,8 +16,10 @@ from promptopt.search.sets.learned import STRENGTHS, Product, fit_product
 from promptopt.search.sets.sizes import SizeChoice, choose_size
 from promptopt.search.sets.weights import Problem
 from promptopt.space import Candidate
+from promptopt.space.captions import caption_prompts
 from promptopt.space.weighted import can_be_weighted
 from promptopt.study.sets.search import ClassSearch
+from promptopt.study.setup import Setup
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,15 @@ def method_prompts(one: ClassSearch, chosen: Chosen, *, count: int, seed: int) -
             )
             for _ in range(count)
         ]
+    if one.setup.config.confirm.captions:
+        found["captions"] = spread(caption_weights(one.setup), count, seed=own)
     return found
+
+
+def caption_weights(setup: Setup) -> dict[Candidate, float]:
+    """Captions of the real images that the search may look at, as prompts, and their weights."""
+    captions = caption_prompts(setup.positives, setup.positive_name)
+    return {Candidate(prompt): weight for prompt, weight in captions}
 
 
 def _far_apart(one: ClassSearch, problem: Problem, allowed: list[int], *, most: int) -> list[int]:

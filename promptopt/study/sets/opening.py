@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptopt.config.study_file import StudyConfig, StudyError
+from promptopt.space.captions import caption_prompts
 from promptopt.space.of_category import class_studies
+from promptopt.space.token_limit import describe, too_long
 from promptopt.study.setup import Setup, prepare
 
 if TYPE_CHECKING:
@@ -84,8 +86,21 @@ def prepare_sets(
                 f"{config.source}: classes.{label}: {sum(seen)} real images in the pools reference and "
                 f"validation, at least {LEAST_REAL} are needed to fit a set to. Add images."
             )
+        if own.confirm.captions:
+            _check_captions(setup, f"{config.source}: confirm.captions")
         setups[label] = setup
     return SetSetup(config=config, classes=setups, identity=_identity(config, setups))
+
+
+def _check_captions(setup: Setup, where: str) -> None:
+    captions = [prompt for prompt, _ in caption_prompts(setup.positives, setup.positive_name)]
+    if not captions:
+        raise StudyError(f"{where}: no real image of {setup.positive_name!r} has a caption. Set it to false.")
+    if long := too_long(captions, setup.generator):
+        raise StudyError(
+            f"{where}: {len(long)} captions exceed the generator's limit of {setup.generator.max_tokens} "
+            f"tokens:\n{describe(long)}\nShorten them, or set it to false."
+        )
 
 
 def _identity(config: StudyConfig, setups: Mapping[str, Setup]) -> dict[str, Any]:

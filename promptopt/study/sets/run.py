@@ -230,4 +230,5 @@ def _start(setup: SetSetup) -> SetStart:
         classes={label: own.space.size for label, own in setup.classes.items()},
         images=config.set.budget,
         confirm_images=config.confirm_images,
+        methods=5 + config.confirm.captions,
     )

@@ -114,3 +114,15 @@ def test_a_class_without_real_images_is_refused(tmp_path: Path) -> None:
     data = write_real(tmp_path / "data", {"red": ("a red square",)})
     with pytest.raises(ValueError, match="at least 4 are needed"):
         square_study(tmp_path, data).run()
+
+
+def test_captions_of_the_real_images_can_be_compared_with(tmp_path: Path, shifted_data: Path) -> None:
+    confirm = {"images": 40, "classifier": None, "captions": True}
+    result = square_study(tmp_path, shifted_data, **LITTLE, confirm=confirm).run()
+    assert isinstance(result, SetResult)
+    red = result.sets.of("red")
+    captions, baseline = red.closeness["captions"].value, red.closeness["baseline"].value
+    assert captions is not None
+    assert baseline is not None
+    assert captions < baseline  # they are what the real images were drawn from
+    assert ("set", "captions") in {(one.first, one.second) for one in red.comparisons}
