@@ -184,10 +184,32 @@ class Grammar(_Section):
         Raises:
             DatasetError: no pattern has one of the names.
         """
+        pattern = self._needed(names)
+        return _filled(pattern, attributes, attributes)
+
+    def writes(self, names: Sequence[str]) -> bool:
+        """Whether there is a pattern for one of the names."""
+        return self._pattern(names) is not None
+
+    def parts(self, names: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+        """The pattern in its parts, with the slots of each; brackets are left out.
+
+        Raises:
+            DatasetError: no pattern has one of the names.
+        """
+        pattern = self._needed(names)
+        found = []
+        for match in _PART.finditer(pattern):
+            part, hole, plain = match.groups()
+            text = part if part is not None else f"{{{hole}}}" if hole is not None else plain
+            found.append((text, tuple(_HOLE.findall(text))))
+        return found
+
+    def _needed(self, names: Sequence[str]) -> str:
         pattern = self._pattern(names)
         if pattern is None:
             raise DatasetError(f"captions: no pattern for {' or '.join(map(repr, names))}; write one")
-        return _filled(pattern, attributes, attributes)
+        return pattern
 
     def _pattern(self, names: Sequence[str]) -> str | None:
         patterns = self.captions.of if self.captions is not None else {}
