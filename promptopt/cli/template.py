@@ -141,18 +141,15 @@ def mine(
 
     model = None if generator == "none" else load(generator, device="cpu")
     dataset, pools = read_dataset(data), tuple(pool) if pool else LOOKED_AT
-    category = (
-        grammar_category(dataset, label, load_grammar(grammar), pools=pools)
-        if grammar
-        else mine_category(
-            dataset,
-            label,
-            pools=pools,
-            distances=distances,
-            count_tokens=None if model is None else model.count_tokens,
-            limit=77 if model is None else model.max_tokens,
-        )
-    )
+    fitting: dict[str, Any] = {
+        "pools": pools,
+        "count_tokens": None if model is None else model.count_tokens,
+        "limit": 77 if model is None else model.max_tokens,
+    }
+    if grammar is not None:
+        category = grammar_category(dataset, label, load_grammar(grammar), **fitting)
+    else:
+        category = mine_category(dataset, label, distances=distances, **fitting)
     content = category.model_dump(mode="json", exclude={"negative_prompt"})
     out.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
     space = category_space(category)

@@ -54,13 +54,24 @@ def split(data: Dataset, classes: Sequence[str], real: int, seed: int) -> tuple[
 
 
 def drawn(
-    prompts: Prompts, generator: Generator, store: ImageStore, size: int, *, first_seed: int
+    prompts: Prompts, generator: Generator, store: ImageStore, options: argparse.Namespace
 ) -> LabeledImages:
     rows = [(name, prompt) for name, own in prompts.items() for prompt in own]
-    seeds = [first_seed + i for own in prompts.values() for i in range(len(own))]
-    requests = [generator.request(prompt, seed) for (_, prompt), seed in zip(rows, seeds, strict=True)]
+    seeds = [10_000 + i for own in prompts.values() for i in range(len(own))]
+    how = {"steps": options.diffusion_steps, "guidance": options.guidance}
+    requests = [generator.request(prompt, seed, **how) for (_, prompt), seed in zip(rows, seeds, strict=True)]
     paths = [image.path for image in fetch(store, generator, requests)]
-    return LabeledImages.of(read_pixels(paths, size), [n for n, _ in rows], name="drawn", center="synthetic")
+    return LabeledImages.of(
+        read_pixels(paths, options.size), [n for n, _ in rows], name="drawn", center="synthetic"
+    )
+
+
+def fitting(generator: Generator, grammar: Grammar, name: str, attributes: Mapping[str, object]) -> str:
+    """The caption of all attributes that the generator can read, those of the last slots left out."""
+    said = {slot: str(word) for slot, word in attributes.items()}
+    while generator.count_tokens(text := grammar.prompt([name], said)) > generator.max_tokens:
+        said.popitem()
+    return text
 
 
 def random_words(grammar: Grammar, name: str, whole: Dataset, count: int, seed: int) -> list[str]:
@@ -89,6 +100,8 @@ def main() -> None:
     parser.add_argument("--trainings", type=int, default=5)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--diffusion-steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("work/target-room"))
     options = parser.parse_args()
@@ -109,7 +122,7 @@ def main() -> None:
             continue
         oracle = {
             name: [
-                grammar.prompt([name], {s: str(w) for s, w in own[i].attributes.items()})
+                fitting(generator, grammar, name, own[i].attributes)
                 for i in rng.integers(len(own), size=count)
             ]
             for name, own in true.items()
@@ -123,9 +136,9 @@ def main() -> None:
             if r.group not in own_groups and r.group not in {t.group for t in train}
         ]
         synthetic = {
-            "baseline": drawn(plain, generator, store, size, first_seed=10_000),
-            "random": drawn(random, generator, store, size, first_seed=10_000),
-            "oracle": drawn(oracle, generator, store, size, first_seed=10_000),
+            "baseline": drawn(plain, generator, store, options),
+            "random": drawn(random, generator, store, options),
+            "oracle": drawn(oracle, generator, store, options),
             "generator's images": labeled(elsewhere, whole, size),
         }
         view = View(
