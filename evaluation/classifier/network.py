@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,9 @@ class NetworkLearner:
             "weights_sha256": self._start[1] if self._start else None,
         }
 
-    def augmented(self) -> None:
-        """None: `augmentation` belongs to every training of this network."""
+    def augmented(self) -> NetworkLearner | None:
+        """The same network with `augmentation` 1; None where every training of it has some already."""
+        return None if self.augmentation else replace(self, augmentation=1.0)
 
     def fit(
         self, inputs: NDArray[Any], truth: NDArray[np.int64], *, classes: int, seed: int, on_step: OnStep

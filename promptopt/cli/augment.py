@@ -89,11 +89,28 @@ def augment(
     ] = "all",
     ratios: Annotated[str, typer.Option(help="--prove: synthetic images for each real one.")] = "0.5,1,2",
     compare: Annotated[
-        str, typer.Option(help="--prove: --prompts with others of its choices, or none.")
+        str,
+        typer.Option(
+            help="--prove: --prompts with others of its choices, with captions (those of the real images), "
+            "or none."
+        ),
     ] = "baseline,random",
     classifiers: Annotated[
-        str, typer.Option(help="--prove: network (small, on pixels) and probe (linear, on features).")
+        str,
+        typer.Option(
+            help="--prove: network (small, on pixels), probe (linear, on features), or an architecture: "
+            "resnet18, timm:NAME, resnet18=WEIGHTS.safetensors."
+        ),
     ] = "network,probe",
+    probe_encoder: Annotated[
+        str | None, typer.Option(help="--prove: encoder of the probe; default: the study's.")
+    ] = None,
+    generator_data: Annotated[
+        Path | None,
+        typer.Option(
+            help="--prove: what the generator was trained on; its pool reference trains classifiers too."
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="--prove: trainings of each kind.")] = 5,
     steps: Annotated[int, typer.Option(min=1, help="--prove: steps of the network, the same in all.")] = 150,
     image_size: Annotated[int, typer.Option(min=16, help="--prove: side of its images in pixels.")] = 64,
@@ -158,7 +175,8 @@ def augment(
             seeds=seeds,
             steps=steps,
             size=image_size,
-            encoder=lambda: _encoder(sources, reference, device),
+            encoder=lambda: _encoder(sources, reference, device, probe_encoder),
+            generator_data=generator_data,
         )
         return
     from promptopt.augmentation.opening import image_counts
@@ -195,6 +213,7 @@ def _prove(
     steps: int,
     size: int,
     encoder: "Callable[[], Encoder]",
+    generator_data: Path | None,
 ) -> None:
     import math
 
@@ -205,14 +224,16 @@ def _prove(
     from promptopt.augmentation.proof.views import PROBE, check_learners, proof_notes, proof_views
     from promptopt.base.files import writable_folder
     from promptopt.cli._progress import Bars
+    from studies.dataset import read_dataset
 
     writable_folder(out, "the proof")
     check_learners(classifiers)
+    elsewhere = None if generator_data is None else read_dataset(generator_data)
     reference = how["reference"]
     parts = [members(reference.data, s.positives)[0].where(pool="reference") for s in sources]
     most = max(max(len(part) for part in parts) if n is None else n for n in counts)
     count = math.ceil(max(ratios) * most)
-    chosen, left_out = variants(sources, methods, count=count, seed=how["seed"])
+    chosen, left_out = variants(sources, methods, count=count, seed=how["seed"], data=reference.data)
     with Bars() as bar:
         folders = make_sets(
             chosen,
@@ -232,6 +253,7 @@ def _prove(
             steps=steps,
             encoder=encoder() if PROBE in classifiers else None,
             features=reference.features,
+            elsewhere=elsewhere,
         )
         proof = prove(
             views,
@@ -239,7 +261,7 @@ def _prove(
             real_per_class=counts,
             ratios=ratios,
             seeds=range(seeds),
-            notes=proof_notes(reference.data, left_out),
+            notes=proof_notes(reference.data, left_out, elsewhere=elsewhere),
             on_progress=lambda done, total, note: bars.show("training", done, total, note),
         )
     for line in verdict(proof):
@@ -248,9 +270,13 @@ def _prove(
         say(path)
 
 
-def _encoder(sources: "list[ClassSource]", reference: "Reference", device: str) -> "Encoder":
+def _encoder(
+    sources: "list[ClassSource]", reference: "Reference", device: str, other: str | None
+) -> "Encoder":
     from evaluation.encoders.load import load_encoder
 
+    if other is not None:
+        return load_encoder(other, device=device)
     if reference.encoder is not None:
         return reference.encoder
     return load_encoder(sources[0].config.encoder, device=device)

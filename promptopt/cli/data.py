@@ -8,11 +8,84 @@ import typer
 from promptopt.cli import group, prepare
 from promptopt.cli._datasets import print_dataset, write_sheet
 from promptopt.cli._text import say, terminal
+from promptopt.cli.prepare import Out
 
 app = group("Prepare, check and look at data sets.")
 app.add_typer(prepare.app, name="prepare")
 
 Folder = Annotated[Path, typer.Argument(help="Folder of a prepared data set.")]
+
+
+@app.command()
+def select(
+    folder: Folder,
+    out: Out,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="ATTRIBUTE=VALUE[,VALUE], as brightness=dim; again for more, which must all fit."),
+    ] = None,
+    any_of: Annotated[bool, typer.Option("--any", help="One --where is enough.")] = False,
+    label: Annotated[list[str] | None, typer.Option(help="Label or category; again for more.")] = None,
+    center: Annotated[list[str] | None, typer.Option(help="Hospital; again for more.")] = None,
+    group: Annotated[list[str] | None, typer.Option(help="Group; again for more.")] = None,
+    pool: Annotated[list[str] | None, typer.Option(help="reference, validation or test.")] = None,
+    without: Annotated[
+        list[Path] | None,
+        typer.Option(help="Data set whose groups in validation and test are left out; again for more."),
+    ] = None,
+    shares: Annotated[
+        str | None,
+        typer.Option(help="Share the pools out anew by group: reference,validation,test, as 0.3,0.2,0.5."),
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(help="Share out validation and test anew: this part to validation; reference stays."),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(help="POOL=N: at most N pictures of each category there, as reference=50."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What the hospital is called in the result.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of --shares and --limit.")] = 0,
+) -> None:
+    """Write a part of a prepared set as a set of its own, such as a target hospital; groups stay together."""
+    from studies.dataset import DatasetError, read_dataset
+    from studies.selection import Selection, select
+
+    def parts(text: str, option: str) -> tuple[str, str]:
+        left, equals, right = text.partition("=")
+        if not equals or not left.strip() or not right.strip():
+            raise DatasetError(f"{option} {text!r}: write NAME=VALUE")
+        return left.strip(), right.strip()
+
+    attributes: dict[str, list[str]] = {}
+    for text in where or ():
+        key, value = parts(text, "--where")
+        attributes.setdefault(key, []).extend(one.strip() for one in value.split(","))
+    try:
+        limits = {key: int(value) for key, value in (parts(t, "--limit") for t in limit or ())}
+        given = None if shares is None else tuple(float(one) for one in shares.split(","))
+        if given is not None and len(given) != 3:
+            raise ValueError("three numbers are needed")
+    except DatasetError:
+        raise
+    except ValueError as error:
+        raise DatasetError(f"--shares {shares!r} --limit {limit}: {error}; write numbers") from error
+    selection = Selection(
+        where=attributes,
+        any_of=any_of,
+        labels=tuple(label or ()),
+        centers=tuple(center or ()),
+        groups=tuple(group or ()),
+        pools=tuple(pool or ()),
+        center=name,
+        shares=given,  # type: ignore[arg-type]
+        validation=validation,
+        limits=limits,
+        seed=seed,
+    )
+    others = [read_dataset(one) for one in without or ()]
+    print_dataset(select(read_dataset(folder), out, selection, without=others))
 
 
 @app.command()

@@ -149,9 +149,14 @@ def medvqa_gi_2024(
         str, typer.Option(help="Hospital of the pictures for which none is listed.")
     ] = "unknown",
     seed: Annotated[int, typer.Option(min=0, help="Decides which group goes into which pool.")] = 0,
+    grammar: Annotated[
+        Path | None,
+        typer.Option(help="YAML: which words of captions, or measures of pixels, become which attributes."),
+    ] = None,
 ) -> None:
     """Prepare the MEDVQA-GI 2024 layout: groups near-duplicates and assigns pools by group."""
     from promptopt.cli._progress import Bars
+    from studies.grammar import load_grammar
     from studies.medvqa_gi import prepare_2024
 
     with Bars() as bar:
@@ -160,6 +165,7 @@ def medvqa_gi_2024(
             out,
             center=center,
             seed=seed,
+            grammar=None if grammar is None else load_grammar(grammar),
             on_progress=lambda done, total: bar.show("pictures checked", done, total),
         )
     _print_rows(report.rows())

@@ -102,6 +102,10 @@ def mine(
     pool: Annotated[
         list[str] | None, typer.Option(help="Pool to read; again for more; default: reference, validation.")
     ] = None,
+    grammar: Annotated[
+        Path | None,
+        typer.Option(help="The grammar that the set was prepared with: its slots, in place of mined ones."),
+    ] = None,
     sentence_model: Annotated[
         str,
         typer.Option(
@@ -123,9 +127,11 @@ def mine(
     from promptopt.portfolio.distance import sentence_distances, word_distances
     from promptopt.portfolio.mixture import PortfolioError
     from promptopt.space.captions import LOOKED_AT
+    from promptopt.space.from_grammar import grammar_category
     from promptopt.space.mining import mine_category
     from promptopt.space.of_category import category_space
     from studies.dataset import read_dataset
+    from studies.grammar import load_grammar
 
     def distances(texts: Sequence[str]) -> "NDArray[np.floating[Any]]":
         try:
@@ -135,14 +141,16 @@ def mine(
             return word_distances(texts)
 
     model = None if generator == "none" else load(generator, device="cpu")
-    category = mine_category(
-        read_dataset(data),
-        label,
-        pools=tuple(pool) if pool else LOOKED_AT,
-        distances=distances,
-        count_tokens=None if model is None else model.count_tokens,
-        limit=77 if model is None else model.max_tokens,
-    )
+    dataset, pools = read_dataset(data), tuple(pool) if pool else LOOKED_AT
+    fitting: dict[str, Any] = {
+        "pools": pools,
+        "count_tokens": None if model is None else model.count_tokens,
+        "limit": 77 if model is None else model.max_tokens,
+    }
+    if grammar is not None:
+        category = grammar_category(dataset, label, load_grammar(grammar), **fitting)
+    else:
+        category = mine_category(dataset, label, distances=distances, **fitting)
     content = category.model_dump(mode="json", exclude={"negative_prompt"})
     out.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
     space = category_space(category)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -63,6 +63,16 @@ class SetScore(_Model):
         default=0.0,
         ge=0,
         description="synthetic-to-real accuracy (TSTR), by the influence on a probe of the sets alone",
+    )
+
+
+class ClosenessSettings(_Model):
+    """How real images are seen when distances to them are measured."""
+
+    through: Literal["nothing", "autoencoder"] = Field(
+        default="nothing",
+        description="autoencoder: real images pass through the generator's own autoencoder first, so that "
+        "what it does to every image is no distance; the distance to the images as they are is reported too",
     )
 
 

@@ -15,7 +15,7 @@ from promptopt.base.errors import PromptoptError
 from promptopt.base.naming import without_home
 from promptopt.base.settings import Settings, override, read_yaml, validate
 from promptopt.config.paths import absolute_folder_or_name, absolute_path, absolute_uri
-from promptopt.config.sets import ClassifierSettings, ClassSettings, SetScore, SetSettings
+from promptopt.config.sets import ClassifierSettings, ClassSettings, ClosenessSettings, SetScore, SetSettings
 from studies.category import SHIPPED
 
 RENAMED = {
@@ -302,6 +302,7 @@ class StudyConfig(_Model):
         | None
     ) = Field(default=None, description="weights of the terms; which there are depends on the aim")
     set: SetSettings = SetSettings()
+    closeness: ClosenessSettings = ClosenessSettings()
     metrics: list[str] = Field(
         default=[], description="further terms of the score, by the names that installed packages register"
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from promptopt.base.files import file_digest
 from promptopt.base.images import ImageFileError, read_image
+from studies.appearance import appearance
 from studies.preparation.grouping import connected, near_pairs, perceptual_hash
 
 
@@ -21,12 +22,22 @@ class Seen:
     broken: dict[str, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     hashes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    looks: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def look(
-    files: Sequence[tuple[str, Path]], *, hashed: bool, on_progress: Callable[[int, int], None] | None = None
+    files: Sequence[tuple[str, Path]],
+    *,
+    hashed: bool,
+    measured: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Seen:
-    """Decode (name, file) pairs; ``hashed``: also hash what they look like. Broken ones are noted."""
+    """Decode (name, file) pairs, and note broken ones.
+
+    Args:
+        hashed: also hash what they look like.
+        measured: also measure it (`studies.appearance`).
+    """
     seen = Seen()
     for index, (name, path) in enumerate(files, start=1):
         try:
@@ -38,6 +49,8 @@ def look(
             seen.digests[name] = file_digest(path)
             if hashed:
                 seen.hashes[name] = perceptual_hash(image)
+            if measured:
+                seen.looks[name] = appearance(image)
         if on_progress is not None:
             on_progress(index, len(files))
     return seen

@@ -80,6 +80,7 @@ def prepare_sets(
             too few real images, or an encoder that does worse than thumbnails.
     """
     setups: dict[str, Setup] = {}
+    through = config.closeness.through
     for label, own in class_studies(config).items():
         setup = prepare(
             own,
@@ -91,6 +92,11 @@ def prepare_sets(
             compare_encoder=False,
         )
         generator, encoder, judge = setup.generator, setup.encoder, setup.judge
+        if through == "autoencoder" and not hasattr(generator, "reconstruct"):
+            raise StudyError(
+                f"{config.source}: closeness.through: the generator {generator.uri} has no autoencoder. "
+                "Remove the key."
+            )
         seen = [len(setup.positives.where(pool=pool)) for pool in ("reference", "validation")]
         if sum(seen) < LEAST_REAL:
             raise StudyError(
@@ -133,4 +139,5 @@ def _identity(config: StudyConfig, setups: Mapping[str, Setup]) -> dict[str, Any
         "classes": {label: dict(setup.identity) for label, setup in setups.items()},
         "set": settings,
         "set_score": config.set_score.model_dump(mode="json"),
+        **({} if config.closeness.through == "nothing" else {"closeness": config.closeness.through}),
     }
