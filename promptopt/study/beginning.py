@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -88,7 +88,7 @@ def write_beginning(wanted: Beginning, dataset: Dataset, folder: Path) -> list[P
 def seconds_an_image(generator: Generator, config: StudyConfig, prompt: str) -> float:
     """Time of an image on this machine, of one batch after a first image, or of that one where it is slow."""
     own = config.generator
-    settings = {"steps": own.steps, "guidance": own.guidance, "scheduler": own.scheduler}
+    settings: dict[str, Any] = {"steps": own.steps, "guidance": own.guidance, "scheduler": own.scheduler}
     requests = [generator.request(prompt, seed, **settings) for seed in range(9)]
 
     def timed(part: Sequence[object]) -> float:

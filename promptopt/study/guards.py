@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evaluation.encoders.base import TextEncoder
 from evaluation.report.calibration import FLOOR
 from promptopt.config.study_file import StudyConfig, StudyError
 from studies.dataset import CLAIM_FROM, Dataset
@@ -127,10 +128,9 @@ def _aurocs(setup: Setup, features: FeatureStore) -> dict[str, float]:
         return features.features(setup.encoder, [*parts[0], *parts[1]]), truth
 
     held_out, truth = rows("validation")
-    weights = class_weights(setup.encoder, setup.texts)
     probe = fit_probe(*rows("reference"), seed=setup.panel.metrics)
-    found = {
-        "the category's texts": auroc(margins(held_out, weights, target=setup.category.name), truth),
-        "a linear classifier": auroc(probe.log_odds(held_out), truth),
-    }
+    found = {"a linear classifier": auroc(probe.log_odds(held_out), truth)}
+    if isinstance(setup.encoder, TextEncoder):
+        weights = class_weights(setup.encoder, setup.texts)
+        found["the category's texts"] = auroc(margins(held_out, weights, target=setup.category.name), truth)
     return {by: estimate.value for by, estimate in found.items() if estimate.value is not None}
