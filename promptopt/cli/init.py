@@ -120,6 +120,8 @@ def _from(out: Path, path: Path) -> str:
 
 
 def _costs(study: Path, wanted: "Beginning", *, measure: bool, store: Path, device: str) -> None:
+    """Check the study as far as its networks are there; print its cost and the next commands."""
+    from generators.loading import load
     from promptopt.config.study_file import load_study
     from promptopt.formatting.numbers import duration
     from promptopt.study.beginning import seconds_an_image
@@ -128,25 +130,18 @@ def _costs(study: Path, wanted: "Beginning", *, measure: bool, store: Path, devi
     config = load_study(study)
     missing = _untrained(config.generator.uri, config.encoder)
     images = most_images(config, [0] * len(wanted.classes))
-    prompt = "an image"
+    generator, prompt = None, "an image"
     if not missing:
-        preview = check_study(config, store=store, device=device)
-        prompt = preview.setup.category.baseline
+        setup = (preview := check_study(config, store=store, device=device)).setup
+        generator, prompt = setup.generator, setup.category.baseline
         for warning in preview.warnings:
             say(f"Warning: {warning}", fg="yellow", err=True)
     told = f"At most {images:,} images"
     if measure:
-        if missing and "sd" in missing:
-            from generators.loading import load
-
-            seconds = seconds_an_image(load("embedded", device=device), config, prompt)
-            by = " by a generator like the embedded one"
-        elif missing:
-            from promptopt.study.opening import open_generator
-
-            seconds, by = seconds_an_image(open_generator(config, {}, device), config, prompt), ""
-        else:
-            seconds, by = seconds_an_image(preview.setup.generator, config, prompt), ""
+        planned = "sd" in missing
+        generator = generator or load("embedded" if planned else config.generator.uri, device=device)
+        seconds = seconds_an_image(generator, config, prompt)
+        by = " by a generator like the embedded one" if planned else ""
         told += f": about {duration(images * seconds)} on this machine ({1 / seconds:.2g} images/s{by})"
     say(f"{told}; then the classifiers' trainings.")
     say("Next:")

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -22,6 +22,7 @@ from studies.dataset import Dataset
 
 if TYPE_CHECKING:
     from generators.base import Generator
+    from generators.request import ImageRequest
 
 OPENINGS = ("an image of", "a photo of", "a close photo of")
 _SLOW = 20.0  # seconds of one image after which no more are timed
@@ -88,12 +89,14 @@ def write_beginning(wanted: Beginning, dataset: Dataset, folder: Path) -> list[P
 def seconds_an_image(generator: Generator, config: StudyConfig, prompt: str) -> float:
     """Time of an image on this machine, of one batch after a first image, or of that one where it is slow."""
     own = config.generator
-    settings: dict[str, Any] = {"steps": own.steps, "guidance": own.guidance, "scheduler": own.scheduler}
-    requests = [generator.request(prompt, seed, **settings) for seed in range(9)]
+    requests = [
+        generator.request(prompt, seed, steps=own.steps, guidance=own.guidance, scheduler=own.scheduler)
+        for seed in range(9)
+    ]
 
-    def timed(part: Sequence[object]) -> float:
+    def timed(part: Sequence[ImageRequest]) -> float:
         started = time.perf_counter()
-        for _ in generator.generate(part):  # type: ignore[arg-type]
+        for _ in generator.generate(part):
             pass
         return (time.perf_counter() - started) / len(part)
 

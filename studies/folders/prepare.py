@@ -68,7 +68,7 @@ class FolderReport:
                 f"The pool test has fewer than {CLAIM_FROM} images of a class ({shown}): a study runs, but "
                 "calls nothing better or worse. Add images."
             )
-        if self.preparation["group_regex"] is None and self.preparation["groups_given"] == 0:
+        if not self.preparation["groups_given"]:
             said.append(
                 "Only near-duplicates share a group. If several images show one patient, say so by "
                 "--group-regex, or what is confirmed was seen before."
@@ -93,11 +93,13 @@ def prepare_found(
 
     Near-duplicates are found by a perceptual hash and share a group, as do pictures whose ``group`` is the
     same. Of each class three fifths go to the pool "reference", a fifth each to "validation" and "test",
-    group by group. A picture without captions gets ``prompts``, in which ``{label}`` is the class. Broken
-    pictures, and equal ones of two classes, are left out and listed in ``prepare-report.json``. Pictures are
-    linked or copied as they are. The same input gives the same output.
+    group by group; of a small class every pool gets at least four. A picture without captions gets
+    ``prompts``, in which ``{label}`` is the class. Broken pictures, and equal ones of two classes, are left
+    out and listed in ``prepare-report.json``. Pictures are linked or copied as they are. The same input gives
+    the same output.
 
-    ``source`` is the folder that is read, ``name`` what the report calls it, ``settings`` how it was read.
+    ``source`` is the folder that is read, ``name`` what the report calls it, ``settings`` how it was read,
+    as plain JSON.
 
     Raises DatasetError, before anything is written: one class, too few pictures or groups of one, captions
     that are not English without ``any_language``, or a folder ``out`` that holds something else.
@@ -113,7 +115,6 @@ def prepare_found(
         "center": center,
         "seed": seed,
         "prompts": list(prompts),
-        "group_regex": None,
         **(settings or {}),
     }
     check_target(out, source, preparation)
@@ -213,7 +214,7 @@ def _pools(kept: Sequence[Found], groups: Mapping[str, str], seed: int) -> dict[
     members: dict[str, list[str]] = defaultdict(list)
     for one in kept:
         members[groups[one.name]].append(one.label)
-    return assign_pools(members, pools=list(zip(POOLS, SHARES, strict=True)), seed=seed)
+    return assign_pools(members, pools=list(zip(POOLS, SHARES, strict=True)), seed=seed, least=FEWEST)
 
 
 def _check_pools(kept: Sequence[Found], groups: Mapping[str, str], pools: Mapping[str, str]) -> None:

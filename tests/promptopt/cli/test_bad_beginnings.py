@@ -1,6 +1,7 @@
 """Ten ways to begin badly: each ends in one message that names what is wrong and says what to do."""
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,10 +70,12 @@ def pickle(patch: pytest.MonkeyPatch) -> None:
 
 
 def sdxl(_: pytest.MonkeyPatch) -> None:
-    from tests.generators.micro import build_micro_xl_pipeline
-
-    write_phantom("data", images=60)
-    build_micro_xl_pipeline(Path("sdxl"))
+    write_squares(Path("data"), each=2)
+    index: dict[str, object] = {"_class_name": "StableDiffusionXLPipeline"}
+    for name in ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae"):
+        index[name] = ["diffusers", "Any"]
+    Path("sdxl").mkdir()
+    Path("sdxl/model_index.json").write_text(json.dumps(index))
 
 
 def typo(patch: pytest.MonkeyPatch) -> None:
@@ -107,7 +110,20 @@ BEGINNINGS = {
     ),
     "SDXL": Beginning(
         sdxl,
-        ("train", "sd", "--data", "data", "--out", "sd", "--recipe", "tiny", "--init", "sdxl"),
+        (
+            "train",
+            "sd",
+            "--data",
+            "data",
+            "--out",
+            "sd",
+            "--recipe",
+            "tiny",
+            "--init",
+            "sdxl",
+            "--encoder",
+            "none",
+        ),
         "sdxl: is an SDXL model",
         "Take --recipe sdxl-lora",
     ),

@@ -102,7 +102,7 @@ def test_the_study_passes_its_check_and_the_cost_is_measured(
     assert "train" not in said.split("Next:")[1]
     code, said = invoke("study", "check", "studies/first.yaml", "--set", "confirm.images=8")
     assert code == 0, said
-    assert "polyp: 108 prompts; real images: reference 8, validation 8, test 8" in said
+    assert "polyp: 81 prompts; real images: reference 8, validation 8, test 8" in said
     assert "at most 112 images. No faults found." in said
     assert "fewer than 32 real images" in said.replace("\n", " ")
     assert not Path("runs").exists()

@@ -26,7 +26,7 @@ def prepared(
 ) -> tuple[Dataset, FolderReport]:
     out = photos.with_name("data")
     found = find_pictures(photos, **how)
-    report = prepare_found(found, out, source=photos, name="photos", settings=how, **(options or {}))
+    report = prepare_found(found, out, source=photos, name="photos", **(options or {}))
     return read_dataset(out, verify_images=True), report
 
 
@@ -51,6 +51,7 @@ def test_the_same_input_gives_the_same_files_and_may_be_prepared_again(photos: P
 
 
 def test_nearly_the_same_pictures_and_those_of_a_patient_stay_together(photos: Path) -> None:
+    write_folders(photos, each=40)
     for i in range(0, 20, 2):  # smaller and lossy: a near-duplicate under another patient's name
         with Image.open(photos / "polyp" / f"polyp-{i:02d}.png") as image:
             image.resize((90, 70)).save(photos / "polyp" / f"polyp-{i + 40:02d}.jpg", quality=70)
