@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from promptopt.cli._text import say, terminal
+from promptopt.cli._values import finite, finite_value
 from promptopt.formatting.numbers import p_value, points
 
 if TYPE_CHECKING:
@@ -69,7 +71,10 @@ def classify(
     ] = "test",
     held_out: Annotated[
         float,
-        typer.Option(help="Share of the synthetic images to test on, where no pool is named test."),
+        typer.Option(
+            callback=finite_value,
+            help="Share of the synthetic images to test on, where no pool is named test.",
+        ),
     ] = 0.25,
     steps: Annotated[int, typer.Option(min=1, help="Networks: optimizer steps, the same in all arms.")] = 300,
     batch_size: Annotated[int, typer.Option(min=2, help="Networks: images a step.")] = 32,
@@ -132,7 +137,7 @@ def classify(
     }
     _print(result)
     for path in _save(out, result, facts):
-        typer.echo(path)
+        say(path)
 
 
 class _Reader:
@@ -242,7 +247,7 @@ def _names(text: str) -> list[str]:
 
 def _numbers(text: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        return [finite(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"{text!r}: write numbers with commas between, such as 0.5,1,2") from None
 
@@ -282,10 +287,9 @@ def _save(out: Path, result: ArmsResult, facts: dict[str, Any]) -> list[Path]:
 
 def _print(result: ArmsResult) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = terminal()
     more = _MORE if console.width >= _WIDE else ()  # the rest is in arms.csv
     for scope in result.scopes:
         rows = result.where(scope=scope)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from promptopt.cli._text import say
+
 
 def convert(
     source: Annotated[
@@ -30,7 +32,7 @@ def convert(
     if like is not None and not is_file:
         raise typer.BadParameter("--like belongs to a file of weights; a folder says what it is")
     done = convert_file(source, out, like=like) if is_file else convert_folder(source, out)
-    typer.echo(f"read  {done.source}, {done.tensors} tensors, sha256 {done.source_sha256}")
-    typer.echo(f"wrote {done.target}, sha256 {done.target_sha256}")
+    say(f"read  {done.source}, {done.tensors} tensors, sha256 {done.source_sha256}")
+    say(f"wrote {done.target}, sha256 {done.target_sha256}")
     for note in done.notes:
-        typer.echo(note, err=True)
+        say(note, err=True)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from evaluation.estimate import Estimate
 from generators.family import split_settings
+from promptopt.base.checksums import summed
 from promptopt.base.files import write_json
 from promptopt.base.settings import read_json
 from promptopt.config.study_file import StudyError
@@ -22,11 +23,15 @@ if TYPE_CHECKING:
     from evaluation.report.encoder_check import EncoderCheck
 
 VERSION = 2  # of the file
+AGAIN = (
+    "Run the study's command again, with the same --runs and --store: it draws nothing anew, and writes the "
+    "file anew."
+)
 DIGITS = 6  # significant digits of every number written
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class EstimateEntry(_Model):
@@ -238,18 +243,17 @@ class PromptList(_Model):
 def write_prompts(path: Path, prompts: PromptList) -> Path:
     """Write atomically, in one canonical form."""
     content = prompts.model_dump(mode="json")
-    return write_json(path, content, ensure_ascii=False, allow_nan=False)
+    return write_json(path, summed(content), ensure_ascii=False, allow_nan=False)
 
 
 def read_prompts(path: str | Path) -> PromptList:
     """Read and check a prompts.json.
 
     Raises:
-        StudyError: missing, not JSON, or not in this format.
+        StudyError: missing, not JSON, not in this format, or not what its checksum says (files of earlier
+            versions have none).
     """
-    return read_json(
-        PromptList, path, error=StudyError, remedy="Run the study, or run it again under another name."
-    )
+    return read_json(PromptList, path, error=StudyError, remedy=AGAIN, summed=True)
 
 
 def rounded(value: float | None) -> float | None:

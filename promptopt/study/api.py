@@ -213,8 +213,10 @@ class Study:
         from promptopt.study.run import show
 
         if self.config.aim == "set":
+            from promptopt.run.database import address
+
             raise StudyError(
                 f"{self.config.source}: a study of sets has an Optuna study for each class: "
-                f'optuna.load_study(study_name=LABEL, storage="sqlite:///{self.folder / DATABASE}").'
+                f"optuna.load_study(study_name=LABEL, storage={address(self.folder / DATABASE)!r})."
             )
         return show(self.folder).trials

@@ -54,7 +54,7 @@ class Observer:
         """A step without a count has begun, e.g. reading the data."""
 
     def on_warning(self, text: str) -> None:
-        """Something that the user should know before they trust the results."""
+        """Before the first image: something that the results will suffer from, and what to do about it."""
 
     def on_start(self, start: StudyStart) -> None:
         """Everything is checked; the search begins or goes on."""

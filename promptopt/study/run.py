@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evaluation.features.feature_store import FeatureStore
 from promptopt.base.files import writable_folder, write_text
 from promptopt.config.study_file import StudyConfig, StudyError, load_study
 from promptopt.portfolio.weigh import weigh
@@ -23,6 +24,7 @@ from promptopt.scoring.registered import registered_metrics
 from promptopt.search.engine import Search, images_made, ranked
 from promptopt.search.model.effects import slot_effects
 from promptopt.space import Candidate
+from promptopt.study.guards import warnings
 from promptopt.study.measuring import Measuring, Scoring
 from promptopt.study.observer import Observer, StudyStart
 from promptopt.study.results import Finished, prompt_list, resolved_study
@@ -172,10 +174,13 @@ def run_study(
             judge=judge,
             metrics=metrics,
         )
+        runfolder.check_pictures(folder, setup.pictures)
         for notice in setup.encoder_checks.notices(config):
             observer.on_warning(notice)
         runfolder.check_settings(folder, setup.identity)
         write_text(folder / runfolder.STUDY, resolved_study(setup))
+        for text in warnings({setup.positive_name: setup}, FeatureStore(store / "features.sqlite")):
+            observer.on_warning(text)
         measuring = Measuring(
             setup, store=store, metrics=metrics, workers=workers, on_image=observer.on_image
         )

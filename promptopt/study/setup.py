@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.encoders.base import TextEncoder
 from generators.family import GeneratorFamily
+from promptopt.base.devices import resolve_device
 from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.run.folder import BUDGETS
 from promptopt.space import Candidate
 from promptopt.space.token_limit import describe, too_long
 from promptopt.study.checks import Checked, check
 from promptopt.study.encoders import EncoderChecks, check_image_encoder, compare_encoders
+from promptopt.study.guards import refuse_embedded
 from promptopt.study.opening import Networks, open_networks
 from studies.category import Category
 
@@ -84,9 +86,14 @@ def prepare(
 
     Raises:
         StudyError: anything missing, empty, contradictory, a prompt over the generator's token limit, or an
-            encoder that does worse than thumbnails.
+            embedded network for images that are not the phantom's, or an encoder worse than thumbnails.
     """
+    if generator is None or encoder is None:
+        resolve_device(device, error=StudyError)
     checked = check(config, store=store, metrics=metrics)
+    refuse_embedded(
+        config, checked.data, given=[("generator", generator), ("encoder", encoder), ("judge", judge)]
+    )
     networks = open_networks(
         config, checked.category, device=device, generator=generator, encoder=encoder, judge=judge
     )
@@ -211,6 +218,7 @@ def _identity(
         "texts": _digest(checked.texts),
         "positives": checked.positive_name,
         "data": checked.data.fingerprint,
+        "pictures": _digest(dict(checked.pictures)),
         "generator": {"fingerprint": sample["generator"], **drawn},
         **({"generators": family.fingerprints} if isinstance(family, GeneratorFamily) else {}),
         "encoder": networks.encoder.fingerprint,

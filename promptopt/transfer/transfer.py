@@ -18,6 +18,7 @@ from evaluation.estimate import Estimate
 from evaluation.inference.agreement import rank_correlation
 from generators.family import GeneratorFamily
 from promptopt.base.files import writable_folder
+from promptopt.base.naming import without_home
 from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import StudyError, load_study
 from promptopt.formatting.numbers import in_cell
@@ -194,7 +195,7 @@ def transfer(
         study=prompts.study,
         category=prompts.category,
         home=(prompts.generator.uri, prompts.generator.fingerprint),
-        generator=(setup.generator.uri, setup.request(baseline, seeds[0]).generator),
+        generator=(without_home(setup.generator.uri), setup.request(baseline, seeds[0]).generator),
         rows=tuple(rows),
         baseline=(baseline.prompt, measured[baseline][0].estimates),
         too_long=tuple(long.values()),

@@ -191,6 +191,22 @@ def test_all_weights_zero_is_refused() -> None:
         study_from_mapping({"name": "a", "aim": "single", "category": "polyps", "data": "d", "score": zero})
 
 
+def test_no_file_for_others_names_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    content = {
+        "name": "a",
+        "category": "polyps",
+        "data": str(tmp_path / "data"),
+        "encoder": f"{tmp_path}/clip",
+    }
+    content["generator"] = {"uri": f"{tmp_path}/sd+lora:{tmp_path}/lora@0.5"}
+    config = study_from_mapping(content)
+    assert config.as_written(config.generator.uri) == "~/sd+lora:~/lora@0.5"
+    assert config.as_written(config.encoder) == "~/clip"
+    assert study_from_mapping({**content, "encoder": "~/clip"}).encoder == config.encoder
+    assert config.as_written(f"{tmp_path}er/clip") == f"{tmp_path}er/clip"
+
+
 def test_overrides_are_checked_and_leave_the_original_alone(tmp_path: Path) -> None:
     config = load_study(write(tmp_path, GOOD))
     changed = config.override({"search.trials": 99, "name": "other"})
