@@ -65,20 +65,21 @@ class EncoderCheck:
     classes: int
     verdict: Verdict
 
-    def sentence(self, uri: str) -> str:
+    def sentence(self, uri: str, *, images: str = "your real images") -> str:
         """What the check says, in plain words.
 
         Args:
             uri: the encoder's address.
+            images: what the real images are called.
         """
         if self.verdict == "unknown":
             return (
-                f"Whether the encoder {uri} knows your real images better than 8x8 thumbnails do could not "
-                f"be checked: {self.difference.method}."
+                f"Whether the encoder {uri} knows {images} better than 8x8 thumbnails do could not be "
+                f"checked: {self.difference.method}."
             )
         figures = (
-            f"a probe on the features of the encoder {uri} is right on {_percent(self.encoder)} of your real "
-            f"images, one on 8x8 thumbnails on {_percent(self.thumbnails)} (cross-validated, "
+            f"a probe on the features of the encoder {uri} is right on {_percent(self.encoder)} of {images}, "
+            f"one on 8x8 thumbnails on {_percent(self.thumbnails)} (cross-validated, "
             f"{self.classes} classes, {self.difference.n} images)"
         )
         if self.verdict == "better":

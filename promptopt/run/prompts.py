@@ -148,8 +148,8 @@ class EncoderCheckEntry(_Model):
     sentence: str
 
     @classmethod
-    def of(cls, check: EncoderCheck, uri: str) -> EncoderCheckEntry:
-        """What is written of the check of the encoder at `uri`."""
+    def of(cls, check: EncoderCheck, uri: str, *, images: str) -> EncoderCheckEntry:
+        """What is written of the check of the encoder at `uri` on `images`, as they are called."""
         return cls(
             uri=uri,
             encoder=EstimateEntry.of(check.encoder),
@@ -157,7 +157,7 @@ class EncoderCheckEntry(_Model):
             difference=EstimateEntry.of(check.difference),
             classes=check.classes,
             verdict=check.verdict,
-            sentence=check.sentence(uri),
+            sentence=check.sentence(uri, images=images),
         )
 
 
