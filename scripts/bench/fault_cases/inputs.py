@@ -278,8 +278,10 @@ def picture_readers(work: Path) -> Readers:
             fresh(work / "bad-out"),
             "--steps",
             "1",
-            "--limit",
-            "4",
+            "--prompts",
+            "prompts.txt",
+            "--category",
+            "polyps",
         ],
         "review sheet": lambda data: [
             "review",
