@@ -62,6 +62,15 @@ def test_peft_reads_its_folders(trained: Any, micro_folder: Path) -> None:
     assert difference(draw(pipeline), images) == 0
 
 
+def test_a_text_encoders_folder_has_the_names_of_transformers_4_and_of_5(trained: Any) -> None:
+    tensors = load_file(trained[2] / "text_encoder" / "adapter_model.safetensors")
+    bare = {name for name in tensors if "text_model." not in name}
+    assert len(tensors) == 2 * len(bare) > 0
+    for name in bare:
+        other = name.replace("base_model.model.", "base_model.model.text_model.")
+        assert torch.equal(tensors[name], tensors[other])
+
+
 def test_diffusers_reads_kohyas_layout(trained: Any, micro_folder: Path) -> None:
     variant, images, folder = trained
     if variant == "dora":
