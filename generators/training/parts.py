@@ -17,6 +17,7 @@ from diffusers import (
 from safetensors import SafetensorError
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from generators.folder import refuse_pickle
 from generators.stable_diffusion.networks import load_networks, save_for_both
 from generators.training.spec import SdTrainingSpec
 from generators.training.tokenizer import MAX_TOKENS, save_tokenizer
@@ -127,6 +128,7 @@ def build_scheduler(*, prediction_type: str, zero_terminal_snr: bool) -> DPMSolv
 
 def load_parts(folder: Path) -> Parts:
     """Read a pipeline folder of the SD 1.x, 2.x or XL family, safetensors only. May raise ValueError."""
+    refuse_pickle(folder)
     index = folder / "model_index.json"
     if not index.is_file():
         raise ArgumentError(f"{folder}: not a diffusers pipeline folder (it has no model_index.json)")
