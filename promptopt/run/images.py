@@ -14,9 +14,10 @@ from generators.request import ImageRequest
 from generators.store import ImageStore, StoredImage
 from promptopt.base.reading import json_object
 from promptopt.base.seeds import seed_panel
-from promptopt.config.study_file import StudyError
+from promptopt.config.study_file import StudyError, load_study
 from promptopt.run import folder as runfolder
 from promptopt.space import Candidate
+from studies.phantom import is_phantom
 
 Stage = Literal["search", "confirmation"]
 
@@ -65,6 +66,15 @@ class RunImages:
     def name(self) -> str:
         """The run folder's name."""
         return self.folder.resolve().name
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the study's real images are drawings: the phantom's."""
+        try:
+            data = load_study(self.folder / runfolder.STUDY).data
+        except StudyError:  # damaged or of another version: not known to be drawings
+            return False
+        return not isinstance(data, str) or is_phantom(data)
 
     @property
     def baseline(self) -> Candidate:
