@@ -70,11 +70,7 @@ class RunImages:
     @property
     def drawn(self) -> bool:
         """Whether the study's real images are drawings: the phantom's."""
-        try:
-            data = load_study(self.folder / runfolder.STUDY).data
-        except StudyError:  # damaged or of another version: not known to be drawings
-            return False
-        return not isinstance(data, str) or is_phantom(data)
+        return is_drawn(self.folder)
 
     @property
     def baseline(self) -> Candidate:
@@ -120,6 +116,15 @@ class RunImages:
     def present(self, candidate: Candidate, *, stage: Stage, count: int | None = None) -> list[StoredImage]:
         """Those of `find` that there are."""
         return [image for image in self.find(candidate, stage=stage, count=count) if image is not None]
+
+
+def is_drawn(folder: Path) -> bool:
+    """Whether the real images of a run are drawings, the phantom's; False where its study.yaml is damaged."""
+    try:
+        data = load_study(folder / runfolder.STUDY).data
+    except StudyError:
+        return False
+    return not isinstance(data, str) or is_phantom(data)
 
 
 def missing_sentence(found: int, wanted: int, images: RunImages) -> str:

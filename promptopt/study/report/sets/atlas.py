@@ -110,7 +110,7 @@ def _alone(features: NDArray[np.float64], kinds: Sequence[tuple[str, str]]) -> N
     return found
 
 
-def chart(found: Sequence[Point], shares: tuple[float, float]) -> str:
+def chart(found: Sequence[Point], shares: tuple[float, float], *, real: str = "real") -> str:
     """A point an image; `customdata` is its place in `found`, for the script that shows the selected."""
     figure = go.Figure()
     labels = list(dict.fromkeys(point.label for point in found))
@@ -121,7 +121,7 @@ def chart(found: Sequence[Point], shares: tuple[float, float]) -> str:
                 x=[found[i].x for i in own],
                 y=[found[i].y for i in own],
                 mode="markers",
-                name=f"{label}, {kind}",
+                name=f"{label}, {real if kind == 'real' else kind}",
                 customdata=own,
                 text=[hover(found[i].text) for i in own],
                 marker={"color": color, "size": 8, "symbol": _SYMBOLS[place % len(_SYMBOLS)]},

@@ -22,12 +22,13 @@ from promptopt.config.study_file import StudyError
 from promptopt.formatting.numbers import count, p_value, value_and_interval
 from promptopt.run.finished import read_confirmed
 from promptopt.run.folder import PROMPTS
+from promptopt.run.images import is_drawn
 from promptopt.run.prompt_sets import ClassEntry, SetList, WeightedPrompt
 from promptopt.run.prompts import EstimateEntry
 from promptopt.study.report.pictures import SMALL
 from promptopt.study.report.sets.album import Album
 from promptopt.study.report.sets.forest import Forest, Row, forest
-from promptopt.study.sets.words import LESS
+from promptopt.study.sets.words import LESS, listed
 from studies.dataset import CLAIM_FROM
 
 _EACH = 4  # images of a prompt
@@ -78,6 +79,7 @@ class ComparedRuns:
         names: of both runs.
         labels: classes that both have.
         notes: what could not be compared, and why.
+        real: what the images compared with are: "real" or "phantom".
     """
 
     names: tuple[str, str]
@@ -86,13 +88,15 @@ class ComparedRuns:
     differences: tuple[Difference, ...]
     shared: tuple[SharedPrompt, ...]
     notes: tuple[str, ...]
+    real: str = "real"
 
     @property
     def sentence(self) -> str:
         """Which run's set did better, by what was measured."""
         if not self.differences:
             return f"Nothing that was measured of {self.names[0]} and {self.names[1]} can be compared."
-        return " ".join(_said(one, self.names) for one in self.differences)
+        said = [_of_accuracy(one, self.names) for one in self.differences if one.metric == "accuracy"]
+        return " ".join([*said, *_of_closeness(self.differences, self.names, self.real)])
 
 
 def compare_runs(first: str | Path, second: str | Path) -> ComparedRuns:
@@ -131,6 +135,7 @@ def compare_runs(first: str | Path, second: str | Path) -> ComparedRuns:
         differences=tuple(_corrected(differences)),
         shared=tuple(row for label in labels for row in _shared(a.of(label), b.of(label))),
         notes=tuple(notes),
+        real="phantom" if is_drawn(folders[0]) else "real",
     )
 
 
@@ -270,21 +275,31 @@ def _shared(a: ClassEntry, b: ClassEntry) -> list[SharedPrompt]:
     ]
 
 
-def _said(one: Difference, names: tuple[str, str]) -> str:
+def _of_accuracy(one: Difference, names: tuple[str, str]) -> str:
     first, second = names
-    if one.metric == "accuracy":
-        value, interval = value_and_interval(one.estimate, "+.1f", scale=100, mark="")
-        words = {
-            "better": f"Images of {first}'s set train a better classifier than {second}'s",
-            "worse": f"Images of {first}'s set train a worse classifier than {second}'s",
-            "unclear": f"Neither {first}'s set nor {second}'s was shown to train a better classifier",
-        }[one.verdict]
-        return f"{words}: {value} points" + (f" (95 % interval {interval})." if interval else ".")
-    return {
-        "better": f"{first}'s is nearer to unseen real images of \u201c{one.label}\u201d.",
-        "worse": f"{second}'s is nearer to unseen real images of \u201c{one.label}\u201d.",
-        "unclear": f"Neither was shown to be nearer to unseen real images of \u201c{one.label}\u201d.",
+    value, interval = value_and_interval(one.estimate, "+.1f", scale=100, mark="")
+    words = {
+        "better": f"Images of {first}'s set train a better classifier than {second}'s",
+        "worse": f"Images of {first}'s set train a worse classifier than {second}'s",
+        "unclear": f"Neither {first}'s set nor {second}'s was shown to train a better classifier",
     }[one.verdict]
+    return f"{words}: {value} points" + (f" (95 % interval {interval})." if interval else ".")
+
+
+def _of_closeness(found: Sequence[Difference], names: tuple[str, str], real: str) -> list[str]:
+    """A sentence a verdict, each of its classes."""
+    first, second = names
+    words = {
+        "better": f"{first}'s set is nearer to unseen {real} images of {{}}.",
+        "worse": f"{second}'s set is nearer to unseen {real} images of {{}}.",
+        "unclear": f"Neither was shown to be nearer to unseen {real} images of {{}}.",
+    }
+    said = []
+    for verdict, text in words.items():
+        own = [f"\u201c{d.label}\u201d" for d in found if d.metric == "closeness" and d.verdict == verdict]
+        if own:
+            said.append(text.format(listed(own)))
+    return said
 
 
 def _row(one: Difference) -> dict[str, Any]:

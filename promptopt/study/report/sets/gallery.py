@@ -23,7 +23,7 @@ PICTURES = 800
 """Images of all classes; what is left out is said."""
 _EXCLUDED = 12  # prompts of a class that may not be in the set
 
-Status = Literal["baseline", "set", "left out", "excluded"]
+Status = Literal["baseline", "set", "rejected", "excluded"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,4 +125,4 @@ def _status(one: ClassSearch, candidate: Candidate, weights: Mapping[Candidate, 
         return "baseline"
     if candidate in one.known.excluded:
         return "excluded"
-    return "set" if candidate in weights else "left out"
+    return "set" if candidate in weights else "rejected"

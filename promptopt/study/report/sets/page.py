@@ -87,9 +87,15 @@ def _context(content: SetReport) -> dict[str, Any]:
     return {
         "sets": sets,
         "album": album,
-        "map_plot": Markup(atlas.chart(found, shares)),
+        "map_plot": Markup(atlas.chart(found, shares, real=real)),
         "page_data": in_script(
-            {"study": sets.study, "data": sets.data[:16], "classes": classes, "points": atlas.as_data(found)}
+            {
+                "study": sets.study,
+                "data": sets.data[:16],
+                "real": real,
+                "classes": classes,
+                "points": atlas.as_data(found),
+            }
         ),
         "titles": SHORT,
         "size": size,
