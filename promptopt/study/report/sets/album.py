@@ -32,6 +32,7 @@ class Album:
 
     def __init__(self) -> None:
         self._numbers: dict[Path, int] = {}
+        self._known: dict[str, int] = {}
         self._sources: list[str] = []
         self._placed: set[int] = set()
 
@@ -43,8 +44,11 @@ class Album:
         """
         if path not in self._numbers:
             image = read_image(path)
-            self._numbers[path] = len(self._sources)
-            self._sources.append(thumbnail(image) if small else embed(image))
+            source = thumbnail(image) if small else embed(image)
+            if source not in self._known:  # else another file with the same picture
+                self._known[source] = len(self._sources)
+                self._sources.append(source)
+            self._numbers[path] = self._known[source]
         return self._numbers[path]
 
     def add_all(self, paths: Iterable[Path], *, small: bool = False) -> list[int]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from promptopt.study.sets.confirm import Confirmation
     from promptopt.study.sets.search import ClassSearch
 
-PICTURES = 400
+PICTURES = 300
 """Points of all classes."""
 _COLORS = {"real": GRAY, "baseline": ORANGE, "set": BLUE}
 _SYMBOLS = ("circle", "diamond", "square", "cross", "triangle-up")

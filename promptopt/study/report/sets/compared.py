@@ -246,8 +246,8 @@ def difference_of(first: Estimate, second: Estimate) -> tuple[Estimate, float]:
     above = math.hypot(float(ends[1] or 0.0) - first.value, second.value - float(ends[2] or 0.0))
     toward = below if value > 0 else above  # zero
     p = 2 * float(ndtr(-abs(value) * _Z / toward)) if toward > 0 else float(value == 0)
-    status = "ok" if first.status == second.status == "ok" else "unreliable"
-    return Estimate(value, value - below, value + above, n, "difference", status), p
+    found = Estimate(value, value - below, value + above, n, "difference", "ok")
+    return found if first.status == second.status == "ok" else replace(found, status="unreliable"), p
 
 
 def _turned(one: EstimateEntry) -> EstimateEntry:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SEEDS = 8
 """Images of a prompt."""
-PICTURES = 800
+PICTURES = 640
 """Images of all classes; what is left out is said."""
 _EXCLUDED = 12  # prompts of a class that may not be in the set
 

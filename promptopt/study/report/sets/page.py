@@ -136,14 +136,14 @@ def _rows(content: SetReport, label: str, album: Album) -> Iterator[tuple[str, l
     stride = max(1, len(paths) // SHOWN)
     yield "real", album.add_all(paths[::stride][:SHOWN])
     for name, images in content.confirmation.classes[label].images.items():
-        yield name, album.add_all(image.path for image in images[:SHOWN])
+        yield name, album.add_all((i.path for i in images[:SHOWN]), small=name not in _FIRST)
 
 
 def _prompt_images(content: SetReport, label: str, album: Album) -> list[list[int]]:
     """Images of each prompt of the set, in its order, on the seeds of the search."""
     known = content.searches[label].images
     chosen = content.confirmation.classes[label].chosen
-    return [album.add_all(image.path for image in known[one][:_EACH]) for one in chosen.weights]
+    return [album.add_all((i.path for i in known[one][:_EACH]), small=True) for one in chosen.weights]
 
 
 def _slots(space: Any, learned: LearnedTemplate) -> Iterator[tuple[str, list[tuple[str, float, float]]]]:
