@@ -24,6 +24,10 @@ POOLS: tuple[str, ...] = get_args(Pool)
 METADATA = "metadata.jsonl"
 TABLE = "metadata.csv"
 UNKNOWN = "images"
+FEWEST = 4
+"""Images of a class, and of the others, that each pool needs for any estimate at all."""
+CLAIM_FROM = 32
+"""Fewest fresh images of a method, and of real test images, below which nothing is called better or worse."""
 
 _NAMES = ("category", "label", "center", "group")
 _REQUIRED = ("file_name", "text", *_NAMES, "pool")
@@ -125,7 +129,7 @@ def read_dataset(root: str | Path, *, verify_images: bool = False) -> Dataset:
     root = Path(root)
     file = metadata_file(root) or root / METADATA
     if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; give the folder that 'prepare' wrote")
+        raise DatasetError(f"{root}: no such folder; give the folder that 'promptopt data prepare' wrote")
     rows = _rows(root, file)
     if not rows:
         raise DatasetError(f"{file}: holds no record; prepare the data again")
@@ -178,7 +182,7 @@ def share_out(dataset: Dataset) -> Dataset:
 def _rows(root: Path, file: Path) -> list[tuple[int, dict[str, Any]]]:
     """The lines of the table, with their numbers."""
     if file.name == METADATA:
-        remedy = "Give the folder that 'prepare' wrote, or prepare the data."
+        remedy = "Prepare your pictures (promptopt data prepare folders DIR OUT), then give OUT."
         return list(json_lines(file, error=DatasetError, remedy=remedy))
     remedy = "The first line must be 'file_name,text'."
     table = read_table(file, ("file_name", "text"), error=DatasetError, remedy=remedy)

@@ -30,11 +30,13 @@ def promptopt(*arguments: object, cwd: Path) -> str:
     return done.stdout
 
 
-def some_patches(source: Path, target: Path, *, each: int) -> Path:
+def some_patches(
+    source: Path, target: Path, *, each: int, labels: tuple[str, ...] = ("polyp", "normal")
+) -> Path:
     """The first patches of each label and split, in the challenge's layout."""
     rows = [json.loads(line) for line in (source / "images.jsonl").read_text().splitlines()]
     chosen = []
-    for label in ("polyp", "normal"):
+    for label in labels:
         for split, count in (("train", each), ("test", each // 4)):
             chosen += [r for r in rows if (r["label"], r["split"]) == (label, split)][:count]
     (target / "images").mkdir(parents=True)

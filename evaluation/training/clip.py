@@ -9,6 +9,7 @@ in words and agree in meaning remain, as in any CLIP training.
 """
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from promptopt.base.training.errors import TrainingError
 from promptopt.base.training.folder import alone, digests
 from promptopt.base.training.progress import OnProgress
 from studies.dataset import Dataset
+
+logger = logging.getLogger(__name__)
 
 MAX_LOGIT_SCALE = math.log(100)
 """open_clip's own bound, from the CLIP paper (Radford et al. 2021)."""
@@ -90,6 +93,8 @@ def train_clip(
     model = start.model
     place = next(model.parameters()).device
     tokens, cut = tokenize(start.tokenizer, texts)
+    if cut:
+        logger.warning("%d captions have more than %d tokens and are cut", cut, tokens.shape[1])
     number = {text: i for i, text in enumerate(texts)}
     captions = [[number[text] for text in dict.fromkeys(record.text)] for record in pool]
     kinds: dict[tuple[int, ...], int] = {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,10 +23,11 @@ from generators.request import ImageRequest
 from generators.stable_diffusion.batch_trial import find_batch_size, no_room
 from generators.stable_diffusion.conditioning import Conditioning, PromptReader
 from generators.stable_diffusion.pipeline import compile_networks, fixed_shapes, load_pipeline, place
-from generators.stable_diffusion.pixels import to_pictures
+from generators.stable_diffusion.pixels import to_pictures, to_pixels
 from generators.stable_diffusion.runtime import Runtime, choose_runtime
-from generators.stable_diffusion.sampling import Steer, decode, denoise
+from generators.stable_diffusion.sampling import Steer, autoencode, decode, denoise
 from generators.stable_diffusion.schedulers import make_scheduler
+from generators.stable_diffusion.text_once import text_once
 from generators.stable_diffusion.tokens import lost_words
 from promptopt.base.machine import is_out_of_memory, release_memory
 
@@ -172,6 +172,19 @@ class DiffusionGenerator:
             self._check(request)
         return self._generate(requests, steer)
 
+    @torch.no_grad()
+    def reconstruct(self, pictures: Sequence[Image.Image]) -> list[Image.Image]:
+        """Pictures as the autoencoder gives them back, at the model's own size: what it does to every image.
+
+        One by one, so that none depends on the others. The mean of the latents is decoded, nothing is drawn.
+        """
+        found = []
+        for picture in pictures:
+            pixels = to_pixels(picture, width=self._width, height=self._height)
+            decoded = autoencode(self._pipeline, pixels.to(self._runtime.device))
+            found.append(to_pictures(decoded)[0][0])
+        return found
+
     def _generate(self, requests: list[ImageRequest], steer: Steer | None) -> Iterator[Image.Image]:
         waiting: dict[tuple[Any, ...], list[int]] = {}
         for index in reversed(range(len(requests))):  # reversed, so that pop() takes the earliest
@@ -251,7 +264,7 @@ class DiffusionGenerator:
         texts = [self._read(row.prompt) for row in rows]
         if rows[0].guidance > 1:
             texts = [*(self._read(row.negative_prompt, negative=True) for row in rows), *texts]
-        with fixed_shapes() if runtime.compiled else nullcontext():
+        with fixed_shapes() if runtime.compiled else text_once(self._pipeline.unet):
             latents = denoise(
                 self._pipeline,
                 rows,

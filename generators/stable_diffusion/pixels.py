@@ -29,6 +29,14 @@ def to_pictures(decoded: torch.Tensor) -> list[tuple[Image.Image, str | None]]:
     ]
 
 
+def to_pixels(picture: Image.Image, *, width: int, height: int) -> torch.Tensor:
+    """(1, 3, height, width), -1 to 1, of an RGB picture, resized with Pillow's antialiased bicubic."""
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    levels = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
+    return levels.view(1, height, width, 3).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def _fault(finite: bool, black: bool, plain: bool) -> str | None:
     if not finite:
         return "not finite"

@@ -108,6 +108,13 @@ def decode(pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
     return vae.decode(latents, return_dict=False)[0]
 
 
+def autoencode(pipeline: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels (n, 3, height, width), -1 to 1, encoded to the mean of their latents and decoded."""
+    vae = pipeline.vae
+    mean = vae.encode(pixels.to(vae.dtype)).latent_dist.mean
+    return vae.decode(mean, return_dict=False)[0]
+
+
 def _signal(scheduler: Any, timestep: float) -> float:
     """The cumulative alpha at a timestep, interpolated where a sampler stops between two."""
     alphas = scheduler.alphas_cumprod

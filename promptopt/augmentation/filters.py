@@ -158,12 +158,14 @@ class Reference:
         features: a store for the features of real images.
         encoder: of the probe; needed where `judge` is None or does not know a class.
         judge: the judge network, where the study names one.
+        notices: what is to be said of the encoder at the start.
     """
 
     data: Dataset
     features: FeatureStore
     encoder: Encoder | None = None
     judge: Judge | None = None
+    notices: tuple[str, ...] = ()
 
 
 def members(data: Dataset, name: str) -> tuple[Dataset, Dataset]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from promptopt.cli._options import Device
+from promptopt.cli._text import say
+from promptopt.cli._values import finite, finite_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +32,10 @@ def augment(
     out: Annotated[Path, typer.Option(help="Folder of the set.")],
     per_class: Annotated[int | None, typer.Option(min=1, help="Images of each class; or --ratio.")] = None,
     ratio: Annotated[
-        float | None, typer.Option(help="Images of a class for each real one in the pool reference.")
+        float | None,
+        typer.Option(
+            callback=finite_value, help="Images of a class for each real one in the pool reference."
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Prepared data set of real images. Default: the study's own.")
@@ -46,7 +51,12 @@ def augment(
         str, typer.Option(help="Of black,judge,memorization,duplicates; none for no filter.")
     ] = "black,judge,memorization,duplicates",
     attempts: Annotated[
-        float, typer.Option(min=1, help="Images made at most for each one wanted, refused ones counted.")
+        float,
+        typer.Option(
+            min=1,
+            callback=finite_value,
+            help="Images made at most for each one wanted, refused ones counted.",
+        ),
     ] = 5.0,
     prompts: Annotated[
         Literal["set", "learned", "baseline", "random", "single"],
@@ -60,6 +70,13 @@ def augment(
     allow_other_generator: Annotated[
         bool, typer.Option("--allow-other-generator", help="Other weights than the prompts were found with.")
     ] = False,
+    allow_weak_encoder: Annotated[
+        bool,
+        typer.Option(
+            "--allow-weak-encoder",
+            help="Filter by an encoder that does worse than 8x8 thumbnails.",
+        ),
+    ] = False,
     shard_size: Annotated[int, typer.Option(min=1, help="webdataset: images a shard.")] = 1000,
     prove: Annotated[
         bool,
@@ -72,11 +89,28 @@ def augment(
     ] = "all",
     ratios: Annotated[str, typer.Option(help="--prove: synthetic images for each real one.")] = "0.5,1,2",
     compare: Annotated[
-        str, typer.Option(help="--prove: --prompts with others of its choices, or none.")
+        str,
+        typer.Option(
+            help="--prove: --prompts with others of its choices, with captions (those of the real images), "
+            "or none."
+        ),
     ] = "baseline,random",
     classifiers: Annotated[
-        str, typer.Option(help="--prove: network (small, on pixels) and probe (linear, on features).")
+        str,
+        typer.Option(
+            help="--prove: network (small, on pixels), probe (linear, on features), or an architecture: "
+            "resnet18, timm:NAME, resnet18=WEIGHTS.safetensors."
+        ),
     ] = "network,probe",
+    probe_encoder: Annotated[
+        str | None, typer.Option(help="--prove: encoder of the probe; default: the study's.")
+    ] = None,
+    generator_data: Annotated[
+        Path | None,
+        typer.Option(
+            help="--prove: what the generator was trained on; its pool reference trains classifiers too."
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="--prove: trainings of each kind.")] = 5,
     steps: Annotated[int, typer.Option(min=1, help="--prove: steps of the network, the same in all.")] = 150,
     image_size: Annotated[int, typer.Option(min=16, help="--prove: side of its images in pixels.")] = 64,
@@ -105,7 +139,16 @@ def augment(
     sources = _sources(runs, by_hand or [], generator)
     chosen = _names(filters)
     writable_folder(store, "the store")
-    reference = open_reference(sources, data=data, store=store, filters=chosen, device=device)
+    reference = open_reference(
+        sources,
+        data=data,
+        store=store,
+        filters=chosen,
+        device=device,
+        allow_weak_encoder=allow_weak_encoder,
+    )
+    for notice in reference.notices:
+        say(f"warning: {notice}", err=True)
     how: dict[str, Any] = {
         "reference": reference,
         "filters": chosen,
@@ -132,7 +175,8 @@ def augment(
             seeds=seeds,
             steps=steps,
             size=image_size,
-            encoder=lambda: _encoder(sources, reference, device),
+            encoder=lambda: _encoder(sources, reference, device, probe_encoder),
+            generator_data=generator_data,
         )
         return
     from promptopt.augmentation.opening import image_counts
@@ -169,6 +213,7 @@ def _prove(
     steps: int,
     size: int,
     encoder: "Callable[[], Encoder]",
+    generator_data: Path | None,
 ) -> None:
     import math
 
@@ -179,14 +224,16 @@ def _prove(
     from promptopt.augmentation.proof.views import PROBE, check_learners, proof_notes, proof_views
     from promptopt.base.files import writable_folder
     from promptopt.cli._progress import Bars
+    from studies.dataset import read_dataset
 
     writable_folder(out, "the proof")
     check_learners(classifiers)
+    elsewhere = None if generator_data is None else read_dataset(generator_data)
     reference = how["reference"]
     parts = [members(reference.data, s.positives)[0].where(pool="reference") for s in sources]
     most = max(max(len(part) for part in parts) if n is None else n for n in counts)
     count = math.ceil(max(ratios) * most)
-    chosen, left_out = variants(sources, methods, count=count, seed=how["seed"])
+    chosen, left_out = variants(sources, methods, count=count, seed=how["seed"], data=reference.data)
     with Bars() as bar:
         folders = make_sets(
             chosen,
@@ -206,6 +253,7 @@ def _prove(
             steps=steps,
             encoder=encoder() if PROBE in classifiers else None,
             features=reference.features,
+            elsewhere=elsewhere,
         )
         proof = prove(
             views,
@@ -213,18 +261,22 @@ def _prove(
             real_per_class=counts,
             ratios=ratios,
             seeds=range(seeds),
-            notes=proof_notes(reference.data, left_out),
+            notes=proof_notes(reference.data, left_out, elsewhere=elsewhere),
             on_progress=lambda done, total, note: bars.show("training", done, total, note),
         )
     for line in verdict(proof):
-        typer.echo(line)
+        say(line)
     for path in write_proof(proof, out):
-        typer.echo(path)
+        say(path)
 
 
-def _encoder(sources: "list[ClassSource]", reference: "Reference", device: str) -> "Encoder":
+def _encoder(
+    sources: "list[ClassSource]", reference: "Reference", device: str, other: str | None
+) -> "Encoder":
     from evaluation.encoders.load import load_encoder
 
+    if other is not None:
+        return load_encoder(other, device=device)
     if reference.encoder is not None:
         return reference.encoder
     return load_encoder(sources[0].config.encoder, device=device)
@@ -239,7 +291,7 @@ def _counts(text: str) -> list[int | None]:
 
 def _numbers(text: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        return [finite(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"--ratios {text!r}: write numbers with commas, such as 0.5,1,2") from None
 
@@ -262,13 +314,13 @@ def _summary(made: "AugmentationSet") -> None:
     """What there is, what was refused, what is missing."""
     for one in made.classes:
         removed = ", ".join(f"{name} {count}" for name, count in one.removed.items()) or "none"
-        typer.echo(f"{one.name}: {one.kept} of {one.wanted} images from {one.tried} made; removed: {removed}")
-    typer.echo(f"{made.images} images in {made.folder}, {made.generated} made now; all synthetic")
+        say(f"{one.name}: {one.kept} of {one.wanted} images from {one.tried} made; removed: {removed}")
+    say(f"{made.images} images in {made.folder}, {made.generated} made now; all synthetic")
     if made.format == "imagefolder":
-        typer.echo(f"sheet: {_sheet(made)}")
+        say(f"sheet: {_sheet(made)}")
     for one in made.classes:
         if one.short:
-            typer.echo(
+            say(
                 f"{one.name}: {one.short} images are missing: {one.tried} were made, and the filters "
                 f"refused {one.tried - one.kept}. Raise --attempts, leave a filter out, or look "
                 "why: the images may be too alike, or of another class",

@@ -1,6 +1,7 @@
 """The command line. Only typer is imported here; every command imports what it needs when it runs."""
 
 import errno
+import logging
 import os
 import sys
 import tempfile
@@ -12,16 +13,19 @@ from typer.core import TyperGroup
 from promptopt.base import interrupts
 from promptopt.base.errors import PromptoptError
 from promptopt.base.machine import chain, full_disk, is_full_disk, is_out_of_memory
+from promptopt.base.reading import printable
 from promptopt.cli import (
     augment,
     classify,
     compare_generators,
+    convert,
     dashboard,
     data,
     doctor,
     evaluate,
     export,
     generate,
+    init,
     push,
     review,
     study,
@@ -31,6 +35,8 @@ from promptopt.cli import (
     train,
     transfer,
 )
+from promptopt.cli._text import say
+from promptopt.cli._values import check_text
 
 _REPORT = (
     "This is a fault of promptopt, not of what you gave it. Please report it with the lines above, the "
@@ -52,8 +58,11 @@ class _Root(TyperGroup):
     """
 
     def invoke(self, ctx: Any) -> Any:
+        if logging.lastResort is not None:  # which prints warnings, file names and all
+            logging.lastResort.setFormatter(_Plain())
         try:
             with interrupts.raising():
+                check_text(ctx.args)
                 return super().invoke(ctx)
         except BaseException as error:
             for one in () if isinstance(error, typer.Exit) else chain(error):
@@ -98,6 +107,11 @@ def _places() -> list[str]:
     return [*(word for word in typed if not word.startswith("-")), "runs", "store", tempfile.gettempdir()]
 
 
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def _of_machine(error: OSError) -> str:
     remedies = {
         errno.ENOSPC: "Free some space, then run the same command again.",
@@ -112,14 +126,14 @@ def _of_machine(error: OSError) -> str:
 
 
 def _complain(message: str, *, title: str = "Error: ") -> None:
-    typer.echo(typer.style(title, fg="red", bold=True) + typer.style(message, fg="red"), err=True)
+    say(message, err=True, title=title, fg="red", bold=True)
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
         from promptopt import __version__
 
-        typer.echo(f"promptopt {__version__}")
+        say(f"promptopt {__version__}")
         raise typer.Exit
 
 
@@ -146,6 +160,7 @@ def _options(
     """Nothing to set up: the options act where errors are caught, and in their own callbacks."""
 
 
+main.command("init")(init.init)
 main.add_typer(study.app, name="study")
 main.add_typer(data.app, name="data")
 main.add_typer(train.app, name="train")
@@ -157,6 +172,7 @@ main.command("compare-generators")(compare_generators.compare_generators)
 main.command("transfer")(transfer.transfer)
 main.command("classify")(classify.classify)
 main.command("evaluate")(evaluate.evaluate)
+main.command("convert")(convert.convert)
 main.add_typer(export.app, name="export")
 main.add_typer(template.app, name="template")
 main.add_typer(review.app, name="review")

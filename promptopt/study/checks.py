@@ -19,13 +19,12 @@ from promptopt.space import Candidate, PromptSpace
 from promptopt.space.of_category import compile_space, open_category
 from promptopt.study.opening import open_data, picture_digests
 from studies.category import Category
-from studies.dataset import POOLS, Dataset
+from studies.dataset import FEWEST, POOLS, Dataset
 
 if TYPE_CHECKING:
     from promptopt.scoring.objective import ImageMetric
 
 _WARM = 4  # prompts taken over from an earlier study
-_FEWEST = 4  # positives and negatives a pool needs for any estimate at all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,10 +178,10 @@ def _split(config: StudyConfig, category: Category, data: Dataset) -> tuple[str,
     for pool in POOLS:
         for what, part in (("positive", positives), ("other", negatives)):
             count = len(part.where(pool=pool))
-            if count < _FEWEST:
+            if count < FEWEST:
                 raise StudyError(
                     f"{config.source}: data: {data.root}, pool {pool!r}: {count} {what} images "
-                    f"(positive: {name!r}), at least {_FEWEST} are needed. Add images, or assign "
+                    f"(positive: {name!r}), at least {FEWEST} are needed. Add images, or assign "
                     "the pools again."
                 )
     return name, positives, negatives

@@ -20,6 +20,8 @@ from evaluation.metrics.memorization import memorization
 from generators.fetching import fetch
 from generators.store import ImageStore, StoredImage
 from generators.workers import Workers
+from promptopt.base.files import file_digest, new_file
+from promptopt.base.images import read_image
 from promptopt.config.study_file import ConstraintSettings
 from promptopt.run.trials import GAIN
 from promptopt.scoring.objective import ImageMetric, Measurement, Objective, RealPool, Score, study_bandwidth
@@ -56,6 +58,7 @@ class Measuring:
     ) -> None:
         self.setup = setup
         self.metrics = metrics
+        self._store = store
         self.images = ImageStore(store / "images")
         self.features = FeatureStore(store / "features.sqlite")
         self.generated = 0
@@ -95,6 +98,24 @@ class Measuring:
         """Features of the real images of a pool."""
         parts = (part.where(pool=pool) for part in (self.setup.positives, self.setup.negatives))
         return RealPool(*(self.features.features(encoder, part.paths()) for part in parts))
+
+    def as_seen(self, paths: Sequence[Path]) -> list[Path]:
+        """Real images as distances see them: themselves, or as the generator's autoencoder gives them back.
+
+        The latter lie in the store, by the generator and the image.
+        """
+        generator = self.setup.generator
+        if self.setup.config.closeness.through == "nothing":
+            return list(paths)
+        folder = self._store / "autoencoder" / generator.fingerprint[:32]
+        found = {path: folder / f"{file_digest(path)}.png" for path in paths}
+        for path, target in found.items():
+            if not target.exists():
+                [picture] = generator.reconstruct([read_image(path)])  # type: ignore[attr-defined]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with new_file(target) as partial:
+                    picture.save(partial, "png")
+        return [found[path] for path in paths]
 
     def objectives(self, baseline: Sequence[StoredImage]) -> Objectives:
         """The measures of the study; the kernel's width takes the baseline's images into account."""

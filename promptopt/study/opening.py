@@ -21,7 +21,7 @@ from studies.dataset import Dataset, DatasetError, read_dataset, share_out
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
-    from evaluation.encoders.base import Encoder, TextEncoder
+    from evaluation.encoders.base import Encoder
     from generators.base import Generator
     from promptopt.review.preferences import PreferenceMetric
     from studies.category import Category
@@ -34,7 +34,7 @@ class Networks:
     """What a study runs, and what experts said of its prompts; see `Setup`."""
 
     generator: Generator
-    encoder: TextEncoder
+    encoder: Encoder
     second: Encoder | None
     judge: Judge | None
     opinion: PreferenceMetric | None
@@ -46,7 +46,7 @@ def open_networks(
     *,
     device: str,
     generator: Generator | None = None,
-    encoder: TextEncoder | None = None,
+    encoder: Encoder | None = None,
     judge: Judge | None = None,
 ) -> Networks:
     """The second pass over a study: every network that it names, or the object given in its place."""
@@ -155,13 +155,13 @@ def check_given(config: StudyConfig, parameters: Mapping[str, Sequence[Any]], ge
         )
 
 
-def open_encoder(config: StudyConfig, device: str) -> TextEncoder:
+def open_encoder(config: StudyConfig, device: str) -> Encoder:
     """The search's encoder."""
     from evaluation.encoders.base import EncoderError
-    from evaluation.encoders.load import load_text_encoder
+    from evaluation.encoders.load import load_encoder
 
     try:
-        return load_text_encoder(config.encoder, device=device)
+        return load_encoder(config.encoder, device=device)
     except (EncoderError, OSError) as error:
         raise StudyError(
             f"{config.source}: encoder: {config.as_written(config.encoder)!r} cannot be loaded: {error}"

@@ -8,17 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from promptopt.base.files import file_digest, link_or_copy, new_folder
-from promptopt.base.images import ImageFileError, read_image
 from studies.dataset import POOLS, DatasetError, Record, write_metadata
+from studies.grammar import Grammar, counted
 from studies.medvqa_gi.attributes import Attributes, CaptionError
 from studies.medvqa_gi.captions import ParsedCaption, parse_caption
-from studies.medvqa_gi.grouping import assign_pools, connected, near_pairs, perceptual_hash
 from studies.medvqa_gi.meaning import category_and_label
-from studies.medvqa_gi.output import REPORT, check_target
 from studies.medvqa_gi.report import PrepareReport
 from studies.medvqa_gi.source import (
     CAPTIONS,
@@ -30,6 +25,9 @@ from studies.medvqa_gi.source import (
     read_captions,
     read_listing,
 )
+from studies.preparation.grouping import assign_pools
+from studies.preparation.looking import Seen, groups_by_looks, joined, look, same_bytes
+from studies.preparation.target import REPORT, check_target
 
 
 def prepare_2024(
@@ -39,6 +37,7 @@ def prepare_2024(
     center: str = "unknown",
     seed: int = 0,
     shares: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    grammar: Grammar | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PrepareReport:
     """Make the prepared data set ``out`` from ``source/prompt-gt.csv`` and ``source/images``.
@@ -50,8 +49,10 @@ def prepare_2024(
     alike.
 
     Pictures are not touched: they are linked or copied as they are. ``center`` holds where the list names
-    none. ``on_progress`` is told (pictures checked, pictures in all). The same input gives the same output.
-    ``out`` must be new, empty or the result of this very preparation, which is then replaced whole.
+    none. With a ``grammar`` what captions say beyond the challenge's becomes attributes, and captions are
+    written from them if it says how. ``on_progress`` is told (pictures checked, pictures in all). The same
+    input gives the same output. ``out`` must be new, empty or the result of this very preparation, which is
+    then replaced whole.
 
     Raises DatasetError naming the file, the line and the remedy, before anything is written.
     """
@@ -68,14 +69,20 @@ def prepare_2024(
         "seed": seed,
         "shares": list(shares),
         "inputs": {
-            name: file_digest(source / name) for name in (CAPTIONS, LISTING) if (source / name).exists()
+            **{n: file_digest(source / n) for n in (CAPTIONS, LISTING) if (source / n).exists()},
+            **({} if grammar is None else {"grammar": grammar.digest}),
         },
     }
     check_target(out, source, preparation)
 
-    reading = _read_prompts(table.captions)
+    reading = _read_prompts(table.captions, grammar)
     named = [name for name in files if name in table.captions]
-    seen = _look([(name, files[name]) for name in named], hashed=listing is None, on_progress=on_progress)
+    seen = look(
+        [(name, files[name]) for name in named],
+        hashed=listing is None,
+        measured=grammar is not None and bool(grammar.measure),
+        on_progress=on_progress,
+    )
     readable = [name for name in seen.good if reading.statements[name]]
     if not readable:
         raise DatasetError(
@@ -84,23 +91,25 @@ def prepare_2024(
             f"read); check that {CAPTIONS} names the files in {IMAGES}/"
         )
     meaning = {name: category_and_label(reading.statements[name]) for name in readable}
-    duplicates = _same_bytes(readable, seen.digests)
+    duplicates = same_bytes(readable, seen.digests)
     if listing is None:
-        groups = _groups_by_looks(readable, seen, duplicates)
+        groups = groups_by_looks(readable, seen, duplicates)
         sides = {}
     else:
         groups = _groups_by_list(readable, listing, duplicates, source / LISTING)
         sides = {groups[name]: listing[name].split for name in readable}
     pools = _pools(groups, sides, {name: category for name, (category, _) in meaning.items()}, shares, seed)
+    attributes, texts = _described(readable, table.captions, meaning, seen, grammar)
     records = [
         Record(
             file_name=f"{IMAGES}/{name}",
-            text=table.captions[name],
+            text=texts[name],
             category=meaning[name][0],
             label=meaning[name][1],
             center=((listing[name].center if listing else None) or center),
             group=groups[name],
             pool=pools[groups[name]],  # type: ignore[arg-type]
+            attributes=attributes[name],
         )
         for name in readable
     ]
@@ -151,67 +160,45 @@ class _Prompts:
     unparsed: dict[str, str] = field(default_factory=dict)
 
 
-def _read_prompts(captions: Mapping[str, tuple[str, ...]]) -> _Prompts:
+def _read_prompts(captions: Mapping[str, tuple[str, ...]], grammar: Grammar | None) -> _Prompts:
     reading = _Prompts()
+    known: set[str] = set()
     for name, prompts in captions.items():
         for prompt in prompts:
-            if prompt not in reading.parsed and prompt not in reading.unparsed:
+            if prompt not in known:
+                known.add(prompt)
                 try:
                     reading.parsed[prompt] = parse_caption(prompt)
                 except CaptionError as error:
-                    reading.unparsed[prompt] = str(error)
+                    if grammar is None or not grammar.spoken(prompt):
+                        reading.unparsed[prompt] = str(error)
             if prompt in reading.parsed:
                 reading.statements[name].append(reading.parsed[prompt].attributes)
     return reading
 
 
-@dataclass
-class _Seen:
-    """What decoding every picture once told."""
-
-    good: list[str] = field(default_factory=list)
-    broken: dict[str, str] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
-    hashes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
-
-
-def _look(
-    files: Sequence[tuple[str, Path]], *, hashed: bool, on_progress: Callable[[int, int], None] | None
-) -> _Seen:
-    seen = _Seen()
-    for index, (name, path) in enumerate(files, start=1):
-        try:
-            image = read_image(path)
-        except ImageFileError as error:
-            seen.broken[name] = error.problem
-        else:
-            seen.good.append(name)
-            seen.digests[name] = file_digest(path)
-            if hashed:
-                seen.hashes[name] = perceptual_hash(image)
-        if on_progress is not None:
-            on_progress(index, len(files))
-    return seen
-
-
-def _same_bytes(names: Sequence[str], digests: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
-    sets: dict[str, list[str]] = defaultdict(list)
+def _described(
+    names: Sequence[str],
+    captions: Mapping[str, tuple[str, ...]],
+    meaning: Mapping[str, tuple[str, str]],
+    seen: Seen,
+    grammar: Grammar | None,
+) -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, ...]]]:
+    """Attributes and captions of each picture, by the grammar if there is one."""
+    if grammar is None:
+        return {name: {} for name in names}, {name: captions[name] for name in names}
+    read = [grammar.read(captions[name]) for name in names]
+    looks = [seen.looks.get(name, {}) for name in names]
+    attributes = dict(zip(names, grammar.with_measured(read, looks), strict=True))
+    if grammar.captions is None:
+        return attributes, {name: captions[name] for name in names}
+    texts = {}
     for name in names:
-        sets[digests[name]].append(name)
-    return tuple(tuple(same) for same in sets.values() if len(same) > 1)
-
-
-def _joined(
-    names: Sequence[str], pairs: Sequence[tuple[int, int]], same: Sequence[tuple[str, ...]]
-) -> list[int]:
-    index = {name: i for i, name in enumerate(names)}
-    return connected(len(names), [*pairs, *((index[n[0]], index[other]) for n in same for other in n[1:])])
-
-
-def _groups_by_looks(names: Sequence[str], seen: _Seen, same: Sequence[tuple[str, ...]]) -> dict[str, str]:
-    """Near-duplicates share a group, which is named after its first picture."""
-    pairs = near_pairs(np.stack([seen.hashes[name] for name in names]))
-    return {name: names[first] for name, first in zip(names, _joined(names, pairs, same), strict=True)}
+        category, label = meaning[name]
+        written = grammar.write((label, category), attributes[name], key=name)
+        own = captions[name] if grammar.captions.own or not written else ()
+        texts[name] = tuple(dict.fromkeys((*own, *written)))
+    return attributes, texts
 
 
 def _groups_by_list(
@@ -235,7 +222,7 @@ def _groups_by_list(
     pairs = [(by_group.setdefault(listing[name].group, i), i) for i, name in enumerate(names)]
     return {
         name: listing[names[first]].group
-        for name, first in zip(names, _joined(names, pairs, same), strict=True)
+        for name, first in zip(names, joined(names, pairs, same), strict=True)
     }
 
 
@@ -275,6 +262,7 @@ def _report(
     groups = Counter(record.group for record in records)
     return PrepareReport(
         images=len(records),
+        attributes=counted(record.attributes for record in records),
         prompts=prompts.total(),
         distinct_prompts=len(prompts),
         by_category=by_category,

@@ -1,7 +1,7 @@
 """What the preparation of a data set found, left out and wrote."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -21,6 +21,7 @@ class PrepareReport:
     - ``caption_rows``: rows read from prompt-gt.csv
     - ``repeated_rows``: rows that say the same of the same picture again; used once
     - ``unlisted_rows``: rows of images.jsonl for pictures that are not used
+    - ``attributes``: by the grammar: slot: value: pictures
     - ``quirks``: description: captions with it; ``unparsed``: caption: error (kept as text where the
       picture has another caption that can be read)
     """
@@ -47,6 +48,7 @@ class PrepareReport:
     unlisted_rows: int
     quirks: Mapping[str, int]
     unparsed: Mapping[str, str]
+    attributes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, as in ``prepare-report.json``."""
@@ -85,6 +87,11 @@ class PrepareReport:
             ("rows that repeat another", str(self.repeated_rows)),
             ("rows of images.jsonl without a use", str(self.unlisted_rows)),
             ("captions that could not be read", str(len(self.unparsed))),
+        ]
+        rows += [
+            (f"{slot}: {value}", str(count))
+            for slot, values in self.attributes.items()
+            for value, count in values.items()
         ]
         rows += [(f"quirk: {name}", str(count)) for name, count in self.quirks.items()]
         return rows

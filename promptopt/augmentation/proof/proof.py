@@ -17,8 +17,12 @@ RATIOS = (0.5, 1.0, 2.0)
 _CACHE = ".prove"
 
 ALONE, BESIDE, CLASSICAL, AGAINST = "synthetic", "beside classical", "classical", "against"
+AGAINST_BESIDE, ELSEWHERE = "against, beside classical", "generator's images"
 """Questions: the first set's images minus real alone; the same, both with classical augmentation; classical
-augmentation alone; the first set minus another choice of prompts."""
+augmentation alone; the first set minus another choice of prompts; the same, both with classical augmentation;
+the real images that the generator was trained on, as training images, and the first set beside them."""
+
+BOTH = f"{ELSEWHERE} + set"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,7 @@ def prove(
 
     Args:
         views: one a learner, with a set of synthetic images for each variant; the first one's answer is the
-            main one.
+            main one. Sets by the names ELSEWHERE and BOTH are taken whole, whatever the ratios.
         real_per_class: real training images of each class; None: all.
         ratios: synthetic images for each real one.
         seeds: different numbers.
@@ -83,8 +87,9 @@ def prove(
         raise AugmentationError(f"ratios is {list(ratios)}; give numbers above 0, say 0.5,1,2")
     classes = sorted(set(views[0].real.labels))
     _check(views, classes, real_per_class)
-    variants = list(views[0].synthetic)
-    arms = [one for count in real_per_class for one in _plan(count, variants, ratios)]
+    elsewhere = ELSEWHERE in views[0].synthetic
+    variants = [name for name in views[0].synthetic if name not in (ELSEWHERE, BOTH)]
+    arms = [one for count in real_per_class for one in _plan(count, variants, ratios, elsewhere)]
     trained = train_arms(
         views, arms, classes=classes, seeds=seeds, cache=out / _CACHE, on_progress=on_progress
     )
@@ -93,7 +98,7 @@ def prove(
         views[0].test,
         classes=classes,
         seeds=seeds,
-        families=[one for count in real_per_class for one in _families(count, variants, ratios)],
+        families=[o for count in real_per_class for o in _families(count, variants, ratios, elsewhere)],
         resamples=resamples,
         level=level,
     )
@@ -131,25 +136,42 @@ def _check(views: Sequence[View], classes: Sequence[str], counts: Sequence[int |
                 )
 
 
-def _plan(count: int | None, variants: Sequence[str], ratios: Sequence[float]) -> list[Arm]:
-    plain = [arm(per_class=count, variant=name, ratio=ratio) for name in variants for ratio in ratios]
-    beside = [arm(per_class=count, classical=True, variant=variants[0], ratio=ratio) for ratio in ratios]
-    return [arm(per_class=count), *plain, arm(per_class=count, classical=True), *beside]
+def _plan(count: int | None, variants: Sequence[str], ratios: Sequence[float], elsewhere: bool) -> list[Arm]:
+    """Without classical augmentation, then with it."""
+    arms = []
+    for classical in (False, True):
+        arms.append(arm(per_class=count, classical=classical))
+        arms += [
+            arm(per_class=count, classical=classical, variant=name, ratio=ratio)
+            for name in variants
+            for ratio in ratios
+        ]
+        if elsewhere:
+            arms += [arm(per_class=count, classical=classical, variant=name) for name in (ELSEWHERE, BOTH)]
+    return arms
 
 
-def _families(count: int | None, variants: Sequence[str], ratios: Sequence[float]) -> list[Family]:
-    def over(*, classical: bool = False) -> list[Arm]:
-        return [arm(per_class=count, classical=classical, variant=variants[0], ratio=r) for r in ratios]
+def _families(
+    count: int | None, variants: Sequence[str], ratios: Sequence[float], elsewhere: bool
+) -> list[Family]:
+    def over(name: str, *, classical: bool = False) -> list[Arm]:
+        return [arm(per_class=count, classical=classical, variant=name, ratio=r) for r in ratios]
 
+    first, *others = variants
     real, classical = arm(per_class=count), arm(per_class=count, classical=True)
     families = [
-        Family(ALONE, tuple((one, real) for one in over())),
+        Family(ALONE, tuple((one, real) for one in over(first))),
         Family(CLASSICAL, ((classical, real),)),
-        Family(BESIDE, tuple((one, classical) for one in over(classical=True))),
+        Family(BESIDE, tuple((one, classical) for one in over(first, classical=True))),
     ]
-    for name in variants[1:]:
-        rivals = [arm(per_class=count, variant=name, ratio=r) for r in ratios]
-        families.append(Family(AGAINST, tuple(zip(over(), rivals, strict=True))))
+    for question, beside in ((AGAINST, False), (AGAINST_BESIDE, True)):
+        for name in others:
+            pairs = zip(over(first, classical=beside), over(name, classical=beside), strict=True)
+            families.append(Family(question, tuple(pairs)))
+    if elsewhere:
+        for beside in (False, True):
+            alone, both = (arm(per_class=count, classical=beside, variant=name) for name in (ELSEWHERE, BOTH))
+            families.append(Family(ELSEWHERE, ((alone, classical if beside else real), (both, alone))))
     return families
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from promptopt.augmentation.run import augment
-from promptopt.augmentation.sources import ClassSource
+from promptopt.augmentation.sources import ClassSource, SourcePrompt
+from promptopt.run.prompt_sets import spread
+from promptopt.space import Candidate
+from promptopt.space.captions import caption_prompts
+from studies.dataset import Dataset
 
-SET = "set"
+SET, CAPTIONS = "set", "captions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +27,40 @@ class Variant:
 
 
 def prompts_of(
-    sources: Sequence[ClassSource], method: str, counts: Mapping[str, int], *, seed: int
+    sources: Sequence[ClassSource],
+    method: str,
+    counts: Mapping[str, int],
+    *,
+    seed: int,
+    data: Dataset | None = None,
 ) -> list[ClassSource]:
-    """The same classes by another choice of prompts (`ClassSource.by`), `counts` images of each by name."""
+    """The same classes by another choice of prompts, `counts` images of each by name.
+
+    Args:
+        method: one of `ClassSource.by`, or "captions": those of the real images that a study may look at.
+        data: those images.
+    """
+    if method == CAPTIONS and data is not None:
+        return [_captioned(source, data, counts[source.name], seed=seed) for source in sources]
     return [source.by(method, counts[source.name], seed=seed) for source in sources]
 
 
+def _captioned(source: ClassSource, data: Dataset, count: int, *, seed: int) -> ClassSource:
+    if source.study is None:
+        return source
+    weights = {Candidate(text): weight for text, weight in caption_prompts(data, source.positives)}
+    drawn = Counter(spread(weights, count, seed=seed))
+    prompts = tuple(SourcePrompt(candidate=c, weight=float(n)) for c, n in drawn.items())
+    return replace(source, prompts=prompts)
+
+
 def variants(
-    sources: Sequence[ClassSource], methods: Sequence[str], *, count: int, seed: int
+    sources: Sequence[ClassSource],
+    methods: Sequence[str],
+    *,
+    count: int,
+    seed: int,
+    data: Dataset | None = None,
 ) -> tuple[list[Variant], list[str]]:
     """The first method and those that it is compared with; and what is left out, with the reason.
 
@@ -38,10 +69,10 @@ def variants(
     """
     counts = {source.name: count for source in sources}
     first, *others = dict.fromkeys(methods)
-    own = prompts_of(sources, first, counts, seed=seed)
+    own = prompts_of(sources, first, counts, seed=seed, data=data)
     found, left_out = [Variant(name=first, sources=tuple(own))], []
     for name in others:
-        other = prompts_of(sources, name, counts, seed=seed)
+        other = prompts_of(sources, name, counts, seed=seed, data=data)
         pairs = [o for o, s in zip(other, own, strict=True) if _texts(o) != _texts(s)]
         if pairs:
             found.append(Variant(name=name, sources=tuple(pairs)))

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 from evaluation.classifier.results import MAIN, ArmRow, Comparison
 from evaluation.estimate import Estimate
-from promptopt.augmentation.proof.proof import AGAINST, ALONE, BESIDE, CLASSICAL, Proof, to_dict
+from promptopt.augmentation.proof.proof import (
+    AGAINST,
+    AGAINST_BESIDE,
+    ALONE,
+    BESIDE,
+    CLASSICAL,
+    ELSEWHERE,
+    Proof,
+    to_dict,
+)
 from promptopt.base.files import write_json, write_text
 from promptopt.formatting.charts import COLORS, Panel, Series, forest_plot, save_figure
 from promptopt.formatting.numbers import p_value, points
@@ -26,7 +35,9 @@ _TITLES = {
     "baseline": "the baseline prompt",
     "random": "random prompts",
     "single": "the single best prompt",
+    "captions": "captions of the real images",
 }
+_RECALL, _ECE = "recall:", "ece"
 
 
 def verdict(proof: Proof) -> list[str]:
@@ -49,10 +60,17 @@ def _sentence(own: Sequence[Comparison]) -> str:
             parts.append(f"classical augmentation alone {_change(one)}")
     if beside := [c for c in own if c.question == BESIDE]:
         parts.append(_answer("synthetic images beside classical augmentation", beside, "over it alone"))
-    for name in dict.fromkeys(c.second.synthetic for c in own if c.question == AGAINST):
-        rivals = [c for c in own if c.question == AGAINST and c.second.synthetic == name]
-        first = str(rivals[0].first.synthetic)
-        parts.append(_answer(_TITLES.get(first, first), rivals, f"over {_TITLES.get(str(name), str(name))}"))
+    for question, beside in ((AGAINST, ""), (AGAINST_BESIDE, ", both beside classical augmentation")):
+        for name in dict.fromkeys(c.second.synthetic for c in own if c.question == question):
+            rivals = [c for c in own if c.question == question and c.second.synthetic == name]
+            first = str(rivals[0].first.synthetic)
+            over = f"over {_TITLES.get(str(name), str(name))}{beside}"
+            parts.append(_answer(_TITLES.get(first, first), rivals, over))
+    for one in own:
+        if one.question == ELSEWHERE and not one.first.classical:
+            what = "the generator's own training images" if one.first.synthetic == ELSEWHERE else "the set"
+            over = "over real images alone" if one.first.synthetic == ELSEWHERE else "beside these"
+            parts.append(f"{what} {_change(one)} {over}")
     return "; ".join(parts) + "."
 
 
@@ -60,7 +78,7 @@ def _answer(what: str, family: Sequence[Comparison], over: str) -> str:
     better = [c for c in family if c.differences[MAIN].verdict == "better"]
     worse = [c for c in family if c.differences[MAIN].verdict == "worse"]
     shown = max(better or family, key=_value)
-    one = family[0].question == AGAINST
+    one = family[0].question in (AGAINST, AGAINST_BESIDE)
     verb = (
         ("is better", "is worse", "shows no clear difference")
         if one
@@ -99,21 +117,30 @@ def _amount(count: int | None) -> str:
 
 
 def markdown(proof: Proof) -> str:
-    """Two tables: the arms, and the differences."""
-    lines = ["| learner | real images | trained on | images | balanced accuracy |", "| --- " * 5 + "|"]
+    """Two tables: the arms, with each class's recall and the calibration error; and the differences."""
+    classes = proof.result.classes
+    heads = ["balanced accuracy", *(f"recall of {name}" for name in classes)]
+    columns = [MAIN, *(f"{_RECALL}{name}" for name in classes)]
+    rows: list[list[str]] = [["learner", "real images", "trained on", "images", *heads, "calibration error"]]
     for row in proof.result.rows:
-        lines.append(
-            f"| {row.learner} | {_amount(row.arm.per_class)} | {row.title} | "
-            f"{row.train_real} + {row.train_synthetic} | {points(row.estimates[MAIN], sign='')} |"
-        )
-    lines += ["", "| learner | real images | difference | points | p (Holm) |", "| --- " * 5 + "|"]
+        images = f"{row.train_real} + {row.train_synthetic}"
+        scores = [points(row.estimates[name], sign="") for name in columns]
+        ece = points(row.estimates[_ECE], sign="")
+        rows.append([row.learner, _amount(row.arm.per_class), row.title, images, *scores, ece])
+    text = _lines(rows)
+    rows = [["learner", "real images", "difference", "points", *heads[1:], "p (Holm)"]]
     for one in proof.result.comparisons:
-        main = one.differences[MAIN]
-        lines.append(
-            f"| {one.learner} | {_amount(one.first.per_class)} | {one.first.title} minus "
-            f"{one.second.title} | {points(main.estimate)} | {p_value(main.p_holm)} |"
-        )
-    return "\n".join(lines) + "\n"
+        names = f"{one.first.title} minus {one.second.title}"
+        changes = [points(one.differences[name].estimate) for name in columns if name in one.differences]
+        changes += ["-"] * (len(columns) - len(changes))
+        p = p_value(one.differences[MAIN].p_holm)
+        rows.append([one.learner, _amount(one.first.per_class), names, *changes, p])
+    return f"{text}\n{_lines(rows)}"
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "| --- " * len(rows[0]) + "|", *body]) + "\n"
 
 
 def write_proof(proof: Proof, folder: Path) -> list[Path]:

@@ -29,10 +29,9 @@ from promptopt.space import Candidate
 from promptopt.study.sets.methods import Chosen, choose, method_prompts
 from promptopt.study.sets.opening import SetSetup
 from promptopt.study.sets.search import ClassSearch
+from studies.dataset import CLAIM_FROM
 
 FIRST = "set"
-CLAIM_FROM = 32
-"""Fewest fresh images of a method, and of real test images, below which nothing is called better or worse."""
 
 Metric = Literal["closeness", "second_encoder", "accuracy"]
 Verdict = Literal["better", "worse", "unclear"]
@@ -176,7 +175,8 @@ def _distances(
     metric: Metric,
     bandwidth: float,
 ) -> tuple[dict[str, Estimate], list[Compared]]:
-    real = one.measuring.features.features(encoder, one.setup.positives.where(pool="test").paths())
+    paths = one.measuring.as_seen(one.setup.positives.where(pool="test").paths())
+    real = one.measuring.features.features(encoder, paths)
     own = {
         name: one.measuring.features.features(encoder, [i.path for i in row]) for name, row in images.items()
     }
@@ -214,6 +214,8 @@ def _metrics(one: ClassSearch, images: Sequence[StoredImage]) -> dict[str, Estim
         "diversity": diversity(features),
         "copies": one.measuring.copies(images),
     }
+    if one.setup.config.closeness.through != "nothing":
+        found["closeness_as_they_are"] = mmd(features, real, bandwidth=one.bandwidth)
     if one.book.class_weights is not None:
         probabilities = alignment.probabilities(features, one.book.class_weights)
         found["inception_score"] = inception_score(probabilities, splits=1, seed=one.setup.panel.metrics)

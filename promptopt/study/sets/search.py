@@ -194,7 +194,9 @@ class SetSearches:
                 sampler=setup.config.search.sampler,
             ),
             budget=budget,
-            real=np.concatenate([measuring.features.features(setup.encoder, part.paths()) for part in seen]),
+            real=np.concatenate(
+                [measuring.features.features(setup.encoder, measuring.as_seen(part.paths())) for part in seen]
+            ),
             groups=[record.group for part in seen for record in part],
         )
 

@@ -348,3 +348,18 @@ def test_resolve_finds_the_folder_without_loading(
     monkeypatch.setattr("generators.loading.EMBEDDED", micro_folder)
     assert resolve("embedded") == micro_folder
     assert load("embedded", device="cpu").uri == "embedded"
+
+
+def test_pictures_pass_through_the_models_own_autoencoder(
+    micro: DiffusionGenerator, oracle: StableDiffusionPipeline
+) -> None:
+    picture = next(iter(micro.generate([micro.request("a polyp", 3, steps=2)])))
+    small, large = micro.reconstruct([picture, picture.resize((99, 80))])
+    assert small.size == large.size == picture.size
+    pixels = oracle.image_processor.preprocess(picture)
+    with torch.no_grad():
+        latents = oracle.vae.encode(pixels.to(oracle.vae.dtype)).latent_dist.mean
+        decoded = oracle.vae.decode(latents).sample
+    [expected] = oracle.image_processor.postprocess(decoded, output_type="np")
+    difference = np.abs(np.asarray(small).astype(int) - np.round(255 * expected).astype(int))
+    assert difference.max() <= 1

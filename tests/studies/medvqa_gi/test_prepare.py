@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from studies.dataset import DatasetError, read_dataset
+from studies.grammar import Grammar
 from studies.medvqa_gi import PrepareReport, prepare_2024
 from tests.studies.medvqa_gi.conftest import scene
 
@@ -313,7 +314,7 @@ def test_only_its_own_result_is_replaced(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"was prepared with seed 0, not 1; choose another folder"):
         prepare_2024(source, out, seed=1)
     (out / "images/mine.jpg").write_text("x")
-    with pytest.raises(DatasetError, match=r"holds 'mine.jpg', which the preparation did not write"):
+    with pytest.raises(DatasetError, match=r"holds 'images/mine.jpg', which the preparation did not write"):
         prepare_2024(source, out)
     (out / "images/mine.jpg").unlink()
     (out / "notes.txt").write_text("x")
@@ -411,3 +412,26 @@ def test_the_real_images_and_their_near_duplicates(shared_data: Path, tmp_path: 
     shared = [names for names in found.values() if len(names) > 1]
     assert len(shared) == 4
     assert all(len({known[name] for name in names}) == 1 for names in shared)
+
+
+def test_a_grammar_makes_attributes_and_captions(source: Path, tmp_path: Path) -> None:
+    rows = (source / CAPTIONS).read_text("utf-8").splitlines()
+    rows += ["Generate a dim image containing a polyp.;p00.jpg", "Something else.;p01.jpg"]
+    (source / CAPTIONS).write_text("\n".join(rows) + "\n", "utf-8")
+    grammar = Grammar.model_validate(
+        {
+            "slots": {"light": ["dim"], "tone": ["reddish", "yellowish"]},
+            "measure": {"redness": {"slot": "tone", "low": "yellowish", "high": "reddish"}},
+            "captions": {"of": {"polyps": "a[ {light}] polyp[, {tone}]"}, "own": False, "count": 30},
+        }
+    )
+    report = prepare_2024(source, tmp_path / "out", grammar=grammar)
+    data = {r.file_name: r for r in read_dataset(tmp_path / "out")}
+    assert list(report.unparsed) == ["Something else."]
+    assert data["images/p00.jpg"].attributes["light"] == "dim"
+    assert "a dim polyp" in data["images/p00.jpg"].text
+    assert "Generate an image containing text." in data["images/n00.jpg"].text  # no pattern for it
+    assert report.attributes["light"] == {"dim": 1}
+    assert sum(report.attributes["tone"].values()) == 12  # the lowest and the highest fifth of 30
+    with pytest.raises(DatasetError, match="prepared with inputs"):
+        prepare_2024(source, tmp_path / "out")

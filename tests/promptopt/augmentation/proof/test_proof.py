@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,17 @@ from typer.testing import CliRunner
 from evaluation.classifier.engine import REAL_TEST, View
 from evaluation.classifier.images import ClassifierError, LabeledImages
 from evaluation.classifier.learners import ProbeLearner
+from evaluation.classifier.network import NetworkLearner
 from evaluation.classifier.results import MAIN, ArmRow, ArmsResult, Comparison, Difference
 from evaluation.classifier.small_network import SmallNetwork
 from evaluation.estimate import Estimate
-from promptopt.augmentation.proof.proof import Proof, arm, prove
-from promptopt.augmentation.proof.sets import variants
-from promptopt.augmentation.proof.verdict import verdict, write_proof
+from promptopt.augmentation.proof.proof import BOTH, ELSEWHERE, Proof, arm, prove
+from promptopt.augmentation.proof.sets import prompts_of, variants
+from promptopt.augmentation.proof.verdict import markdown, verdict, write_proof
+from promptopt.augmentation.proof.views import check_learners
 from promptopt.augmentation.sources import AugmentationError
 from promptopt.cli.main import main
+from studies.dataset import read_dataset
 from tests.promptopt.augmentation.planted import WildGenerator, planted
 from tests.promptopt.fakes import draw
 
@@ -146,6 +149,50 @@ def test_faults(tmp_path: Path) -> None:
         run(tmp_path, view=alone)
 
 
+def test_every_choice_of_prompts_stands_beside_classical_augmentation_too(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Jittered(ProbeLearner):
+        """A probe that knows an augmentation: other numbers for the same images."""
+
+        def augmented(self) -> Any:
+            return replace(self, strength=0.1)
+
+    proof = run(tmp_path, view=view(Jittered()), ratios=[1.0])
+    titles = [row.title for row in proof.result.rows]
+    assert titles == [
+        *("real", "real + set 1:1", "real + random 1:1"),
+        *("real + classical", "real + classical + set 1:1", "real + classical + random 1:1"),
+    ]
+    pairs = {c.question: (c.first.title, c.second.title) for c in proof.result.comparisons}
+    assert pairs["against, beside classical"] == (titles[4], titles[5])
+    said = "\n".join(verdict(proof))
+    assert "over random prompts, both beside classical augmentation" in said
+    for row in markdown(proof).splitlines():
+        assert row == "" or row.count("|") >= 7
+    assert "recall of a | recall of b" in markdown(proof)
+
+
+def test_the_generators_own_images_train_a_classifier_too(tmp_path: Path) -> None:
+    own = view()
+    other = gaussians(200, 9, name="elsewhere")
+    own = View(
+        **{
+            **vars(own),
+            "synthetic": {**own.synthetic, ELSEWHERE: other, BOTH: other.joined(own.synthetic["set"])},
+        }
+    )
+    proof = run(tmp_path, view=own, ratios=[1.0])
+    sizes = {row.title: (row.train_real, row.train_synthetic) for row in proof.result.rows}
+    assert sizes["real + generator's images"] == (12, 400)
+    assert sizes["real + generator's images + set"] == (12, 640)
+    found = {c.first.title: c for c in proof.result.comparisons if c.question == ELSEWHERE}
+    assert found["real + generator's images"].second.title == "real"
+    assert found["real + generator's images"].differences[MAIN].verdict == "better"
+    assert found["real + generator's images + set"].second.title == "real + generator's images"
+    assert "the generator's own training images +" in "\n".join(verdict(proof))
+    assert not any("fewer synthetic" in note for note in proof.notes)
+
+
 def test_fewer_synthetic_images_than_asked_for_are_said(tmp_path: Path) -> None:
     proof = run(tmp_path, ratios=[1.0, 100.0])
     assert any("set 1:100, 6 real: 240 of 1200" in note for note in proof.notes)
@@ -225,6 +272,26 @@ def test_a_ratio_that_may_harm_is_not_hidden_behind_the_best_one() -> None:
     harmful = compared(2, -0.08, -0.04, -0.01)
     assert "at best +1.0 (-2.0 to +4.0) points at 1:1, p 0.1, at worst -4.0 (" in said(good, harmful)
     assert "at worst" not in said(harmful)
+
+
+def test_captions_of_real_images_are_a_choice_of_prompts(tmp_path: Path) -> None:
+    red, other = planted(tmp_path)[0]
+    data = read_dataset(tmp_path / "data")
+    assert prompts_of([other], "captions", {"other": 5}, seed=0, data=data) == [other]  # given by hand
+    [own] = prompts_of([red], "captions", {"red": 40}, seed=0, data=data)
+    seen = {text for r in data.where(label="red") if r.pool != "test" for text in r.text}
+    assert {prompt.candidate.prompt for prompt in own.prompts} <= seen
+    assert sum(prompt.weight for prompt in own.prompts) == 40
+
+
+def test_an_architecture_is_named_before_anything_is_made() -> None:
+    check_learners(["network", "resnet18"])
+    with pytest.raises(AugmentationError, match=r"'resnet9000' is no network .* or use network, probe"):
+        check_learners(["resnet9000"])
+    plain = NetworkLearner(steps=5, augmentation=0)
+    changed = plain.augmented()
+    assert changed is not None
+    assert (changed.augmentation, changed.augmented()) == (1.0, None)
 
 
 @pytest.fixture

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import optuna
 import pytest
+from PIL import Image
 
+from generators.request import ImageRequest
 from promptopt.run.finished import read_confirmed
+from promptopt.study.api import Study
 from promptopt.study.observer import Observer
 from promptopt.study.sets.run import SetResult
 from promptopt.study.sets.search import StepDone
+from tests.promptopt.fakes import ColorEncoder, SquareGenerator
 from tests.promptopt.set_run import SHIFTED, set_study, square_study, write_real
 
 LITTLE = {"set": {"budget": 40, "images": 4, "prompts": 4, "tolerance": None}}
@@ -126,3 +131,45 @@ def test_captions_of_the_real_images_can_be_compared_with(tmp_path: Path, shifte
     assert baseline is not None
     assert captions < baseline  # they are what the real images were drawn from
     assert ("set", "captions") in {(one.first, one.second) for one in red.comparisons}
+
+
+class Tinted(SquareGenerator):
+    """All that it draws has a cast, which its autoencoder gives to real images too."""
+
+    fingerprint = "7" * 64
+
+    def reconstruct(self, pictures: Sequence[Image.Image]) -> list[Image.Image]:
+        return [Image.eval(picture, lambda level: level * 2 // 3) for picture in pictures]
+
+    def generate(self, requests: Sequence[ImageRequest]) -> Iterator[Image.Image]:
+        for picture in super().generate(requests):
+            yield from self.reconstruct([picture])
+
+
+def test_what_the_autoencoder_does_to_every_image_is_no_distance(tmp_path: Path, shifted_data: Path) -> None:
+    def run(through: str) -> SetResult:
+        study = Study(
+            set_study(shifted_data, **LITTLE, closeness={"through": through}),
+            generator=Tinted(),
+            encoder=ColorEncoder(),
+            runs=tmp_path / through,
+            store=tmp_path / "store",
+        )
+        result = study.run()
+        assert isinstance(result, SetResult)
+        return result
+
+    plain, through = run("nothing").sets.of("red"), run("autoencoder").sets.of("red")
+    near, far = through.closeness["set"].value, plain.closeness["set"].value
+    assert near is not None
+    assert far is not None
+    assert near < far / 2
+    as_they_are = through.metrics["set"]["closeness_as_they_are"].value
+    assert as_they_are is not None
+    assert near < as_they_are / 2
+    assert "closeness_as_they_are" not in plain.metrics["set"]
+
+
+def test_a_generator_without_an_autoencoder_is_refused(tmp_path: Path, shifted_data: Path) -> None:
+    with pytest.raises(ValueError, match=r"closeness\.through: the generator .* has no autoencoder"):
+        square_study(tmp_path, shifted_data, **LITTLE, closeness={"through": "autoencoder"}).run()
