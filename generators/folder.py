@@ -17,7 +17,7 @@ from promptopt.base.settings import read_json
 
 DEFAULTS_FILE = "promptopt.json"
 SD, SDXL = "StableDiffusionPipeline", "StableDiffusionXLPipeline"
-_LIBRARIES = ("diffusers", "transformers")  # anything else would be code that the folder brings along
+LIBRARIES = ("diffusers", "transformers")  # anything else would be code that the folder brings along
 _WEIGHTS = {
     "unet": "diffusion_pytorch_model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",
@@ -28,6 +28,7 @@ _COMPONENTS = {
     SD: ("scheduler", "text_encoder", "tokenizer", "unet", "vae"),
     SDXL: ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae"),
 }
+_PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json")
 
 
@@ -57,6 +58,7 @@ def model_files(folder: Path) -> list[Path]:
 
     Raises GeneratorError naming the first file that is missing or unusable, and the remedy.
     """
+    refuse_pickle(folder)
     if not folder.is_dir():
         raise GeneratorError(f"{folder}: there is no such folder; give a diffusers folder, or hf:owner/name")
     index_path = folder / "model_index.json"
@@ -74,6 +76,16 @@ def model_files(folder: Path) -> list[Path]:
         elif component.startswith("tokenizer"):
             files += _tokenizer_files(folder / component)
     return sorted(files)
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raise GeneratorError for a checkpoint file that is a pickle, by its name."""
+    if path.is_file() and path.suffix in _PICKLES:
+        raise GeneratorError(
+            f"{path}: is a pickle, which can run code when it is opened, so it is not read; take the "
+            ".safetensors version of it, or, if you trust it, convert it with "
+            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER) and give the folder"
+        )
 
 
 def fingerprint(folder: Path) -> str:
@@ -106,10 +118,10 @@ def _pipeline_class(path: Path) -> str:
         )
     for component in _COMPONENTS[class_name]:
         entry = index.get(component)
-        if not isinstance(entry, list) or len(entry) != 2 or entry[0] not in _LIBRARIES:
+        if not isinstance(entry, list) or len(entry) != 2 or entry[0] not in LIBRARIES:
             raise GeneratorError(
                 f"{path}: {component} is {entry!r}; it must be [library, class] with the library one of "
-                f"{', '.join(_LIBRARIES)} (code from a model folder is never run)"
+                f"{', '.join(LIBRARIES)} (code from a model folder is never run)"
             )
     return str(class_name)
 

@@ -17,6 +17,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 _CHUNK = 8  # requests handed to a process at a time, where the generator has no batch of its own
 _FEW_BAD = 8
+_LOOK = 5.0  # seconds without a word until it is looked whether a process was stopped
+_STOPPED = 60.0  # seconds until one that stays stopped is given up
 _PATIENCE = 5.0  # seconds until a process that does not end is killed
 _START = (
     "import json, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
@@ -114,7 +117,12 @@ class Workers:
         for process in processes:
             next_for(process)
         while busy:
-            process, said = self._heard.get()
+            try:
+                process, said = self._heard.get(timeout=_LOOK)
+            except queue.Empty:
+                for one in busy:
+                    one.notice_stop()
+                continue
             if said is None or "failed" in said:
                 if process in processes:
                     processes.remove(process)
@@ -177,6 +185,7 @@ class _Process:
             text=True,
             encoding="ascii",
         )
+        self._stopped: float | None = None
         self.send(settings)
         threading.Thread(target=self._listen, args=(heard,), daemon=True).start()
 
@@ -195,6 +204,20 @@ class _Process:
             self._child.stdin.write(json.dumps(message) + "\n")
             self._child.stdin.flush()
 
+    def notice_stop(self) -> None:
+        """Say that it was stopped (SIGSTOP, a debugger), and give it up if that lasts."""
+        if not _is_stopped(self._child.pid):
+            self._stopped = None
+        elif self._stopped is None:
+            self._stopped = time.monotonic()
+            logger.warning(
+                "worker %d was stopped (SIGSTOP), and the study waits for it; let it go on with kill -CONT "
+                "%d, or in %.0f s its images are made without it",
+                self._child.pid, self._child.pid, _STOPPED,
+            )  # fmt: skip
+        elif time.monotonic() - self._stopped > _STOPPED:
+            self._child.kill()
+
     def close(self) -> None:
         """Let it end."""
         assert self._child.stdin is not None
@@ -210,6 +233,15 @@ class _Process:
             self._child.kill()
             code = self._child.wait()
         return f"killed by signal {-code}" if code < 0 else f"ended with exit status {code}"
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process was stopped, as far as Linux says so."""
+    try:
+        # the name in parentheses may hold anything
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+    except (OSError, IndexError):
+        return False
 
 
 def _raise_bad(bad: Sequence[Sequence[str]], made: int) -> None:

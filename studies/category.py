@@ -45,7 +45,7 @@ class Category(BaseModel):
       GENERATION_PARAMETERS
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Words
     title: Words

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from promptopt.base.errors import PromptoptError
-from promptopt.base.files import file_digest, write_text
+from promptopt.base.files import file_digest, kept_digests, write_text
 from promptopt.base.reading import difference, json_lines, near_name, read_table, visible
 
 Pool = Literal["reference", "validation", "test"]
@@ -24,6 +24,10 @@ POOLS: tuple[str, ...] = get_args(Pool)
 METADATA = "metadata.jsonl"
 TABLE = "metadata.csv"
 UNKNOWN = "images"
+FEWEST = 4
+"""Images of a class, and of the others, that each pool needs for any estimate at all."""
+CLAIM_FROM = 32
+"""Fewest fresh images of a method, and of real test images, below which nothing is called better or worse."""
 
 _NAMES = ("category", "label", "center", "group")
 _REQUIRED = ("file_name", "text", *_NAMES, "pool")
@@ -76,6 +80,19 @@ class Dataset:
         """Where the pictures lie, in the order of the records."""
         return [self.path(record) for record in self.records]
 
+    def digests(self, cache: Path | None = None) -> dict[str, str]:
+        """``file_name`` -> sha256 of each picture's bytes.
+
+        Args:
+            cache: a file that spares the next process reading those that have not changed.
+
+        Raises:
+            OSError: a picture cannot be read.
+        """
+        paths = self.paths()
+        found = [file_digest(path) for path in paths] if cache is None else kept_digests(paths, cache)
+        return {record.file_name: digest for record, digest in zip(self.records, found, strict=True)}
+
     def where(
         self,
         *,
@@ -112,7 +129,7 @@ def read_dataset(root: str | Path, *, verify_images: bool = False) -> Dataset:
     root = Path(root)
     file = metadata_file(root) or root / METADATA
     if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; give the folder that 'prepare' wrote")
+        raise DatasetError(f"{root}: no such folder; give the folder that 'promptopt data prepare' wrote")
     rows = _rows(root, file)
     if not rows:
         raise DatasetError(f"{file}: holds no record; prepare the data again")
@@ -165,7 +182,7 @@ def share_out(dataset: Dataset) -> Dataset:
 def _rows(root: Path, file: Path) -> list[tuple[int, dict[str, Any]]]:
     """The lines of the table, with their numbers."""
     if file.name == METADATA:
-        remedy = "Give the folder that 'prepare' wrote, or prepare the data."
+        remedy = "Prepare your pictures (promptopt data prepare folders DIR OUT), then give OUT."
         return list(json_lines(file, error=DatasetError, remedy=remedy))
     remedy = "The first line must be 'file_name,text'."
     table = read_table(file, ("file_name", "text"), error=DatasetError, remedy=remedy)

@@ -14,7 +14,7 @@ import numpy as np
 
 from promptopt.base.files import link_or_copy, new_folder, write_json
 from studies.dataset import POOLS, Dataset, DatasetError, Record, read_dataset, write_metadata
-from studies.medvqa_gi.grouping import assign_pools
+from studies.preparation.grouping import assign_pools
 
 SELECTION = "selection.json"
 
@@ -126,16 +126,16 @@ def _check(dataset: Dataset, selection: Selection) -> None:
         if unknown := sorted(set(values) - known[name]):
             there = ", ".join(sorted(known[name])[:20])
             raise DatasetError(f"{dataset.root}: no picture has {name} {unknown[0]!r}; values there: {there}")
-    for key, wanted, there in (
+    for key, wanted, values_there in (
         ("label", selection.labels, {r.label for r in dataset} | {r.category for r in dataset}),
         ("center", selection.centers, {r.center for r in dataset}),
         ("group", selection.groups, {r.group for r in dataset}),
         ("pool", (*selection.pools, *selection.limits), set(POOLS)),
     ):
-        if unknown := sorted(set(wanted) - there):
+        if unknown := sorted(set(wanted) - values_there):
             raise DatasetError(
                 f"{dataset.root}: no picture has the {key} {unknown[0]!r}; there are "
-                f"{', '.join(sorted(there)[:20])}"
+                f"{', '.join(sorted(values_there)[:20])}"
             )
     shares = selection.shares
     if shares is not None and (

@@ -25,6 +25,7 @@ from promptopt.base.devices import resolve_device
 from promptopt.base.errors import PromptoptError
 from promptopt.base.files import new_file, write_json
 from promptopt.base.settings import read_json
+from promptopt.base.weights import require_same
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -257,16 +258,14 @@ def load_judge(uri: str | Path = "embedded", *, device: str = "auto") -> Judge:
 
 def _fill(network: JudgeNetwork, tensors: Mapping[str, Tensor], file: Path) -> None:
     wanted = network.state_dict()
-    if odd := sorted(set(wanted) ^ set(tensors)):
-        raise JudgeError(
-            f"{file}: does not fit its {CONFIG_FILE}: tensor {odd[0]!r} is missing or superfluous"
-        )
-    for key, value in wanted.items():
-        if tensors[key].shape != value.shape:
-            raise JudgeError(
-                f"{file}: tensor {key!r} has shape {tuple(tensors[key].shape)}, "
-                f"but {CONFIG_FILE} asks for {tuple(value.shape)}"
-            )
+    require_same(
+        wanted,
+        tensors,
+        file,
+        error=JudgeError,
+        remedy=f"Copy or train it again; {CONFIG_FILE} asks for others.",
+    )
+    for key in wanted:
         if not torch.isfinite(tensors[key]).all():
             raise JudgeError(
                 f"{file}: tensor {key!r} holds values that are not finite; train the judge again"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +19,10 @@ from torch.nn import functional as F
 from evaluation.classifier.fitting import balanced, fit_one_cycle
 from evaluation.classifier.images import ClassifierError
 from evaluation.classifier.learners import OnStep, Predict
+from evaluation.encoders.backbones import InputPolicy, build_network, input_policy, read_weights
 from promptopt.base.devices import resolve_device
 from promptopt.base.errors import ArgumentError
 from promptopt.base.images import read_image
-
-# Those that torchvision's published weights were trained with.
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +35,8 @@ class NetworkLearner:
     (`evaluation.classifier.pictures.augment`); never a flip, which would turn left into right.
 
     Args:
-        architecture: a classifier of torchvision (``resnet18``, ``convnext_tiny``), or ``timm:NAME``.
+        architecture: a classifier of torchvision (``resnet18``, ``convnext_tiny``), or ``timm:NAME``. Pixels
+            are scaled as its published weights expect.
         steps: optimizer steps.
         batch_size: images a step, 2 or more.
         learning_rate: the highest of the cycle; weight_decay: AdamW's.
@@ -82,13 +80,19 @@ class NetworkLearner:
                 f"learning_rate is {self.learning_rate}; expected a number above 0, say 0.001"
             )
         with torch.device("meta"):
-            build_network(self.architecture, 2)
+            build_network(self.architecture, 2, error=ClassifierError)
         _ = self._start  # read now, so that a fault shows before any training
 
     @cached_property
     def _start(self) -> tuple[Mapping[str, Tensor], str] | None:
         """The starting weights and their sha256."""
-        return None if self.weights is None else _read_weights(Path(self.weights), self.architecture)
+        if self.weights is None:
+            return None
+        return read_weights(Path(self.weights), self.architecture, error=ClassifierError)
+
+    @cached_property
+    def _seen(self) -> InputPolicy:
+        return input_policy(self.architecture)
 
     def settings(self) -> Mapping[str, Any]:
         """The hyperparameters, and the sha256 of the starting weights."""
@@ -123,7 +127,7 @@ class NetworkLearner:
         def loss() -> Tensor:
             rows = balanced(members, self.batch_size, rng)
             pixels = augment(_unit(inputs[rows], device), rng, self.augmentation)
-            return F.cross_entropy(network(_normal(pixels)), torch.from_numpy(truth[rows]).to(device))
+            return F.cross_entropy(network(self._normal(pixels)), torch.from_numpy(truth[rows]).to(device))
 
         with _reproducible():
             fit_one_cycle(
@@ -140,16 +144,23 @@ class NetworkLearner:
             parts = [np.zeros((0, classes))]
             with torch.inference_mode(), _reproducible():
                 for start in range(0, len(images), 64):
-                    logits = network(_normal(_unit(images[start : start + 64], device)))
+                    logits = network(self._normal(_unit(images[start : start + 64], device)))
                     parts.append(logits.double().softmax(dim=1).cpu().numpy())
             return np.concatenate(parts)
 
         return predict
 
+    def _normal(self, images: Tensor) -> Tensor:
+        shape = (1, 3, 1, 1)
+        mean, std = (
+            torch.tensor(v, device=images.device).view(shape) for v in (self._seen.mean, self._seen.std)
+        )
+        return (images - mean) / std
+
     def _network(self, classes: int, seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):  # layers draw their start from torch's global stream
             torch.manual_seed(seed)
-            network = build_network(self.architecture, classes)
+            network = build_network(self.architecture, classes, error=ClassifierError)
         if self._start is not None:
             network.load_state_dict(dict(self._start[0]), strict=False)
         return network
@@ -164,31 +175,6 @@ class NetworkLearner:
                 f"{self.architecture} does not read images of {size[0]} x {size[1]} pixels ({error}); choose "
                 "another image size"
             ) from error
-
-
-def build_network(architecture: str, classes: int) -> nn.Module:
-    """A classifier of torchvision, or one of timm after ``timm:``, with random weights.
-
-    Raises:
-        ClassifierError: no classifier of that name, or one whose training has a second output.
-    """
-    if architecture.startswith("timm:"):
-        import timm
-
-        name = architecture.removeprefix("timm:")
-        if timm.is_model(name):
-            network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
-            return network
-    else:
-        from torchvision import models
-
-        if architecture in models.list_models(module=models, exclude=("googlenet", "inception*")):
-            network = models.get_model(architecture, weights=None, num_classes=classes)
-            return network
-    raise ClassifierError(
-        f"{architecture!r} is no network that can be trained here; give a classifier of torchvision, such as "
-        "resnet18 or convnext_tiny, or timm:NAME"
-    )
 
 
 def read_pixels(paths: Sequence[str | Path], size: int) -> NDArray[np.uint8]:
@@ -222,47 +208,5 @@ def _unit(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2).float() / 255
 
 
-def _normal(images: Tensor) -> Tensor:
-    mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (_MEAN, _STD))
-    return (images - mean) / std
-
-
 def _reproducible() -> Any:
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-
-
-def _read_weights(file: Path, architecture: str) -> tuple[dict[str, Tensor], str]:
-    """The tensors but for the last layer, and the file's sha256."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    if file.suffix != ".safetensors":
-        raise ClassifierError(f"{file}: weights are read from .safetensors alone; convert the file")
-    with torch.device("meta"):
-        two, three = (
-            {key: value.shape for key, value in build_network(architecture, classes).state_dict().items()}
-            for classes in (2, 3)
-        )
-    head = {key for key in two if two[key] != three[key]}
-    expected = {key: shape for key, shape in two.items() if key not in head}
-    try:
-        content = file.read_bytes()
-        tensors = {key: value for key, value in load(content).items() if key not in head}
-    except OSError as error:
-        raise ClassifierError(f"{file}: cannot be read ({error.strerror}); check the path") from error
-    except SafetensorError as error:
-        raise ClassifierError(f"{file}: damaged or cut short ({error}); copy it again") from error
-    remedy = f"give the weights of a {architecture}"
-    for key in sorted(set(expected) | set(tensors)):
-        # files that were converted may lack the counters of batch normalization, which nothing reads
-        if key not in tensors and not key.endswith("num_batches_tracked"):
-            raise ClassifierError(f"{file}: tensor {key!r} is missing; {remedy}")
-        if key in tensors and tensors[key].shape != expected.get(key):
-            right = tuple(expected[key]) if key in expected else "no such tensor"
-            raise ClassifierError(
-                f"{file}: tensor {key!r} has shape {tuple(tensors[key].shape)}, {architecture} has {right}; "
-                f"{remedy}"
-            )
-        if key in tensors and not torch.isfinite(tensors[key]).all():
-            raise ClassifierError(f"{file}: tensor {key!r} holds values that are not finite")
-    return tensors, hashlib.sha256(content).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
@@ -9,6 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+
+from evaluation.encoders.base import EncoderError
+from promptopt.base.machine import is_out_of_memory, release_memory
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -38,11 +44,32 @@ def encode_in_batches(
     forward: Callable[[torch.Tensor], torch.Tensor],
     dim: int,
 ) -> NDArray[np.float32]:
-    """Features (n, dim), float32, of images made ready one by one and encoded `size` at a time."""
-    blocks = []
-    for start in range(0, len(images), size):
-        batch = torch.stack([prepare(image) for image in images[start : start + size]])
-        with exact_inference(device):
-            rows = forward(filled(batch, size).to(device))
-        blocks.append(rows[: len(batch)].float().cpu().numpy())
+    """Features (n, dim), float32, of images made ready one by one and encoded `size` at a time.
+
+    Where memory runs out, half as many are from there on.
+
+    Raises:
+        EncoderError: not even one image fits.
+    """
+    blocks: list[NDArray[np.float32]] = []
+    start = 0
+    while start < len(images):
+        try:
+            batch = torch.stack([prepare(image) for image in images[start : start + size]])
+            with exact_inference(device):
+                rows = forward(filled(batch, size).to(device))
+            blocks.append(rows[: len(batch)].float().cpu().numpy())
+            start += len(batch)
+            continue
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # the exception is gone here, and with it the tensors that its frames held
+        release_memory()
+        if size == 1:
+            raise EncoderError(
+                "memory ran out with one image a pass; close other programs, or take a device with more"
+            )
+        size //= 2
+        logger.warning("out of memory; from now on %d images are encoded at a time", size)
     return np.concatenate(blocks) if blocks else np.zeros((0, dim), dtype=np.float32)

@@ -10,8 +10,9 @@ from promptopt.base.hub import HubAddress
 
 EMBEDDED_CLIP = Path(__file__).resolve().parent.parent / "embedded" / "clip"
 ADDRESSES = (
-    "'embedded', a folder, 'open_clip:MODEL/TAG', 'hf:owner/name', 'dinov2:owner/name', 'inception', "
-    "'inception:FILE' or 'thumbnail'"
+    "'embedded', a folder, 'open_clip:MODEL/TAG', 'hf:owner/name', 'timm:NAME[@FILE]', "
+    "'torchvision:NAME@FILE', 'transformers:owner/name', 'dinov2:owner/name', 'inception', 'inception:FILE' "
+    "or 'thumbnail'"
 )
 
 
@@ -19,13 +20,15 @@ def load_encoder(uri: str | Path, *, device: str = "auto", revision: str | None 
     """Load an encoder from its address.
 
     Args:
-        uri: ``embedded`` (ships with the package), a folder in open_clip's format or of a DINOv2 model of
+        uri: ``embedded`` (ships with the package), a folder in open_clip's format or of an image model of
             transformers, ``open_clip:MODEL/TAG`` (a model of open_clip's own list, say
-            ``open_clip:ViT-B-32/laion2b_s34b_b79k``), ``hf:owner/name[@revision]`` (an open_clip or DINOv2
-            model on the Hugging Face hub), ``dinov2:`` with a folder or owner/name, ``inception`` (its
-            weights from clean-fid's address), ``inception:FILE``, or ``thumbnail`` (colors on an 8 x 8
-            grid, no weights: the space in which copies are found). ``name`` or ``name:rest`` is an encoder
-            that an installed package registers, see `promptopt.base.plugins`.
+            ``open_clip:ViT-B-32/laion2b_s34b_b79k``), ``hf:owner/name[@revision]`` (an open_clip or
+            transformers model on the Hugging Face hub), ``inception`` (its weights from clean-fid's
+            address), ``inception:FILE``, or ``thumbnail`` (colors on an 8 x 8 grid, no weights: the space in
+            which copies are found). Of images alone: ``timm:NAME`` (timm's weights from the hub),
+            ``timm:NAME@FILE`` and ``torchvision:NAME@FILE`` (a safetensors file), ``transformers:`` with a
+            folder, ``owner/name[@revision]`` or ``hf:owner/name``, ``dinov2:`` with the same. ``name`` or
+            ``name:rest`` is an encoder that an installed package registers, see `promptopt.base.plugins`.
         device: ``auto`` (an accelerator when there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         revision: commit, tag or branch of a model on the hub; the same as ``@revision``.
 
@@ -40,12 +43,10 @@ def load_encoder(uri: str | Path, *, device: str = "auto", revision: str | None 
     address = str(uri).strip()
     if not address:
         raise EncoderError(f"the encoder's address is empty; give {ADDRESSES}")
-    on_hub = address.startswith("hf:") or (
-        address.startswith("dinov2:") and not Path(address.removeprefix("dinov2:")).is_dir()
-    )
-    if revision is not None and not on_hub:
+    if revision is not None and not _on_hub(address):
         raise EncoderError(
-            f"{address}: a revision ({revision!r}) belongs to 'hf:owner/name' alone; leave it out"
+            f"{address}: a revision ({revision!r}) belongs to 'hf:owner/name' and 'transformers:owner/name' "
+            "alone; leave it out"
         )
     if address == "inception" or address.startswith("inception:"):
         from evaluation.encoders.inception import InceptionEncoder
@@ -58,16 +59,17 @@ def load_encoder(uri: str | Path, *, device: str = "auto", revision: str | None 
         from evaluation.encoders.thumbnail import ThumbnailEncoder
 
         return ThumbnailEncoder()
-    if address.startswith("dinov2:"):
-        from evaluation.encoders.dinov2 import Dinov2Encoder
+    if address.startswith(("timm:", "torchvision:")):
+        from evaluation.encoders.image_network import ImageNetworkEncoder
 
-        name = address.removeprefix("dinov2:")
-        if on_hub:
-            return Dinov2Encoder.from_hub(name, device=device, revision=revision)
-        return Dinov2Encoder.from_folder(name, device=device, uri=address)
+        return ImageNetworkEncoder.from_address(address, device=device)
+    if address.startswith(("transformers:", "dinov2:")):
+        from evaluation.encoders.transformers_model import load_transformers
+
+        return load_transformers(address, device=device, revision=revision)
     if (plugin := _from_plugin(address, device=device)) is not None:
         return plugin
-    return _load_open_clip_or_dinov2(address, device=device, revision=revision)
+    return _load_open_clip_or_transformers(address, device=device, revision=revision)
 
 
 def load_text_encoder(uri: str | Path, *, device: str = "auto", revision: str | None = None) -> TextEncoder:
@@ -108,7 +110,7 @@ def _from_plugin(address: str, *, device: str) -> Encoder | None:
     return None
 
 
-def _load_open_clip_or_dinov2(address: str, *, device: str, revision: str | None) -> Encoder:
+def _load_open_clip_or_transformers(address: str, *, device: str, revision: str | None) -> Encoder:
     if address == "embedded" and not (EMBEDDED_CLIP / "open_clip_config.json").is_file():
         raise EncoderError(
             f"{EMBEDDED_CLIP}: the embedded encoder has not been built; run scripts/build_embedded.py, "
@@ -122,23 +124,28 @@ def _load_open_clip_or_dinov2(address: str, *, device: str, revision: str | None
         return OpenClipEncoder.from_registry(address.removeprefix("open_clip:"), device=device)
     if address.startswith("hf:"):
         name = address.removeprefix("hf:")
-        if _hub_says_dinov2(name, revision):
-            from evaluation.encoders.dinov2 import Dinov2Encoder
+        if _hub_says_transformers(name, revision):
+            from evaluation.encoders.transformers_model import TransformersEncoder
 
             uri = address if revision is None or "@" in address else f"{address}@{revision}"
-            return Dinov2Encoder.from_hub(name, device=device, revision=revision, uri=uri)
+            return TransformersEncoder.from_hub(name, device=device, revision=revision, uri=uri)
         return OpenClipEncoder.from_hub(name, device=device, revision=revision)
     folder = Path(address)
-    if not (folder / "open_clip_config.json").is_file() and (folder / "config.json").is_file():
-        from evaluation.encoders.dinov2 import Dinov2Encoder, is_dinov2
+    if _is_transformers(folder):
+        from evaluation.encoders.transformers_model import TransformersEncoder
 
-        if is_dinov2(folder):
-            return Dinov2Encoder.from_folder(folder, device=device)
+        return TransformersEncoder.from_folder(folder, device=device)
     return OpenClipEncoder.from_folder(folder, device=device)
 
 
-def _hub_says_dinov2(name: str, revision: str | None) -> bool:
-    """Whether a repository is DINOv2's, by its configuration; False when that cannot be had."""
+def _on_hub(address: str) -> bool:
+    if address.startswith(("transformers:", "dinov2:")):
+        return not Path(address.partition(":")[2]).is_dir()
+    return address.startswith("hf:")
+
+
+def _hub_says_transformers(name: str, revision: str | None) -> bool:
+    """Whether a repository is a transformers model, by its configuration; False when that cannot be had."""
     from huggingface_hub import snapshot_download
 
     hub = HubAddress.parse(f"hf:{name}", revision=revision, error=EncoderError)
@@ -148,6 +155,13 @@ def _hub_says_dinov2(name: str, revision: str | None) -> bool:
         )
     except (OSError, ValueError):
         return False  # the loader asks again, and says what is wrong
-    from evaluation.encoders.dinov2 import is_dinov2
+    return _is_transformers(folder)
 
-    return not (folder / "open_clip_config.json").is_file() and is_dinov2(folder)
+
+def _is_transformers(folder: Path) -> bool:
+    """Whether a folder holds a transformers model, and none of open_clip's."""
+    if (folder / "open_clip_config.json").is_file() or not (folder / "config.json").is_file():
+        return False
+    from evaluation.encoders.transformers_model import model_type
+
+    return model_type(folder) is not None

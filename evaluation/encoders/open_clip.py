@@ -159,7 +159,13 @@ class OpenClipEncoder:
         wanted = [CONFIG, *WEIGHT_NAMES, *TOKENIZER_FILES, TEXT_TOWER_CONFIG]
         with downloading(address, error=EncoderError):
             folder = snapshot_download(address.repository, revision=address.revision, allow_patterns=wanted)
-        return cls.from_folder(Path(folder), device=device, uri=str(address))
+        found = Path(folder)
+        if (found / CONFIG).is_file() and not any((found / weights).is_file() for weights in WEIGHT_NAMES):
+            raise EncoderError(
+                f"{address}: its weights are published as a pickle; {REMEDY}: "
+                f"promptopt convert {address} NEW_FOLDER, and name that folder"
+            )
+        return cls.from_folder(found, device=device, uri=str(address))
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Features, shape (n, dim), float32, not normalized."""

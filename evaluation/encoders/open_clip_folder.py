@@ -45,10 +45,10 @@ TOKENIZER_FILES = (
     "tokenizer.model",
 )
 TEXT_TOWER_CONFIG = "config.json"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 REMEDY = (
-    "a pickle can run code when it is opened, so only safetensors are read. Convert it once on a machine you "
-    "can spare, with torch.load(file, weights_only=True) and safetensors.torch.save_file(...), and name it "
-    + WEIGHTS
+    "a pickle can run code when it is opened, so only safetensors are read. Convert it once with "
+    "promptopt convert, which reads nothing but its tensors"
 )
 
 
@@ -145,6 +145,9 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Path]:
     Raises:
         EncoderError: something is missing, broken or could run code; the message names it and the remedy.
     """
+    if folder.is_file():
+        problem = REMEDY if folder.suffix in _PICKLES else "is a file"
+        raise EncoderError(f"{folder}: {problem}; give the folder that it lies in, with {CONFIG}")
     if not folder.is_dir():
         raise EncoderError(
             f"{folder}: no such folder; give 'embedded', a folder in open_clip's format, "
@@ -172,9 +175,9 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Path]:
     for name in WEIGHT_NAMES:
         if (folder / name).is_file():
             return config, folder / name
-    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
     if pickles:
-        raise EncoderError(f"{folder / pickles[0]}: {REMEDY}")
+        raise EncoderError(f"{folder / pickles[0]}: {REMEDY}: promptopt convert {folder} NEW_FOLDER")
     others = sorted(p.name for p in folder.glob("*.safetensors"))
     hint = f"; rename {others[0]} if that is it" if others else ""
     raise EncoderError(f"{folder}: no weights; expected {WEIGHTS}{hint}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from evaluation.features.image_set import EvaluationError, ImageSet
 from evaluation.metrics.alignment import CLIPSCORE_PREFIX, class_weights
 from evaluation.report.calibration import FLOOR, CalibrationError, calibrate
 from evaluation.report.copies import own_copies, training_copies
+from evaluation.report.encoder_check import EncoderCheck, WeakEncoderError, check_encoder
 from evaluation.report.measures import METRICS, Judge, Measured, Sample, encoder_label
 from evaluation.report.second_encoder import Seen, gap_rows
 from evaluation.report.slices import KEYS, parts_of
@@ -41,6 +43,7 @@ def evaluate(
     texts: Texts | None = None,
     floor: float = FLOOR,
     allow_uncalibrated: bool = False,
+    allow_weak_encoder: bool = False,
     seed: int = 0,
     level: float = 0.95,
     on_progress: Progress | None = None,
@@ -66,12 +69,15 @@ def evaluate(
         texts: category -> class -> texts, for alignment: what the images should show, against the rest.
         floor: AUROC on real images below which an encoder's alignment is refused for a category.
         allow_uncalibrated: report it nevertheless, as ``unreliable``.
+        allow_weak_encoder: measure by an encoder that tells the real images' categories apart worse than 8x8
+            thumbnails do; all that it measures is ``unreliable``.
         seed: of every shuffle and subsample.
         level: coverage of the intervals.
         on_progress: called with (what, images done, images).
 
     Raises:
         EvaluationError: an unknown metric or key, no encoder, an empty set, or a key that neither set knows.
+        WeakEncoderError: an encoder does worse than thumbnails on the real images.
         FeatureStoreError: an image that cannot be read; the message names it.
     """
     generated = generated.named_as(real)
@@ -95,6 +101,8 @@ def evaluate(
             features.append(
                 store.features(encoder, images.paths, on_progress=told(on_progress, note, len(images)))
             )
+        check = _check_encoder(encoder, real, store, seed, allow_weak_encoder, warned)
+        weak = check is not None and check.verdict == "worse"
         wants = "alignment" in names or second is not None
         judge = _judge(encoder, features[0], real, generated, texts if wants else None, floor, warned)
         card: dict[str, Any] = {
@@ -104,6 +112,8 @@ def evaluate(
             "features": encoder.dim,
             "preprocessing": dict(getattr(encoder, "preprocessing", {})) or "not stated",
         }
+        if check is not None:
+            card["beside thumbnails"] = check.sentence(encoder.uri)
         measured = Measured(encoder, label, features[0], seed=seed, level=level)
         seen[encoder.fingerprint] = Seen(measured, features[1], judge)
         card["bandwidth of the MMD"] = measured.bandwidth
@@ -122,6 +132,8 @@ def evaluate(
             for name in names:
                 for found in METRICS[name].measure(measured, sample) if name in METRICS else ():
                     estimate = part.marked(found.estimate)
+                    if weak and estimate.status == "ok":
+                        estimate = replace(estimate, status="unreliable")
                     rows.append(Row(name, found.name, encoder.uri, part.name, found.better, *sizes, estimate))
         if "classifier" in names and training is not None and held_out is not None:
             from evaluation.report.classifier_rows import classifier_rows
@@ -172,6 +184,7 @@ def evaluate(
                 "level": level,
                 "calibration floor": floor,
                 "uncalibrated judges allowed": allow_uncalibrated,
+                "weak encoders allowed": allow_weak_encoder,
                 "dtype": "features float32, metrics float64",
             },
             "sets": {name: _set_card(images) for name, images in sets.items() if images is not None},
@@ -182,6 +195,25 @@ def evaluate(
         pairs,
         clusters,
     )
+
+
+def _check_encoder(
+    encoder: Encoder, real: ImageSet, store: FeatureStore, seed: int, allow_weak: bool, warned: list[str]
+) -> EncoderCheck | None:
+    """The encoder beside thumbnails, on the categories of the real images; None where they are not known."""
+    categories = real.columns.get("category", ())
+    if len(set(categories)) < 2:
+        return None
+    check = check_encoder(encoder, real.paths, categories, store=store, groups=real.groups or None, seed=seed)
+    if check.verdict == "worse" and not allow_weak:
+        raise WeakEncoderError(
+            f"{check.sentence(encoder.uri)} Give another --encoder, say timm:NAME, transformers:ADDRESS or a "
+            "CLIP trained on such images (promptopt train clip); or --metrics memorization,duplicates, which "
+            "need none; or --allow-weak-encoder, which marks all that it measures unreliable"
+        )
+    if check.verdict in ("worse", "unclear"):
+        warned.append(check.sentence(encoder.uri))
+    return check
 
 
 def _judge(
@@ -288,7 +320,7 @@ def _default(
     known = training is not None and held_out is not None
     labeled = [images for images in (generated, training, held_out) if images is not None]
     able = {
-        "is": any(hasattr(e, "probabilities") for e in encoders),
+        "is": any(getattr(e, "probabilities", None) is not None for e in encoders),
         "alignment": bool(texts) and any(isinstance(e, TextEncoder) for e in encoders),
         "memorization": known,
         "classifier": known and all("category" in images.columns for images in labeled),

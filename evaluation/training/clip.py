@@ -9,8 +9,9 @@ in words and agree in meaning remain, as in any CLIP training.
 """
 
 import hashlib
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from promptopt.base.training.errors import TrainingError
 from promptopt.base.training.folder import alone, digests
 from promptopt.base.training.progress import OnProgress
 from studies.dataset import Dataset
+
+logger = logging.getLogger(__name__)
 
 MAX_LOGIT_SCALE = math.log(100)
 """open_clip's own bound, from the CLIP paper (Radford et al. 2021)."""
@@ -90,6 +93,8 @@ def train_clip(
     model = start.model
     place = next(model.parameters()).device
     tokens, cut = tokenize(start.tokenizer, texts)
+    if cut:
+        logger.warning("%d captions have more than %d tokens and are cut", cut, tokens.shape[1])
     number = {text: i for i, text in enumerate(texts)}
     captions = [[number[text] for text in dict.fromkeys(record.text)] for record in pool]
     kinds: dict[tuple[int, ...], int] = {}
@@ -101,18 +106,21 @@ def train_clip(
     )
     loss_of = _clip_loss()
 
-    def loss_at(step: int) -> Tensor:
+    def loss_at(step: int, part: slice) -> Tensor:
         rng = rng_for(spec.seed, 2, step)
         rows, chosen = draw_captions(batches.rows_at(step), captions, rng)
         images = augment(pictures.batch(rows).to(place), rng, spec.augmentation)
-        image_features = model.encode_image((images - mean) / std, normalize=True)
-        text_features = encode_text(model, tokens[chosen].to(place))
-        return loss_of(
-            image_features,
-            text_features,
-            model.logit_scale.exp(),
-            logit_bias=getattr(model, "logit_bias", None),
-        )
+        own = slice(*(end * len(rows) // spec.batch_size for end in (part.start, part.stop)))
+        images = (images - mean) / std
+        image_features = _in_parts(lambda x: model.encode_image(x, normalize=True), images, own)
+        text_features = _in_parts(lambda x: encode_text(model, x), tokens[chosen].to(place), own)
+        share = (own.stop - own.start) / len(rows)
+        scale = model.logit_scale
+        bias = getattr(model, "logit_bias", None)
+        if share < 1:  # every part has the scale in it
+            scale, bias = (None if x is None else share * x + (1 - share) * x.detach() for x in (scale, bias))
+        loss: Tensor = loss_of(image_features, text_features, scale.exp(), logit_bias=bias)
+        return loss if share == 1 else loss - (1 - share) * loss.detach()
 
     def clamp_scale() -> None:
         with torch.no_grad():
@@ -185,6 +193,22 @@ def tokenize(tokenizer: Any, texts: Sequence[str]) -> tuple[Tensor, int]:
     tokens = tokenizer(list(texts), context_length=context)
     longer = tokenizer(list(texts), context_length=context + 1)
     return tokens, int((tokens != longer[:, :context]).any(dim=1).sum())
+
+
+def _in_parts(encode: Callable[[Tensor], Tensor], inputs: Tensor, own: slice) -> Tensor:
+    """Features of a batch, with gradients for the rows `own` alone and no more of them at a time.
+
+    The gradients of all parts add up to the batch's, although its loss compares all rows with each other
+    (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup").
+    """
+    if own == slice(0, len(inputs)):
+        return encode(inputs)
+    size = max(1, own.stop - own.start)
+    with torch.no_grad():
+        known = torch.cat([encode(inputs[i : i + size]) for i in range(0, len(inputs), size)])
+    if own.start == own.stop:
+        return known
+    return torch.cat([known[: own.start], encode(inputs[own]), known[own.stop :]])
 
 
 def _clip_loss() -> Any:

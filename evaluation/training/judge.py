@@ -92,7 +92,7 @@ def train_judge(
         network = JudgeNetwork(config).to(place)
     batches = Batches(len(pictures), batch_size=spec.batch_size, seed=spec.seed)
 
-    def loss_at(step: int) -> Tensor:
+    def loss_at(step: int, _: slice) -> Tensor:  # batch normalization wants the whole batch
         rows = batches.rows_at(step)
         images = augment(pictures.batch(rows).to(place), rng_for(spec.seed, 2, step), spec.augmentation)
         return judge_loss(network(images), targets, rows)

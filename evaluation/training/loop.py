@@ -89,7 +89,7 @@ def train(
     *,
     out: Path,
     identity: Mapping[str, Any],
-    loss_at: Callable[[int], Tensor],
+    loss_at: Callable[[int, slice], Tensor],
     after_update: Callable[[], None] | None = None,
     on_progress: OnProgress | None = None,
 ) -> float:
@@ -100,7 +100,7 @@ def train(
         Loop(
             stage=spec.kind,
             modules={spec.kind: network},
-            loss=lambda step, _: loss_at(step),
+            loss=loss_at,
             method=method(spec),
             checkpoints=folder,
             log=JsonLog(folder / "log.jsonl"),

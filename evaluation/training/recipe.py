@@ -19,7 +19,7 @@ class RecipeError(PromptoptError, ValueError):
 class _Spec(BaseModel):
     """What both trainers share. ``steps`` counts optimizer steps, each over ``batch_size`` pictures."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     seed: int = Field(0, ge=0)
     steps: int = Field(ge=1)
@@ -42,7 +42,7 @@ class _Spec(BaseModel):
 class ClipModel(BaseModel):
     """An open_clip architecture: ``vision_cfg`` and ``text_cfg`` as in open_clip's own model configs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     embed_dim: int = Field(ge=1)
     vision_cfg: dict[str, Any]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,9 +44,9 @@ _KEY = re.compile(rf"(?P<module>.+?)\.(?P<part>{'|'.join(map(re.escape, _PARTS))
 # Of PEFT's settings these have no say in what an adapter computes once it is trained; what is neither here
 # nor in `_Settings` must be off.
 _WITHOUT_EFFECT = {
-    "auto_mapping", "base_model_name_or_path", "exclude_modules", "fan_in_fan_out", "inference_mode",
-    "layers_pattern", "layers_to_transform", "lora_dropout", "megatron_core", "peft_type", "peft_version",
-    "qalora_group_size", "revision", "runtime_config", "target_modules", "task_type",
+    "auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "inference_mode", "layers_pattern",
+    "lora_dropout", "megatron_core", "peft_type", "peft_version", "qalora_group_size", "revision",
+    "runtime_config", "task_type",
 }  # fmt: skip
 _PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")  # the others also change the base model
 
@@ -64,6 +64,9 @@ class _Settings(BaseModel):
     use_dora: bool = False
     bias: str = "none"
     init_lora_weights: bool | str | None = True
+    target_modules: list[str] | str | None = None
+    exclude_modules: list[str] | str | None = None
+    layers_to_transform: list[int] | int | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,13 @@ def _layers(
         elif place is None:
             homeless.append(key)
         else:
-            grouped.setdefault(place, {})[_PARTS[match["part"]]] = tensor
+            # PEFT folders hold a text encoder's layers under the names of transformers 4 and of 5
+            own, part = grouped.setdefault(place, {}), _PARTS[match["part"]]
+            if part in own and not torch.equal(own[part], tensor):
+                raise GeneratorError(
+                    f"{path}: {'.'.join(place)} stands there twice, with other values; save the adapter again"
+                )
+            own[part] = tensor
     if strange:
         raise GeneratorError(
             f"{path}: {len(strange)} of {len(tensors)} tensors belong to no known layout, such as "
@@ -186,6 +195,7 @@ def _layers(
             f"{path}: {len(homeless)} of {len(tensors)} tensors have no place in this model, such as "
             f"{homeless[0]!r}; made for another architecture: use the LoRA with a model of its own base"
         )
+    _require_targets(grouped.keys(), settings=settings, components=components, path=path)
     layers = {}
     for (component, name), parts in grouped.items():
         chosen = settings.get(component, settings.get(""))
@@ -196,6 +206,42 @@ def _layers(
         weight = components[component].get_submodule(name).weight
         layers[component, name] = _layer(parts, weight, name=name, settings=chosen, path=path)
     return layers
+
+
+def _require_targets(
+    found: Collection[Place], *, settings: Mapping[str, _Settings], components: Mapping[str, Any], path: Path
+) -> None:
+    """Every layer that the settings name has its matrices; a file that was cut short would change less."""
+    present = {component for component, _ in found}
+    for component, part in components.items():
+        chosen = settings.get(component, settings.get("") if component in present else None)
+        if chosen is None or not isinstance(chosen.target_modules, list):
+            continue  # a file's regular expression is not run
+        if chosen.layers_to_transform is not None or isinstance(chosen.exclude_modules, str):
+            continue
+        left_out = chosen.exclude_modules or []
+        lost = [
+            f"{component}.{name}"
+            for name, _ in targets(part)
+            if _is_named(name, chosen.target_modules)
+            and not _is_named(name, left_out)
+            and (component, name) not in found
+        ]
+        if lost:
+            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+            raise GeneratorError(
+                f"has no matrices for {len(lost)} of the layers that its target_modules name "
+                f"({', '.join(lost[:3])}{more})",
+                file=path,
+                remedy="Fetch or save the adapter again.",
+            )
+
+
+def _is_named(name: str, chosen: Sequence[str]) -> bool:
+    """PEFT's rule for a list of names: the path itself, or its end behind a dot."""
+    bare = name.removeprefix("text_model.")
+    ends = [end.removeprefix("text_model.") for end in chosen]
+    return any(bare == end or bare.endswith(f".{end}") for end in ends)
 
 
 def _layer(

@@ -1,14 +1,12 @@
-"""How many images a pass: found by trial, and memory that runs out told from other faults."""
+"""How many images a pass: found by trial."""
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable
 
-import torch
-
 from generators.errors import GeneratorError
+from promptopt.base.machine import is_out_of_memory, release_memory
 
 logger = logging.getLogger(__name__)
 
@@ -39,20 +37,6 @@ def find_batch_size(images_per_second: Callable[[int], float], *, largest: int =
     if best == 0:
         raise GeneratorError(no_room())
     return best
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an accelerator's or the CPU's allocator has run out."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    )
-
-
-def release_memory() -> None:
-    """Gives the memory of dead tensors back to the device."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def no_room() -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,14 +20,16 @@ from generators.bad_images import BadImage, BadImageError
 from generators.errors import BatchHalvedError, GeneratorError, PromptTooLongError
 from generators.folder import SDXL, fingerprint, pipeline_class, read_defaults
 from generators.request import ImageRequest
-from generators.stable_diffusion.batch_trial import find_batch_size, is_out_of_memory, no_room, release_memory
+from generators.stable_diffusion.batch_trial import find_batch_size, no_room
 from generators.stable_diffusion.conditioning import Conditioning, PromptReader
 from generators.stable_diffusion.pipeline import compile_networks, fixed_shapes, load_pipeline, place
 from generators.stable_diffusion.pixels import to_pictures, to_pixels
 from generators.stable_diffusion.runtime import Runtime, choose_runtime
 from generators.stable_diffusion.sampling import Steer, autoencode, decode, denoise
 from generators.stable_diffusion.schedulers import make_scheduler
+from generators.stable_diffusion.text_once import text_once
 from generators.stable_diffusion.tokens import lost_words
+from promptopt.base.machine import is_out_of_memory, release_memory
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -263,7 +264,7 @@ class DiffusionGenerator:
         texts = [self._read(row.prompt) for row in rows]
         if rows[0].guidance > 1:
             texts = [*(self._read(row.negative_prompt, negative=True) for row in rows), *texts]
-        with fixed_shapes() if runtime.compiled else nullcontext():
+        with fixed_shapes() if runtime.compiled else text_once(self._pipeline.unet):
             latents = denoise(
                 self._pipeline,
                 rows,

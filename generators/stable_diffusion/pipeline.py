@@ -12,17 +12,18 @@ from safetensors import SafetensorError
 
 from generators.errors import GeneratorError
 from generators.folder import SDXL, pipeline_class
+from generators.stable_diffusion.networks import NETWORKS, load_networks, quiet_loading
 from generators.stable_diffusion.runtime import Runtime
 
 _SHAPES = 64  # combinations of size and guidance on or off; torch gives up at 8 and runs uncompiled
-_NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
 
 def load_pipeline(folder: Path) -> Any:
     """The folder's diffusers pipeline on the CPU, in the folder's number format, with no safety checker.
 
     Raises:
-        GeneratorError: diffusers cannot load it, or it makes images from more than text.
+        GeneratorError: diffusers cannot load it, a network has tensors that its file lacks or lacks some that
+            it holds, or it makes images from more than text.
     """
     import diffusers
 
@@ -34,10 +35,13 @@ def load_pipeline(folder: Path) -> Any:
         # it paints false positives black, often so on endoscopy
         never |= {"safety_checker": None, "requires_safety_checker": False}
     try:
-        with _quiet_loading():
+        networks = load_networks(folder)
+        with quiet_loading():
             pipeline = getattr(diffusers, class_name).from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, **never
+                folder, use_safetensors=True, local_files_only=True, **networks, **never
             )
+    except GeneratorError:
+        raise
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
         raise GeneratorError(
             f"{folder}: diffusers cannot load it ({error}); complete the download, or save the pipeline again"
@@ -59,7 +63,7 @@ def load_pipeline(folder: Path) -> Any:
 
 def place(pipeline: Any, runtime: Runtime) -> None:
     """Casts and moves the pipeline's networks to the runtime, in place."""
-    for name in _NETWORKS:
+    for name in NETWORKS:
         module = getattr(pipeline, name, None)
         if module is None:
             continue
@@ -112,19 +116,3 @@ def needs_float32(pipeline: Any, dtype: torch.dtype) -> bool:
     """
     is_xl = hasattr(pipeline, "text_encoder_2")
     return is_xl and dtype == torch.float16 and bool(pipeline.vae.config.get("force_upcast", False))
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """Keeps the libraries' bars about loading components off the terminal, and restores their settings."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
-    for log in shown:
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log in shown:
-            log.enable_progress_bar()

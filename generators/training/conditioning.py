@@ -1,14 +1,18 @@
 """What the UNet is told about a picture: its caption through the text encoders, learned along or cached."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from transformers import CLIPTokenizer
 
 from generators.training.parts import Parts
 from generators.training.tokenizer import is_too_long
 from promptopt.base.training.errors import TrainingError
+
+logger = logging.getLogger(__name__)
 
 _CACHE_BYTES = 4 * 2**30
 _CHUNK = 32
@@ -96,17 +100,27 @@ def _encode(pipe: Any, texts: list[str], device: torch.device) -> tuple[torch.Te
     return made
 
 
-def check_lengths(parts: Parts, texts: Sequence[str], *, long_captions: str) -> int:
-    """Count captions that the text encoder cannot see whole. Raises TrainingError unless they may be cut."""
-    long = [text for text in texts if is_too_long(parts.tokenizer, text)]
+def check_lengths(
+    tokenizer: CLIPTokenizer, texts: Sequence[str], *, long_captions: str, say: bool = False
+) -> int:
+    """Count captions that the text encoder cannot see whole, in a warning if asked to `say` so.
+
+    Raises TrainingError unless they may be cut.
+    """
+    long = [text for text in dict.fromkeys(texts) if is_too_long(tokenizer, text)]
     if long and long_captions == "error":
-        kept = parts.tokenizer.decode(
-            parts.tokenizer(long[0], truncation=True, max_length=parts.tokenizer.model_max_length).input_ids,
+        kept = tokenizer.decode(
+            tokenizer(long[0], truncation=True, max_length=tokenizer.model_max_length).input_ids,
             skip_special_tokens=True,
         )
         raise TrainingError(
-            f"{len(long)} captions have more than {parts.tokenizer.model_max_length} tokens, "
+            f"{len(long)} captions have more than {tokenizer.model_max_length} tokens, "
             f"the first: {long[0]!r} (of it {kept!r} would be seen); "
             "shorten them, or set training.long_captions to cut"
+        )
+    if long and say:
+        logger.warning(
+            "%d captions have more than %d tokens; what is beyond is not seen. The first: %r",
+            *(len(long), tokenizer.model_max_length, long[0]),
         )
     return len(long)

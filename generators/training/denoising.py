@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from generators.training.captions import Captions
 from generators.training.conditioning import CachedText, Conditioner, LearnedText
 from generators.training.latents import LatentCache
+from generators.training.lora import cast_frozen
 from generators.training.noise import Noising
 from generators.training.optimizer import method
 from generators.training.parts import Parts
@@ -111,9 +112,10 @@ class Denoising:
         training, parts, device = self.spec.training, self.parts, self.accelerator.device
         self._layout = torch.channels_last if training.channels_last else torch.contiguous_format
         parts.unet.to(device)
-        if self.spec.lora is not None and device.type == "cuda" and training.precision != "float32":
-            # frozen weights need no float32; on the CPU mixed types are not supported in every layer
-            parts.unet.to(torch.bfloat16 if training.precision == "bf16" else torch.float16)
+        if self.spec.lora is not None and training.precision != "float32":
+            # frozen weights need no float32, and autocast would cast them anew at every pass
+            half = torch.bfloat16 if training.precision == "bf16" else torch.float16
+            cast_frozen(parts.unet, half, norms=device.type == "cuda")
         parts.unet.to(memory_format=self._layout)
         if training.train_text_encoder:
             parts.text_encoder.to(device)

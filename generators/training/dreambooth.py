@@ -10,7 +10,8 @@ from pathlib import Path
 from generators.fetching import fetch
 from generators.loading import load, resolve
 from generators.store import ImageStore, StoredImage
-from generators.training.finetune import Material, train_parts
+from generators.training.conditioning import check_lengths
+from generators.training.finetune import Material, check_family, check_start, train_parts
 from generators.training.images import Pictures
 from generators.training.parts import load_parts
 from generators.training.spec import DreamBoothSpec, SdTrainingSpec
@@ -58,6 +59,7 @@ def train_dreambooth(
         raise TrainingDataError(
             f"{data.root}: has no picture in the pool 'reference', the only one trained on"
         )
+    check_family(spec, resolve(init))
     dream = spec.dreambooth
     tokens = tokens_of(dream, records)
     subjects = {name: dream.subjects.get(name, name) for name in tokens}
@@ -65,6 +67,16 @@ def train_dreambooth(
         name: dream.instance_prompt.format(token=token, subject=subjects[name])
         for name, token in tokens.items()
     }
+    folder = resolve(init)
+    parts = load_parts(folder)
+    check_start(spec, parts)
+    drawn = [dream.class_prompt.format(subject=subject) for subject in subjects.values()]
+    check_lengths(
+        parts.tokenizer,
+        [*instance.values(), *(drawn if dream.class_images else ())],
+        long_captions=spec.training.long_captions,
+        say=True,
+    )
     made = _class_images(dream, subjects, init=init, store=store, device=device, on_progress=on_progress)
     own = [(data.path(record), instance[str(getattr(record, dream.per))]) for record in records]
     pairs = [*own, *((image.path, image.request.prompt) for image in made)]
@@ -80,10 +92,9 @@ def train_dreambooth(
             *((f"Prompt for {name}", f"`{prompt}`") for name, prompt in instance.items()),
         ),
     )
-    folder = resolve(init)
     vae_is_given(out)
     return train_parts(
-        *(spec, load_parts(folder), material),
+        *(spec, parts, material),
         out=out,
         init=folder,
         device=device,

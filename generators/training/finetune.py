@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from generators.folder import DEFAULTS_FILE, ModelDefaults, read_defaults
+from generators.folder import DEFAULTS_FILE, SDXL, ModelDefaults, pipeline_class, read_defaults
+from generators.stable_diffusion.networks import load_network
 from generators.training.captions import Captions
 from generators.training.card import Card, model_card
 from generators.training.conditioning import check_lengths
@@ -60,6 +61,21 @@ class Material:
     notes: tuple[tuple[str, str], ...] = ()
 
 
+def check_family(spec: SdTrainingSpec, init: Path) -> None:
+    """Refuse, before anything is trained, an SDXL folder where the recipe is for SD 1.x or 2.x.
+
+    Raises TrainingError; GeneratorError where ``init`` is no diffusers folder.
+    """
+    if not init.is_dir() or not (init / "model_index.json").is_file():
+        return  # what is wrong with it, its loader says
+    if pipeline_class(init) == SDXL and spec.training.train_text_encoder:
+        raise TrainingError(
+            "is an SDXL model, and the recipe trains the text encoder, as is done with SD 1.x and 2.x",
+            file=init,
+            remedy="Take --recipe sdxl-lora, or --set training.train_text_encoder=false, or an SD folder.",
+        )
+
+
 @alone
 def train_sd(
     spec: SdTrainingSpec,
@@ -90,9 +106,21 @@ def train_sd(
         )
     if spec.lora is not None and init is None:
         raise TrainingError("lora: adapters need a checkpoint to adapt; give one to start from")
+    if init is not None:
+        check_family(spec, Path(init))
     source = None if init is None else load_parts(Path(init))
+    # faults that need not wait for the autoencoder's training
+    if source is not None:
+        check_start(spec, source)
+    text = _text_part(spec, records, source=source, clip=clip, out=out)
+    check_lengths(
+        text.tokenizer,
+        [caption for record in records for caption in record.text],
+        long_captions=spec.training.long_captions,
+        say=True,
+    )
     if vae is not None:
-        trained = AutoencoderKL.from_pretrained(vae, use_safetensors=True, local_files_only=True)
+        trained = load_network(Path(vae), AutoencoderKL, error=TrainingError)
         vae_is_given(out)
     elif spec.lora is not None and source is not None:
         trained = source.vae
@@ -117,7 +145,7 @@ def train_sd(
             ("Base model", "none" if init is None else f"`{base or init.name}`"),
         ),
     )
-    parts = _parts(spec, records, trained, source=source, clip=clip, out=out)
+    parts = _parts(spec, trained, text, source=source, out=out)
     return train_parts(
         spec, parts, material, out=out, init=init, device=device, judge=judge, on_progress=on_progress
     )
@@ -135,8 +163,8 @@ def train_parts(
     on_progress: OnProgress | None = None,
 ) -> Path:
     """The stages after the VAE: latents, denoising, export. Arguments and errors as for `train_sd`."""
-    if parts.text_encoder_2 is not None and spec.training.train_text_encoder:
-        raise TrainingError("training.train_text_encoder is not supported for SDXL; set it to false")
+    if init is not None:
+        check_start(spec, parts)
     place = accelerator(device=device, precision=spec.training.precision, tracker=spec.tracker, folder=out)
     parts.vae.requires_grad_(False).eval().to(place.device)
     identity = {
@@ -164,7 +192,7 @@ def train_parts(
     pictures = material.pictures
     flips = spec.training.horizontal_flip == "swap"
     captions = Captions.of(material.captions, mirror=flips)
-    long = check_lengths(parts, captions.texts, long_captions=spec.training.long_captions)
+    long = check_lengths(parts.tokenizer, captions.texts, long_captions=spec.training.long_captions)
     log = JsonLog(out / "log.jsonl")
     log.write("captions", distinct=len(captions.texts) - 1, too_long=long)
     cache = LatentCache(out / "stages" / "latents", parts.vae, size=spec.size)
@@ -247,25 +275,60 @@ def _best(out: Path) -> dict[str, object] | None:
     return None if state is None else json.loads(state.read_text(encoding="utf-8"))
 
 
+def check_start(spec: SdTrainingSpec, source: Parts) -> None:
+    """What a recipe cannot do with the checkpoint to start from. Raises TrainingError."""
+    wanted, kind = (
+        spec.training.prediction_type,
+        source.scheduler.config.get("prediction_type", "epsilon"),
+    )
+    if wanted not in (None, kind):
+        raise TrainingError(
+            f"training.prediction_type is {wanted} but the checkpoint's is {kind}; leave it out"
+        )
+    if source.text_encoder_2 is not None and spec.training.train_text_encoder:
+        raise TrainingError("training.train_text_encoder is not supported for SDXL; set it to false")
+
+
+@dataclass(frozen=True)
+class _Text:
+    """Tokenizer and text encoder; no encoder where a new one is built."""
+
+    tokenizer: CLIPTokenizer
+    encoder: CLIPTextModel | None
+    given: bool
+
+
+def _text_part(
+    spec: SdTrainingSpec, records: Sequence[Record], *, source: Parts | None, clip: Path | None, out: Path
+) -> _Text:
+    """Of the checkpoint, of a CLIP that was given, or a new tokenizer for these captions."""
+    folder = out / "stages" / "tokenizer"
+    if clip is not None:
+        encoder, tokenizer = read_text_tower(clip)
+        wanted = (
+            spec.text_encoder.hidden_size if source is None else int(source.unet.config.cross_attention_dim)
+        )
+        if encoder.config.hidden_size != wanted:
+            raise TrainingError(
+                f"{clip}: its text tower is {encoder.config.hidden_size} wide, "
+                f"the UNet's cross-attention takes {wanted}"
+            )
+        return _Text(tokenizer, encoder, given=True)
+    if source is not None:
+        return _Text(source.tokenizer, source.text_encoder, given=True)
+    if (folder / "tokenizer_config.json").is_file():
+        return _Text(CLIPTokenizer.from_pretrained(folder), None, given=True)
+    texts = (text for record in records for text in record.text)
+    return _Text(train_tokenizer(texts, vocab_size=spec.tokenizer.vocab_size), None, given=False)
+
+
 def _parts(
-    spec: SdTrainingSpec,
-    records: Sequence[Record],
-    vae: AutoencoderKL,
-    *,
-    source: Parts | None,
-    clip: Path | None,
-    out: Path,
+    spec: SdTrainingSpec, vae: AutoencoderKL, text: _Text, *, source: Parts | None, out: Path
 ) -> Parts:
-    """The parts to train: those of the checkpoint, or new ones for these captions."""
+    """The parts to train: those of the checkpoint, or new ones."""
     training = spec.training
     if source is not None:
         config = source.scheduler.config
-        kind = config.get("prediction_type", "epsilon")
-        if training.prediction_type not in (None, kind):
-            raise TrainingError(
-                f"training.prediction_type is {training.prediction_type} but the checkpoint's is {kind}; "
-                "leave it out"
-            )
         scheduler = source.scheduler
         if training.zero_terminal_snr is not None:
             # some samplers (PNDM) would drop the setting in silence
@@ -275,37 +338,17 @@ def _parts(
                 rescale_betas_zero_snr=training.zero_terminal_snr,
                 timestep_spacing="trailing" if training.zero_terminal_snr else config["timestep_spacing"],
             )
-        parts = replace(source, vae=vae, scheduler=scheduler)
-        if clip is not None:
-            encoder, words = read_text_tower(clip)
-            parts = replace(parts, tokenizer=words, text_encoder=_fitting(encoder, source.unet))
-        return parts
-    folder = out / "stages" / "tokenizer"
-    encoder = None
-    if clip is not None:
-        encoder, tokenizer = read_text_tower(clip)
-    elif (folder / "tokenizer_config.json").is_file():
-        tokenizer = CLIPTokenizer.from_pretrained(folder)
-    else:
-        texts = (text for record in records for text in record.text)
-        tokenizer = train_tokenizer(texts, vocab_size=spec.tokenizer.vocab_size)
-        save_tokenizer(tokenizer, folder)
+        encoder = source.text_encoder if text.encoder is None else text.encoder
+        return replace(source, vae=vae, scheduler=scheduler, tokenizer=text.tokenizer, text_encoder=encoder)
+    if not text.given:
+        save_tokenizer(text.tokenizer, out / "stages" / "tokenizer")
     kind = training.prediction_type or "v_prediction"
     zero = training.zero_terminal_snr
     scheduler = build_scheduler(
         prediction_type=kind, zero_terminal_snr=kind == "v_prediction" if zero is None else zero
     )
-    if encoder is None:
-        encoder = build_text_encoder(spec, tokenizer)
-    unet = build_unet(spec)
-    return Parts(tokenizer, _fitting(encoder, unet), vae, unet, scheduler)
-
-
-def _fitting(encoder: CLIPTextModel, unet: UNet2DConditionModel) -> CLIPTextModel:
-    width, wanted = encoder.config.hidden_size, unet.config.cross_attention_dim
-    if width != wanted:
-        raise TrainingError(f"the text encoder is {width} wide, the UNet's cross-attention takes {wanted}")
-    return encoder
+    encoder = text.encoder or build_text_encoder(spec, text.tokenizer)
+    return Parts(text.tokenizer, encoder, vae, build_unet(spec), scheduler)
 
 
 def _hold_out(records: Sequence[Record], *, wanted: int, seed: int) -> tuple[list[Record], list[Record]]:

@@ -25,6 +25,18 @@ def attach_lora(parts: Parts, spec: LoraSpec, *, text: bool, seed: int) -> None:
             _add(parts.text_encoder, spec, spec.text_targets, key="lora.text_targets")
 
 
+def cast_frozen(module: torch.nn.Module, dtype: torch.dtype, *, norms: bool) -> None:
+    """What is not trained to ``dtype``, in place; without ``norms`` the linear layers and convolutions alone.
+
+    Everything else becomes float32. On a CPU, autocast has no normalization of half precision weights.
+    """
+    for part in module.modules():
+        half = norms or isinstance(part, torch.nn.Linear | torch.nn.Conv2d)
+        for weight in part.parameters(recurse=False):
+            wanted = dtype if half and not weight.requires_grad else torch.float32
+            weight.data = weight.data.to(wanted)
+
+
 def _add(module: Any, spec: LoraSpec, targets: tuple[str, ...], *, key: str) -> None:
     from peft import LoraConfig
 

@@ -1,7 +1,8 @@
 """A trained LoRA written in the three layouts that the ecosystem reads, whole or not at all.
 
 pytorch_lora_weights.safetensors    diffusers: load_lora_weights; PEFT's settings in the header
-unet/, text_encoder/                PEFT: PeftModel.from_pretrained, one folder a component
+unet/, text_encoder/                PEFT: PeftModel.from_pretrained, one folder a component, in transformers 4
+                                    and 5 alike
 kohya.safetensors                   sd-scripts, ComfyUI, AUTOMATIC1111
 README.md, promptopt.json           the model card; sampling defaults, where there are any
 """
@@ -22,6 +23,7 @@ from generators.adapters.kohya import kohya_name, targets
 from generators.adapters.lora import DIFFUSERS_FILE, PEFT_CONFIG, PEFT_WEIGHTS
 from generators.adapters.lora_layouts import METADATA_KEY
 from generators.folder import DEFAULTS_FILE, ModelDefaults
+from generators.stable_diffusion.networks import TOWER
 from promptopt.base.files import new_folder
 from promptopt.base.training.errors import TrainingError
 
@@ -76,7 +78,7 @@ def save_lora(
         for name, own in tensors.items():
             (aside / name).mkdir()
             _write_peft_config(aside / name, settings[name])
-            peft = {f"base_model.model.{key}": tensor for key, tensor in own.items()}
+            peft = {f"base_model.model.{key}": tensor for key, tensor in _spelled(own, name).items()}
             (aside / name / PEFT_WEIGHTS).write_bytes(save(peft, metadata={"format": "pt"}))
         if not dora:
             (aside / KOHYA_FILE).write_bytes(_kohya(tensors, settings, parts))
@@ -135,13 +137,25 @@ def _tensors(part: Any, name: str, dtype: torch.dtype) -> dict[str, torch.Tensor
     return tensors
 
 
+def _spelled(own: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """A component's matrices; a text encoder's also under its other name, since PEFT reads one of the two.
+
+    Transformers 4 has `text_model.` before a module's path and 5 has not; PEFT leaves out without a word what
+    is of the other version, and matrices at random stand in its place.
+    """
+    if name == "unet":
+        return dict(own)
+    bare = {key.removeprefix(TOWER): tensor for key, tensor in own.items()}
+    return bare | {TOWER + key: tensor.clone() for key, tensor in bare.items()}
+
+
 def _diffusers(tensors: Mapping[str, Mapping[str, torch.Tensor]], settings: Mapping[str, Any]) -> bytes:
     """PEFT's key names throughout: diffusers misreads a file that mixes them with its own older ones."""
     packed = {}
     for name, own in tensors.items():
         for key, tensor in own.items():
             # The prefix that transformers 5 dropped; diffusers takes it off again where there is none.
-            tower = "" if name == "unet" or key.startswith("text_model.") else "text_model."
+            tower = "" if name == "unet" or key.startswith(TOWER) else TOWER
             # transformers 5 drops DoRA's lengths without the suffix that PEFT leaves out.
             end = ".weight" if key.endswith(".lora_magnitude_vector") else ""
             packed[f"{name}.{tower}{key}{end}"] = tensor

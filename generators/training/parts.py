@@ -17,6 +17,8 @@ from diffusers import (
 from safetensors import SafetensorError
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from generators.folder import refuse_pickle
+from generators.stable_diffusion.networks import load_networks, save_for_both
 from generators.training.spec import SdTrainingSpec
 from generators.training.tokenizer import MAX_TOKENS, save_tokenizer
 from promptopt.base.errors import ArgumentError
@@ -126,6 +128,7 @@ def build_scheduler(*, prediction_type: str, zero_terminal_snr: bool) -> DPMSolv
 
 def load_parts(folder: Path) -> Parts:
     """Read a pipeline folder of the SD 1.x, 2.x or XL family, safetensors only. May raise ValueError."""
+    refuse_pickle(folder)
     index = folder / "model_index.json"
     if not index.is_file():
         raise ArgumentError(f"{folder}: not a diffusers pipeline folder (it has no model_index.json)")
@@ -136,22 +139,20 @@ def load_parts(folder: Path) -> Parts:
     if kind not in _PIPELINES:
         raise ArgumentError(f"{index}: is of a {kind}; give one of {', '.join(_PIPELINES)}")
     checker: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
+    networks = load_networks(folder, error=ArgumentError)
     try:
         pipe = _PIPELINES[kind].from_pretrained(
             folder,
             feature_extractor=None,
             use_safetensors=True,
             local_files_only=True,
+            **networks,
             **(checker if kind == "StableDiffusionPipeline" else {}),
         )
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        pickled = sorted(path.name for path in folder.glob("*/*.bin"))
-        hint = (
-            f"; {pickled[0]} is a pickle, which could run code and is never read: convert it to safetensors"
-            if pickled
-            else "; download or save it again"
-        )
-        raise ArgumentError(f"{folder}: cannot be read as a {kind} ({error}){hint}") from error
+        raise ArgumentError(
+            f"cannot be read as a {kind} ({error})", file=folder, remedy="Download or save it again."
+        ) from error
     parts = Parts(
         *(pipe.tokenizer, pipe.text_encoder, pipe.vae, pipe.unet, pipe.scheduler),
         tokenizer_2=getattr(pipe, "tokenizer_2", None),
@@ -181,6 +182,7 @@ def export(parts: Parts, folder: Path, *, dtype: str, card: str) -> Path:
             )
     with new_folder(folder) as partial:
         parts.pipeline().save_pretrained(partial, safe_serialization=True)
+        save_for_both(partial / "text_encoder")
         for file in partial.glob("*/config.json"):
             content = json.loads(file.read_text(encoding="utf-8"))
             content.pop("_name_or_path", None)  # where a part once lay on this machine

@@ -23,7 +23,7 @@ class RecipeError(PromptoptError, ValueError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _check_groups(channels: tuple[int, ...], groups: int) -> None:
@@ -125,6 +125,15 @@ class LoopSpec(_Section):
     compile: bool = False
     checkpoint_every: Positive = 500
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _whole_passes(self) -> "LoopSpec":
+        if self.batch_size % self.gradient_accumulation:
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide into gradient_accumulation "
+                f"{self.gradient_accumulation} equal passes; take a multiple of {self.gradient_accumulation}"
+            )
+        return self
 
     def identity(self) -> dict[str, Any]:
         """What decides what is learned; a run may be resumed with other values of the rest."""

@@ -8,9 +8,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from promptopt.base.errors import ArgumentError
+from generators.stable_diffusion.networks import TOWER
+from promptopt.base.errors import ArgumentError, PromptoptError
+from promptopt.base.weights import require_all
 
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+_TOWER = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.")
+_ENDS = {
+    "token_embedding.weight": "embeddings.token_embedding.weight",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "ln_final.weight": "final_layer_norm.weight",
+    "ln_final.bias": "final_layer_norm.bias",
+}
 _BLOCK = {
     "ln_1": "layer_norm1",
     "ln_2": "layer_norm2",
@@ -34,8 +43,8 @@ def read_text_tower(folder: Path) -> tuple[CLIPTextModel, CLIPTokenizer]:
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         config = _config(model, tokenizer)
         network = CLIPTextModel(config)
-        network.load_state_dict(_renamed(tensors, config, network), strict=True)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        network.load_state_dict(_renamed(tensors, config, network, file=weights), strict=True)
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, PromptoptError) as error:
         raise ArgumentError(
             f"{folder}: no text tower can be read from it ({type(error).__name__}: {error}); "
             "give a CLIP folder that 'promptopt train clip' wrote with a tokenizer of its own"
@@ -63,23 +72,22 @@ def _config(model: dict[str, object], tokenizer: CLIPTokenizer) -> CLIPTextConfi
 
 
 def _renamed(
-    tensors: dict[str, torch.Tensor], config: CLIPTextConfig, network: CLIPTextModel
+    tensors: dict[str, torch.Tensor], config: CLIPTextConfig, network: CLIPTextModel, *, file: Path
 ) -> dict[str, torch.Tensor]:
     """open_clip's names to transformers'; query, key and value are one matrix there and three here."""
-    found = {
-        "embeddings.token_embedding.weight": tensors["token_embedding.weight"],
-        "embeddings.position_embedding.weight": tensors["positional_embedding"],
-        "final_layer_norm.weight": tensors["ln_final.weight"],
-        "final_layer_norm.bias": tensors["ln_final.bias"],
-    }
+    found = {ours: tensors[theirs] for theirs, ours in _ENDS.items()}
+    used = set(_ENDS)
     for layer in range(config.num_hidden_layers):
         source, target = f"transformer.resblocks.{layer}", f"encoder.layers.{layer}"
         for kind in ("weight", "bias"):
             for theirs, ours in _BLOCK.items():
-                found[f"{target}.{ours}.{kind}"] = tensors[f"{source}.{theirs}.{kind}"]
-            parts = tensors[f"{source}.attn.in_proj_{kind}"].chunk(3)
-            for name, part in zip(("q_proj", "k_proj", "v_proj"), parts, strict=True):
-                found[f"{target}.self_attn.{name}.{kind}"] = part
+                used.add(name := f"{source}.{theirs}.{kind}")
+                found[f"{target}.{ours}.{kind}"] = tensors[name]
+            used.add(name := f"{source}.attn.in_proj_{kind}")
+            parts = tensors[name].chunk(3)
+            for ours, part in zip(("q_proj", "k_proj", "v_proj"), parts, strict=True):
+                found[f"{target}.self_attn.{ours}.{kind}"] = part
+    require_all(file, unexpected={name for name in tensors if name.startswith(_TOWER)} - used)
     # transformers 4 calls the tower "text_model." inside the model; 5 has no prefix
-    prefix = "text_model." if any(name.startswith("text_model.") for name in network.state_dict()) else ""
+    prefix = TOWER if any(name.startswith(TOWER) for name in network.state_dict()) else ""
     return {prefix + name: tensor.float().contiguous() for name, tensor in found.items()}

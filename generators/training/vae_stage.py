@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 
+from generators.stable_diffusion.networks import load_network
 from generators.training.device import accelerator
 from generators.training.images import Pictures
 from generators.training.latents import fingerprint
@@ -59,7 +60,8 @@ def train_vae_stage(
         claim(stage, identity)
     model, report_file = stage / "model", _report(out)
     if finished(report_file, model):
-        return AutoencoderKL.from_pretrained(model, use_safetensors=True, local_files_only=True)
+        kept: AutoencoderKL = load_network(model, AutoencoderKL, error=TrainingError)
+        return kept
     if start is None:
         whiten_colors(vae, seen, seed=spec.vae_training.seed)
     report = train_vae(

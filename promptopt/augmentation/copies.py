@@ -6,7 +6,8 @@ real images, whatever the number of images looked at.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import zlib
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,17 +83,29 @@ class OwnCopies:
         path: the file, float16, made when absent.
         dim: features of an image.
         radius: cosine distance below which an image repeats another one.
+
+    Attributes:
+        checksum: of what was written since `resume`, and of what that took over.
     """
 
     def __init__(self, path: Path, *, dim: int, radius: float) -> None:
         self._path, self._dim = path, dim
         self.radius = max(radius, _EQUAL)
         path.touch()
+        self.checksum = 0
 
-    def resume(self, kept: int) -> None:
-        """Cut the file off at the first `kept` images."""
-        with self._path.open("r+b") as stream:
-            stream.truncate(kept * self._dim * 2)
+    def resume(self, kept: int, checksum: int, images: Callable[[], Iterable[Features]]) -> None:
+        """Go on with the first `kept` images.
+
+        Args:
+            checksum: of the file when it held these.
+            images: their features anew, part by part, for a file that is not as it was written.
+        """
+        content = self._path.read_bytes()[: kept * self._dim * 2]
+        if len(content) != kept * self._dim * 2 or zlib.crc32(content) != checksum:
+            content = b"".join(_half(features) for features in images())
+        self._path.write_bytes(content)
+        self.checksum = zlib.crc32(content)
 
     def distances(self, features: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Cosine distances to the nearest kept image, shape (n,), and among the images, shape (n, n)."""
@@ -107,7 +120,8 @@ class OwnCopies:
     def keep(self, features: Features) -> None:
         """Add images to those that later ones are compared with."""
         with self._path.open("ab") as stream:
-            stream.write(_unit(features).astype(np.float16).tobytes())
+            stream.write(content := _half(features))
+        self.checksum = zlib.crc32(content, self.checksum)
 
     def _rounded(self, features: Features) -> Features:
         return _unit(_unit(features).astype(np.float16))
@@ -116,6 +130,10 @@ class OwnCopies:
 def rounded(value: float) -> float:
     """A score as it is written."""
     return round(float(value), _DIGITS)
+
+
+def _half(features: Features) -> bytes:
+    return _unit(features).astype(np.float16).tobytes()
 
 
 def _unit(features: NDArray[np.floating]) -> Features:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -124,9 +124,14 @@ class DuplicatesFilter:
     def __init__(self, copies: OwnCopies) -> None:
         self._copies = copies
 
-    def resume(self, kept: int) -> None:
-        """Forget all images but the first `kept`."""
-        self._copies.resume(kept)
+    def resume(self, kept: int, checksum: int, images: Callable[[], Iterator[Image.Image]]) -> None:
+        """Forget all images but the first `kept`; `images` gives these where their features are damaged."""
+        self._copies.resume(kept, checksum, lambda: (_thumbnails([image]) for image in images()))
+
+    @property
+    def checksum(self) -> int:
+        """Of the features of all images kept."""
+        return self._copies.checksum
 
     def look(self, images: Sequence[Image.Image]) -> Look:
         if not images:
@@ -153,12 +158,14 @@ class Reference:
         features: a store for the features of real images.
         encoder: of the probe; needed where `judge` is None or does not know a class.
         judge: the judge network, where the study names one.
+        notices: what is to be said of the encoder at the start.
     """
 
     data: Dataset
     features: FeatureStore
     encoder: Encoder | None = None
     judge: Judge | None = None
+    notices: tuple[str, ...] = ()
 
 
 def members(data: Dataset, name: str) -> tuple[Dataset, Dataset]:

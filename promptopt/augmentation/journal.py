@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from promptopt.augmentation.sources import AugmentationError
-from promptopt.base.files import write_json
+from promptopt.augmentation.writers import Piece
+from promptopt.base.files import to_disk, write_json
+
+logger = logging.getLogger(__name__)
 
 SUMMARY, WORK = "augmentation.json", ".augment"
 _JOURNAL, _SETTINGS = "journal.jsonl", "settings.json"
@@ -29,9 +34,10 @@ class Progress:
 class Journal:
     """The file, read once on resuming; memory holds counts alone.
 
-    A line is `{"class": c, "prompt": p, "tried": n, "removed": {...}, "rows": [...], "state": {...}}`, the
-    counts being those of its chunk. Whatever follows the last whole line is a chunk that is made again,
-    in the same chunk: so an interrupted set ends with the bytes of an uninterrupted one.
+    A line is `{"n": i, "class": c, "prompt": p, "tried": n, "removed": {...}, "rows": [...], "pieces": [...],
+    "features": f, "state": {...}, "crc": ...}`, the counts being those of its chunk. A line that is cut,
+    damaged or there twice, or whose images are not on the disk as they were written, is made again with all
+    that follows it, in the same chunks: so an interrupted or damaged set ends with the bytes of any other.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,9 +45,14 @@ class Journal:
         self._path = self.work / _JOURNAL
         self.prompts: dict[tuple[int, int], Progress] = {}
         self.state: dict[str, int] | None = None
+        self._lines = 0
+        self._features: dict[int, int] = {}
 
-    def open(self, settings: Mapping[str, Any]) -> None:
+    def open(self, settings: Mapping[str, Any], *, intact: Callable[[Piece], bool]) -> None:
         """Begin, or read what is there.
+
+        Args:
+            intact: whether a piece of a file is as it was written.
 
         Raises:
             AugmentationError: it was begun with other settings (they are listed).
@@ -49,20 +60,35 @@ class Journal:
         self.work.mkdir(parents=True, exist_ok=True)
         path = self.work / _SETTINGS
         if path.exists():
-            refuse_other(self.work.parent, json.loads(path.read_text(encoding="utf-8")), settings)
+            refuse_other(self.work.parent, read_settings(path), settings)
         else:
             write_json(path, settings, sort_keys=True)
         if not self._path.exists():
             return
         whole = 0
         with self._path.open("rb") as stream:
-            for line in stream:
-                if not line.endswith(b"\n"):
+            for content in stream:
+                line = self._line(content)
+                if line is None or not all(intact(Piece(*piece)) for piece in line["pieces"]):
+                    logger.warning(
+                        "%s: what was made from chunk %d on is not whole; it is made again",
+                        self.work.parent, self._lines + 1,
+                    )  # fmt: skip
                     break
-                whole += len(line)
-                self._count(json.loads(line))
+                whole += len(content)
+                self._count(line)
         with self._path.open("r+b") as stream:
             stream.truncate(whole)
+            os.fsync(stream.fileno())
+
+    def _line(self, content: bytes) -> dict[str, Any] | None:
+        """The next line; None where it is not that, or damaged."""
+        try:
+            line: dict[str, Any] = json.loads(content) if content.endswith(b"\n") else {}
+            crc = line.pop("crc")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return line if crc == zlib.crc32(_dump(line)) and line["n"] == self._lines else None
 
     def at(self, number: int, prompt: int) -> Progress:
         """Of one prompt of a class."""
@@ -84,20 +110,36 @@ class Journal:
         """Images made for a class."""
         return sum(one.tried for (own, _), one in self.prompts.items() if own == number)
 
+    def features(self, number: int) -> int:
+        """Checksum of the features of the images kept of a class."""
+        return self._features.get(number, 0)
+
     def add(self, line: Mapping[str, Any]) -> None:
-        """Note a chunk whose images are written."""
+        """Note a chunk whose images are on the disk."""
+        own = json.loads(_dump({"n": self._lines, **line}))
         with self._path.open("ab") as stream:
-            stream.write(json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n")
+            stream.write(_dump({**own, "crc": zlib.crc32(_dump(own))}) + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
-        self._count(line)
+        if not self._lines:
+            to_disk(self.work)
+        self._count(own)
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of all images kept, one at a time."""
+    def rows(self, number: int | None = None) -> Iterator[dict[str, Any]]:
+        """The rows of all images kept, or of those of a class, one at a time."""
+        for line in self._all():
+            if number in (None, line["class"]):
+                yield from line["rows"]
+
+    def pieces(self) -> Iterator[Piece]:
+        """What was written, one at a time."""
+        for line in self._all():
+            yield from (Piece(*piece) for piece in line["pieces"])
+
+    def _all(self) -> Iterator[dict[str, Any]]:
         if self._path.exists():
             with self._path.open("rb") as stream:
-                for line in stream:
-                    yield from json.loads(line)["rows"]
+                yield from map(json.loads, stream)
 
     def _count(self, line: Mapping[str, Any]) -> None:
         own = self.at(line["class"], line["prompt"])
@@ -105,6 +147,28 @@ class Journal:
         own.kept += len(line["rows"])
         own.removed.update(line["removed"])
         self.state = line["state"]
+        self._features[line["class"]] = line["features"]
+        self._lines += 1
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings of a set that was begun.
+
+    Raises:
+        AugmentationError: they cannot be read.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+        fault: object = "it holds no mapping"
+    except (OSError, ValueError) as error:
+        fault = error
+    raise AugmentationError(f"{path}: cannot be read ({fault}); remove the folder, or choose another")
+
+
+def _dump(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
 def refuse_other(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generators.family import load_members
 from promptopt.augmentation.filters import JUDGE, Reference, members
 from promptopt.augmentation.sources import AugmentationError, ClassSource
+from promptopt.study.encoders import compare_encoder
 from studies.dataset import Dataset, DatasetError, read_dataset, share_out
 
 if TYPE_CHECKING:
+    from evaluation.encoders.base import Encoder
     from generators.base import Generator
 
 
@@ -22,14 +25,17 @@ def open_reference(
     store: Path,
     filters: Sequence[str],
     device: str = "auto",
+    allow_weak_encoder: bool = False,
 ) -> Reference:
     """Real images, and the networks of the filter `judge`, as the first study names them.
 
     Args:
         data: folder of a prepared data set; None: the studies' own, which must then be one and the same.
+        allow_weak_encoder: go on where the probe's encoder does worse than thumbnails on the real images.
 
     Raises:
-        AugmentationError: studies of different data or judges, or a network that cannot be loaded.
+        AugmentationError: studies of different data or judges, a network that cannot be loaded, or an encoder
+            that does worse than thumbnails.
     """
     from evaluation.classifier.judge import JudgeError, load_judge
     from evaluation.encoders.base import EncoderError
@@ -58,12 +64,37 @@ def open_reference(
                 judge = load_judge(first.judge, device=device)
     except (EncoderError, JudgeError, OSError) as error:
         raise AugmentationError(f"{first.source}: {error}; or leave 'judge' out of --filters") from error
-    return Reference(
+    reference = Reference(
         data=open_data(sources[0], data=data, store=store),
         features=FeatureStore(store / "features.sqlite"),
         encoder=encoder,
         judge=judge,
     )
+    known = () if judge is None else judge.names["category"]
+    probed = [source for source in sources if source.name not in known]
+    if encoder is None or not probed:
+        return reference
+    notices = _compared(encoder, probed, reference, allow_weak=allow_weak_encoder)
+    return replace(reference, notices=notices)
+
+
+def _compared(
+    encoder: Encoder, sources: Sequence[ClassSource], reference: Reference, *, allow_weak: bool
+) -> tuple[str, ...]:
+    """What is to be said of the encoder of the probes."""
+    from evaluation.report.encoder_check import MOST_IMAGES
+
+    classes = {source.name: members(reference.data, source.positives)[0] for source in sources}
+    seen = reference.data.where(pool="reference")
+    found = compare_encoder(encoder, classes, seen, features=reference.features, most=MOST_IMAGES)
+    config = sources[0].config
+    said = found.sentence(config.as_written(config.encoder))
+    if found.verdict == "worse" and not (allow_weak or config.allow_weak_encoder):
+        raise AugmentationError(
+            f"{config.source}: encoder: {said} Leave 'judge' out of --filters, run the studies with another "
+            "encoder, or give --allow-weak-encoder"
+        )
+    return () if found.verdict == "better" else (said,)
 
 
 def open_data(source: ClassSource, *, data: str | Path | None, store: Path) -> Dataset:

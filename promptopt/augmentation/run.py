@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +30,7 @@ from promptopt.augmentation.filters import (
 from promptopt.augmentation.journal import SUMMARY, Journal
 from promptopt.augmentation.results import AugmentationSet, ClassResult, Format, drawn, image_row
 from promptopt.augmentation.setfolder import finished as finished_set
+from promptopt.augmentation.setfolder import write_checksums
 from promptopt.augmentation.sources import (
     AugmentationError,
     ClassSource,
@@ -145,7 +149,7 @@ class _Run:
         self._sources, self._folder, self._counts = sources, folder, counts
         self._reference, self._filters = reference, filters
         self._seed, self._format, self._attempts, self._size = seed, format, attempts, shard_size
-        self._on_image = on_image
+        self._on_image, self._on_warning = on_image, on_warning
         self._labels = {s.name: label_of(reference.data, s.positives) for s in sources}
         self._journal = Journal(folder)
         self._writer: Writer = (
@@ -160,10 +164,10 @@ class _Run:
     def make(self, *, force: bool) -> AugmentationSet:
         settings = self._settings()
         try:
-            done = finished_set(self._folder, settings, force=force)
+            done = finished_set(self._folder, settings, force=force, on_warning=self._on_warning)
             if done is not None:
                 return done
-            self._journal.open(settings)
+            self._journal.open(settings, intact=self._writer.intact)
             if self._journal.state is not None:
                 self._writer.resume(self._journal.state)
             elif self._format == "webdataset":
@@ -197,6 +201,9 @@ class _Run:
             "shard_size": self._size if self._format == "webdataset" else None,
             "filters": [name for name in FILTERS if name in self._filters],
             "data": self._reference.data.fingerprint,
+            "pictures": hashlib.sha256(
+                json.dumps(self._reference.data.digests(), sort_keys=True).encode()
+            ).hexdigest(),
             "judge": None if judge is None else judge.fingerprint,
             "encoder": None if encoder is None else encoder.fingerprint,
             "classes": {
@@ -224,7 +231,8 @@ class _Run:
         )
         for one in filters:
             if isinstance(one, DuplicatesFilter):
-                one.resume(self._journal.kept(number))
+                kept, checksum = self._journal.kept(number), self._journal.features(number)
+                one.resume(kept, checksum, partial(self._kept, number))
         for index, prompt in enumerate(source.prompts):
             own = at[index]
             while own.kept < wanted[index] and own.tried < limits[index]:
@@ -234,6 +242,12 @@ class _Run:
                     for k in range(1, size + 1)
                 ]
                 self._chunk(number, index, source, generator, filters, requests)
+
+    def _kept(self, number: int) -> Iterator[Image.Image]:
+        from promptopt.base.images import read_image
+
+        for row in self._journal.rows(number):
+            yield read_image(row["file_name"], content=self._writer.read(row["file_name"]))
 
     def _chunk(
         self,
@@ -264,6 +278,8 @@ class _Run:
             "tried": len(requests),
             "removed": {name: count for name, count in sorted(removed.items()) if count},
             "rows": rows,
+            "pieces": [astuple(piece) for piece in self._writer.settle()],
+            "features": next((one.checksum for one in filters if isinstance(one, DuplicatesFilter)), 0),
             "state": self._writer.state(),
         }
         self._journal.add(line)
@@ -308,6 +324,7 @@ class _Run:
         )
         if self._format == "imagefolder":
             write_text(self._folder / METADATA, (json.dumps(row) + "\n" for row in self._journal.rows()))
+        seal = write_checksums(self._folder, self._journal.pieces(), shards=self._format == "webdataset")
         document = {
             "format": "promptopt-augmentation",
             "version": 1,
@@ -315,6 +332,7 @@ class _Run:
             "note": "Every image is synthetic. Not for diagnosis.",
             "classes": [vars(one) for one in classes],
             "settings": settings,
+            "checksums": seal,
         }
         write_json(self._folder / SUMMARY, document)
         shutil.rmtree(self._journal.work)

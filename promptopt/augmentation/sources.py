@@ -12,6 +12,7 @@ import numpy as np
 
 from generators.family import MAIN, GeneratorFamily, Member
 from promptopt.base.errors import PromptoptError
+from promptopt.base.naming import without_home
 from promptopt.base.seeds import hashed_seed
 from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import StudyConfig, load_study
@@ -167,7 +168,7 @@ def _source(run: FinishedRun, generator: str | None) -> ClassSource:
                 f"which --generator {generator} cannot stand for; leave it out"
             )
         members = {(MAIN, None): generator}
-        networks = {MAIN: listed.generator.model_copy(update={"uri": generator})}
+        networks = {MAIN: listed.generator.model_copy(update={"uri": without_home(generator)})}
     shares = [p for p in listed.prompts if p.weight > 0 and (entry is not None or p.confirmation)]
     if not shares:
         raise AugmentationError(

@@ -7,19 +7,23 @@ import glob
 import hashlib
 import json
 import os
+import platform
+import re
 import secrets
 import shutil
 import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from promptopt.base.errors import PromptoptError
-from promptopt.base.locks import LockedError, hold
+from promptopt.base.locks import LockedError, drop_free, hold
+from promptopt.base.machine import is_full_disk
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -31,6 +35,13 @@ a second change within one tick would not show (Git's "racy" files)."""
 _Stamp = tuple[int, int, int, int, int]
 _digests: OrderedDict[str, tuple[_Stamp, str]] = OrderedDict()
 _lock = Lock()
+
+_UNFINISHED = re.compile(
+    r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-[0-9a-f]{8}\.(?P<kind>partial|old)"
+)
+_SCRATCH = re.compile(r"promptopt-(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-.+")
+_seen: set[tuple[int, str]] = set()
+"""Folders that this process has looked through for what killed ones left."""
 
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -59,6 +70,32 @@ def file_digest(path: str | Path) -> str:
             while len(_digests) > _KEPT:
                 _digests.popitem(last=False)
     return digest
+
+
+def kept_digests(paths: Sequence[Path], cache: Path) -> list[str]:
+    """`file_digest` of many files; those that are as a process before had them are not read again.
+
+    Args:
+        cache: where their sizes, times and digests are kept; its folder must exist. A cache that cannot be
+            read is made anew.
+
+    Raises:
+        OSError: a file cannot be read, or the cache not be written.
+    """
+    names = [str(path.absolute()) for path in paths]
+    before: dict[str, list[Any]] = {}
+    with suppress(OSError, ValueError, AttributeError, TypeError):
+        for name, (digest, *stamp) in json.loads(cache.read_text(encoding="utf-8")).items():
+            before[str(name)] = [digest, *stamp]
+    with _lock:
+        for name, (digest, *stamp) in before.items():
+            _digests.setdefault(name, (tuple(stamp), digest))
+    found = [file_digest(path) for path in paths]
+    with _lock:
+        now = {name: [_digests[name][1], *_digests[name][0]] for name in names if name in _digests}
+    if now != before:
+        write_json(cache, now, indent=0)
+    return found
 
 
 def images_below(root: Path) -> tuple[list[Path], int]:
@@ -117,8 +154,13 @@ def new_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def new_files(paths: Sequence[Path], *, sync: bool = True) -> Iterator[list[Path]]:
-    """`new_file` for several: all of them are on the disk before the first one takes its place."""
+    """`new_file` for several: all of them are on the disk before the first one takes its place.
+
+    What killed processes left in their folders goes, once a process and folder.
+    """
     partials: list[Path] = []
+    for folder in {path.parent for path in paths}:
+        _sweep_once(folder)
     try:
         for path in paths:
             partial = _beside(path)
@@ -132,6 +174,9 @@ def new_files(paths: Sequence[Path], *, sync: bool = True) -> Iterator[list[Path
                 to_disk(partial)
         for partial, path in zip(partials, paths, strict=True):
             partial.replace(path)
+    except Exception as error:
+        _name_place(error, paths[0])
+        raise
     finally:
         for partial in partials:
             partial.unlink(missing_ok=True)
@@ -152,6 +197,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     busy = LockedError("another process writes it", file=target, remedy="Wait for it.")
     with hold(target.with_name(f".{target.name}.lock"), busy, remove=True):
+        _sweep_once(target.parent)
         _clear_up(target)
         partial = _beside(target)
         try:
@@ -161,6 +207,9 @@ def new_folder(target: Path) -> Iterator[Path]:
                 if not path.is_symlink():
                     to_disk(path)
             _take_place(partial, target)
+        except Exception as error:
+            _name_place(error, target)
+            raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -223,8 +272,86 @@ def to_disk(path: Path) -> None:
         os.close(handle)
 
 
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for the block alone; what a killed process left of its own goes with the next call."""
+    place = Path(tempfile.gettempdir())
+    with suppress(OSError):
+        for path in place.glob("promptopt-*"):
+            found = _SCRATCH.fullmatch(path.name)
+            if found and _is_dead(found["host"], int(found["pid"])):
+                shutil.rmtree(path, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"promptopt-{_owner()}-") as name:
+        yield Path(name)
+
+
+def sweep_dead(folder: Path) -> None:
+    """Remove what killed processes of this machine left in a folder: unfinished files and folders, locks.
+
+    A folder that was put aside for a new one comes back if the new one never took its place. What living
+    processes, or those of other machines, are at work on stays.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if (found := _UNFINISHED.fullmatch(path.name)) is None:
+                if path.name.startswith(".") and path.name.endswith(".lock") and path.name != ".lock":
+                    drop_free(path)
+                continue
+            if not _is_dead(found["host"], int(found["pid"])):
+                continue
+            target = path.with_name(found["name"])
+            if found["kind"] == "old" and not target.exists():
+                path.rename(target)
+            elif path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _sweep_once(folder: Path) -> None:
+    own = (os.getpid(), str(folder.absolute()))
+    if own not in _seen:
+        _seen.add(own)
+        sweep_dead(folder)
+
+
+def _name_place(error: Exception, path: Path) -> None:
+    """Say where a disk was full, where the writer did not."""
+    if isinstance(error, OSError):
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+    elif is_full_disk(error) and not isinstance(error, PromptoptError):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+
+
 def _beside(path: Path, end: str = "partial") -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{end}")
+    return path.with_name(f".{path.name}.{_owner()}-{secrets.token_hex(4)}.{end}")
+
+
+def _owner() -> str:
+    return f"{_host()}-{os.getpid()}"
+
+
+@cache
+def _host() -> str:
+    """Within what process numbers are unique: the machine since its start, and the container."""
+    parts = [platform.node()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:6]
+
+
+def _is_dead(host: str, pid: int) -> bool:
+    if host != _host():
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # another user's
+        return False
+    return False
 
 
 def _take_place(partial: Path, target: Path) -> None:
@@ -244,11 +371,11 @@ def _take_place(partial: Path, target: Path) -> None:
 
 def _clear_up(target: Path) -> None:
     """Leftovers of killed processes: half-filled folders go, one that was put aside comes back."""
-    pattern = f".{glob.escape(target.name)}.{'[0-9a-f]' * 8}"
-    for old in target.parent.glob(f"{pattern}.old"):
+    own = f".{glob.escape(target.name)}.{'[0-9a-f]' * 6}-[0-9]*-{'[0-9a-f]' * 8}"
+    for old in target.parent.glob(f"{own}.old"):
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:  # killed between the two renames
             old.rename(target)
-    for partial in target.parent.glob(f"{pattern}.partial"):
+    for partial in target.parent.glob(f"{own}.partial"):
         shutil.rmtree(partial, ignore_errors=True)

@@ -13,7 +13,8 @@ PREFIX = "hf:"
 
 _PART = r"\w(?:[\w.-]*\w)?"
 _ADDRESS = re.compile(
-    rf"(?P<repository>{_PART}/{_PART})(?:/(?P<file>[\w./-]+\.safetensors))?(?:@(?P<revision>[\w./-]+))?",
+    rf"(?P<repository>{_PART}/{_PART})(?:/(?P<file>(?:{_PART}/)*{_PART}\.safetensors))?"
+    rf"(?:@(?P<revision>{_PART}(?:/{_PART})*))?",
     re.ASCII,
 )
 

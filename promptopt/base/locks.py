@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from promptopt.base.errors import PromptoptError
@@ -52,3 +52,12 @@ def hold(
         if remove:
             lock.unlink(missing_ok=True)
         held.release()
+
+
+def drop_free(lock: Path) -> None:
+    """Remove a lock file that no process holds."""
+    from filelock import FileLock, Timeout
+
+    held = FileLock(lock, timeout=0)
+    with suppress(Timeout, OSError), held:
+        lock.unlink(missing_ok=True)

@@ -1,10 +1,11 @@
-"""Names in any script, as parts of the names of files and folders."""
+"""Names of files and folders: from names in any script, and without the user's own."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import unicodedata
+from pathlib import Path
 
 
 def slug(name: str, *, keep: str = "", empty: str = "x") -> str:
@@ -21,3 +22,18 @@ def slug(name: str, *, keep: str = "", empty: str = "x") -> str:
     name = unicodedata.normalize("NFC", name)
     plain = re.sub(rf"[^a-z0-9{re.escape(keep)}]+", "-", name.lower()).strip("-") or empty
     return plain if name.isascii() else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def without_home(text: str) -> str:
+    """An address with the home folder written ``~``, which readers expand: for files that others see.
+
+    >>> without_home(f"{Path.home()}/sd+lora:{Path.home()}/lora")
+    '~/sd+lora:~/lora'
+    """
+    try:
+        home = str(Path.home())
+    except RuntimeError:  # a user without one
+        return text
+    if len(home) < 2:
+        return text
+    return re.sub(rf"(?<![\w/.~-]){re.escape(home)}(?=/|$)", "~", text)

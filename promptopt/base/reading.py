@@ -29,6 +29,11 @@ _MARKS = (
 _SAVE = "Save the file as UTF-8 (in Excel: 'CSV UTF-8')."
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff]")
+_NOT_PRINTABLE = re.compile(
+    "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colors, cursor, erasing
+    "|(?:\x1b[\\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\\\|\x9c)?"  # OSC: title, clipboard
+    "|[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _PICTURE = re.compile(rf"[^\s\"][^\"]*({'|'.join(map(re.escape, SUFFIXES))}|\.gif)", re.IGNORECASE)
 
 
@@ -121,6 +126,16 @@ def one_line(text: str) -> str:
     return "".join(" " if unicodedata.category(c) == "Cc" else c for c in shown)
 
 
+def printable(text: str) -> str:
+    """The text as a terminal may have it: escape sequences, other control characters but tab and line feed,
+    marks that turn the direction of writing, and halves of surrogate pairs are left out.
+
+    >>> printable("a \\x1b[2Jpolyp\\x07\\n")
+    'a polyp\\n'
+    """
+    return _NOT_PRINTABLE.sub("", text)
+
+
 def json_lines(
     path: str | Path, *, error: type[PromptoptError] = FileError, remedy: str | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -133,6 +148,25 @@ def json_lines(
     for number, line in numbered_lines(read_text(path, error=error, remedy=remedy)):
         if visible(line).strip():
             yield number, _json_object(line, path, number, error)
+
+
+def json_object(
+    path: str | Path, *, error: type[PromptoptError] = FileError, remedy: str | None = None
+) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        FileError: (or `error`) it cannot be read, is not JSON, or holds something else.
+    """
+    text = read_text(path, error=error, remedy=remedy)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as fault:
+        raise error(f"is not JSON ({fault})", file=path, remedy=remedy) from None
+    if not isinstance(content, dict):
+        kind = "nothing" if content is None else f"a {type(content).__name__}"
+        raise error(f"holds {kind}, not an object of keys", file=path, remedy=remedy)
+    return content
 
 
 def _json_object(line: str, path: str | Path, number: int, error: type[PromptoptError]) -> dict[str, Any]:

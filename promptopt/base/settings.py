@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import typing
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import yaml
-from yaml.nodes import MappingNode, Node, SequenceNode
+from yaml.composer import ComposerError
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from promptopt.base.errors import PromptoptError
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
     Model = TypeVar("Model", bound=BaseModel)
 
-_NODES, _DEPTH, _PROBLEMS = 100_000, 50, 10
+_NODES, _DEPTH, _PROBLEMS, _SHOWN = 100_000, 50, 10, 80
+_FLOAT = "tag:yaml.org,2002:float"
 
 Place = tuple[Any, ...]
 
@@ -47,9 +50,22 @@ class Settings:
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 reads 3e-4 as a text; people who write settings mean a number."""
 
+    _level = 0
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        """Give up at once on what is nested too deep: the composer calls itself."""
+        if self._level > _DEPTH:
+            mark = self.peek_event().start_mark
+            raise ComposerError(None, None, f"nested more than {_DEPTH} deep", mark)
+        self._level += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._level -= 1
+
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    _FLOAT, re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
 
@@ -65,7 +81,8 @@ def read_yaml(
 
     Raises:
         SettingsError: (or `error`) it cannot be read, is not YAML, has a key twice, is nested more than 50
-            deep, holds more than 100,000 values with its aliases written out, or is not a mapping.
+            deep, holds more than 100,000 values with its aliases written out, NaN, infinity or half a
+            surrogate pair, or is not a mapping.
     """
 
     def refuse(problem: str, *, line: int | None = None, remedy: str = remedy) -> PromptoptError:
@@ -79,11 +96,8 @@ def read_yaml(
         raise refuse(f"not UTF-8 at byte {fault.start}", remedy="Save the file as UTF-8.") from fault
     except OSError as fault:
         raise refuse(f"cannot be read ({fault.strerror or fault})") from fault
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        lines = {} if node is None else dict(_lines(node, loader, refuse))
-        content = None if node is None else loader.construct_document(node)
+        content, lines = _parsed(text, refuse)
     except yaml.MarkedYAMLError as fault:
         mark = fault.problem_mark or fault.context_mark
         column = f", column {mark.column + 1}" if mark else ""
@@ -93,8 +107,6 @@ def read_yaml(
         if isinstance(fault, PromptoptError):
             raise
         raise refuse(f"not valid YAML: {fault}") from fault
-    finally:
-        loader.dispose()
     if not isinstance(content, dict):
         kind = "nothing" if content is None else f"a {type(content).__name__}"
         raise refuse(f"holds {kind}, not a mapping of keys")
@@ -105,7 +117,7 @@ def parse_changes(texts: Sequence[str], *, error: type[PromptoptError] = Setting
     """`KEY=VALUE` as given to `--set`, the values by the rules of YAML.
 
     Raises:
-        SettingsError: (or `error`) no `=`, no key, or a value that is not YAML.
+        SettingsError: (or `error`) no `=`, no key, or a value that is not YAML or that `read_yaml` refuses.
 
     Example:
         >>> parse_changes(["search.trials=80", "training.learning_rate=3e-4"])
@@ -116,10 +128,17 @@ def parse_changes(texts: Sequence[str], *, error: type[PromptoptError] = Setting
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise error(f"--set {text!r}: write KEY=VALUE, such as generator.steps=20")
+        shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+        def refuse(problem: str, *, shown: str = shown, **_: object) -> PromptoptError:
+            return error(f"--set {shown!r}: the value {problem}")
+
         try:
-            changes[key.strip()] = yaml.load(value, Loader=_Loader)  # a SafeLoader
-        except yaml.YAMLError as fault:
-            raise error(f"--set {text!r}: the value is not YAML ({fault})") from fault
+            changes[key.strip()], _ = _parsed(value, refuse)
+        except (yaml.YAMLError, RecursionError, ValueError) as fault:
+            if isinstance(fault, PromptoptError):
+                raise
+            raise error(f"--set {shown!r}: the value is not YAML ({fault})") from fault
     return changes
 
 
@@ -174,17 +193,33 @@ def validate(
 
 
 def read_json(
-    model: type[Model], path: str | Path, *, error: type[PromptoptError] = SettingsError, remedy: str
+    model: type[Model],
+    path: str | Path,
+    *,
+    error: type[PromptoptError] = SettingsError,
+    remedy: str,
+    summed: bool = False,
 ) -> Model:
     """A JSON file as a pydantic model.
 
+    Args:
+        model: the model.
+        path: the file.
+        error: the class to raise.
+        remedy: how to get a right file.
+        summed: the file carries a checksum of its content (see `base.checksums`), which is compared.
+
     Raises:
-        SettingsError: (or `error`) it cannot be read, is not JSON, or not of that form.
+        SettingsError: (or `error`) it cannot be read, is not JSON, not of that form, or not what its
+            checksum says.
     """
     from pydantic import ValidationError
 
+    from promptopt.base.checksums import without_sum
+
     try:
-        return model.model_validate_json(Path(path).read_bytes())
+        content = without_sum(path, error=error, remedy=remedy) if summed else None
+        return model.model_validate_json(Path(path).read_bytes() if content is None else content)
     except OSError as fault:
         raise error(f"cannot be read ({fault.strerror or fault})", file=path, remedy=remedy) from fault
     except ValidationError as fault:
@@ -317,6 +352,19 @@ def _named(model: type[BaseModel], tag: object) -> bool:
     return any(tag in typing.get_args(one) for one in literals)
 
 
+def _parsed(text: str, refuse: Callable[..., PromptoptError]) -> tuple[Any, dict[Place, int]]:
+    """What a YAML text holds, and the lines of its keys."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, {}
+        lines = dict(_lines(node, loader, refuse))
+        return loader.construct_document(node), lines
+    finally:
+        loader.dispose()
+
+
 def _lines(root: Node, loader: _Loader, refuse: Callable[..., PromptoptError]) -> Iterator[tuple[Place, int]]:
     """(path of keys, line) of every node, with what aliases stand for written out."""
     waiting: list[tuple[Place, int, Node]] = [((), root.start_mark.line + 1, root)]
@@ -330,7 +378,9 @@ def _lines(root: Node, loader: _Loader, refuse: Callable[..., PromptoptError]) -
             )
             raise refuse(f"holds too much ({what}, with its aliases written out)", line=line)
         yield place, line
-        if isinstance(node, MappingNode):
+        if isinstance(node, ScalarNode):
+            _check_scalar(node, line, refuse)
+        elif isinstance(node, MappingNode):
             seen: set[Hashable] = set()
             for key_node, below in node.value:
                 merge = key_node.tag == "tag:yaml.org,2002:merge"
@@ -342,7 +392,31 @@ def _lines(root: Node, loader: _Loader, refuse: Callable[..., PromptoptError]) -
                     dotted = ".".join(map(str, (*place, key)))
                     raise refuse(f"{dotted}: written twice", line=at, remedy="Keep one.")
                 seen.add(key)
+                if isinstance(key_node, ScalarNode):
+                    _check_scalar(key_node, at, refuse)
                 waiting.append(((*place, key), at, below))
         elif isinstance(node, SequenceNode):
             for index, below in enumerate(node.value):
                 waiting.append(((*place, index), below.start_mark.line + 1, below))
+
+
+def _check_scalar(node: ScalarNode, line: int, refuse: Callable[..., PromptoptError]) -> None:
+    text = str(node.value)
+    if node.tag == _FLOAT and not _finite(text):
+        raise refuse(f"holds {text}, which is no number", line=line, remedy="Write a finite number.")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise refuse(
+            "holds half a surrogate pair (\\ud800 to \\udfff), which is no character",
+            line=line,
+            remedy="Write the character itself.",
+        )
+
+
+def _finite(text: str) -> bool:
+    """Whether a float of YAML is a finite number; those in base 60 are."""
+    if re.fullmatch(r"[-+]?\.(inf|nan)", text, re.IGNORECASE):
+        return False
+    try:
+        return math.isfinite(float(text.replace("_", "")))
+    except ValueError:
+        return True

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from promptopt.base.reading import one_line
 from promptopt.cli._progress import Bars
+from promptopt.cli._text import terminal
 from promptopt.formatting.numbers import count, duration
 from promptopt.study.observer import Observer, SetStart, StudyStart
 
@@ -22,9 +23,8 @@ class LiveStudy(Observer):
     """Bars on a terminal; elsewhere (a log, CI) plain lines for each phase and each new best."""
 
     def __init__(self) -> None:
-        from rich.console import Console
 
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = terminal(stderr=True, highlight=False, soft_wrap=True)
         bar = 30 if self._console.width >= 110 else 12
         # columns beside name, bar and count
         self._room = self._console.width - 12 - bar - len("9999/9999") - 4
@@ -52,6 +52,10 @@ class LiveStudy(Observer):
         if self._sets is not None:  # the first phase after the search of sets is their confirmation
             self._sets.confirming = True
         self._say(text)
+
+    def on_warning(self, text: str) -> None:
+        """What the results will suffer from."""
+        self._console.print(f"Warning: {text}", markup=False, style="yellow")
 
     def on_start(self, start: StudyStart) -> None:
         """The search begins or goes on."""

@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Any
 
+from promptopt.cli._text import terminal
 from promptopt.formatting.numbers import duration
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ class Bars:
         transient: bool = False,
         width: int = 40,
     ) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.table import Column
 
@@ -38,7 +38,7 @@ class Bars:
             BarColumn(width),
             MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[note]}", markup=False),
-            console=console or Console(stderr=True),
+            console=console or terminal(stderr=True),
             transient=transient,
         )
         self._tasks: dict[str, TaskID] = {}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from promptopt.cli._text import terminal
 from promptopt.formatting.numbers import count, in_cell, p_value
 from promptopt.study.sets.words import LESS, nearer
 
@@ -51,9 +52,8 @@ def print_sets(found: SetList, folder: Path) -> None:
 
 
 def _console() -> Console:
-    from rich.console import Console
 
-    return Console(highlight=False)
+    return terminal(highlight=False)
 
 
 def _say(console: Console, text: str) -> None:
@@ -132,10 +132,12 @@ def _next(console: Console, found: SetList, folder: Path) -> None:
     lines = [f"open {folder / REPORT} in a browser"] if (folder / REPORT).is_file() else []
     work = Path("work") / found.study
     label = found.classes[0].label
+    given = str(folder)
+    words = ["promptopt", "synthesize", "--prompts", given, "--class", label, "--method", "set"]
+    words += ["--generator", found.generator.uri, "--out", f"{work}-images", "--total", "100"]
     lines += [
-        f"promptopt augment {folder} --out {work} --per-class 100",
-        f"promptopt synthesize --prompts {folder} --class {shlex.quote(label)} --method set "
-        f"--generator {shlex.quote(found.generator.uri)} --out {work}-images --total 100",
+        shlex.join(["promptopt", "augment", given, "--out", str(work), "--per-class", "100"]),
+        shlex.join(words),
     ]
     console.print()
     _say(console, "Next:")

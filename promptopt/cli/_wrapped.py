@@ -2,6 +2,8 @@
 
 import textwrap
 
+from promptopt.cli._text import terminal
+
 
 def wrapped(text: str, *, indent: int = 0, width: int | None = None) -> list[str]:
     """The lines of `text`, all but the first with `indent` spaces before them.
@@ -10,9 +12,7 @@ def wrapped(text: str, *, indent: int = 0, width: int | None = None) -> list[str
         width: columns; None asks the terminal, and where there is none leaves the text whole.
     """
     if width is None:
-        from rich.console import Console
-
-        console = Console()
+        console = terminal()
         width = console.width if console.is_terminal else 0
     if width < indent + 20:
         return [text] if text else []

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from promptopt.cli._options import Device
+from promptopt.cli._text import say
+from promptopt.cli._values import finite, finite_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +32,10 @@ def augment(
     out: Annotated[Path, typer.Option(help="Folder of the set.")],
     per_class: Annotated[int | None, typer.Option(min=1, help="Images of each class; or --ratio.")] = None,
     ratio: Annotated[
-        float | None, typer.Option(help="Images of a class for each real one in the pool reference.")
+        float | None,
+        typer.Option(
+            callback=finite_value, help="Images of a class for each real one in the pool reference."
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Prepared data set of real images. Default: the study's own.")
@@ -46,7 +51,12 @@ def augment(
         str, typer.Option(help="Of black,judge,memorization,duplicates; none for no filter.")
     ] = "black,judge,memorization,duplicates",
     attempts: Annotated[
-        float, typer.Option(min=1, help="Images made at most for each one wanted, refused ones counted.")
+        float,
+        typer.Option(
+            min=1,
+            callback=finite_value,
+            help="Images made at most for each one wanted, refused ones counted.",
+        ),
     ] = 5.0,
     prompts: Annotated[
         Literal["set", "learned", "baseline", "random", "single"],
@@ -59,6 +69,13 @@ def augment(
     generator: Annotated[str | None, typer.Option(help="In place of the studies' own.")] = None,
     allow_other_generator: Annotated[
         bool, typer.Option("--allow-other-generator", help="Other weights than the prompts were found with.")
+    ] = False,
+    allow_weak_encoder: Annotated[
+        bool,
+        typer.Option(
+            "--allow-weak-encoder",
+            help="Filter by an encoder that does worse than 8x8 thumbnails.",
+        ),
     ] = False,
     shard_size: Annotated[int, typer.Option(min=1, help="webdataset: images a shard.")] = 1000,
     prove: Annotated[
@@ -122,7 +139,16 @@ def augment(
     sources = _sources(runs, by_hand or [], generator)
     chosen = _names(filters)
     writable_folder(store, "the store")
-    reference = open_reference(sources, data=data, store=store, filters=chosen, device=device)
+    reference = open_reference(
+        sources,
+        data=data,
+        store=store,
+        filters=chosen,
+        device=device,
+        allow_weak_encoder=allow_weak_encoder,
+    )
+    for notice in reference.notices:
+        say(f"warning: {notice}", err=True)
     how: dict[str, Any] = {
         "reference": reference,
         "filters": chosen,
@@ -239,9 +265,9 @@ def _prove(
             on_progress=lambda done, total, note: bars.show("training", done, total, note),
         )
     for line in verdict(proof):
-        typer.echo(line)
+        say(line)
     for path in write_proof(proof, out):
-        typer.echo(path)
+        say(path)
 
 
 def _encoder(
@@ -265,7 +291,7 @@ def _counts(text: str) -> list[int | None]:
 
 def _numbers(text: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        return [finite(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"--ratios {text!r}: write numbers with commas, such as 0.5,1,2") from None
 
@@ -288,13 +314,13 @@ def _summary(made: "AugmentationSet") -> None:
     """What there is, what was refused, what is missing."""
     for one in made.classes:
         removed = ", ".join(f"{name} {count}" for name, count in one.removed.items()) or "none"
-        typer.echo(f"{one.name}: {one.kept} of {one.wanted} images from {one.tried} made; removed: {removed}")
-    typer.echo(f"{made.images} images in {made.folder}, {made.generated} made now; all synthetic")
+        say(f"{one.name}: {one.kept} of {one.wanted} images from {one.tried} made; removed: {removed}")
+    say(f"{made.images} images in {made.folder}, {made.generated} made now; all synthetic")
     if made.format == "imagefolder":
-        typer.echo(f"sheet: {_sheet(made)}")
+        say(f"sheet: {_sheet(made)}")
     for one in made.classes:
         if one.short:
-            typer.echo(
+            say(
                 f"{one.name}: {one.short} images are missing: {one.tried} were made, and the filters "
                 f"refused {one.tried - one.kept}. Raise --attempts, leave a filter out, or look "
                 "why: the images may be too alike, or of another class",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from promptopt.cli._text import say, terminal
+from promptopt.cli._values import finite, finite_value
 from promptopt.formatting.numbers import p_value, points
 
 if TYPE_CHECKING:
@@ -30,13 +32,17 @@ def classify(
         typer.Argument(help="A prepared data set, or a folder with one subfolder of images for each label."),
     ],
     encoder: Annotated[
-        str, typer.Option(help="Of the probe: embedded, a folder, open_clip:MODEL/TAG or hf:owner/name.")
+        str,
+        typer.Option(
+            help="Of the probe: embedded, a folder, open_clip:MODEL/TAG, hf:owner/name, timm:NAME[@FILE], "
+            "torchvision:NAME@FILE or transformers:ADDRESS."
+        ),
     ] = "embedded",
     network: Annotated[
         str,
         typer.Option(
             help="probe: linear, on the encoder's features; small: a small network on pixels; resnet18 or "
-            "another classifier of torchvision, or timm:NAME: on pixels."
+            "another classifier of torchvision, or timm:NAME: on pixels. NAME@FILE starts from a file."
         ),
     ] = "probe",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm, with seeds from 0 on.")] = 5,
@@ -65,7 +71,10 @@ def classify(
     ] = "test",
     held_out: Annotated[
         float,
-        typer.Option(help="Share of the synthetic images to test on, where no pool is named test."),
+        typer.Option(
+            callback=finite_value,
+            help="Share of the synthetic images to test on, where no pool is named test.",
+        ),
     ] = 0.25,
     steps: Annotated[int, typer.Option(min=1, help="Networks: optimizer steps, the same in all arms.")] = 300,
     batch_size: Annotated[int, typer.Option(min=2, help="Networks: images a step.")] = 32,
@@ -102,6 +111,7 @@ def classify(
     refuse_copies(
         {"real_train": train, "synthetic_train": made_train}, {"real_test": test, "synthetic_test": made_test}
     )
+    network, weights = _starting(network, weights)
     learner = _learner(network, steps=steps, batch_size=batch_size, weights=weights, device=device)
     writable_folder(out, "the results")
     with Bars() as bar:
@@ -127,7 +137,7 @@ def classify(
     }
     _print(result)
     for path in _save(out, result, facts):
-        typer.echo(path)
+        say(path)
 
 
 class _Reader:
@@ -164,9 +174,21 @@ class _Reader:
         return files.labeled(inputs)
 
 
+def _starting(network: str, weights: Path | None) -> tuple[str, Path | None]:
+    """Network and file of weights, which may stand behind the network's name."""
+    from evaluation.encoders.backbones import split_file
+
+    network, file = split_file(network)
+    if file is not None and weights is not None:
+        raise typer.BadParameter(f"--network names the weights {file} and --weights {weights}; give one")
+    return network, weights if file is None else Path(file)
+
+
 def _learner(network: str, *, steps: int, batch_size: int, weights: Path | None, device: str) -> Learner:
     if network in ("probe", "small") and weights is not None:
-        raise typer.BadParameter(f"--weights belongs to --network resnet18; {network} starts from none")
+        raise typer.BadParameter(
+            f"--weights belongs to networks by name, such as resnet18; {network} starts from none"
+        )
     if network == "probe":
         from evaluation.classifier.learners import ProbeLearner
 
@@ -225,7 +247,7 @@ def _names(text: str) -> list[str]:
 
 def _numbers(text: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        return [finite(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"{text!r}: write numbers with commas between, such as 0.5,1,2") from None
 
@@ -265,10 +287,9 @@ def _save(out: Path, result: ArmsResult, facts: dict[str, Any]) -> list[Path]:
 
 def _print(result: ArmsResult) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = terminal()
     more = _MORE if console.width >= _WIDE else ()  # the rest is in arms.csv
     for scope in result.scopes:
         rows = result.where(scope=scope)

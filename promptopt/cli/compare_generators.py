@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from promptopt.cli._options import BatchSize, Device, Guidance, Scheduler, Steps, Store
+from promptopt.cli._text import say, terminal
+from promptopt.cli._values import finite
 
 if TYPE_CHECKING:
     from promptopt.comparison.run import Contender, GeneratorComparison
@@ -62,6 +64,12 @@ def compare_generators(
     allow_uncalibrated: Annotated[
         bool, typer.Option(help="Report alignment even by an encoder that fails on the real images.")
     ] = False,
+    allow_weak_encoder: Annotated[
+        bool,
+        typer.Option(
+            help="Measure by an encoder that knows the real images worse than 8x8 thumbnails do; unreliable."
+        ),
+    ] = False,
     batch_size: BatchSize = None,
     store: Store = Path("store"),
     device: Device = "auto",
@@ -107,6 +115,7 @@ def compare_generators(
             limit=limit,
             seed=seed,
             allow_uncalibrated=allow_uncalibrated,
+            allow_weak_encoder=allow_weak_encoder,
             device=device,
             batch_size=batch_size,
             on_phase=bars.begin,
@@ -117,8 +126,8 @@ def compare_generators(
     _print(found)
     made = sum(m.generated for m in found.made)
     images = sum(len(m.images) for m in found.made)
-    typer.echo(f"{images} images: {made} generated now, {images - made} were there")
-    typer.echo("wrote " + ", ".join(path.name for path in files) + f" in {out}")
+    say(f"{images} images: {made} generated now, {images - made} were there")
+    say("wrote " + ", ".join(path.name for path in files) + f" in {out}")
 
 
 def _contender(text: str, common: "Sampling") -> "Contender":
@@ -136,7 +145,7 @@ def _contender(text: str, common: "Sampling") -> "Contender":
         uri += "?" + "&".join(its) if its else ""
     if not equals or not name or not uri:
         raise typer.BadParameter(f"--generator {text!r}: write NAME=URI, as in clip=clip-guided:embedded")
-    readers: dict[str, Any] = {"negative_prompt": str, "steps": int, "guidance": float, "scheduler": str}
+    readers: dict[str, Any] = {"negative_prompt": str, "steps": int, "guidance": finite, "scheduler": str}
     own: dict[str, Any] = {}
     for part in filter(None, query.split("&")):
         key, _, value = part.partition("=")
@@ -165,13 +174,12 @@ def _with_words(contenders: "list[Contender]", words: list[str]) -> "list[Conten
 
 
 def _print(found: "GeneratorComparison") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from promptopt.comparison.tables import shown
 
-    console = Console()
+    console = terminal()
     for scope in found.scopes:
         scores = found.of(scope=scope.title)
         table = Table(title=scope.title, title_justify="left")
@@ -192,7 +200,7 @@ def _print(found: "GeneratorComparison") -> None:
                 cells.append(Text(text, style=_STYLES[own[name].estimate.status]))
             table.add_row(Text(generator), *cells)
         console.print(table)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = terminal(stderr=True, highlight=False, soft_wrap=True)
     for score in found.of():
         if score.estimate.status == "undefined":
             errors.print(Text(f"{score.generator}, {score.scope}: {score.name}: {score.estimate.method}"))

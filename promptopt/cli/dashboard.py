@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli._options import AllowRemote, Host, Port, Store
+from promptopt.cli._text import say
+from promptopt.cli._values import finite_value
 
 if TYPE_CHECKING:
     from promptopt.web.dashboard.copying import Copied
@@ -18,7 +20,10 @@ def dashboard(
     allow_remote: AllowRemote = False,
     store: Store = Path("store"),
     refresh: Annotated[
-        float, typer.Option(min=0, help="Seconds between looks at a running study; 0: no further look.")
+        float,
+        typer.Option(
+            min=0, callback=finite_value, help="Seconds between looks at a running study; 0: no further look."
+        ),
     ] = 15.0,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make the copy anew; notes made in the browser are lost.")
@@ -36,12 +41,12 @@ def dashboard(
     images = RunImages.open(run, store=store)
 
     def told(copied: "Copied") -> None:
-        typer.echo(f"{copied.trials} trials added to the copy")
+        say(f"{copied.trials} trials added to the copy")
         if copied.images_found < copied.images_wanted:
             complain(missing_sentence(copied.images_found, copied.images_wanted, images))
 
     def complain(text: str) -> None:
-        typer.secho(text, fg="yellow", err=True)
+        say(text, fg="yellow", err=True)
 
     if allow_remote and not is_loopback(host):
         complain(
@@ -58,5 +63,5 @@ def dashboard(
         refresh=refresh or None,
         on_trouble=complain,
     ) as server:
-        typer.echo(f"{server.url}  (Ctrl-C stops)")
+        say(f"{server.url}  (Ctrl-C stops)")
         server.serve_forever()

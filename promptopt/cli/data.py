@@ -1,84 +1,19 @@
 """`promptopt data`: prepare, check and look at data sets."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from promptopt.cli import group
-
-if TYPE_CHECKING:
-    from studies.dataset import Dataset
-    from studies.medvqa_gi import PrepareReport
+from promptopt.cli import group, prepare
+from promptopt.cli._datasets import print_dataset, write_sheet
+from promptopt.cli._text import say, terminal
+from promptopt.cli.prepare import Out
 
 app = group("Prepare, check and look at data sets.")
-prepare = group("Make a prepared data set (pictures + metadata.jsonl).")
-app.add_typer(prepare, name="prepare")
+app.add_typer(prepare.app, name="prepare")
 
 Folder = Annotated[Path, typer.Argument(help="Folder of a prepared data set.")]
-Out = Annotated[Path, typer.Argument(help="Folder to write the prepared data set to.")]
-
-
-@prepare.command("medvqa-gi-2024")
-def medvqa_gi_2024(
-    source: Annotated[Path, typer.Argument(help="The challenge's folder: images/ and prompt-gt.csv.")],
-    out: Out,
-    center: Annotated[
-        str, typer.Option(help="Hospital of the pictures for which none is listed.")
-    ] = "unknown",
-    seed: Annotated[int, typer.Option(min=0, help="Decides which group goes into which pool.")] = 0,
-    grammar: Annotated[
-        Path | None,
-        typer.Option(help="YAML: which words of captions, or measures of pixels, become which attributes."),
-    ] = None,
-) -> None:
-    """Prepare the MEDVQA-GI 2024 layout: groups near-duplicates and assigns pools by group."""
-    from promptopt.cli._progress import Bars
-    from studies.grammar import load_grammar
-    from studies.medvqa_gi import prepare_2024
-
-    with Bars() as bar:
-        report = prepare_2024(
-            source,
-            out,
-            center=center,
-            seed=seed,
-            grammar=None if grammar is None else load_grammar(grammar),
-            on_progress=lambda done, total: bar.show("pictures checked", done, total),
-        )
-    _print_report(report)
-    typer.echo(f"wrote {out}")
-
-
-@prepare.command("phantom")
-def phantom(
-    out: Out,
-    images: Annotated[int, typer.Option(min=1, help="Number of pictures; of each label, with --hospital.")],
-    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
-    size: Annotated[int, typer.Option(min=16, help="Side of a picture in pixels.")] = 64,
-    hospital: Annotated[
-        str | None, typer.Option(help="home, coast, summit, delta or valley: where the pictures come from.")
-    ] = None,
-    test: Annotated[int, typer.Option(min=1, help="With --hospital: test pictures of each label.")] = 300,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-) -> None:
-    """Render the phantom: procedural gastrointestinal scenes whose truth is known."""
-    from promptopt.cli._progress import Bars
-    from studies.phantom import HOSPITALS, write_phantom
-
-    total = len(HOSPITALS[hospital].labels) * (images + test) if hospital in HOSPITALS else images
-    with Bars() as bar:
-        dataset = write_phantom(
-            out,
-            images=images,
-            seed=seed,
-            size=size,
-            hospital=hospital,
-            test=test,
-            workers=workers,
-            on_progress=lambda done: bar.show("pictures", done, total),
-        )
-    _print_dataset(dataset)
 
 
 @app.command()
@@ -150,7 +85,7 @@ def select(
         seed=seed,
     )
     others = [read_dataset(one) for one in without or ()]
-    _print_dataset(select(read_dataset(folder), out, selection, without=others))
+    print_dataset(select(read_dataset(folder), out, selection, without=others))
 
 
 @app.command()
@@ -159,14 +94,13 @@ def check(
     images: Annotated[bool, typer.Option(help="Also decode every picture.")] = True,
 ) -> None:
     """Check a prepared data set: every line, every group, every picture."""
-    from rich.console import Console
 
     from studies.dataset import read_dataset
 
-    with Console(stderr=True).status(f"checking {folder}"):
+    with terminal(stderr=True).status(f"checking {folder}"):
         dataset = read_dataset(folder, verify_images=images)
-    _print_dataset(dataset)
-    typer.echo("No faults found.")
+    print_dataset(dataset)
+    say("No faults found.")
 
 
 @app.command()
@@ -179,76 +113,5 @@ def sheet(
     seed: Annotated[int, typer.Option(help="Decides which pictures are drawn.")] = 0,
 ) -> None:
     """Write a contact sheet: random pictures of each category, with their labels."""
-    import numpy as np
-
-    from promptopt.base.images import read_image
-    from promptopt.formatting.pictures import Tile, contact_sheet
-    from studies.dataset import DatasetError, read_dataset
-
-    dataset = read_dataset(folder)
-    if pool is not None:
-        dataset = dataset.where(pool=pool)
-    if not len(dataset):
-        raise DatasetError(f"{folder}: no picture{f' in pool {pool}' if pool else ''} to show")
-    rng = np.random.default_rng(seed)
-    rows = []
-    for category in sorted({record.category for record in dataset}):
-        records = dataset.where(category=category).records
-        drawn = rng.choice(len(records), size=min(per_category, len(records)), replace=False)
-        tiles = []
-        for index in drawn:
-            record = records[int(index)]
-            tiles.append(Tile(read_image(dataset.path(record)), f"{record.label} · {record.pool}"))
-        rows.append((f"{category}: {len(tiles)} of {len(records)}", tiles))
-    contact_sheet(rows, out, tile=tile)
-    typer.echo(f"wrote {out}")
-
-
-def _print_report(report: "PrepareReport") -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("found", title="Prepared", title_justify="left")
-    table.add_column("number", justify="right")
-    for name, number in report.rows():
-        table.add_row(Text(name), number)
-    Console().print(table)
-
-
-def _print_dataset(dataset: "Dataset") -> None:
-    from collections import Counter
-
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from promptopt.base.reading import one_line
-    from studies.dataset import POOLS, metadata_file
-
-    counts: Counter[tuple[str, str]] = Counter((record.category, record.pool) for record in dataset)
-    groups = {category: {r.group for r in dataset if r.category == category} for category, _ in counts}
-    typer.echo(f"{len(dataset)} pictures in {metadata_file(dataset.root)}")
-    table = Table(title=Text(str(dataset.root)), title_justify="left")
-    table.add_column("category")
-    for pool in (*POOLS, "all", "groups"):
-        table.add_column(pool, justify="right")
-    for category in sorted(groups):
-        numbers = [counts[category, pool] for pool in POOLS]
-        table.add_row(Text(one_line(category)), *map(str, [*numbers, sum(numbers), len(groups[category])]))
-    totals = [sum(counts[category, pool] for category in groups) for pool in POOLS]
-    table.add_section()
-    table.add_row("all", *map(str, [*totals, sum(totals), len({r.group for r in dataset})]))
-    centers = Counter(record.center for record in dataset)
-    labels = Counter(record.label for record in dataset)
-    console = Console()
-    console.print(table)
-    if not dataset.pooled:
-        typer.echo(
-            f"{metadata_file(dataset.root)} names no pools: training takes all pictures, "
-            "a study shares them out."
-        )
-    for name, counter in (("centers", centers), ("labels", labels)):
-        shown = ", ".join(f"{one_line(value)} {count}" for value, count in counter.most_common(30))
-        more = f" and {len(counter) - 30} more" if len(counter) > 30 else ""
-        console.print(f"{name}: {shown}{more}", markup=False, highlight=False)
+    write_sheet(folder, out, per_category=per_category, tile=tile, pool=pool, seed=seed)
+    say(f"wrote {out}")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptopt.cli._text import say, terminal
 from promptopt.cli._wrapped import wrapped
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def doctor(
     if as_json:
         import json
 
-        typer.echo(json.dumps(report.to_dict(), indent=1, ensure_ascii=False))
+        say(json.dumps(report.to_dict(), indent=1, ensure_ascii=False))
     else:
         _print(report)
     if not report.ok:
@@ -36,10 +37,9 @@ def doctor(
 
 
 def _print(report: "Report") -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal(highlight=False, soft_wrap=True)
 
     def line(mark: str, name: str, text: str, remedy: str) -> None:
         shown, style = _MARKS[mark]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli._options import Device
+from promptopt.cli._text import say, terminal
 from promptopt.formatting.numbers import value_and_interval
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ def evaluate(
     encoder: Annotated[
         list[str] | None,
         typer.Option(
-            help="embedded, inception[:FILE], a folder, open_clip:MODEL/TAG, hf:owner/name, dinov2:...; "
-            "give it several times for several. Default: embedded."
+            help="embedded, inception[:FILE], a folder, open_clip:MODEL/TAG, hf:owner/name, "
+            "timm:NAME[@FILE], torchvision:NAME@FILE, transformers:ADDRESS, dinov2:ADDRESS; give it several "
+            "times for several. Default: embedded."
         ),
     ] = None,
     metrics: Annotated[
@@ -56,6 +58,12 @@ def evaluate(
     ] = None,
     allow_uncalibrated: Annotated[
         bool, typer.Option(help="Report alignment even by an encoder that fails on the real images.")
+    ] = False,
+    allow_weak_encoder: Annotated[
+        bool,
+        typer.Option(
+            help="Measure by an encoder that knows the real images worse than 8x8 thumbnails do; unreliable."
+        ),
     ] = False,
     out: Annotated[
         Path | None,
@@ -108,6 +116,7 @@ def evaluate(
             held_out=unseen,
             texts=classes,
             allow_uncalibrated=allow_uncalibrated,
+            allow_weak_encoder=allow_weak_encoder,
             seed=seed,
             on_progress=bar.show,
         )
@@ -141,9 +150,9 @@ def _save(result: "Evaluation", out: Path) -> None:
         ("evaluation.csv", _table(result)),
         ("card.md", result.card_markdown()),
     ):
-        typer.echo(f"wrote {write_text(out / name, text)}")
+        say(f"wrote {write_text(out / name, text)}")
     for path in _pictures(result, out):
-        typer.echo(f"wrote {path}")
+        say(f"wrote {path}")
 
 
 def _table(result: "Evaluation") -> str:
@@ -171,11 +180,10 @@ def _pictures(result: "Evaluation", out: Path) -> list[Path]:
 
 
 def _print(result: "Evaluation") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    console = terminal()
     for part in dict.fromkeys(row.part for row in result.rows):
         rows = [row for row in result.rows if row.part == part]
         title = f"{part}: {rows[0].n_real} real, {rows[0].n_generated} generated"
@@ -194,6 +202,6 @@ def _print(result: "Evaluation") -> None:
         for row in rows:
             if row.estimate.status == "undefined":
                 console.print(Text(f"{row.name} is undefined. {row.estimate.method}"), soft_wrap=True)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = terminal(stderr=True, highlight=False, soft_wrap=True)
     for warning in result.card["warnings"]:
         errors.print(Text(f"warning: {warning}", style="yellow"))

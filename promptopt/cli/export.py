@@ -1,5 +1,6 @@
 """`promptopt export`: the best-prompt list, submissions, and a look at one before it goes out."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,6 +8,7 @@ import typer
 
 from promptopt.cli import group
 from promptopt.cli._options import Device
+from promptopt.cli._text import say
 from promptopt.cli._wrapped import wrapped
 from promptopt.formatting.numbers import count
 
@@ -32,7 +34,7 @@ def list_(
 
     formats = [name.strip() for name in format_.split(",") if name.strip()]
     for path in write_best_list(read_runs(runs), out, formats=formats, force=force):
-        typer.echo(str(path))
+        say(str(path))
 
 
 @app.command()
@@ -42,7 +44,7 @@ def schema() -> None:
 
     from promptopt.export.best import BestList
 
-    typer.echo(json.dumps(BestList.model_json_schema(), indent=2))
+    say(json.dumps(BestList.model_json_schema(), indent=2))
 
 
 @app.command()
@@ -135,7 +137,7 @@ def submission(
             batch_size=batch_size,
             force=force,
         )
-    typer.echo(f"{out}: check it before it goes out: promptopt export check {out}")
+    say(f"{out}: check it before it goes out: promptopt export check {shlex.quote(str(out))}")
 
 
 def _gi2024_alone(**options: object) -> None:
@@ -182,7 +184,7 @@ def check(
     for finding in found:
         color = typer.colors.RED if finding.level == "error" else typer.colors.YELLOW
         level, rest = "\n".join(wrapped(str(finding), indent=2)).split(":", 1)
-        typer.echo(typer.style(f"{level}:", fg=color, bold=True) + rest)
-    typer.echo(f"{folder}: {count(found.errors, 'error')}, {count(found.warnings, 'warning')}")
+        say(rest, title=f"{level}:", fg=color, bold=True)
+    say(f"{folder}: {count(found.errors, 'error')}, {count(found.warnings, 'warning')}")
     if found.errors:
         raise typer.Exit(1)

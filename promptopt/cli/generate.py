@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli._options import Device, Guidance, Steps
+from promptopt.cli._text import say
 
 if TYPE_CHECKING:
     from generators.store import StoredImage
@@ -55,5 +56,5 @@ def generate(
     tiles = [Tile(image.load(), f"seed {image.request.seed}") for image in stored]
     path = contact_sheet([(prompt, tiles)], out / "sheet.png", tile=max(128, max(tiles[0].image.size)))
     for image in stored:
-        typer.echo(f"seed {image.request.seed}: {image.path}")
-    typer.echo(f"{made} generated, {count - made} from the store; sheet: {path}")
+        say(f"seed {image.request.seed}: {image.path}")
+    say(f"{made} generated, {count - made} from the store; sheet: {path}")

@@ -1,25 +1,31 @@
 """The command line. Only typer is imported here; every command imports what it needs when it runs."""
 
 import errno
+import logging
 import os
-import shlex
 import sys
+import tempfile
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from promptopt.base import interrupts
 from promptopt.base.errors import PromptoptError
+from promptopt.base.machine import chain, full_disk, is_full_disk, is_out_of_memory
+from promptopt.base.reading import printable
 from promptopt.cli import (
     augment,
     classify,
     compare_generators,
+    convert,
     dashboard,
     data,
     doctor,
     evaluate,
     export,
     generate,
+    init,
     push,
     review,
     study,
@@ -29,6 +35,8 @@ from promptopt.cli import (
     train,
     transfer,
 )
+from promptopt.cli._text import say
+from promptopt.cli._values import check_text
 
 _REPORT = (
     "This is a fault of promptopt, not of what you gave it. Please report it with the lines above, the "
@@ -42,30 +50,66 @@ class _Root(TyperGroup):
     - PromptoptError: something they can put right; its message, exit code 2.
     - OSError: of the machine (a full disk, no permission); its message with a remedy, exit code 2.
     - BrokenPipeError: the reader of a pipe went away (`| head`); nothing, exit code 1.
-    - KeyboardInterrupt: how to go on, exit code 130.
+    - KeyboardInterrupt, SIGTERM: how to go on, exit codes 130 and 143.
+    - A full disk or too little memory, in any library's words: one sentence with the remedy, exit code 2.
 
     Whatever else comes up is a bug and keeps its traceback, with a note on how to report it; `--debug` shows
     the traceback of the first two also.
     """
 
     def invoke(self, ctx: Any) -> Any:
+        if logging.lastResort is not None:  # which prints warnings, file names and all
+            logging.lastResort.setFormatter(_Plain())
         try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            again = shlex.join(["promptopt", *sys.argv[1:]])
-            _complain(f"Interrupted. Finished work is kept; to go on, run again: {again}", title="")
-            raise typer.Exit(130) from None
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            raise typer.Exit(1) from None
-        except (PromptoptError, OSError) as error:
-            if ctx.params.get("debug"):
-                raise
-            _complain(_of_machine(error) if isinstance(error, OSError) else str(error))
-            raise typer.Exit(2) from None
-        except Exception as error:  # typer's own, which it shows itself, and bugs
-            error.add_note(_REPORT)
+            with interrupts.raising():
+                check_text(ctx.args)
+                return super().invoke(ctx)
+        except BaseException as error:
+            for one in () if isinstance(error, typer.Exit) else chain(error):
+                if isinstance(one, KeyboardInterrupt):  # perhaps wrapped by a library that was being loaded
+                    interrupts.end_at_once()
+                    code = interrupts.exit_code(one)
+                    _complain(interrupts.farewell(code), title="")
+                    raise typer.Exit(code) from None
+            if isinstance(error, BrokenPipeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                raise typer.Exit(1) from None
+            message = _message(error)
+            if message is not None and not ctx.params.get("debug"):
+                _complain(message)
+                raise typer.Exit(2) from None
+            if message is None and isinstance(
+                error, Exception
+            ):  # typer's own, which it shows itself, and bugs
+                error.add_note(_REPORT)
             raise
+
+
+def _message(error: BaseException) -> str | None:
+    """One sentence for what a person can put right; None for a bug."""
+    if is_full_disk(error):
+        said = full_disk(error, _places())
+        own = isinstance(error, PromptoptError) and "space" in str(error)
+        return str(error) if own else said
+    if isinstance(error, PromptoptError):
+        return str(error)
+    if any(is_out_of_memory(one) for one in chain(error)):
+        return (
+            "memory ran out. Close other programs, or take a smaller batch size, fewer workers or smaller "
+            "images; then run the same command again: finished work is kept."
+        )
+    return _of_machine(error) if isinstance(error, OSError) else None
+
+
+def _places() -> list[str]:
+    """Where a command may write: its arguments, and the folders that it takes where none is given."""
+    typed = [part for word in sys.argv[1:] for part in word.split("=", 1)]
+    return [*(word for word in typed if not word.startswith("-")), "runs", "store", tempfile.gettempdir()]
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def _of_machine(error: OSError) -> str:
@@ -82,14 +126,14 @@ def _of_machine(error: OSError) -> str:
 
 
 def _complain(message: str, *, title: str = "Error: ") -> None:
-    typer.echo(typer.style(title, fg="red", bold=True) + typer.style(message, fg="red"), err=True)
+    say(message, err=True, title=title, fg="red", bold=True)
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
         from promptopt import __version__
 
-        typer.echo(f"promptopt {__version__}")
+        say(f"promptopt {__version__}")
         raise typer.Exit
 
 
@@ -116,6 +160,7 @@ def _options(
     """Nothing to set up: the options act where errors are caught, and in their own callbacks."""
 
 
+main.command("init")(init.init)
 main.add_typer(study.app, name="study")
 main.add_typer(data.app, name="data")
 main.add_typer(train.app, name="train")
@@ -127,6 +172,7 @@ main.command("compare-generators")(compare_generators.compare_generators)
 main.command("transfer")(transfer.transfer)
 main.command("classify")(classify.classify)
 main.command("evaluate")(evaluate.evaluate)
+main.command("convert")(convert.convert)
 main.add_typer(export.app, name="export")
 main.add_typer(template.app, name="template")
 main.add_typer(review.app, name="review")

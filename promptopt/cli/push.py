@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from promptopt.cli._text import say
+
 
 def push(
     folder: Annotated[Path, typer.Argument(help="Folder of a trained model or LoRA adapter.")],
@@ -26,6 +28,6 @@ def push(
 
     pushed = push_folder(folder, repository, revision=revision, private=not public, images=with_images)
     for name in pushed.files:
-        typer.echo(name)
+        say(name)
     seen = "public" if public else "private"
-    typer.echo(f"{len(pushed.files)} files, {pushed.size / 1e6:.1f} MB, {seen}: {pushed.url}")
+    say(f"{len(pushed.files)} files, {pushed.size / 1e6:.1f} MB, {seen}: {pushed.url}")

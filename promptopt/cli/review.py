@@ -7,6 +7,7 @@ import typer
 
 from promptopt.cli import group
 from promptopt.cli._options import AllowRemote, Host, Port
+from promptopt.cli._text import say, terminal
 from promptopt.formatting.numbers import format_estimate, p_value
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def prefer(
         per_set=images,
     )
     if allow_remote and not is_loopback(host):
-        typer.secho(
+        say(
             f"WARNING: {host}: whoever reaches this machine can see the images and answer in {rater}'s name; "
             "there is no password and no encryption.",
             fg="yellow",
@@ -70,8 +71,8 @@ def prefer(
     )
     with LocalServer(page, host=host, port=port, allow_remote=allow_remote) as server:
         done, total = session.progress()
-        typer.echo(f"{len(shown)} prompts, {done} of {total} comparisons of {session.rater} done")
-        typer.echo(f"{server.url}  (Ctrl-C stops; every answer is saved at once)")
+        say(f"{len(shown)} prompts, {done} of {total} comparisons of {session.rater} done")
+        say(f"{server.url}  (Ctrl-C stops; every answer is saved at once)")
         server.serve_forever()
     if session.choices:
         values(run, store)
@@ -87,7 +88,7 @@ def values(run: _Run, store: _Store = Path("store")) -> None:
     from promptopt.run.images import RunImages
 
     _print_preferences(write_preferences(RunImages.open(run, store=store)))
-    typer.echo(f"wrote {run / 'review' / 'preferences.json'} and preferences.csv")
+    say(f"wrote {run / 'review' / 'preferences.json'} and preferences.csv")
 
 
 @app.command()
@@ -126,11 +127,11 @@ def sheet(
         seed=seed,
         force=force,
     )
-    typer.echo(f"{2 * each} images, {made.size} x {made.size} pixels, sheet {made.sheet}")
-    typer.echo(f"for the raters: {made.page} and {made.answers}")
-    typer.secho(f"keep separate:  {made.key}", fg="yellow")
+    say(f"{2 * each} images, {made.size} x {made.size} pixels, sheet {made.sheet}")
+    say(f"for the raters: {made.page} and {made.answers}")
+    say(f"keep separate:  {made.key}", fg="yellow")
     for note in made.notes:
-        typer.secho(f"note: {note}", fg="yellow", err=True)
+        say(f"note: {note}", fg="yellow", err=True)
 
 
 @app.command()
@@ -148,17 +149,16 @@ def score(
         from promptopt.base.files import write_json
 
         write_json(out, found.to_dict(), ensure_ascii=False, allow_nan=False)
-        typer.echo(f"wrote {out}")
+        say(f"wrote {out}")
 
 
 def _print_preferences(found: "Preferences") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
     from scipy.special import expit
 
     raters = sorted({choice.rater for choice in found.choices})
-    console = Console(highlight=False)
+    console = terminal(highlight=False)
     table = Table(
         title=f"{found.study}: {len(found.choices)} choices by {', '.join(raters)}",
         title_justify="left",
@@ -185,11 +185,10 @@ def _print_preferences(found: "Preferences") -> None:
 
 
 def _print_scores(found: "SheetScores") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = terminal(highlight=False)
     table = Table(title=f"sheet {found.sheet}: {found.verdict}", title_justify="left")
     table.add_column("rater")
     for name in ("right answers", "p against 50 %", "synthetic found", "real accepted"):

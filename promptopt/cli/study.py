@@ -8,6 +8,7 @@ import typer
 from promptopt.base.reading import one_line
 from promptopt.cli import group
 from promptopt.cli._options import Device, Store
+from promptopt.cli._text import say, terminal
 from promptopt.formatting.numbers import in_cell, p_value, value_and_interval
 
 if TYPE_CHECKING:
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 
 _WIDE = 200  # columns of a terminal that every metric fits in
 _MIDDLE = 100  # and the judge's
+
+AllowEmbedded = Annotated[
+    bool,
+    typer.Option(
+        "--allow-embedded", help="Let the embedded networks work on images that are not the phantom's."
+    ),
+]
 
 app = group("Search for the best prompts, and look at what was found.")
 
@@ -31,6 +39,7 @@ def run(
             "--set", metavar="KEY=VALUE", help="Change a key, e.g. generator.steps=20; may be given again."
         ),
     ] = None,
+    allow_embedded: AllowEmbedded = False,
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
     store: Store = Path("store"),
     device: Device = "auto",
@@ -45,6 +54,8 @@ def run(
 
     config = load_study(file)
     changes = parse_changes(set_ or [])
+    if allow_embedded:
+        changes["allow_embedded"] = True
     if trials is not None:
         changes["search.trials"] = trials
     if name is not None:
@@ -57,6 +68,35 @@ def run(
     with LiveStudy() as live:
         run_study(config, runs=runs, store=store, device=device, workers=workers, observer=live)
     show(runs / config.name)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, as in study run.")
+    ] = None,
+    allow_embedded: AllowEmbedded = False,
+    store: Store = Path("store"),
+    device: Device = "auto",
+) -> None:
+    """Check a study, its data and its networks as a run would, and say what it will make. Makes no image."""
+    from promptopt.base.settings import parse_changes
+    from promptopt.config.study_file import load_study
+
+    config = load_study(file)
+    changes = parse_changes(set_ or []) | ({"allow_embedded": True} if allow_embedded else {})
+    if changes:
+        config = config.override(changes)
+    from promptopt.study.preview import check_study
+
+    found = check_study(config, store=store, device=device)
+    for label, prompts in found.prompts.items():
+        real = ", ".join(f"{pool} {count}" for pool, count in found.real_images[label].items())
+        say(f"{label}: {prompts:,} prompts; real images: {real}")
+    for warning in found.warnings:
+        say(f"Warning: {warning}", fg="yellow", err=True)
+    say(f"{config.name}: at most {found.images:,} images. No faults found.\nNext: promptopt study run {file}")
 
 
 @app.command()
@@ -82,7 +122,7 @@ def show(
     _print_prompts(found.prompts)
     for file in (PROMPTS, REPORT):
         if (folder / file).is_file():
-            typer.echo(f"{folder / file}")
+            say(f"{folder / file}")
 
 
 @app.command()
@@ -92,24 +132,23 @@ def schema() -> None:
 
     from promptopt.config.study_file import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=2))
+    say(json.dumps(json_schema(), indent=2))
 
 
 def _print_trials(found: "StudyRows") -> None:
     from promptopt.run.trials import latest
 
     scored = latest(found.trials)
-    typer.echo(f"{found.folder}: not finished, {len(scored)} prompts so far; the study's command goes on.")
+    say(f"{found.folder}: not finished, {len(scored)} prompts so far; the study's command goes on.")
     best = sorted(scored, key=lambda row: (-row.value, row.number))[:10]
     if best:
-        typer.echo("Best by search score (optimistic: nothing is confirmed yet):")
+        say("Best by search score (optimistic: nothing is confirmed yet):")
     for row in best:
-        typer.echo(f"{row.value:+.2f}  ({row.images} images)  {one_line(row.candidate.label)}")
+        say(f"{row.value:+.2f}  ({row.images} images)  {one_line(row.candidate.label)}")
 
 
 def _print_prompts(found: "PromptList") -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -122,7 +161,7 @@ def _print_prompts(found: "PromptList") -> None:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    console = Console()
+    console = terminal()
     names = [name for name in found.baseline.confirmation if name != "score"]
     if console.width < _WIDE:  # the rest is in confirmation.csv and the report
         names = [name for name in names if name == "judge_accuracy" and console.width >= _MIDDLE]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from promptopt.cli._options import BatchSize, Device, Guidance, Scheduler, Steps
+from promptopt.cli._text import say
 
 if TYPE_CHECKING:
     from generators.base import Generator
@@ -132,20 +133,20 @@ def _layout(
 def _report(listed: "PromptFile", edition: str) -> None:
     """What is odd about the list, on stderr."""
     count = len(listed.prompts)
-    typer.echo(f"{listed.path}: {count} prompts", err=True)
+    say(f"{listed.path}: {count} prompts", err=True)
     if listed.blank:
-        typer.echo(f"{len(listed.blank)} empty lines left out: line {_some(listed.blank)}", err=True)
+        say(f"{len(listed.blank)} empty lines left out: line {_some(listed.blank)}", err=True)
     twice = listed.duplicates()
     if twice:
         copies = sum(len(lines) - 1 for lines in twice.values())
         text, lines = max(twice.items(), key=lambda item: len(item[1]))
-        typer.echo(
+        say(
             f"{copies} prompts repeat an earlier one ({len(twice)} different; kept, each with own seeds); "
             f"most often line {_some(lines)}: {text!r}",
             err=True,
         )
     if edition == "gi-2025" and count % 2:
-        typer.echo(
+        say(
             f"warning: gi-2025 scores prompts in pairs of two wordings, and {count} is odd: the last "
             "has no partner",
             err=True,
@@ -169,7 +170,7 @@ def _sampling(
     from promptopt.synthesis.plan import Sampling
 
     if listed.generator is not None and listed.generator != model.fingerprint:
-        typer.echo(
+        say(
             f"warning: the prompts of {listed.path} were found with another generator "
             f"({listed.generator[:12]}), this one is {model.fingerprint[:12]}",
             err=True,
@@ -184,24 +185,23 @@ def _sampling(
     taken = {key: value for key, value in listed.sampling.items() if key not in given}
     if taken:
         shown = ", ".join(f"{key} {value!r}" for key, value in taken.items())
-        typer.echo(f"as in the study: {shown}", err=True)
+        say(f"as in the study: {shown}", err=True)
     return Sampling(**{**taken, **given})
 
 
 def _sheet(made: "Synthesis") -> Path:
     """The first images of the manifest."""
-    import csv
     from itertools import islice
 
     from promptopt.base.images import read_image
     from promptopt.formatting.pictures import Tile, contact_sheet
+    from promptopt.synthesis.manifest import manifest_rows
 
     tiles = []
-    with made.manifest.open(encoding="utf-8", newline="") as stream:
-        for row in islice(csv.DictReader(stream), _SHEET):
-            picture = read_image(made.folder / row["file"])
-            numbers = f"{row['prompt_number']}.{row['image_number']}"
-            tiles.append(Tile(picture, f"{numbers} {row['prompt']}"))
+    for row in islice(manifest_rows(made.manifest), _SHEET):
+        picture = read_image(made.folder / row["file"])
+        numbers = f"{row['prompt_number']}.{row['image_number']}"
+        tiles.append(Tile(picture, f"{numbers} {row['prompt']}"))
     title = f"{made.folder.resolve().name}: the first {len(tiles)} of {made.images} images"
     return contact_sheet([(title, tiles)], made.folder / "sheet.png", columns=8, label_lines=4)
 
@@ -212,15 +212,13 @@ def _summary(made: "Synthesis", sheet: Path, store: Path | None) -> None:
 
     if made.too_long:
         lines = [prompt.line for prompt in made.too_long]
-        typer.echo(
-            f"{len(lines)} prompts left out, too long for the generator: line {_some(lines)}", err=True
-        )
+        say(f"{len(lines)} prompts left out, too long for the generator: line {_some(lines)}", err=True)
     place = store or made.folder / ".store"
     disk = (
         f"{made.copied} of them copied out of {place}, so they lie there twice"
         if made.copied
         else f"shared with {place} by hard links, so they lie there once"
     )
-    typer.echo(f"{made.images} images in {made.folder / IMAGES}: {file_size(made.size)}, {disk}")
-    typer.echo(f"{made.generated} generated now, {made.images - made.generated} were there")
-    typer.echo(f"manifest: {made.manifest}; sheet: {sheet}")
+    say(f"{made.images} images in {made.folder / IMAGES}: {file_size(made.size)}, {disk}")
+    say(f"{made.generated} generated now, {made.images - made.generated} were there")
+    say(f"manifest: {made.manifest}; sheet: {sheet}")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from promptopt.cli._options import Store
+from promptopt.cli._text import say
 
 
 def tables(
@@ -29,6 +30,6 @@ def tables(
     comparisons, runs = read_sources(sources)
     written, notes = write_tables(comparisons, runs, out, store=store, top=top)
     for path in written:
-        typer.echo(str(path))
+        say(str(path))
     for note in notes:
-        typer.secho(f"note: {note}", fg="yellow", err=True)
+        say(f"note: {note}", fg="yellow", err=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from promptopt.cli import group
+from promptopt.cli._text import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,8 +35,8 @@ def count(text: Text) -> None:
     for slot in space.slots:
         shown = " | ".join(option.strip() or "(nothing)" for option in slot.options[:12])
         more = f" | ... {len(slot.options) - 12} more" if len(slot.options) > 12 else ""
-        typer.echo(f"{slot.name} ({len(slot.options)}): {shown}{more}")
-    typer.echo(f"{space.size:,} combinations")
+        say(f"{slot.name} ({len(slot.options)}): {shown}{more}")
+    say(f"{space.size:,} combinations")
 
 
 @app.command()
@@ -50,7 +51,7 @@ def sample(
     space = _space(text)
     rng = np.random.default_rng(seed)
     for _ in range(number):
-        typer.echo(space.render(space.sample(rng)))
+        say(space.render(space.sample(rng)))
 
 
 @app.command()
@@ -74,19 +75,19 @@ def check(
 
     space = _space(text, category)
     for slot in space.slots:
-        typer.echo(f"{slot.name} ({len(slot.options)} options)")
+        say(f"{slot.name} ({len(slot.options)} options)")
         for option, weight in list(zip(slot.options, slot.weights, strict=True))[:_SHOWN]:
-            typer.echo(f"  {weight:7.2%}  {option.strip() or '(nothing)'}")
+            say(f"  {weight:7.2%}  {option.strip() or '(nothing)'}")
         if len(slot.options) > _SHOWN:
-            typer.echo(f"           ... {len(slot.options) - _SHOWN} more")
+            say(f"           ... {len(slot.options) - _SHOWN} more")
     different = f", {len(space.distinct(_LISTED)):,} of them different" if space.size <= _LISTED else ""
-    typer.echo(f"{space.size:,} combinations{different}")
+    say(f"{space.size:,} combinations{different}")
     rng = np.random.default_rng(seed)
     drawn = [space.candidate(space.sample(rng)) for _ in range(samples)]
     if generator == "none":
-        typer.echo("samples:")
+        say("samples:")
         for candidate in drawn:
-            typer.echo(f"  {candidate}")
+            say(f"  {candidate}")
     elif not _check_lengths(space, drawn, generator):
         raise typer.Exit(1)
 
@@ -136,7 +137,7 @@ def mine(
         try:
             return sentence_distances(texts, sentence_model)
         except PortfolioError as error:
-            typer.echo(f"paraphrases are merged by words: {error}", err=True)
+            say(f"paraphrases are merged by words: {error}", err=True)
             return word_distances(texts)
 
     model = None if generator == "none" else load(generator, device="cpu")
@@ -153,7 +154,7 @@ def mine(
     content = category.model_dump(mode="json", exclude={"negative_prompt"})
     out.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
     space = category_space(category)
-    typer.echo(
+    say(
         f"{out}: {len(space.slots)} slots, {space.size:,} combinations; "
         f"baseline: {one_line(category.baseline)}"
     )
@@ -168,26 +169,26 @@ def _check_lengths(space: "PromptSpace", drawn: Sequence["Candidate"], uri: str)
 
     model = load(uri, device="cpu")
     counts = [model.count_tokens(candidate.prompt) for candidate in drawn]
-    typer.echo("samples, with their tokens:")
+    say("samples, with their tokens:")
     for candidate, count in zip(drawn, counts, strict=True):
         flag = "  TOO LONG" if count > model.max_tokens else ""
-        typer.echo(f"  {count:3}  {candidate}{flag}")
+        say(f"  {count:3}  {candidate}{flag}")
     everything = space.size <= _LISTED
     longest = space.candidate(space.longest(model.count_tokens))
     listed = list(space.distinct(_LISTED)) if everything else [*drawn, longest]
     prompts = list(dict.fromkeys(candidate.prompt for candidate in listed))
     most = max((longest.prompt, *prompts), key=model.count_tokens)
-    typer.echo(
+    say(
         f"tokens: min {min(counts)}, median {median(counts):g}, max {max(counts)} of these {len(counts)}; "
         f"the longest prompt has {model.count_tokens(most)}; limit {model.max_tokens}"
     )
-    typer.echo(f"  {most}")
+    say(f"  {most}")
     negatives = dict.fromkeys(one.negative_prompt for one in listed if one.negative_prompt is not None)
     fits = True
     for what, texts in (("prompts", prompts), ("negative prompts", list(negatives))):
         if found := too_long(texts, model):
             scope = f"{len(found)} of {len(texts):,}" if everything else "At least the longest"
-            typer.echo(f"{scope} {what} would be cut off:\n{describe(found)}\nShorten the options.", err=True)
+            say(f"{scope} {what} would be cut off:\n{describe(found)}\nShorten the options.", err=True)
             fits = False
     return fits
 

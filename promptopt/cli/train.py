@@ -1,5 +1,6 @@
 """`promptopt train`: the networks that a study needs, from a prepared data set."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ import typer
 
 from promptopt.cli import group
 from promptopt.cli._options import Device, Store
+from promptopt.cli._text import say
 
 if TYPE_CHECKING:
     from evaluation.report.checkpoint_scores import ValidationJudge
@@ -96,7 +98,7 @@ def sd(
             judge=scores,
             on_progress=bars.training,
         )
-    typer.echo(f"wrote {folder}")
+    say(f"wrote {folder}")
 
 
 @app.command("dreambooth-lora")
@@ -140,7 +142,7 @@ def dreambooth_lora(
             judge=scores,
             on_progress=bars.training,
         )
-    typer.echo(f"wrote {folder}; use it as {init}+lora:{folder}")
+    say(f"wrote {folder}; use it as {shlex.quote(f'{init}+lora:{folder}')}")
 
 
 @app.command()
@@ -190,7 +192,7 @@ def clip(
             device=device,
             on_progress=bars.training,
         )
-    typer.echo(f"wrote {folder}")
+    say(f"wrote {folder}")
 
 
 @app.command()
@@ -216,16 +218,14 @@ def judge(
 
     with _denormals_flushed(), Bars() as bars:
         folder = train_judge(spec, data=dataset, out=out, device=device, on_progress=bars.training)
-    typer.echo(f"wrote {folder}")
+    say(f"wrote {folder}")
 
 
 def _overrides(dataset: "Dataset", changes: list[str] | None) -> tuple[str, ...]:
     """The changes to a recipe; without scores while training where the data name no pool to score on."""
     if dataset.pooled:
         return tuple(changes or ())
-    typer.echo(
-        f"{dataset.root} names no pools: all pictures train, none score (validation.every=0)", err=True
-    )
+    say(f"{dataset.root} names no pools: all pictures train, none score (validation.every=0)", err=True)
     return ("validation.every=0", *(changes or ()))
 
 

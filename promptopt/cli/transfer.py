@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli._options import Device, Store
+from promptopt.cli._text import say, terminal
 from promptopt.formatting.numbers import format_estimate
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def transfer(
     _print(found)
     every = [one for several in found.values() for one in several]
     made, there = sum(one.generated for one in every), sum(one.reused for one in every)
-    typer.echo(f"{made} images generated now, {there} from the store")
-    typer.echo("wrote " + ", ".join(path.name for path in files) + f" in {out}")
+    say(f"{made} images generated now, {there} from the store")
+    say("wrote " + ", ".join(path.name for path in files) + f" in {out}")
 
 
 def _named(texts: list[str]) -> dict[str, str]:
@@ -89,11 +90,10 @@ def _named(texts: list[str]) -> dict[str, str]:
 
 
 def _print(found: "dict[str, list[Transfer]]") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = terminal(highlight=False)
     for several in zip(*found.values(), strict=True):
         first = several[0]
         table = Table(

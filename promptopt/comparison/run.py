@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +15,11 @@ from evaluation.features.feature_store import FeatureStore
 from evaluation.features.image_set import ImageSet
 from evaluation.report.evaluate import Texts
 from promptopt.base.files import writable_folder
+from promptopt.base.naming import without_home
 from promptopt.comparison.scopes import ComparisonError, Scope, Scopes, center_scopes
 from promptopt.comparison.scores import Score, Scorer, Told, image_set
 from promptopt.space.prompt_lines import PromptLine
+from promptopt.synthesis.manifest import manifest_rows
 from promptopt.synthesis.plan import Sampling, SynthesisError
 from promptopt.synthesis.run import Synthesis, synthesize
 from studies.dataset import Dataset
@@ -106,7 +107,7 @@ class GeneratorComparison:
             "generators": [
                 {
                     "name": made.name,
-                    "uri": made.uri,
+                    "uri": without_home(made.uri),
                     "fingerprint": made.fingerprint,
                     "sampling": dict(made.sampling),
                     "images": len(made.images),
@@ -135,6 +136,7 @@ def compare_generators(
     limit: int | None = None,
     seed: int = 0,
     allow_uncalibrated: bool = False,
+    allow_weak_encoder: bool = False,
     device: str = "auto",
     batch_size: int | None = None,
     on_phase: Callable[[str], None] | None = None,
@@ -194,6 +196,7 @@ def compare_generators(
         texts=texts,
         seed=seed,
         allow_uncalibrated=allow_uncalibrated,
+        allow_weak_encoder=allow_weak_encoder,
         on_progress=on_progress,
         notes=list(scopes.notes),
     )
@@ -295,8 +298,7 @@ def _make(
         )
     except SynthesisError as error:
         raise SynthesisError(f"{contender.name}: {error}") from error
-    with made.manifest.open(encoding="utf-8", newline="") as stream:
-        return next(csv.DictReader(stream)), made
+    return next(manifest_rows(made.manifest)), made
 
 
 def _in_its_words(contender: Contender, lines: Sequence[PromptLine]) -> list[PromptLine]:
@@ -335,15 +337,14 @@ def _image_set(
     index_of = {line.number: index for line, index in chosen}
     paths, categories, centers = [], [], []
     digest = hashlib.sha256()
-    with made.manifest.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            paths.append(made.folder / row["file"])
-            digest.update(row["sha256"].encode())
-            index = index_of[int(row["prompt_number"])]
-            if index is not None:
-                record = measured.records[index]
-                categories.append(record.category)
-                centers.append(scopes.names[record.center])
+    for row in manifest_rows(made.manifest):
+        paths.append(made.folder / row["file"])
+        digest.update(row["sha256"].encode())
+        index = index_of[int(row["prompt_number"])]
+        if index is not None:
+            record = measured.records[index]
+            categories.append(record.category)
+            centers.append(scopes.names[record.center])
     columns: dict[str, tuple[str, ...]] = {}
     if centers:
         columns = {"category": tuple(categories), "center": tuple(centers)}

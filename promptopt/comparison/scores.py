@@ -90,6 +90,7 @@ class Scorer:
     texts: Texts
     seed: int
     allow_uncalibrated: bool
+    allow_weak_encoder: bool
     on_progress: Told | None = None
     notes: list[str] = field(default_factory=list)
     cards: list[Mapping[str, Any]] = field(default_factory=list)
@@ -136,6 +137,7 @@ class Scorer:
             by=["center"] if len(self.scopes) > 1 else [],
             texts=self.texts,
             allow_uncalibrated=self.allow_uncalibrated,
+            allow_weak_encoder=self.allow_weak_encoder,
             seed=self.seed,
             on_progress=self.on_progress,
         )
@@ -162,7 +164,7 @@ class Scorer:
 
     def _inception(self, name: str, made: ImageSet) -> list[Score]:
         scopes = self._own_scopes(made)
-        able = [encoder for encoder in self.encoders if hasattr(encoder, "probabilities")]
+        able = [encoder for encoder in self.encoders if getattr(encoder, "probabilities", None)]
         if able:
             return self._measure(name, made, able, "is", scopes)
         classifier = self._classifier

@@ -10,7 +10,9 @@ from promptopt.base.plugins import scheme
 _NAMES = ("embedded", "inception", "thumbnail")
 _ELSEWHERE = ("hf:", "open_clip:")
 _LORA = "+lora:"  # between a generator's URI and an adapter's
-_CLIP_GUIDED, _DINOV2, _INCEPTION = "clip-guided:", "dinov2:", "inception:"
+_CLIP_GUIDED, _INCEPTION = "clip-guided:", "inception:"
+_FOLDERS = ("dinov2:", "transformers:")
+_BACKBONES = ("timm:", "torchvision:")
 
 
 def absolute_path(text: str, base: Path) -> str:
@@ -28,7 +30,8 @@ def absolute_uri(text: str, base: Path) -> str:
     """The URI of a network with every path in it absolute; names and addresses on the hub stay.
 
     Adapters behind it (`MODEL+lora:PATH@SCALE`), the model and the CLIP of `clip-guided:MODEL?clip=PATH`, and
-    the weights of `inception:FILE` and `dinov2:FOLDER` are made absolute too.
+    the weights of `inception:FILE`, `timm:NAME@FILE`, `torchvision:NAME@FILE`, `dinov2:FOLDER` and
+    `transformers:FOLDER` are made absolute too.
 
     >>> absolute_uri("sd+lora:hf:owner/name@0.5+lora:lora@1", Path("/models"))
     '/models/sd+lora:hf:owner/name@0.5+lora:/models/lora@1'
@@ -56,7 +59,11 @@ def _absolute(text: str, base: Path) -> str:
         return text
     if text.startswith(_INCEPTION):
         return _INCEPTION + absolute_path(text.removeprefix(_INCEPTION), base)
-    if text.startswith(_DINOV2):
-        return _DINOV2 + absolute_folder_or_name(text.removeprefix(_DINOV2), base)
+    if text.startswith(_BACKBONES):
+        name, mark, file = text.partition("@")
+        return f"{name}@{absolute_path(file, base)}" if mark and file else text
+    if text.startswith(_FOLDERS):
+        library, _, place = text.partition(":")
+        return f"{library}:{absolute_folder_or_name(place, base)}"
     path = absolute_path(text, base)
     return text if scheme(text) is not None and not Path(path).exists() else path  # "name:rest" of a plug-in

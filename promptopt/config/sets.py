@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SetSettings(_Model):
@@ -27,7 +27,6 @@ class SetSettings(_Model):
     )
     margin_floor: float | None = Field(
         default=-1.0,
-        allow_inf_nan=False,
         description="least mean category margin of a set, in SDs of the real images' from their mean; "
         "null: none",
     )
@@ -51,26 +50,18 @@ class SetSettings(_Model):
 class SetScore(_Model):
     """Weights of the terms that a set is searched by; each in SDs of the baseline's images."""
 
-    closeness: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="MMD to the real images")
-    margin: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="log-odds of the category in the encoder"
-    )
+    closeness: float = Field(default=1.0, gt=0, description="MMD to the real images")
+    margin: float = Field(default=0.0, ge=0, description="log-odds of the category in the encoder")
     gain: float = Field(
         default=0.0,
         ge=0,
-        allow_inf_nan=False,
         description="what an image takes off a probe's validation loss, trained on real images and the sets",
     )
-    frechet: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="Fréchet distance of the set, by influence"
-    )
-    inception_score: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="Inception Score of the set, by influence"
-    )
+    frechet: float = Field(default=0.0, ge=0, description="Fréchet distance of the set, by influence")
+    inception_score: float = Field(default=0.0, ge=0, description="Inception Score of the set, by influence")
     accuracy: float = Field(
         default=0.0,
         ge=0,
-        allow_inf_nan=False,
         description="synthetic-to-real accuracy (TSTR), by the influence on a probe of the sets alone",
     )
 

@@ -12,6 +12,7 @@ from pydantic import field_validator as _field_validator
 from pydantic import model_validator as _model_validator
 
 from promptopt.base.errors import PromptoptError
+from promptopt.base.naming import without_home
 from promptopt.base.settings import Settings, override, read_yaml, validate
 from promptopt.config.paths import absolute_folder_or_name, absolute_path, absolute_uri
 from promptopt.config.sets import ClassifierSettings, ClassSettings, ClosenessSettings, SetScore, SetSettings
@@ -30,7 +31,7 @@ class StudyError(PromptoptError, ValueError):
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PhantomSettings(_Model):
@@ -85,7 +86,7 @@ class GeneratorSettings(_Model):
         "`generation_parameters: {generator: [main, NAME]}`",
     )
     steps: int | None = Field(default=None, ge=1, le=1000, description="denoising steps")
-    guidance: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False, description="its scale")
+    guidance: float | None = Field(default=None, ge=0, le=100, description="its scale")
     scheduler: str | None = Field(default=None, description="the sampler of the diffusion, e.g. ddim")
     negative_prompt: str | None = Field(default=None, description="default: the category's own")
     batch_size: int | None = Field(
@@ -121,9 +122,7 @@ class SearchSettings(_Model):
         default=2, ge=1, le=1000, description="prompts proposed at a time, then measured together"
     )
     max_images: int | None = Field(default=None, ge=4, description="stop before more are made")
-    minutes: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="stop when the search has taken so long"
-    )
+    minutes: float | None = Field(default=None, gt=0, description="stop when the search has taken so long")
     stop: float | None = Field(
         default=0.02,
         ge=0,
@@ -131,9 +130,7 @@ class SearchSettings(_Model):
         description="stop when another prompt is better by `margin` with no more than this probability; "
         "null: never",
     )
-    margin: float = Field(
-        default=0.1, ge=0, allow_inf_nan=False, description="in SDs of the baseline's images"
-    )
+    margin: float = Field(default=0.1, ge=0, description="in SDs of the baseline's images")
     warm_start: tuple[str, ...] = Field(
         default=(), description="run folders of earlier studies whose best prompts are tried first"
     )
@@ -157,7 +154,6 @@ class ConstraintSettings(_Model):
         default=0.5,
         ge=0,
         le=10,
-        allow_inf_nan=False,
         description="least diversity, as a share of that of the real reference images",
     )
     duplicates: float | None = Field(
@@ -171,15 +167,9 @@ class ConstraintSettings(_Model):
 class ScoreWeights(_Model):
     """Weights of the three per-image terms; each term is in SDs of the baseline's images."""
 
-    alignment: float = Field(
-        default=1.0, ge=0, allow_inf_nan=False, description="log-odds of the category's texts in the encoder"
-    )
-    utility: float = Field(
-        default=1.0, ge=0, allow_inf_nan=False, description="log-odds by a probe trained on real images"
-    )
-    distance: float = Field(
-        default=1.0, ge=0, allow_inf_nan=False, description="an image's share of the MMD to real images"
-    )
+    alignment: float = Field(default=1.0, ge=0, description="log-odds of the category's texts in the encoder")
+    utility: float = Field(default=1.0, ge=0, description="log-odds by a probe trained on real images")
+    distance: float = Field(default=1.0, ge=0, description="an image's share of the MMD to real images")
 
     @_model_validator(mode="after")
     def _some_weight(self) -> ScoreWeights:
@@ -195,7 +185,6 @@ class PreferenceSettings(_Model):
     weight: float = Field(
         default=1.0,
         gt=0,
-        allow_inf_nan=False,
         description="of the log-odds of being preferred to the baseline",
     )
 
@@ -230,7 +219,6 @@ class PortfolioSettings(_Model):
     )
     alignment_floor: float | None = Field(
         default=-1.0,
-        allow_inf_nan=False,
         description="least mean alignment, in SDs of the baseline's images from their mean; null: none",
     )
     sentence_model: str | None = Field(
@@ -290,7 +278,12 @@ class StudyConfig(_Model):
     encoder: str = Field(
         default="embedded",
         min_length=1,
-        description="of images and texts: embedded, a folder, open_clip:MODEL/TAG or hf:owner/name",
+        description="of images and texts: embedded, a folder, open_clip:MODEL/TAG or hf:owner/name; of "
+        "images alone: timm:NAME[@FILE], torchvision:NAME@FILE, transformers:ADDRESS",
+    )
+    allow_weak_encoder: bool = Field(
+        default=False,
+        description="go on where the encoder tells the real images apart worse than 8x8 thumbnails do",
     )
     judge: str | None = Field(
         default=None, min_length=1, description="embedded or a folder; reads the confirmed images; null: none"
@@ -317,6 +310,10 @@ class StudyConfig(_Model):
     confirm: ConfirmSettings = ConfirmSettings()
     portfolio: PortfolioSettings = PortfolioSettings()
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="of everything that is drawn")
+    allow_embedded: bool = Field(
+        default=False,
+        description="let the embedded networks, which know the phantom alone, work on other images",
+    )
 
     _base: Path = PrivateAttr(default_factory=Path.cwd)
     _source: str = PrivateAttr(default="study")
@@ -369,13 +366,13 @@ class StudyConfig(_Model):
     def as_written(self, value: Any) -> Any:
         """A value of the study, or a section as plain JSON, with paths as the user wrote them.
 
-        For what other machines read, and for messages.
+        The home folder is written ``~``. For what other machines read, and for messages.
         """
         if isinstance(value, dict):
             return {key: self.as_written(inner) for key, inner in value.items()}
         if isinstance(value, list):
             return [self.as_written(inner) for inner in value]
-        return self._written.get(value, value) if isinstance(value, str) else value
+        return without_home(self._written.get(value, value)) if isinstance(value, str) else value
 
     def override(self, changes: Mapping[str, Any]) -> StudyConfig:
         """A checked copy with dotted keys replaced, e.g. `{"search.trials": 80, "name": "again"}`."""

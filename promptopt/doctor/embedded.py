@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 WEIGHTS = {
     "generators/embedded/sd/text_encoder/model.safetensors": (
-        "5c94f6eedaf1cd19d1f50c0dc2ad911213d27f16ef8e32b7ca4c085bc2811e78"
+        "7f95767023895bfd63646c6cbf0dac39e5433c9b7a1d94bf4adbebcc4e513378"
     ),
     "generators/embedded/sd/unet/diffusion_pytorch_model.safetensors": (
         "32fce6edf08fda3c1ea24566a1914d6550b09d6eafe15024cf1fd025af3961d0"

@@ -35,7 +35,7 @@ class BestList(BaseModel):
     and intervals, the tied set, the baseline, settings, generator fingerprint and seeds (see `PromptList`).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     format: Literal["promptopt-best-prompts"] = "promptopt-best-prompts"
     version: Literal[2] = 2

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from promptopt.base.weights import require_all
 from promptopt.portfolio.mixture import FloatArray, PortfolioError
 
 WORDS = "1 - shared words / all words"
@@ -39,6 +40,7 @@ def sentence_distances(prompts: Sequence[str], model: str) -> FloatArray:
     from sentence_transformers import SentenceTransformer
 
     try:
+        _require_weights(folder)
         encoder = SentenceTransformer(
             str(folder), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True}
         )
@@ -50,6 +52,22 @@ def sentence_distances(prompts: Sequence[str], model: str) -> FloatArray:
         encoder.encode(list(prompts), show_progress_bar=False, normalize_embeddings=True), dtype=np.float64
     )
     return np.clip(1 - rows @ rows.T, 0.0, 2.0)
+
+
+def _require_weights(folder: Path) -> None:
+    """Every tensor of the model's transformer is in its file: sentence-transformers does not say.
+
+    Published models often lack the pooler, which their own pooling does not use.
+    """
+    from transformers import AutoModel
+
+    if not (folder / "config.json").is_file():
+        return  # no transformer, or in a folder of its own
+    _, info = AutoModel.from_pretrained(
+        str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True
+    )
+    missing = [name for name in info["missing_keys"] if not name.startswith("pooler.")]
+    require_all(folder, missing=missing, error=PortfolioError)
 
 
 def sentence_model(model: str) -> Path:

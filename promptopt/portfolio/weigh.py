@@ -73,7 +73,8 @@ def weigh(
         for c in confirmed
     }
     floor = _floor(baseline, settings.alignment_floor)
-    alignment = {labels[c.candidate]: float(np.mean(c.measurement.per_image["alignment"])) for c in confirmed}
+    term = _margin(baseline)
+    alignment = {labels[c.candidate]: float(np.mean(c.measurement.per_image[term])) for c in confirmed}
     if floor is not None and max(alignment.values()) < floor:
         note = f"all on the first prompt: every prompt is below the alignment floor of {floor:.3g}"
         return Weighing({first: 1.0}, note, None)
@@ -129,10 +130,15 @@ def weigh(
     )
 
 
+def _margin(measured: Measurement) -> str:
+    """The term of the floor: by an encoder without texts, the probe's."""
+    return "alignment" if "alignment" in measured.per_image else "utility"
+
+
 def _floor(baseline: Measurement, floor: float | None) -> float | None:
     if floor is None:
         return None
-    own = baseline.per_image["alignment"]
+    own = baseline.per_image[_margin(baseline)]
     return float(np.mean(own) + floor * np.std(own, ddof=1))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from itertools import combinations
 import numpy as np
 
 from generators.store import StoredImage
+from promptopt.base.files import writable_folder
 from promptopt.base.seeds import derived_seed
 from promptopt.formatting.pictures import image_grid, png_bytes
 from promptopt.review.records import (
@@ -51,7 +53,8 @@ class Session:
         per_set: images on each side.
 
     Raises:
-        ReviewError: an empty name, fewer than two prompts, or images that are not in the store.
+        ReviewError: an empty name, fewer than two prompts, images that are not in the store, or a run folder
+            that cannot be written.
     """
 
     def __init__(
@@ -74,6 +77,9 @@ class Session:
         self.stage: Stage = stage
         self.seed = derived_seed(seed, zlib.crc32(self.rater.encode()))
         self.path = records_path(images.folder)
+        writable_folder(self.path.parent, "the experts' choices", error=ReviewError)
+        if self.path.exists() and not os.access(self.path, os.W_OK):
+            raise ReviewError("cannot be written", file=self.path, remedy="Give yourself write permission.")
         self._stored = {
             label: images.find(candidate, stage=stage) for candidate, label in unique_labels(prompts).items()
         }

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from promptopt.base.files import sweep, writable_folder, write_json
+from promptopt.base.files import sweep, sweep_dead, writable_folder, write_json
 from promptopt.base.locks import hold
 from promptopt.config.study_file import StudyError
 
@@ -18,6 +18,9 @@ PROMPTS = "prompts.json"
 REPORT = "report.html"
 STUDY = "study.yaml"
 SETTINGS = "settings.json"
+PICTURES = "pictures.json"
+
+_NAMED = 5  # pictures named in an error
 
 FORMAT = 2
 """Version of the run folder; stands in its settings.json."""
@@ -39,6 +42,7 @@ def locked_run(runs: Path, name: str) -> Iterator[Path]:
     )
     with hold(folder / ".lock", busy):
         sweep(folder)
+        sweep_dead(folder)
         yield folder
 
 
@@ -59,6 +63,8 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         return
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(old, dict):
+            raise ValueError("it holds no mapping")
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: cannot be read ({error}). Choose another name for the study.") from error
     if old.get("format") != FORMAT:
@@ -73,6 +79,30 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
             f"{folder}: this study was started with other settings, and its trials do not fit the new ones:\n"
             f"{listed}\nChoose another name (--name), or put the settings back. "
             f"Only these may change: {', '.join(f'search.{name}' for name in BUDGETS)}."
+        )
+
+
+def check_pictures(folder: Path, digests: Mapping[str, str]) -> None:
+    """Compare the real pictures with those the run was started with, or write their checksums down.
+
+    Raises:
+        StudyError: pictures were changed, removed or added; names them.
+    """
+    path = folder / PICTURES
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        write_json(path, dict(digests), ensure_ascii=False)
+        return
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path}: cannot be read ({error}). Choose another name for the study.") from error
+    changed = sorted(name for name in {*old, *digests} if old.get(name) != digests.get(name))
+    if changed:
+        more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+        raise StudyError(
+            f"{folder}: real pictures are not those that this study was started with: "
+            f"{', '.join(changed[:_NAMED])}{more}. Its trials were measured against the old ones. Put them "
+            "back, or choose another name (--name)."
         )
 
 

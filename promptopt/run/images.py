@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from generators.errors import GeneratorError
 from generators.family import MAIN, split_settings
 from generators.request import ImageRequest
 from generators.store import ImageStore, StoredImage
+from promptopt.base.reading import json_object
 from promptopt.base.seeds import seed_panel
 from promptopt.config.study_file import StudyError
 from promptopt.run import folder as runfolder
@@ -41,18 +42,15 @@ class RunImages:
         """
         folder, store = Path(run), Path(store)
         path = folder / runfolder.SETTINGS
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise StudyError(
-                f"{path}: cannot be read ({reason}). Give a run folder, such as runs/polyps."
-            ) from error
-        if isinstance(settings, dict) and settings.get("aim") == "set":
+        settings = json_object(path, error=StudyError, remedy="Give a run folder, such as runs/polyps.")
+        if settings.get("aim") == "set":
+            from promptopt.run.database import address
+
+            shown = shlex.join(["optuna-dashboard", address(folder / runfolder.DATABASE)])
             raise StudyError(
                 f"{folder}: a study of sets, and this is for studies with aim: single. Its images and "
                 f"figures are in {folder / runfolder.REPORT}; its trials, an Optuna study for each class, in "
-                f"{folder / runfolder.DATABASE} (`optuna-dashboard sqlite:///{folder / runfolder.DATABASE}`)."
+                f"{folder / runfolder.DATABASE} (`{shown}`)."
             )
         if not (store / "images").is_dir():
             raise StudyError(

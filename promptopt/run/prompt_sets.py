@@ -5,7 +5,6 @@ The file holds no time and no machine's path, so two identical runs write identi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from promptopt.base.files import write_text
+from promptopt.base.checksums import summed
+from promptopt.base.files import write_json
 from promptopt.base.settings import read_json
 from promptopt.config.study_file import StudyError
-from promptopt.run.prompts import EstimateEntry, Network, Seeds
+from promptopt.run.prompts import AGAIN, EncoderCheckEntry, EstimateEntry, Network, Seeds
 from promptopt.space import Candidate, PromptSpace, compile_template
 
 SETS: Literal["promptopt-sets"] = "promptopt-sets"  # the format's name
@@ -25,7 +25,7 @@ METHODS = ("set", "learned", "baseline", "random", "single")
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class WeightedPrompt(_Model):
@@ -204,6 +204,7 @@ class SetList(_Model):
     generator: Network
     encoder: Network
     second_encoder: Network | None = None
+    encoder_checks: list[EncoderCheckEntry] = []  # absent in files of earlier versions
     data: str
     seeds: Seeds
     settings: dict[str, Any]
@@ -232,13 +233,14 @@ def spread(weights: Mapping[Candidate, float], count: int, *, seed: int) -> list
 def write_sets(path: Path, sets: SetList) -> Path:
     """Write atomically, in one canonical form."""
     content = sets.model_dump(mode="json")
-    return write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return write_json(path, summed(content), ensure_ascii=False, allow_nan=False)
 
 
 def read_sets(path: str | Path) -> SetList:
     """Read and check a prompts.json of sets.
 
     Raises:
-        StudyError: missing, not JSON, or of another format.
+        StudyError: missing, not JSON, of another format, or not what its checksum says (files of earlier
+            versions have none).
     """
-    return read_json(SetList, path, error=StudyError, remedy="Run the study again to write it anew.")
+    return read_json(SetList, path, error=StudyError, remedy=AGAIN, summed=True)

@@ -7,23 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from evaluation.estimate import Estimate
 from generators.family import split_settings
+from promptopt.base.checksums import summed
 from promptopt.base.files import write_json
 from promptopt.base.settings import read_json
 from promptopt.config.study_file import StudyError
 from promptopt.space import Candidate
 
+if TYPE_CHECKING:
+    from evaluation.report.encoder_check import EncoderCheck
+
 VERSION = 2  # of the file
+AGAIN = (
+    "Run the study's command again, with the same --runs and --store: it draws nothing anew, and writes the "
+    "file anew."
+)
 DIGITS = 6  # significant digits of every number written
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class EstimateEntry(_Model):
@@ -128,6 +136,31 @@ class Network(_Model):
     fingerprint: str
 
 
+class EncoderCheckEntry(_Model):
+    """Probes on an encoder's features of real images and on thumbnails of them; see `EncoderCheck`."""
+
+    uri: str
+    encoder: EstimateEntry
+    thumbnails: EstimateEntry
+    difference: EstimateEntry
+    classes: int
+    verdict: Literal["better", "unclear", "worse", "unknown"]
+    sentence: str
+
+    @classmethod
+    def of(cls, check: EncoderCheck, uri: str, *, images: str) -> EncoderCheckEntry:
+        """What is written of the check of the encoder at `uri` on `images`, as they are called."""
+        return cls(
+            uri=uri,
+            encoder=EstimateEntry.of(check.encoder),
+            thumbnails=EstimateEntry.of(check.thumbnails),
+            difference=EstimateEntry.of(check.difference),
+            classes=check.classes,
+            verdict=check.verdict,
+            sentence=check.sentence(uri, images=images),
+        )
+
+
 class Seeds(_Model):
     """Image seeds of both stages, in order, and the study's own."""
 
@@ -183,6 +216,7 @@ class PromptList(_Model):
     generators: dict[str, Network] = {}  # by member name, where the study varied generator or lora_scale
     encoder: Network
     second_encoder: Network | None = None
+    encoder_checks: list[EncoderCheckEntry] = []  # absent in files of earlier versions
     judge: Network | None
     data: str
     seeds: Seeds
@@ -209,18 +243,17 @@ class PromptList(_Model):
 def write_prompts(path: Path, prompts: PromptList) -> Path:
     """Write atomically, in one canonical form."""
     content = prompts.model_dump(mode="json")
-    return write_json(path, content, ensure_ascii=False, allow_nan=False)
+    return write_json(path, summed(content), ensure_ascii=False, allow_nan=False)
 
 
 def read_prompts(path: str | Path) -> PromptList:
     """Read and check a prompts.json.
 
     Raises:
-        StudyError: missing, not JSON, or not in this format.
+        StudyError: missing, not JSON, not in this format, or not what its checksum says (files of earlier
+            versions have none).
     """
-    return read_json(
-        PromptList, path, error=StudyError, remedy="Run the study, or run it again under another name."
-    )
+    return read_json(PromptList, path, error=StudyError, remedy=AGAIN, summed=True)
 
 
 def rounded(value: float | None) -> float | None:

@@ -11,7 +11,17 @@ from typing import Any
 import optuna
 
 from promptopt.base.errors import PromptoptError
-from promptopt.run.database import begin, broken, distributions, open_storage, quiet, reopen, report, running
+from promptopt.run.database import (
+    begin,
+    broken,
+    distributions,
+    open_storage,
+    quiet,
+    reopen,
+    report,
+    running,
+    trusted,
+)
 from promptopt.space import Candidate, PromptSpace
 
 _RUNNING = optuna.trial.TrialState.RUNNING
@@ -49,7 +59,8 @@ class SetLog:
     def __init__(self, path: Path, *, label: str, space: PromptSpace) -> None:
         self._distributions = distributions(space)
         self._label = label
-        with quiet():
+        self._space = space
+        with quiet(), trusted(path):
             self._storage = open_storage(path)
             self.steps: list[list[LoggedLook]] = self._read()
 
@@ -133,6 +144,7 @@ class SetLog:
                 self._ended.append(frozen._trial_id)
             candidate = Candidate.from_json(attrs["candidate"])
             choice = dict(frozen.params) if frozen.params else None
+            self._check(frozen, candidate, choice)
             for step, place, size, images in attrs["looks"]:
                 sizes[step] = size
                 by_step.setdefault(step, []).append((place, LoggedLook(candidate, choice, images)))
@@ -149,6 +161,19 @@ class SetLog:
                 self._reopen(frozen, kept)
         ordered = (sorted(by_step[step], key=lambda pair: pair[0]) for step in sorted(kept))
         return [[look for _, look in pairs] for pairs in ordered]
+
+    def _check(self, frozen: Any, candidate: Candidate, choice: Mapping[str, str] | None) -> None:
+        """What a trial says twice it says alike: its prompt, and the images that it was measured on."""
+        counts = [images for _, _, _, images in frozen.user_attrs["looks"]]
+        numbers = [one for look in frozen.user_attrs["looks"] for one in look]
+        if (
+            frozen.user_attrs["prompt"] != candidate.label
+            or (choice is not None and self._space.candidate(choice).prompt != candidate.prompt)
+            or not all(type(one) is int and one >= 0 for one in numbers)
+            or counts != sorted(counts)
+            or not set(counts) <= set(frozen.intermediate_values)
+        ):
+            raise SetLogError(f"trial {frozen.number} is not as it was written")
 
     def _reopen(self, frozen: Any, kept: set[int]) -> None:
         """Go on with a trial that is still running; what a killed process had half written is dropped."""

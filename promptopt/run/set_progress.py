@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from promptopt.base.files import scratch
 from promptopt.config.study_file import StudyError, load_study
 from promptopt.run import folder as runfolder
 from promptopt.run.snapshot import copy_database
@@ -32,23 +32,28 @@ def read_set_progress(run: str | Path) -> tuple[SearchedClass, ...] | None:
     Raises:
         StudyError: no such file, not a study's database, or one that stays locked.
     """
+    from promptopt.run.database import trusted
+
     path = Path(run) / runfolder.DATABASE
     if not path.is_file():
         raise StudyError(f"{run}: not a run folder, {runfolder.DATABASE} is missing. Run the study first.")
-    with tempfile.TemporaryDirectory(prefix="promptopt-") as folder:
-        trials = _trials(copy_database(path, Path(folder) / runfolder.DATABASE), path)
-    looks = {label: [attrs["looks"] for attrs in own if attrs.get("looks")] for label, own in trials.items()}
-    if not any(looks.values()) and (any(trials.values()) or not trials or not _searches_sets(run)):
-        return None
-    return tuple(
-        SearchedClass(
-            label=label,
-            steps=1 + max((step for own in rows for step, *_ in own), default=-1),
-            prompts=len(rows),
-            images=sum(max(images for *_, images in own) for own in rows),
+    with scratch() as folder:
+        trials = _trials(copy_database(path, folder / runfolder.DATABASE), path)
+    with trusted(path):
+        looks = {
+            label: [attrs["looks"] for attrs in own if attrs.get("looks")] for label, own in trials.items()
+        }
+        if not any(looks.values()) and (any(trials.values()) or not trials or not _searches_sets(run)):
+            return None
+        return tuple(
+            SearchedClass(
+                label=label,
+                steps=1 + max((step for own in rows for step, *_ in own), default=-1),
+                prompts=len(rows),
+                images=sum(max(images for *_, images in own) for own in rows),
+            )
+            for label, rows in looks.items()
         )
-        for label, rows in looks.items()
-    )
 
 
 def _searches_sets(run: str | Path) -> bool:
@@ -61,12 +66,11 @@ def _searches_sets(run: str | Path) -> bool:
 def _trials(copy: Path, path: Path) -> dict[str, list[dict[str, Any]]]:
     """Study -> what its trials say."""
     import optuna
-    from sqlalchemy.exc import SQLAlchemyError
 
-    from promptopt.run.database import open_storage
+    from promptopt.run.database import open_storage, trusted
 
-    try:
-        storage = open_storage(copy)
+    with trusted(path):
+        storage = open_storage(copy, shown=path)
         try:
             return {
                 name: [
@@ -79,5 +83,3 @@ def _trials(copy: Path, path: Path) -> dict[str, list[dict[str, Any]]]:
             }
         finally:
             storage.engine.dispose()
-    except (SQLAlchemyError, RuntimeError) as error:
-        raise StudyError(f"{path}: not the database of a study ({type(error).__name__}).") from error

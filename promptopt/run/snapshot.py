@@ -8,16 +8,16 @@ for writing, so it is shown the copy alone.
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from promptopt.base.files import scratch
 from promptopt.config.study_file import StudyError
 from promptopt.run import folder as runfolder
-from promptopt.run.database import open_storage
+from promptopt.run.database import check_file, open_storage, trusted
 from promptopt.run.trials import TrialRow, rows_of
 
 _WAIT = 60.0  # seconds for a writer to finish
@@ -55,8 +55,8 @@ def read_studies(run: str | Path) -> list[RunTrials]:
     path = Path(run) / runfolder.DATABASE
     if not path.is_file():
         raise StudyError(f"{run}: not a run folder, {runfolder.DATABASE} is missing. Run the study first.")
-    with tempfile.TemporaryDirectory(prefix="promptopt-") as folder:
-        copy = Path(folder) / runfolder.DATABASE
+    with scratch() as folder:
+        copy = folder / runfolder.DATABASE
         copy_database(path, copy)
         return _read(copy, path)
 
@@ -68,6 +68,7 @@ def read_rows(run: str | Path) -> list[TrialRow]:
 
 def copy_database(path: Path, copy: Path) -> Path:
     """A consistent copy of an SQLite database in use. Raises StudyError where it cannot be read."""
+    check_file(path)
     try:
         with (
             closing(
@@ -86,10 +87,9 @@ def copy_database(path: Path, copy: Path) -> Path:
 
 def _read(copy: Path, path: Path) -> list[RunTrials]:
     import optuna
-    from sqlalchemy.exc import SQLAlchemyError
 
-    try:
-        storage = open_storage(copy)
+    with trusted(path):
+        storage = open_storage(copy, shown=path)
         try:
             names = optuna.get_all_study_names(storage)
             if not names:
@@ -97,8 +97,6 @@ def _read(copy: Path, path: Path) -> list[RunTrials]:
             return [_study(optuna.load_study(study_name=name, storage=storage)) for name in names]
         finally:
             storage.engine.dispose()
-    except (SQLAlchemyError, RuntimeError) as error:
-        raise StudyError(f"{path}: not the database of a study ({type(error).__name__}).") from error
 
 
 def _study(study: Any) -> RunTrials:

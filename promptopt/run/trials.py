@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,17 @@ import optuna
 from evaluation.estimate import Estimate
 from promptopt.base.errors import ArgumentError
 from promptopt.config.study_file import StudyError
-from promptopt.run.database import begin, broken, distributions, open_storage, quiet, reopen, report, running
+from promptopt.run.database import (
+    begin,
+    broken,
+    distributions,
+    open_storage,
+    quiet,
+    reopen,
+    report,
+    running,
+    trusted,
+)
 from promptopt.space import Candidate, PromptSpace
 
 
@@ -99,14 +111,14 @@ class TrialLog:
         terms: names of the terms of a study with a Pareto front; none for one score.
 
     Raises:
-        StudyError: an earlier version wrote the database.
+        StudyError: an earlier version wrote the database, or it is damaged.
     """
 
     def __init__(self, path: Path, *, name: str, space: PromptSpace, terms: Sequence[str] = ()) -> None:
         self._kinds = distributions(space)
         self._terms = tuple(terms)
         self._closing: list[str] = []
-        with quiet():
+        with quiet(), trusted(path):
             self._storage = open_storage(path)
             # a run folder may have been renamed since
             self._name = next(iter(optuna.get_all_study_names(self._storage)), name)
@@ -236,7 +248,10 @@ def rows_of(study: Any) -> list[TrialRow]:
     found = [row_of(one, choice=one["choice"], candidate=one["candidate"]) for one in _repeats(study)]
     for trial in study.get_trials(deepcopy=False):
         found += rows_of_trial(trial)
-    return sorted(found, key=lambda row: row.number)
+    found.sort(key=lambda row: row.number)
+    if [row.number for row in found] != list(range(len(found))):
+        raise ArgumentError(f"of {len(found)} rows some are missing or there twice")
+    return found
 
 
 def rows_of_trial(trial: Any) -> list[TrialRow]:
@@ -259,7 +274,13 @@ def rows_of_trial(trial: Any) -> list[TrialRow]:
 def row_of(
     content: Mapping[str, Any], *, choice: Mapping[str, str], candidate: Mapping[str, Any]
 ) -> TrialRow:
-    """A row from what the database has of it."""
+    """A row from what the database has of it.
+
+    Raises:
+        ArgumentError: it is not what was written, by its checksum.
+    """
+    if content.get("sha256") != _checksum(content, choice, candidate):
+        raise ArgumentError(f"row {content.get('number')} is not as it was written")
     step, step_size = content["step"]
     winner = content["eliminated_by"]
     return TrialRow(
@@ -283,7 +304,20 @@ def _repeats(study: Any) -> list[dict[str, Any]]:
     return list(study.user_attrs.get(REPEATS, []))
 
 
+def _checksum(content: Mapping[str, Any], choice: Mapping[str, str], candidate: Mapping[str, Any]) -> str:
+    own = {key: value for key, value in content.items() if key not in ("sha256", "candidate", "choice")}
+    text = json.dumps([own, dict(choice), candidate], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def _content(row: TrialRow) -> dict[str, Any]:
+    content = _plain(row)
+    # as the database gives it back
+    sums = json.loads(json.dumps([content, dict(row.choice), row.candidate.to_json()]))
+    return {**content, "sha256": _checksum(*sums)}
+
+
+def _plain(row: TrialRow) -> dict[str, Any]:
     return {
         "number": row.number,
         "score": row.score.to_json(),

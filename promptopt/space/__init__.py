@@ -10,6 +10,8 @@ The syntax is that of dynamic-prompts:
 ``__name__``              one of the options of the wildcard list `name`; they may hold template syntax
 ``__color*__``            one of the options of all wildcards that match; also ``?`` and ``[...]``
 ``{2$$__name__}``         two of the options of a wildcard
+``__name(tone=red)__``    `name` with variables that hold in its options alone
+``__color/${tone}__``     all wildcards that the name can become; also ``__color/{warm|cold}__``
 ``${name={a|b}}``         sets a variable for the whole template; ``?=`` unless it is set already
 ``${name=!{a|b}}``        the same, chosen once: every ``${name}`` shows the same option
 ``${name}``               its value, without ``!`` chosen anew here; ``${name:default}`` where it is not set
@@ -17,9 +19,12 @@ The syntax is that of dynamic-prompts:
 ``\\{ \\} \\| \\_ \\$``        the character itself; also ``\\: \\# \\/ \\\\``
 ========================  =========================================================================
 
-Where that library differs: unknown wildcards and variables are errors; several options come in the order
-written, not in every order; ``!`` keeps all options, not the first alone; ``{~a|b}``, ``{@a|b}``, wildcards
-with parameters and ``%{...$$...}`` are refused, as they say how to sample, or are no words of their own.
+Where that library differs: unknown wildcards and variables and parameters that nothing uses are errors, as
+are a ``}`` or ``|`` outside of braces and more options at a time than there are; several options come in the
+order written, not in every order; ``=!`` keeps all options, not the first alone; a backslash escapes. Refused
+are ``{~a|b}``, ``__@name__`` and ``{!a|b}``, which say how to sample, ``%{...$$...}``, which wraps texts, and
+what no static product of slots can hold: a name with a choice that is made once (``=!``), several options of
+a wildcard whose name is a choice.
 """
 
 from promptopt.space._beside import beside

@@ -188,7 +188,7 @@ def _slot_names(
 
 def _own_name(choice: Choice) -> str | None:
     if isinstance(choice, Wildcard):
-        return re.sub(r"[*?\[\]]+", "", choice.name).strip("/_- ") or choice.name
+        return re.sub(r"[*?\[\]]+", "", choice.label).strip("/_- ") or choice.label
     return choice.name if isinstance(choice, Access) else None
 
 

@@ -69,6 +69,7 @@ class Expander:
     def __init__(self, wildcards: Mapping[str, ListLike[str]]) -> None:
         self.wildcards = wildcards
         self.entries: dict[tuple[str, Scope], Weighted] = {}
+        self.used: set[Variable] = set()
 
     def node(self, node: Choice, scope: Scope, place: Place) -> Options:
         """Every text that a choice can become; probabilities sum to 1."""
@@ -81,6 +82,12 @@ class Expander:
         ]
         if node.several is not None:
             if len(node.options) == 1 and isinstance(only := _only(node.options[0][1]), Wildcard):
+                if len(self.names(only, scope, place)) > 1:
+                    raise place.error(
+                        "several options of a wildcard whose name is itself a choice",
+                        "Give the name without choices, or take one option at a time.",
+                        only.offset,
+                    )
                 weighted = self.wildcard(only, scope, place)
             return self.several(weighted, node.several, place)
         return self.union(weighted, node.offset, place)
@@ -150,14 +157,46 @@ class Expander:
         return result
 
     def wildcard(self, node: Wildcard, scope: Scope, place: Place) -> Weighted:
-        """The options of a wildcard, or of all wildcards that match a pattern, each expanded."""
-        if node.name in self.wildcards or not _is_pattern(node.name):
-            return self.one_wildcard(node.name, node, scope, place)
-        names = [name for name in self.wildcards if fnmatch.fnmatchcase(name, node.name)]
+        """The options of a wildcard, of all that match a pattern, or of all that its name can become."""
+        names = self.names(node, scope, place)
+        inner = self.scope(node.parameters, scope, place) if node.parameters else scope
+        found: Weighted = []
+        for name, p in names.items():
+            entries = self.matching(name, node, inner, place)
+            total = sum(weight for weight, _ in entries) if len(names) > 1 else 1.0
+            found += [(p * weight / total, options) for weight, options in entries]
+        for one in node.parameters:
+            if inner[one.name] not in self.used:
+                raise place.error(
+                    f"wildcard '{node.label}' uses no variable '{one.name}'",
+                    f"Take the parameter out, or write ${{{one.name}}} in the wildcard's options.",
+                    one.offset,
+                )
+        return found
+
+    def names(self, node: Wildcard, scope: Scope, place: Place) -> Options:
+        """Every name that a wildcard's name can become."""
+        names: Options = {}
+        for name, p in self.product(node.name, scope, node.offset, place).items():
+            names[name.strip()] = names.get(name.strip(), 0.0) + p
+        if shared := references(names):
+            raise place.error(
+                f"a wildcard's name holds '{shared[0]}', which is chosen once ('=!'), so that one slot's "
+                "options would depend on another slot",
+                "Set the variable without the '!', or give each wildcard its own option in braces.",
+                node.offset,
+            )
+        return names
+
+    def matching(self, name: str, node: Wildcard, scope: Scope, place: Place) -> Weighted:
+        """The options of one name, which may be a pattern, each expanded."""
+        if name in self.wildcards or not _is_pattern(name):
+            return self.one_wildcard(name, node, scope, place)
+        names = [known for known in self.wildcards if fnmatch.fnmatchcase(known, name)]
         if not names:
             known = ", ".join(sorted(self.wildcards)) or "none"
-            raise place.error(f"no wildcard matches '{node.name}'", f"Known wildcards: {known}.", node.offset)
-        return [entry for name in names for entry in self.one_wildcard(name, node, scope, place)]
+            raise place.error(f"no wildcard matches '{name}'", f"Known wildcards: {known}.", node.offset)
+        return [entry for one in names for entry in self.one_wildcard(one, node, scope, place)]
 
     def one_wildcard(self, name: str, node: Wildcard, scope: Scope, place: Place) -> Weighted:
         def error(problem: str, remedy: str) -> TemplateError:
@@ -210,6 +249,8 @@ class Expander:
     def access(self, node: Access, scope: Scope, place: Place) -> Options:
         """A deferred variable anew at every use; an immediate one as a reference."""
         variable = scope.get(node.name)
+        if variable is not None:
+            self.used.add(variable)
         if variable is None:
             if node.default is None:
                 raise place.error(

@@ -19,16 +19,30 @@ MAX_DEPTH = 40
 
 # The lexer knows what may come next, so WEIGHT, RANGE and SEPARATOR are looked for at their own place alone,
 # and `$$` is plain text outside of braces. WEIGHT takes anything before `::`, to say what is wrong with it.
+# What stands in a wildcard's name, or in a parameter's value, ends at other characters than a text does: its
+# braces have rules of their own, so that the lexer knows which of them goes on behind a brace.
 _GRAMMAR = r"""
 template: (_part | DOLLARS | assignment)*
 entry: [WEIGHT] (_part | DOLLARS | assignment)*
 
-_part: TEXT | ESCAPE | WILDCARD | variant | ACCESS | access
-variant: OPEN [several] option ("|" option)* "}"
+_part: TEXT | ESCAPE | wildcard | variant | ACCESS | access
+variant: OPEN [SAMPLER] [several] option ("|" option)* "}"
 several: RANGE [SEPARATOR]
 option: [WEIGHT] _part*
 assignment: ASSIGN _part* "}"
 access: DEFAULT _part* "}"
+wildcard: NAMED [SAMPLER] _named* [parameters] _NAMED
+
+_named: NAME | named_variant | ACCESS | named_access
+named_variant: OPEN [SAMPLER] [several] option ("|" option)* "}" -> variant
+named_access: DEFAULT _part* "}" -> access
+
+parameters: PARENTHESIS parameter ("," parameter)* _PARENTHESIS
+parameter: PARAMETER _valued*
+_valued: VALUE | ESCAPE | valued_wildcard | valued_variant | ACCESS | valued_access
+valued_wildcard: NAMED [SAMPLER] _named* [parameters] _NAMED -> wildcard
+valued_variant: OPEN [SAMPLER] [several] option ("|" option)* "}" -> variant
+valued_access: DEFAULT _part* "}" -> access
 
 OPEN: "{"
 RANGE.5: /\s*(\d+|\d*\s*-\s*\d*)\s*\$\$/
@@ -38,7 +52,14 @@ ASSIGN.3: /\$\{\s*[A-Za-z_-][\w-]*\s*\??=\s*!?/
 DEFAULT.3: /\$\{\s*[A-Za-z_-][\w-]*\s*:/
 ACCESS.3: /\$\{\s*[A-Za-z_-][\w-]*\s*\}/
 ESCAPE.3: /\\[{}|_$:#\/\\]/
-WILDCARD.3: /__((?!__)[^{}|\n])*__/
+SAMPLER.6: /[~!@]/
+NAMED.3: "__"
+_NAMED.3: "__"
+NAME: /((?!__|\$\{)[^{}|\n(])+/
+PARENTHESIS.3: "("
+_PARENTHESIS.3: /\)\s*/
+PARAMETER.3: /\s*[A-Za-z_-][\w-]*\s*=/
+VALUE: /((?!__|\$\{|\$\$)[^{}|\\(),]|\\(?![{}|_$:#\/\\]))+/
 DOLLARS: "$$"
 TEXT: /((?!__|\$\{|\$\$)[^{}|\\]|\\(?![{}|_$:#\/\\]))+/
 """
@@ -117,24 +138,29 @@ class _Reader:
 
     def explain(self, error: UnexpectedInput) -> TemplateError:
         """What the grammar did not expect, in words."""
-        if isinstance(error, UnexpectedToken) and error.token.type == "$END":
-            return self._unclosed(error)
-        at = int(error.pos_in_stream or 0)
-        if self.plain.startswith("__", at):
-            return self.error(
-                "the wildcard that starts here is not closed",
-                "Write two underscores on either side, __name__; a literal '__' is written '\\_\\_'.",
-                at,
-            )
+        ended = isinstance(error, UnexpectedToken) and error.token.type == "$END"
+        at = len(self.plain) if ended else int(error.pos_in_stream or 0)
+        opened = _opened(error)
+        if not ended and (match := _VARIABLE.match(self.plain, at)):
+            return self._bad_variable(match)
+        if opened and opened[-1].type in ("NAMED", "PARENTHESIS", "_PARENTHESIS"):
+            return self._bad_wildcard(opened, at)
+        if ended:
+            return self._unclosed(opened[-1])
         if self.plain.startswith("$$", at):
+            start = int(opened[-1].start_pos or 0) if opened else 0
+            if self.plain.startswith("%{", start - 1):
+                return self.error(
+                    "'%{' wraps one text into another, which a template's slots cannot say",
+                    "Write the wrapping text on both sides of the choice; a literal '%{' is written '%\\{'.",
+                    start - 1,
+                )
             return self.error(
                 "'$$' without a number of options before it",
                 "Write how many options to take at the head of the brace, {2$$a|b|c} or {0-2$$ and $$a|b|c}; "
                 "a literal '$$' is written '\\$\\$'.",
                 at,
             )
-        if match := _VARIABLE.match(self.plain, at):
-            return self._bad_variable(match)
         if self.plain.startswith("${", at):
             return self.error(
                 "a variable without a name",
@@ -165,10 +191,31 @@ class _Reader:
             at,
         )
 
-    def _unclosed(self, error: UnexpectedToken) -> TemplateError:
-        stack = error.interactive_parser.parser_state.value_stack if error.interactive_parser else []
-        opened = [t for t in stack if isinstance(t, Token) and t.type in ("OPEN", "ASSIGN", "DEFAULT")]
-        start = int(opened[-1].start_pos or 0)
+    def _bad_wildcard(self, opened: list[Token], at: int) -> TemplateError:
+        last = opened[-1]
+        if last.type == "NAMED":
+            within = len(opened) > 1 and opened[-2].type == "PARENTHESIS"
+            return self.error(
+                "the wildcard that starts here is not closed",
+                "Write two underscores on either side, __name__; a literal '__' is written '\\_\\_'."
+                + " If it ends the wildcard before it, that one's parenthesis lacks its ')'." * within,
+                int(last.start_pos or 0),
+            )
+        if last.type == "_PARENTHESIS":
+            return self.error(
+                "two underscores have to follow a wildcard's parameters",
+                "Write __name(variable=value)__.",
+                min(at, len(self.plain) - 1),
+            )
+        return self.error(
+            "what stands in a wildcard's parentheses is no list of parameters",
+            "Write __name(variable=value)__, or more with commas between them; "
+            "a value with commas or parentheses goes into braces, {a, b}.",
+            min(at, len(self.plain) - 1),
+        )
+
+    def _unclosed(self, opening: Token) -> TemplateError:
+        start = int(opening.start_pos or 0)
         hidden = self.text[start:] != self.plain[start:]
         return self.error(
             "the brace that opens here is never closed",
@@ -195,18 +242,38 @@ class _Builder(Transformer_NonRecursive[Token, Any]):
         return self.weight(children[0]), self.sequence(children[1:])
 
     def variant(self, children: list[Any]) -> Variant:
-        opening, several, *options = children
-        if several is None:
-            self.no_sampler(int(opening.end_pos))
+        opening, sampler, several, *options = children
+        self.no_sampler(sampler, "brace", f"; where the option begins with it, write '{{ {sampler}'")
         return Variant(tuple(options), several, int(opening.start_pos))
 
-    def no_sampler(self, offset: int) -> None:
-        """`{!a|b}`, `{~a|b}`, `{@a|b}` say how that library samples. Here the study says how."""
-        if (symbol := self.reader.plain[offset : offset + 1]) in ("!", "~", "@") and symbol:
+    def wildcard(self, children: list[Any]) -> Wildcard:
+        opening, sampler, *name, parameters = children
+        self.no_sampler(sampler, "wildcard")
+        offset = int(opening.start_pos)
+        found = _stripped(self.sequence(name))
+        if not found:
             raise self.reader.error(
-                f"'{symbol}' at the head of a brace names a way of sampling, which a template has no say in",
-                f"Take it out; where the option begins with it, put a space before: '{{ {symbol}'.",
-                offset,
+                "a wildcard without a name", "Write its name between the underscores: __name__.", offset
+            )
+        return Wildcard(found, tuple(parameters or ()), offset)
+
+    def parameters(self, children: list[Any]) -> list[Assignment]:
+        return children[1:]
+
+    def parameter(self, children: list[Any]) -> Assignment:
+        head, *value = children
+        offset = int(head.start_pos) + len(head) - len(head.lstrip())
+        name = str(head[:-1]).strip()
+        sequence = _stripped(self.sequence(value))
+        return Assignment(name, sequence, immediate=False, keep=False, offset=offset)
+
+    def no_sampler(self, symbol: Token | None, what: str, unless: str = "") -> None:
+        """`{!a|b}`, `__~x__`, `{@a|b}` say how that library samples. Here the study says how."""
+        if symbol is not None:
+            raise self.reader.error(
+                f"'{symbol}' at the head of a {what} names a way of sampling, which a template has no say in",
+                f"Take it out{unless}.",
+                int(symbol.start_pos or 0),
             )
 
     def several(self, children: list[Any]) -> Several:
@@ -269,13 +336,15 @@ class _Builder(Transformer_NonRecursive[Token, Any]):
             return str(child[1])
         if child.type == "ACCESS":
             return Access(str(child[2:-1]).strip(), None, offset)
-        if child.type == "WILDCARD":
-            if not child[2:-2].strip():
-                raise self.reader.error(
-                    "a wildcard without a name", "Write its name between the underscores: __name__.", offset
-                )
-            return Wildcard(str(child[2:-2]).strip(), offset)
         return str(child)
+
+
+def _opened(error: UnexpectedInput) -> list[Token]:
+    """What is open where the parser stopped, the innermost last."""
+    parser = getattr(error, "interactive_parser", None)
+    stack = parser.parser_state.value_stack if parser else []
+    kinds = ("OPEN", "ASSIGN", "DEFAULT", "NAMED", "PARENTHESIS", "_PARENTHESIS")
+    return [token for token in stack if isinstance(token, Token) and token.type in kinds]
 
 
 def _joined(nodes: Iterable[Node]) -> Iterator[Node]:
@@ -307,13 +376,15 @@ def _check_depth(sequence: Sequence, reader: _Reader) -> None:
     waiting = [(node, 1) for node in sequence]
     while waiting:
         node, depth = waiting.pop()
-        if isinstance(node, str | Wildcard):
+        if isinstance(node, str):
             continue
         if depth > MAX_DEPTH:
             raise reader.error(
                 f"braces nested more than {MAX_DEPTH} deep", "Split the template into wildcards.", node.offset
             )
-        if isinstance(node, Variant):
+        if isinstance(node, Wildcard):
+            inner = [*node.name, *(child for one in node.parameters for child in one.value)]
+        elif isinstance(node, Variant):
             inner = [child for _, option in node.options for child in option]
         else:
             inner = list((node.value if isinstance(node, Assignment) else node.default) or ())

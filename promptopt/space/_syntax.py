@@ -7,10 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Wildcard:
-    """`__name__`."""
+    """`__name__`, or `__name(variable=value)__`; the name may hold variables and braces."""
 
-    name: str
+    name: Sequence
+    parameters: tuple[Assignment, ...]
     offset: int
+
+    @property
+    def label(self) -> str:
+        """The name as a text, variables by their own names."""
+        parts = (part if isinstance(part, str) else getattr(part, "name", "") for part in self.name)
+        return "".join(part for part in parts if isinstance(part, str))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from promptopt.study.proposals import Ask, Gap, Propose, ScoredPrompt, candidate
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
-    from evaluation.encoders.base import TextEncoder
+    from evaluation.encoders.base import Encoder
     from generators.base import Generator
     from promptopt.run.trials import TrialRow
     from promptopt.scoring.objective import ImageMetric
@@ -66,7 +66,7 @@ class Study:
         source: str | Path | Mapping[str, Any] | StudyConfig,
         *,
         generator: Generator | None = None,
-        encoder: TextEncoder | None = None,
+        encoder: Encoder | None = None,
         judge: Judge | None = None,
         metrics: Sequence[ImageMetric] = (),
         runs: str | Path = "runs",
@@ -213,8 +213,10 @@ class Study:
         from promptopt.study.run import show
 
         if self.config.aim == "set":
+            from promptopt.run.database import address
+
             raise StudyError(
                 f"{self.config.source}: a study of sets has an Optuna study for each class: "
-                f'optuna.load_study(study_name=LABEL, storage="sqlite:///{self.folder / DATABASE}").'
+                f"optuna.load_study(study_name=LABEL, storage={address(self.folder / DATABASE)!r})."
             )
         return show(self.folder).trials

@@ -17,15 +17,14 @@ from promptopt.search.racing import stages
 from promptopt.search.samplers import Sampling, resolve
 from promptopt.space import Candidate, PromptSpace
 from promptopt.space.of_category import compile_space, open_category
-from promptopt.study.opening import open_data
+from promptopt.study.opening import open_data, picture_digests
 from studies.category import Category
-from studies.dataset import POOLS, Dataset
+from studies.dataset import FEWEST, POOLS, Dataset
 
 if TYPE_CHECKING:
     from promptopt.scoring.objective import ImageMetric
 
 _WARM = 4  # prompts taken over from an earlier study
-_FEWEST = 4  # positives and negatives a pool needs for any estimate at all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +37,7 @@ class Checked:
         texts: class name -> fixed texts for the alignment; the category's own is `category.name`.
         positives, negatives: the real images, all pools.
         panel: every seed of the study.
+        pictures: file name -> sha256 of every real picture.
     """
 
     config: StudyConfig
@@ -51,6 +51,7 @@ class Checked:
     negatives: Dataset
     positive_name: str
     panel: SeedPanel
+    pictures: Mapping[str, str]
 
 
 def check(config: StudyConfig, *, store: Path, metrics: Sequence[ImageMetric] = ()) -> Checked:
@@ -74,6 +75,7 @@ def check(config: StudyConfig, *, store: Path, metrics: Sequence[ImageMetric] = 
         sampler=config.search.seed,
     )
     data = open_data(config, store)
+    pictures = picture_digests(config, data, store)
     name, positives, negatives = _split(config, category, data)
     return Checked(
         config=config,
@@ -93,6 +95,7 @@ def check(config: StudyConfig, *, store: Path, metrics: Sequence[ImageMetric] = 
         negatives=negatives,
         positive_name=name,
         panel=panel,
+        pictures=pictures,
     )
 
 
@@ -175,10 +178,10 @@ def _split(config: StudyConfig, category: Category, data: Dataset) -> tuple[str,
     for pool in POOLS:
         for what, part in (("positive", positives), ("other", negatives)):
             count = len(part.where(pool=pool))
-            if count < _FEWEST:
+            if count < FEWEST:
                 raise StudyError(
                     f"{config.source}: data: {data.root}, pool {pool!r}: {count} {what} images "
-                    f"(positive: {name!r}), at least {_FEWEST} are needed. Add images, or assign "
+                    f"(positive: {name!r}), at least {FEWEST} are needed. Add images, or assign "
                     "the pools again."
                 )
     return name, positives, negatives

@@ -53,6 +53,9 @@ class Observer:
     def on_phase(self, text: str) -> None:
         """A step without a count has begun, e.g. reading the data."""
 
+    def on_warning(self, text: str) -> None:
+        """Before the first image: something that the results will suffer from, and what to do about it."""
+
     def on_start(self, start: StudyStart) -> None:
         """Everything is checked; the search begins or goes on."""
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import promptopt
-from promptopt.base.files import new_folder
+from promptopt.base.files import new_folder, write_text
 from promptopt.base.locks import hold
 from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import PhantomSettings, StudyConfig, StudyError
@@ -17,10 +21,12 @@ from studies.dataset import Dataset, DatasetError, read_dataset, share_out
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
-    from evaluation.encoders.base import Encoder, TextEncoder
+    from evaluation.encoders.base import Encoder
     from generators.base import Generator
     from promptopt.review.preferences import PreferenceMetric
     from studies.category import Category
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +34,7 @@ class Networks:
     """What a study runs, and what experts said of its prompts; see `Setup`."""
 
     generator: Generator
-    encoder: TextEncoder
+    encoder: Encoder
     second: Encoder | None
     judge: Judge | None
     opinion: PreferenceMetric | None
@@ -40,7 +46,7 @@ def open_networks(
     *,
     device: str,
     generator: Generator | None = None,
-    encoder: TextEncoder | None = None,
+    encoder: Encoder | None = None,
     judge: Judge | None = None,
 ) -> Networks:
     """The second pass over a study: every network that it names, or the object given in its place."""
@@ -69,21 +75,52 @@ def open_data(config: StudyConfig, store: Path) -> Dataset:
         raise StudyError(f"{config.source}: data: {error}") from error
 
 
+def picture_digests(config: StudyConfig, data: Dataset, store: Path) -> dict[str, str]:
+    """File name -> sha256 of every picture; the store remembers them by size and times."""
+    try:
+        return data.digests(_cache(store, data))
+    except OSError as error:
+        raise StudyError(f"{config.source}: data: {error.filename}: {error.strerror}. Restore it.") from error
+
+
+def _cache(store: Path, data: Dataset) -> Path:
+    parent = store / "data"
+    parent.mkdir(parents=True, exist_ok=True)
+    place = hashlib.sha256(str(data.root.absolute()).encode()).hexdigest()[:16]
+    return parent / f"digests-{place}.json"
+
+
 def phantom_data(settings: PhantomSettings, store: Path) -> Dataset:
-    """The phantom data set in the store, written on first use; whole or not at all."""
+    """The phantom data set in the store, written on first use; whole or not at all.
+
+    One whose labels or pictures are not as they were written is made again.
+    """
     version = promptopt.__version__
     where = f"{settings.hospital}-{settings.test}-" if settings.hospital is not None else ""
     name = f"phantom-{where}{settings.images}-{settings.seed}-{settings.size}-{version}"
     parent = store / "data"
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / name
+    seal = parent / f"{name}.sha256"
     with hold(parent / f"{name}.lock", wait=-1):
-        if not folder.exists():
-            from studies.phantom import write_phantom
+        if folder.exists():
+            with contextlib.suppress(DatasetError, OSError):
+                data = read_dataset(folder)
+                if seal.read_text(encoding="ascii") == _sealed(data, store):
+                    return data
+            logger.warning("%s: not as it was written; it is made again", folder)
+        from studies.phantom import write_phantom
 
-            with new_folder(folder) as partial:
-                write_phantom(partial, **settings.model_dump())
-    return read_dataset(folder)
+        with new_folder(folder) as partial:
+            write_phantom(partial, **settings.model_dump())
+        data = read_dataset(folder)
+        write_text(seal, _sealed(data, store))
+        return data
+
+
+def _sealed(data: Dataset, store: Path) -> str:
+    found = json.dumps([data.fingerprint, data.digests(_cache(store, data))], sort_keys=True)
+    return hashlib.sha256(found.encode()).hexdigest()
 
 
 def open_generator(config: StudyConfig, parameters: Mapping[str, Sequence[Any]], device: str) -> Generator:
@@ -118,13 +155,13 @@ def check_given(config: StudyConfig, parameters: Mapping[str, Sequence[Any]], ge
         )
 
 
-def open_encoder(config: StudyConfig, device: str) -> TextEncoder:
+def open_encoder(config: StudyConfig, device: str) -> Encoder:
     """The search's encoder."""
     from evaluation.encoders.base import EncoderError
-    from evaluation.encoders.load import load_text_encoder
+    from evaluation.encoders.load import load_encoder
 
     try:
-        return load_text_encoder(config.encoder, device=device)
+        return load_encoder(config.encoder, device=device)
     except (EncoderError, OSError) as error:
         raise StudyError(
             f"{config.source}: encoder: {config.as_written(config.encoder)!r} cannot be loaded: {error}"

@@ -91,6 +91,7 @@ def prompt_list(setup: Setup, finished: Finished) -> PromptList:
         else Network(
             uri=config.as_written(config.confirm.second_encoder or ""), fingerprint=setup.second.fingerprint
         ),
+        encoder_checks=setup.encoder_checks.entries(config),
         judge=None
         if setup.judge is None
         else Network(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evaluation.features.feature_store import FeatureStore
 from promptopt.base.files import writable_folder, write_text
 from promptopt.config.study_file import StudyConfig, StudyError, load_study
 from promptopt.portfolio.weigh import weigh
@@ -23,6 +24,7 @@ from promptopt.scoring.registered import registered_metrics
 from promptopt.search.engine import Search, images_made, ranked
 from promptopt.search.model.effects import slot_effects
 from promptopt.space import Candidate
+from promptopt.study.guards import warnings
 from promptopt.study.measuring import Measuring, Scoring
 from promptopt.study.observer import Observer, StudyStart
 from promptopt.study.results import Finished, prompt_list, resolved_study
@@ -31,7 +33,7 @@ from promptopt.study.tables import write_confirmation, write_effects, write_tria
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
-    from evaluation.encoders.base import TextEncoder
+    from evaluation.encoders.base import Encoder
     from generators.base import Generator
     from promptopt.run.prompt_sets import SetList
     from promptopt.study.proposals import Propose
@@ -118,7 +120,7 @@ def run_study(
     workers: int = 1,
     given: Sequence[Candidate | str] = (),
     generator: Generator | None = None,
-    encoder: TextEncoder | None = None,
+    encoder: Encoder | None = None,
     judge: Judge | None = None,
     metrics: Sequence[ImageMetric] = (),
     propose: Propose | None = None,
@@ -172,8 +174,13 @@ def run_study(
             judge=judge,
             metrics=metrics,
         )
+        runfolder.check_pictures(folder, setup.pictures)
+        for notice in setup.encoder_checks.notices(config):
+            observer.on_warning(notice)
         runfolder.check_settings(folder, setup.identity)
         write_text(folder / runfolder.STUDY, resolved_study(setup))
+        for text in warnings({setup.positive_name: setup}, FeatureStore(store / "features.sqlite")):
+            observer.on_warning(text)
         measuring = Measuring(
             setup, store=store, metrics=metrics, workers=workers, on_image=observer.on_image
         )

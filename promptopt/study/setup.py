@@ -5,22 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluation.encoders.base import TextEncoder
 from generators.family import GeneratorFamily
+from promptopt.base.devices import resolve_device
 from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.run.folder import BUDGETS
 from promptopt.space import Candidate
 from promptopt.space.token_limit import describe, too_long
 from promptopt.study.checks import Checked, check
+from promptopt.study.encoders import EncoderChecks, check_image_encoder, compare_encoders
+from promptopt.study.guards import refuse_embedded
 from promptopt.study.opening import Networks, open_networks
 from studies.category import Category
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
-    from evaluation.encoders.base import Encoder, TextEncoder
+    from evaluation.encoders.base import Encoder
     from generators.base import Generator
     from generators.request import ImageRequest
     from promptopt.review.preferences import PreferenceMetric
@@ -35,16 +39,18 @@ class Setup(Checked):
         opinion: what experts think of prompts.
         second: an encoder that the search never sees, for the confirmation.
         device: where networks run, as the caller said.
+        encoder_checks: what probes on real images say of the encoders, beside thumbnails.
         identity: all that decides the results; a run that is resumed must have the same.
     """
 
     generator: Generator
-    encoder: TextEncoder
+    encoder: Encoder
     second: Encoder | None
     judge: Judge | None
     opinion: PreferenceMetric | None
     device: str
     identity: Mapping[str, Any]
+    encoder_checks: EncoderChecks = field(default_factory=EncoderChecks)
 
     @property
     def negative_prompt(self) -> str:
@@ -67,27 +73,46 @@ def prepare(
     store: Path,
     device: str = "auto",
     generator: Generator | None = None,
-    encoder: TextEncoder | None = None,
+    encoder: Encoder | None = None,
     judge: Judge | None = None,
     metrics: Sequence[ImageMetric] = (),
+    compare_encoder: bool = True,
 ) -> Setup:
     """Check all that needs no network, open the networks, and check all that needs them.
 
     Args:
         generator, encoder, judge: in place of those that the study file names.
+        compare_encoder: whether the encoders are compared with thumbnails on the real images.
 
     Raises:
-        StudyError: anything missing, empty, contradictory, or a prompt over the generator's token limit.
+        StudyError: anything missing, empty, contradictory, a prompt over the generator's token limit, or an
+            embedded network for images that are not the phantom's, or an encoder worse than thumbnails.
     """
+    if generator is None or encoder is None:
+        resolve_device(device, error=StudyError)
     checked = check(config, store=store, metrics=metrics)
+    refuse_embedded(
+        config, checked.data, given=[("generator", generator), ("encoder", encoder), ("judge", judge)]
+    )
     networks = open_networks(
         config, checked.category, device=device, generator=generator, encoder=encoder, judge=judge
     )
     sample = _check_networks(checked, networks)
+    checks = EncoderChecks()
+    if compare_encoder:
+        checks = compare_encoders(
+            config,
+            {checked.category.name: checked.positives},
+            checked.data,
+            networks.encoder,
+            networks.second,
+            store=store,
+        )
     return Setup(
         **_contents(checked),
         **_contents(networks),
         device=device,
+        encoder_checks=checks,
         identity=_identity(checked, networks, sample, metrics),
     )
 
@@ -99,7 +124,7 @@ def fixed_negative(config: StudyConfig, category: Category) -> str:
 
 
 def _contents(values: Checked | Networks) -> dict[str, Any]:
-    return {field.name: getattr(values, field.name) for field in fields(values)}
+    return {one.name: getattr(values, one.name) for one in fields(values)}
 
 
 def _request(checked: Checked, generator: Generator, candidate: Candidate, seed: int) -> ImageRequest:
@@ -119,7 +144,10 @@ def _check_networks(checked: Checked, networks: Networks) -> dict[str, Any]:
     """Whether the networks can do what the study asks; a request of the baseline, as plain values."""
     category, where = checked.category, checked.config.source
     _check_tokens(checked, networks.generator)
-    _check_texts(checked, networks.encoder)
+    if isinstance(networks.encoder, TextEncoder):
+        _check_texts(checked, networks.encoder)
+    else:
+        check_image_encoder(checked.config)
     judge = networks.judge
     if judge is not None and category.name not in judge.names["category"]:
         raise StudyError(
@@ -190,6 +218,7 @@ def _identity(
         "texts": _digest(checked.texts),
         "positives": checked.positive_name,
         "data": checked.data.fingerprint,
+        "pictures": _digest(dict(checked.pictures)),
         "generator": {"fingerprint": sample["generator"], **drawn},
         **({"generators": family.fingerprints} if isinstance(family, GeneratorFamily) else {}),
         "encoder": networks.encoder.fingerprint,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promptopt.base.files import file_digest, link_or_copy, write_json
+from promptopt.base.reading import json_object
 from promptopt.synthesis.plan import Plan, SynthesisError
 
 if TYPE_CHECKING:
@@ -23,16 +23,12 @@ def keep_settings(folder: Path, plan: Plan) -> None:
     """
     path = folder / SETTINGS
     settings = plan.settings()
-    try:
-        old = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if path.exists():
+        old = json_object(path, error=SynthesisError, remedy="Choose another folder.")
+    else:
         if any((folder / IMAGES).glob("*")):
-            raise SynthesisError(
-                f"{folder / IMAGES}: holds files of another origin; choose another folder"
-            ) from None
+            raise SynthesisError(f"{folder / IMAGES}: holds files of another origin; choose another folder")
         old = settings
-    except (OSError, ValueError) as error:
-        raise SynthesisError(f"{path}: cannot be read ({error}); choose another folder") from error
     faults = [
         f"{key}: {old.get(key)!r} -> {settings[key]!r}"
         for key in ("seed", "pattern")

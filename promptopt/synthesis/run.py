@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
 from promptopt.base.files import writable_folder
 from promptopt.base.locks import hold
 from promptopt.formatting.numbers import file_size
 from promptopt.space.prompt_lines import PromptLine
 from promptopt.synthesis.folder import IMAGES, MANIFEST, STORE, keep_settings, place
+from promptopt.synthesis.manifest import COLUMNS, ManifestWriter, manifest_row
 from promptopt.synthesis.naming import PATTERN, check_pattern
 from promptopt.synthesis.plan import (
     Item,
@@ -33,22 +34,6 @@ if TYPE_CHECKING:
     from generators.request import ImageRequest
     from generators.store import StoredImage
 
-COLUMNS = (
-    "file",
-    "prompt_number",
-    "image_number",
-    "prompt",
-    "negative_prompt",
-    "seed",
-    "generator",
-    "fingerprint",
-    "steps",
-    "guidance",
-    "scheduler",
-    "width",
-    "height",
-    "sha256",
-)
 _PARTIAL = ".manifest.partial"
 _FIRST = 32  # images after which the disk space still needed is known well enough
 
@@ -174,9 +159,9 @@ class _Run:
         try:
             keep_settings(self._folder, self._plan)
             with partial.open("w", encoding="utf-8", newline="") as stream:
-                _writer(stream).writerow(COLUMNS)
+                writer = ManifestWriter(stream)
                 for chunk in self._plan.chunks():
-                    self._make_chunk(chunk, total, stream)
+                    self._make_chunk(chunk, total, writer)
                 stream.flush()
                 os.fsync(stream.fileno())
             partial.replace(manifest)
@@ -199,7 +184,7 @@ class _Run:
             copied=self._copied,
         )
 
-    def _make_chunk(self, chunk: list[Item], total: int, stream: TextIO) -> None:
+    def _make_chunk(self, chunk: list[Item], total: int, writer: ManifestWriter) -> None:
         from generators.errors import StoreError
         from generators.fetching import fetch
 
@@ -233,7 +218,7 @@ class _Run:
         finally:  # what is finished is listed, however the chunk ends
             for index in sorted(arrived):
                 item, image = chunk[index], arrived[index]
-                _writer(stream).writerow(
+                writer.write(
                     manifest_row(
                         f"{IMAGES}/{item.name}", item.prompt.number, item.image, image,
                         request=item.request, uri=self._plan.generator.uri,
@@ -258,15 +243,6 @@ class _Run:
             )
 
 
-def manifest_row(
-    name: str, number: int, index: int, image: StoredImage, *, request: ImageRequest, uri: str
-) -> list[object]:
-    """The cells of `COLUMNS`: image `index` of prompt `number`, which a generator made for a request."""
-    drawn = [request.steps, request.guidance, request.scheduler, request.width, request.height]
-    said = [request.prompt, request.negative_prompt, request.seed]
-    return [name, number, index, *said, uri, request.generator, *drawn, image.sha256]
-
-
 def _identity(request: ImageRequest) -> tuple[str, str, int]:
     return request.prompt, request.negative_prompt, request.seed
 
@@ -286,7 +262,3 @@ def _reason(error: Exception) -> str:
     remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder"
     place = f"{error.filename}: " if error.filename else ""
     return f"{place}{error.strerror or type(error).__name__}; {remedy}"
-
-
-def _writer(stream: TextIO) -> Any:
-    return csv.writer(stream, lineterminator="\n")

@@ -18,6 +18,7 @@ from evaluation.estimate import Estimate
 from evaluation.inference.agreement import rank_correlation
 from generators.family import GeneratorFamily
 from promptopt.base.files import writable_folder
+from promptopt.base.naming import without_home
 from promptopt.config.generator_uris import varied_members
 from promptopt.config.study_file import StudyError, load_study
 from promptopt.formatting.numbers import in_cell
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from evaluation.classifier.judge import Judge
-    from evaluation.encoders.base import TextEncoder
+    from evaluation.encoders.base import Encoder
     from generators.base import Generator
     from generators.request import ImageRequest
 
@@ -118,7 +119,7 @@ def transfer(
     fresh: bool = False,
     changes: Mapping[str, Any] | None = None,
     device: str = "auto",
-    encoder: TextEncoder | None = None,
+    encoder: Encoder | None = None,
     judge: Judge | None = None,
     on_image: Callable[[int, int, bool], None] | None = None,
 ) -> Transfer:
@@ -194,7 +195,7 @@ def transfer(
         study=prompts.study,
         category=prompts.category,
         home=(prompts.generator.uri, prompts.generator.fingerprint),
-        generator=(setup.generator.uri, setup.request(baseline, seeds[0]).generator),
+        generator=(without_home(setup.generator.uri), setup.request(baseline, seeds[0]).generator),
         rows=tuple(rows),
         baseline=(baseline.prompt, measured[baseline][0].estimates),
         too_long=tuple(long.values()),
@@ -239,7 +240,7 @@ def _setup(
     changes: Mapping[str, Any],
     store: Path,
     device: str,
-    encoder: TextEncoder | None,
+    encoder: Encoder | None,
     judge: Judge | None,
 ) -> Setup:
     from generators.errors import GeneratorError

@@ -21,6 +21,9 @@ from promptopt.config.study_file import StudyError
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 _READS = ("GET", "HEAD", "OPTIONS")
+_BODY = 16 * 2**20
+_HEADERS = 64 * 2**10
+_WAIT = 60.0  # seconds for a request's next bytes
 
 
 def is_loopback(host: str) -> bool:
@@ -101,32 +104,63 @@ class _Threaded(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that closes a connection early is nothing to report."""
+        """A browser that closes a connection early, or says nothing for long, is nothing to report."""
         import sys
 
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
 
 class _Quiet(WSGIRequestHandler):
+    timeout = _WAIT
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """A line for every request would bury what a person has to read."""
 
 
 def _guarded(app: App, *, by_name: bool) -> App:
-    """The application behind both guards: the name it is asked by, and where changes come from."""
+    """The application behind its guards: the request's size, the name it is asked by, and where changes come
+    from."""
 
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         host, origin = environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")
-        if by_name and not is_loopback(urlsplit(f"//{host}").hostname or ""):
-            text = b"Open this page as http://127.0.0.1 or http://localhost."
-        elif (
-            environ["REQUEST_METHOD"] not in _READS and origin is not None and urlsplit(origin).netloc != host
-        ):
-            text = b"Changes are taken from this server's own pages alone."
+        status = _refused(environ)
+        if status is not None:
+            text = f"{status}.".encode()
+        elif by_name and not is_loopback(_name(host)):
+            status, text = "403 Forbidden", b"Open this page as http://127.0.0.1 or http://localhost."
+        elif environ["REQUEST_METHOD"] not in _READS and origin is not None and _place(origin) != host:
+            status, text = "403 Forbidden", b"Changes are taken from this server's own pages alone."
         else:
             return app(environ, start_response)
-        start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
         return [text]
 
     return guarded
+
+
+def _refused(environ: dict[str, Any]) -> str | None:
+    """The status for a request that is too large, or does not say how large it is."""
+    headers = sum(len(key) + len(value) for key, value in environ.items() if key.startswith("HTTP_"))
+    length = environ.get("CONTENT_LENGTH") or "0"
+    if headers > _HEADERS:
+        return "431 Request Header Fields Too Large"
+    if environ.get("HTTP_TRANSFER_ENCODING"):
+        return "411 Length Required"
+    if not (length.isascii() and length.isdigit()):
+        return "400 Bad Request"
+    return "413 Content Too Large" if len(length) > 12 or int(length) > _BODY else None
+
+
+def _name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # such as [ without ]
+        return ""
+
+
+def _place(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None

@@ -26,11 +26,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from architectures import build
 from PIL import Image
 
 from generators import ImageStore, load
 from generators.fetching import fetch
-from generators.loading import EMBEDDED, resolve
+from generators.loading import resolve
 from generators.stable_diffusion.runtime import choose_runtime
 from generators.stable_diffusion.schedulers import make_scheduler
 
@@ -178,53 +179,6 @@ def image_flop(job: Job) -> float:
     return totals[0] + (job.steps - 2) * (totals[1] - totals[0])
 
 
-def build_sd15(folder: Path, *, tiny: bool) -> None:
-    """Stable Diffusion 1.5 with random weights; `tiny` keeps the shape and shrinks every width."""
-    import diffusers
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    torch.manual_seed(0)
-    tokenizer = CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer")
-    text, unet, vae = (
-        (64, (32, 32, 64, 64), (32, 32, 64, 64)) if tiny else (768, (320, 640, 1280, 1280), None)
-    )
-    diffusers.StableDiffusionPipeline(
-        unet=diffusers.UNet2DConditionModel(
-            sample_size=8 if tiny else 64, block_out_channels=unet, cross_attention_dim=text
-        ),
-        vae=diffusers.AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=vae or (128, 256, 512, 512),
-            layers_per_block=2,
-            sample_size=64 if tiny else 512,
-        ),
-        text_encoder=CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=49408,
-                hidden_size=text,
-                intermediate_size=4 * text,
-                num_hidden_layers=2 if tiny else 12,
-                num_attention_heads=4 if tiny else 12,
-                eos_token_id=tokenizer.eos_token_id,
-                bos_token_id=tokenizer.bos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        ),
-        tokenizer=tokenizer,
-        scheduler=diffusers.PNDMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            skip_prk_steps=True,
-            steps_offset=1,
-        ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)
-
-
 def bench(job: Job, *, rounds: int, trial: bool) -> None:
     runtime = choose_runtime(device=job.device, dtype=job.dtype, compile_="off")
     ways = [
@@ -278,7 +232,7 @@ def main() -> None:
         uri = chosen.model
         if chosen.sd15:
             uri = folder
-            build_sd15(Path(folder), tiny=chosen.tiny)
+            build("sd15", Path(folder), divisor=8 if chosen.tiny else 1)
         own = load(uri, device="cpu", compile="off").request("a", 0)
         texts = [PROMPTS[i % len(PROMPTS)] + " ," * (i // len(PROMPTS)) for i in range(chosen.prompts)]
         job = Job(

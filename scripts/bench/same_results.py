@@ -21,8 +21,8 @@ RENAMED = {
     ("settings", "search"): {"round": "proposals_per_step"},
     ("settings", "confirm"): {"level": "alpha"},
 }
-LEFT_OUT = {("version",), ("versions",)}
-"""Version of the file, and of the packages."""
+LEFT_OUT = {("version",), ("versions",), ("checksum",)}
+"""Version of the file and of the packages, and the sum over all of it."""
 
 
 def main() -> None:

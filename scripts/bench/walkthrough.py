@@ -47,7 +47,7 @@ promptopt augment runs/kvasir-polyps --class "normal=a colonoscopy image of norm
   --per-class 500 --out work/kvasir/augmented
 # its distance
 promptopt evaluate work/kvasir/data work/kvasir/augmented --pool test --by category \
-  --encoder work/kvasir/clip --out work/kvasir/evaluation
+  --encoder work/kvasir/clip --allow-weak-encoder --out work/kvasir/evaluation
 # proof
 promptopt augment runs/kvasir-polyps --class "normal=a colonoscopy image of normal mucosa" \
   --prove --real-per-class 20,50,100 --ratios 0.5,1,2 --out work/kvasir/proof

@@ -8,19 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from promptopt.base.files import file_digest, link_or_copy, new_folder
-from promptopt.base.images import ImageFileError, read_image
-from studies.appearance import appearance
 from studies.dataset import POOLS, DatasetError, Record, write_metadata
 from studies.grammar import Grammar, counted
 from studies.medvqa_gi.attributes import Attributes, CaptionError
 from studies.medvqa_gi.captions import ParsedCaption, parse_caption
-from studies.medvqa_gi.grouping import assign_pools, connected, near_pairs, perceptual_hash
 from studies.medvqa_gi.meaning import category_and_label
-from studies.medvqa_gi.output import REPORT, check_target
 from studies.medvqa_gi.report import PrepareReport
 from studies.medvqa_gi.source import (
     CAPTIONS,
@@ -32,6 +25,9 @@ from studies.medvqa_gi.source import (
     read_captions,
     read_listing,
 )
+from studies.preparation.grouping import assign_pools
+from studies.preparation.looking import Seen, groups_by_looks, joined, look, same_bytes
+from studies.preparation.target import REPORT, check_target
 
 
 def prepare_2024(
@@ -81,11 +77,10 @@ def prepare_2024(
 
     reading = _read_prompts(table.captions, grammar)
     named = [name for name in files if name in table.captions]
-    measured = grammar is not None and bool(grammar.measure)
-    seen = _look(
+    seen = look(
         [(name, files[name]) for name in named],
         hashed=listing is None,
-        measured=measured,
+        measured=grammar is not None and bool(grammar.measure),
         on_progress=on_progress,
     )
     readable = [name for name in seen.good if reading.statements[name]]
@@ -96,9 +91,9 @@ def prepare_2024(
             f"read); check that {CAPTIONS} names the files in {IMAGES}/"
         )
     meaning = {name: category_and_label(reading.statements[name]) for name in readable}
-    duplicates = _same_bytes(readable, seen.digests)
+    duplicates = same_bytes(readable, seen.digests)
     if listing is None:
-        groups = _groups_by_looks(readable, seen, duplicates)
+        groups = groups_by_looks(readable, seen, duplicates)
         sides = {}
     else:
         groups = _groups_by_list(readable, listing, duplicates, source / LISTING)
@@ -182,47 +177,11 @@ def _read_prompts(captions: Mapping[str, tuple[str, ...]], grammar: Grammar | No
     return reading
 
 
-@dataclass
-class _Seen:
-    """What decoding every picture once told."""
-
-    good: list[str] = field(default_factory=list)
-    broken: dict[str, str] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
-    hashes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
-    looks: dict[str, dict[str, float]] = field(default_factory=dict)
-
-
-def _look(
-    files: Sequence[tuple[str, Path]],
-    *,
-    hashed: bool,
-    measured: bool,
-    on_progress: Callable[[int, int], None] | None,
-) -> _Seen:
-    seen = _Seen()
-    for index, (name, path) in enumerate(files, start=1):
-        try:
-            image = read_image(path)
-        except ImageFileError as error:
-            seen.broken[name] = error.problem
-        else:
-            seen.good.append(name)
-            seen.digests[name] = file_digest(path)
-            if hashed:
-                seen.hashes[name] = perceptual_hash(image)
-            if measured:
-                seen.looks[name] = appearance(image)
-        if on_progress is not None:
-            on_progress(index, len(files))
-    return seen
-
-
 def _described(
     names: Sequence[str],
     captions: Mapping[str, tuple[str, ...]],
     meaning: Mapping[str, tuple[str, str]],
-    seen: _Seen,
+    seen: Seen,
     grammar: Grammar | None,
 ) -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, ...]]]:
     """Attributes and captions of each picture, by the grammar if there is one."""
@@ -240,26 +199,6 @@ def _described(
         own = captions[name] if grammar.captions.own or not written else ()
         texts[name] = tuple(dict.fromkeys((*own, *written)))
     return attributes, texts
-
-
-def _same_bytes(names: Sequence[str], digests: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
-    sets: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        sets[digests[name]].append(name)
-    return tuple(tuple(same) for same in sets.values() if len(same) > 1)
-
-
-def _joined(
-    names: Sequence[str], pairs: Sequence[tuple[int, int]], same: Sequence[tuple[str, ...]]
-) -> list[int]:
-    index = {name: i for i, name in enumerate(names)}
-    return connected(len(names), [*pairs, *((index[n[0]], index[other]) for n in same for other in n[1:])])
-
-
-def _groups_by_looks(names: Sequence[str], seen: _Seen, same: Sequence[tuple[str, ...]]) -> dict[str, str]:
-    """Near-duplicates share a group, which is named after its first picture."""
-    pairs = near_pairs(np.stack([seen.hashes[name] for name in names]))
-    return {name: names[first] for name, first in zip(names, _joined(names, pairs, same), strict=True)}
 
 
 def _groups_by_list(
@@ -283,7 +222,7 @@ def _groups_by_list(
     pairs = [(by_group.setdefault(listing[name].group, i), i) for i, name in enumerate(names)]
     return {
         name: listing[names[first]].group
-        for name, first in zip(names, _joined(names, pairs, same), strict=True)
+        for name, first in zip(names, joined(names, pairs, same), strict=True)
     }
 
 

@@ -8,7 +8,7 @@
 """
 
 from studies.phantom.captions import captions, challenge_sentences, describe
-from studies.phantom.dataset import write_phantom
+from studies.phantom.dataset import is_phantom, write_phantom
 from studies.phantom.hospitals import HOSPITALS, Hospital
 from studies.phantom.render import render
 from studies.phantom.scene import CATEGORIES, CELLS, Scene, Thing, sample_scene
@@ -24,6 +24,7 @@ __all__ = [
     "captions",
     "challenge_sentences",
     "describe",
+    "is_phantom",
     "oracle_prompts",
     "render",
     "sample_scene",

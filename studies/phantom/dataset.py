@@ -20,6 +20,7 @@ from studies.phantom.scene import Scene, sample_scene
 
 # Recorded beside the images; a change of the renderer makes old folders stale.
 VERSION = 2
+STAMP = "phantom.json"
 _CHUNK = 64
 TEST = 300  # pictures of each label that confirm what a hospital's few real ones suggest
 
@@ -121,7 +122,7 @@ def write_phantom(
         recipe |= {"hospital": hospital, "test": test}
         if hospital not in HOSPITALS:
             raise DatasetError(f"hospital {hospital!r} does not exist; choose {', '.join(HOSPITALS)}")
-    stamp = root / "phantom.json"
+    stamp = root / STAMP
     if stamp.is_file() and (root / "metadata.jsonl").is_file():
         if json.loads(stamp.read_text("utf-8")) == recipe:
             return read_dataset(root)
@@ -140,6 +141,11 @@ def write_phantom(
             on_progress(len(records))
     write_metadata(root, records)
     return read_dataset(root)
+
+
+def is_phantom(root: str | Path) -> bool:
+    """Whether a data set's folder was written by `write_phantom`."""
+    return (Path(root) / STAMP).is_file()
 
 
 def _render_all(job: Callable[[int], list[Record]], images: int, workers: int) -> Iterator[list[Record]]:

@@ -7,11 +7,19 @@ import pytest
 from evaluation import Encoder, load_encoder
 from promptopt.testing.encoders import EncoderSuite
 from tests.evaluation.conftest import make_micro_clip
-from tests.evaluation.encoders.small import make_micro_dinov2, make_small_inception
+from tests.evaluation.encoders.small import (
+    make_backbone,
+    make_micro_dinov2,
+    make_micro_vit,
+    make_small_inception,
+)
 
 MAKERS = {
     "micro": lambda folder: str(make_micro_clip(folder)),
     "dinov2": lambda folder: f"dinov2:{make_micro_dinov2(folder)}",
+    "vit": lambda folder: f"transformers:{make_micro_vit(folder)}",
+    "timm": lambda folder: make_backbone(folder, "timm:test_vit"),
+    "torchvision": lambda folder: make_backbone(folder, "torchvision:shufflenet_v2_x0_5"),
     "inception": lambda folder: f"inception:{make_small_inception(folder)}",
 }
 ENCODERS = [*MAKERS, "embedded", "thumbnail"]

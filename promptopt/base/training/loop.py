@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +14,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from promptopt.base.machine import full_disk, is_full_disk, is_out_of_memory, release_memory
 from promptopt.base.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from promptopt.base.training.errors import TrainingError
 from promptopt.base.training.place import OneProcess
 from promptopt.base.training.progress import JsonLog, OnProgress, Progress
 from promptopt.base.training.schedule import Schedule
+
+logger = logging.getLogger(__name__)
 
 _LARGEST_WEIGHT = 65504.0
 """What float16 holds; a weight beyond it cannot be exported, and no network that has learned has one."""
@@ -45,6 +49,8 @@ class Method:
             that state alone, and then no training with random layers resumes to the same bits.
         if_diverged: what to change if the loss is not finite.
         if_out_of_memory: images a pass -> what to change.
+        divisible: whether `Loop.loss` can be asked for a part of a batch: then memory that runs out halves
+            the images of a pass, with the same result but for rounding (and for what dropout draws).
     """
 
     steps: int
@@ -58,6 +64,7 @@ class Method:
     step_seed: Callable[[int], int] | None = None
     if_diverged: str = "lower the learning rate"
     if_out_of_memory: Callable[[int], str] = lambda rows: "take a smaller batch_size"
+    divisible: bool = True
 
 
 @dataclass(frozen=True)
@@ -197,10 +204,7 @@ class Loop:
 
     def _passes(self, *, backward: bool) -> float:
         """The loss of the step, over all passes and devices; raises TrainingError if it is out of bounds."""
-        value = torch.zeros((), device=self.place.device)
-        with self._step_state():
-            for rows in self._shares[self.place.process_index]:
-                value += self._one_pass(rows, backward=backward)
+        value = self._own_passes(backward=backward)
         if self.place.num_processes > 1:
             value = self.place.reduce(value, "sum")
         number = float(value)
@@ -210,18 +214,49 @@ class Loop:
             raise self._diverged(f"the loss is {number:.4g}")
         return number
 
-    def _one_pass(self, rows: slice, *, backward: bool) -> torch.Tensor:
-        try:
-            loss = self.loss(self._step, rows)
-            if backward:
-                self.place.backward(loss)
-        except torch.OutOfMemoryError as error:
-            images = rows.stop - rows.start
+    def _own_passes(self, *, backward: bool) -> torch.Tensor:
+        """The loss of this process's rows; where memory runs out, all of them anew in smaller passes."""
+        while True:
+            try:
+                value = torch.zeros((), device=self.place.device)
+                with self._step_state():
+                    for rows in self._shares[self.place.process_index]:
+                        loss = self.loss(self._step, rows)
+                        if backward:
+                            self.place.backward(loss)
+                        value += loss.detach()
+                return value
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve(error)
+            # the exception is gone here, and with it the tensors that its frames held
+            loss = None  # type: ignore[assignment]
+            self._optimizer.zero_grad(set_to_none=True)
+            release_memory()
+
+    def _halve(self, error: BaseException) -> None:
+        """Half the rows in each pass from now on; TrainingError where they cannot be divided further."""
+        mine = self._shares[self.place.process_index]
+        images = max(rows.stop - rows.start for rows in mine)
+        normalized = any(isinstance(m, _BatchNorm) for own in self.modules.values() for m in own.modules())
+        if images == 1 or normalized or not self.method.divisible:
             raise TrainingError(
                 f"stage {self.stage}, step {self._step}: {self.place.device} ran out of memory with "
                 f"{images} images a pass; {self.method.if_out_of_memory(images)}. Checkpoints are kept"
             ) from error
-        return loss.detach()
+        halves = [(rows, (rows.start + rows.stop + 1) // 2) for rows in mine]
+        self._shares[self.place.process_index] = [
+            slice(*ends)
+            for rows, middle in halves
+            for ends in ((rows.start, middle), (middle, rows.stop))
+            if ends[0] < ends[1]
+        ]
+        logger.warning(
+            "stage %s, step %d: out of memory with %d images a pass; from now on there are %d, and as many "
+            "passes more: the result is the same",
+            self.stage, self._step, images, (images + 1) // 2,
+        )  # fmt: skip
 
     @contextmanager
     def _step_state(self) -> Iterator[None]:
@@ -278,12 +313,12 @@ class Loop:
             try:
                 save_checkpoint(self.checkpoints, self._step, tensors=self._tensors(), state=self._state())
             except (OSError, SafetensorError) as error:
-                full = getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in str(error)
+                what = f"the checkpoint of step {self._step} cannot be written"
+                if is_full_disk(error):
+                    raise TrainingError(f"{what}: {full_disk(error, [self.checkpoints])}") from error
                 raise TrainingError(
-                    f"{self.checkpoints}: the checkpoint of step {self._step} cannot be written "
-                    f"({getattr(error, 'strerror', None) or error})"
-                    f"{'; the disk is full: make room' if full else '; see to it'}, then run the same "
-                    "command: it goes on from the last one"
+                    f"{self.checkpoints}: {what} ({getattr(error, 'strerror', None) or error}); see to it, "
+                    "then run the same command: it goes on from the last one"
                 ) from error
         self.place.wait_for_everyone()
 

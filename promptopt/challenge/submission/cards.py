@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 
@@ -57,8 +58,10 @@ def readme_2024(submission: Submission, runs: Mapping[str, FinishedRun], team: M
     for key in ("negative_prompt", "steps", "guidance"):  # the study's; the model has defaults of its own
         if used.get(key) not in (None, ""):
             words += [f"--{key.replace('_', '-')}", str(used[key])]
-    command = shlex.join(words)
-    lines += ["", f"An image: `{command} --out out`. Files are whole if `sha256sum -c SHA256SUMS` says so."]
+    command = shlex.join([*words, "--out", "out"])
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", command)), default=0))
+    lines += ["", "An image:", "", f"{fence}sh", command, fence]
+    lines += ["", "Files are whole if `sha256sum -c SHA256SUMS` says so."]
     lines += ["", SYNTHETIC, "", PUBLIC, ""]
     return "\n".join(lines)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,8 @@ from promptopt.run.errors import ExportError
 from promptopt.run.finished import FinishedRun
 from promptopt.run.prompts import PromptEntry
 from promptopt.synthesis.folder import IMAGES
+from promptopt.synthesis.manifest import ManifestWriter, manifest_row
 from promptopt.synthesis.naming import PATTERN
-from promptopt.synthesis.run import COLUMNS, manifest_row
 
 if TYPE_CHECKING:
     from generators.base import Generator
@@ -75,14 +74,13 @@ def write_examples(
         found = list(_made(run, jobs, images, load))
     target = folder / LIST
     with target.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer = ManifestWriter(stream)
         for index, ((number, _, _), image) in enumerate(zip(jobs, found, strict=True)):
             assert image is not None
             own = index % each + 1
             name = f"{IMAGES}/{PATTERN.format(p=number, i=own)}"
             link_or_copy(image.path, folder / name)
-            writer.writerow(manifest_row(name, number, own, image, request=image.request, uri=uri))
+            writer.write(manifest_row(name, number, own, image, request=image.request, uri=uri))
     return len(jobs)
 
 

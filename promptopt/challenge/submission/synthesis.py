@@ -12,8 +12,9 @@ from promptopt.base.files import file_digest, link_or_copy
 from promptopt.challenge.submission.details import SynthesisEntry
 from promptopt.run.errors import ExportError
 from promptopt.synthesis.folder import IMAGES, MANIFEST
+from promptopt.synthesis.manifest import ManifestWriter, manifest_rows
 from promptopt.synthesis.prompt_files import read_prompt_file
-from promptopt.synthesis.run import COLUMNS, synthesize
+from promptopt.synthesis.run import synthesize
 
 if TYPE_CHECKING:
     from generators.base import Generator
@@ -71,8 +72,7 @@ def take_synthesis(
         )
     target.mkdir(parents=True, exist_ok=True)
     with (target / MANIFEST).open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        writer.writeheader()
+        writer = ManifestWriter(stream)
         for line, row in enumerate(rows, start=2):
             where = f"{manifest}, line {line}"
             path = source / inside(row["file"], where)
@@ -91,7 +91,7 @@ def take_synthesis(
                     "`promptopt synthesize` again"
                 )
             link_or_copy(path, target / row["file"])
-            writer.writerow({**row, "generator": models[row["fingerprint"]]})
+            writer.write({**row, "generator": models[row["fingerprint"]]})
     return SynthesisEntry(prompts=len({row["prompt_number"] for row in rows}), images=len(rows))
 
 
@@ -101,16 +101,14 @@ def read_manifest(path: Path) -> list[dict[str, str]]:
     Raises ExportError: missing, not of these columns, or empty.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            rows = list(reader)
+        rows = list(manifest_rows(path))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ExportError(
             f"{path}: cannot be read ({reason}); give a folder that `promptopt synthesize` finished"
         ) from error
-    if tuple(reader.fieldnames or ()) != COLUMNS or any(None in row or None in row.values() for row in rows):
-        raise ExportError(f"{path}: is no manifest of `promptopt synthesize`; its columns are others")
+    except ValueError as error:
+        raise ExportError(f"{path}: is no manifest of `promptopt synthesize`; {error}") from error
     if not rows:
         raise ExportError(f"{path}: lists no image; make some first")
     if len({row["file"] for row in rows}) < len(rows):

@@ -59,15 +59,20 @@ def _image_noise(values: Sequence[FloatArray], codes: IntArray) -> FloatArray | 
     pooled = float((free * own).sum() / free.sum())
     scale = np.sqrt((_PRIOR_FREEDOM * pooled + free * own) / (_PRIOR_FREEDOM + free))
     products, degrees = _covariances(values)
-    i, j = np.triu_indices(len(values), 1)
-    same = (codes[i] == codes[j]).astype(np.float64)
-    root = np.sqrt(degrees[i, j])
-    design = np.column_stack([np.ones(len(i)), same]) * root[:, None]
-    parts, _ = nnls(design, products[i, j] / (scale[i] * scale[j]) * root)
+    # Least squares over all pairs of prompts, each as often as its degrees of freedom: by normal equations,
+    # as there are many pairs and few slots.
+    np.fill_diagonal(degrees, 0.0)  # a prompt's own variance is no pair
+    same = np.stack(
+        [np.ones_like(degrees), *(codes[:, None, s] == codes[None, :, s] for s in range(codes.shape[1]))]
+    )
+    weighted = same * degrees
+    both = ([1, 2], [1, 2])
+    eigenvalues, vectors = np.linalg.eigh(np.tensordot(weighted, same, axes=both))
+    root = np.sqrt(np.maximum(eigenvalues, 1e-12 * max(float(eigenvalues[-1]), 1e-12)))
+    side = np.tensordot(weighted, products / (scale[:, None] * scale), axes=([1, 2], [0, 1]))
+    parts, _ = nnls(root[:, None] * vectors.T, (vectors.T @ side) / root)
     parts /= max(1.0, parts.sum() / (1 - _LEAST_OWN))
-    correlation = np.full((len(values), len(values)), parts[0])
-    for slot, part in enumerate(parts[1:]):
-        correlation += part * (codes[:, None, slot] == codes[None, :, slot])
+    correlation = np.tensordot(parts, same, axes=1)
     correlation += (1 - parts.sum()) * np.eye(len(values))
     return np.asarray(correlation * scale[:, None] * scale)
 

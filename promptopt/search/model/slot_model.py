@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 
 from promptopt.search.model.kernel import sum_and_pairs
@@ -22,6 +22,8 @@ from promptopt.search.model.noise import FloatArray, IntArray, means_with_noise
 
 PRIOR = np.log([0.6, 0.4, 0.2])  # expected shares of options, pairs and the prompt's own; one unit wide
 LIMITS = (-6.0, 4.0)  # of the logarithms of the three
+_FITTED_TO = 256
+"""Most prompts that the variances are fitted to: three numbers need no more, and each try costs n^3."""
 _CONSTANT = 10.0  # variance of the constant, in those of the values: hardly any shrinkage
 
 
@@ -56,14 +58,17 @@ class SlotModel:
         self._weights = cho_solve(self._factor, self._values)
 
     def _fit(self, scale: float) -> FloatArray:
-        """The three variances of greatest posterior density."""
-        parts = correlations(self._codes, self._codes)
+        """The three variances of greatest posterior density; of many prompts, for some evenly chosen."""
+        measured = len(self._values)
+        rows = np.unique(np.linspace(0, measured - 1, min(measured, _FITTED_TO)).round().astype(np.int64))
+        parts = correlations(self._codes[rows], self._codes[rows])
+        values, error = self._values[rows], self._error[np.ix_(rows, rows)]
 
         def loss(logs: FloatArray) -> float:
             variances = scale * np.exp(logs)
-            whole = self._constant + np.tensordot(variances, parts, axes=1) + self._error
+            whole = self._constant + np.tensordot(variances, parts, axes=1) + error
             factor, lower = cho_factor(whole, lower=True)
-            fit = 0.5 * float(self._values @ cho_solve((factor, lower), self._values))
+            fit = 0.5 * float(values @ cho_solve((factor, lower), values))
             fit += float(np.log(np.diag(factor)).sum())
             return fit + 0.5 * float(((logs - PRIOR) ** 2).sum())
 
@@ -79,7 +84,8 @@ class SlotModel:
         across = self._covariance(codes)
         mean = across @ self._weights
         prior = self._constant + float(self._variances.sum())
-        explained = np.einsum("ij,ji->i", across, cho_solve(self._factor, across.T))
+        root = solve_triangular(self._factor[0], across.T, lower=True, check_finite=False)
+        explained = np.einsum("ij,ij->j", root, root)
         return mean, np.sqrt(np.maximum(prior - explained, 0.0))
 
     def covariance(self, codes: IntArray) -> FloatArray:

@@ -117,7 +117,7 @@ class MeanEmbeddings(Generic[K]):
         self._rows = np.empty((0, real.shape[1]))
         self._owner = np.empty(0, dtype=np.int64)
         self._seed = np.empty(0, dtype=np.int64)
-        self._gram = np.empty((0, 0))
+        self._kernels = np.empty((0, 0))  # room for more images than there are
         self._to_real = np.empty((0, m))
 
     @property
@@ -139,7 +139,14 @@ class MeanEmbeddings(Generic[K]):
         new = rows[had:]
         across = self._kernel(new, self._rows)
         corner = self._kernel(new, new)
-        self._gram = np.block([[self._gram, across.T], [across, corner]])
+        before, count = len(self._rows), len(self._rows) + len(new)
+        if count > len(self._kernels):
+            larger = np.empty((2 * count, 2 * count))
+            larger[:before, :before] = self._gram
+            self._kernels = larger
+        self._kernels[before:count, :before] = across
+        self._kernels[:before, before:count] = across.T
+        self._kernels[before:count, before:count] = corner
         self._to_real = np.concatenate([self._to_real, self._kernel(new, self._real)])
         self._rows = np.concatenate([self._rows, new])
         self._owner = np.concatenate([self._owner, np.full(len(new), place)])
@@ -148,15 +155,16 @@ class MeanEmbeddings(Generic[K]):
     def form(self) -> Form:
         """The quadratic form of all prompts, in the order of `keys`. Two images of each are needed."""
         k = len(self._places)
-        member = self._member(k)
-        counts = member.sum(axis=1).astype(np.int64)
+        counts = self._counts()
         if k == 0 or counts.min() < 2:
             raise ValueError("no prompt yet, or one with fewer than two images")
+        member = self._member()
         common = np.minimum(counts[:, None], counts)
         pairs = counts[:, None] * counts - common
-        same = np.where(self._seed[:, None] == self._seed, self._gram, 0.0)
-        of_same = member @ same @ member.T
-        within = (member @ self._gram @ member.T - of_same) / pairs
+        of_same = np.zeros((k, k))
+        for rows in self._by_seed():
+            of_same[np.ix_(self._owner[rows], self._owner[rows])] += self._gram[np.ix_(rows, rows)]
+        within = (member @ (member @ self._gram).T - of_same) / pairs
         error = (of_same - common * within) / (counts[:, None] * counts)
         per_real = (member @ self._to_real) / counts[:, None]
         return Form(
@@ -175,17 +183,37 @@ class MeanEmbeddings(Generic[K]):
         nearly, as the pairs then count a little differently.
         """
         w = np.asarray(weights, dtype=np.float64)
-        k = len(self._places)
-        member = self._member(k)
-        counts = member.sum(axis=1)
-        different = self._seed[:, None] != self._seed
-        others = different @ member.T  # (N, k): images of each prompt with another seed
-        sums = np.where(different, self._gram, 0.0) @ member.T
-        chosen = w > 0
-        mixture = (sums[:, chosen] / np.maximum(others[:, chosen], 1)) @ w[chosen]
+        chosen = np.flatnonzero(w > 0)
+        column = np.full(len(w), -1)
+        column[chosen] = np.arange(len(chosen))
+        sums = (self._member()[chosen] @ self._gram).T  # (N, chosen)
+        others = np.tile(self._counts()[chosen], (len(sums), 1))
+        for rows in self._by_seed():
+            own = rows[column[self._owner[rows]] >= 0]
+            inside = np.ix_(rows, column[self._owner[own]])
+            sums[inside] -= self._gram[np.ix_(rows, own)]
+            others[inside] -= 1
+        mixture = (sums / np.maximum(others, 1)) @ w[chosen]
         values = np.round(mixture - self._to_real.mean(axis=1), _DECIMALS)
-        assert counts.min() > 0
-        return [values[self._owner == place] for place in range(k)]
+        return [values[self._owner == place] for place in range(len(w))]
 
-    def _member(self, k: int) -> FloatArray:
-        return np.asarray(self._owner[None, :] == np.arange(k)[:, None], dtype=np.float64)
+    @property
+    def _gram(self) -> FloatArray:
+        """Kernel values among the images, (N, N)."""
+        return self._kernels[: len(self._rows), : len(self._rows)]
+
+    def _counts(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        return np.bincount(self._owner, minlength=len(self._places))
+
+    def _by_seed(self) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+        """Rows of each seed, at most one a prompt."""
+        order = np.argsort(self._seed, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(self._seed[order])) + 1)
+
+    def _member(self) -> Any:
+        """1 where an image is of a prompt, sparse, (k, N)."""
+        from scipy.sparse import csr_array
+
+        count = len(self._owner)
+        places = (self._owner, np.arange(count))
+        return csr_array((np.ones(count), places), shape=(len(self._places), count))

@@ -184,7 +184,7 @@ def _trust(content: ReportInput) -> dict[str, Any]:
         real = confirming.contributions(confirming.held_out.features)
         labels = confirming.held_out.labels
         first = next(c for c in content.confirmed if c.candidate != content.baseline.candidate)
-        for term in ("alignment", "utility"):
+        for term in [term for term in ("alignment", "utility") if term in real]:
             kind = _kind(setup).split()[0]
             sets = {
                 f"{kind}, of the category": real[term][labels],
@@ -202,6 +202,7 @@ def _trust(content: ReportInput) -> dict[str, Any]:
             [(c.candidate.label, image) for c in content.confirmed for image in c.measurement.images],
         ),
         "calibration": rows,
+        "encoder_sentences": [check.sentence for check in content.prompts.encoder_checks],
         "calibration_sentence": calibration_sentence(rows, images=_kind(setup)) if rows else None,
         "scale_plots": plots,
     }

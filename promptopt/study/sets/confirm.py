@@ -29,10 +29,9 @@ from promptopt.space import Candidate
 from promptopt.study.sets.methods import Chosen, choose, method_prompts
 from promptopt.study.sets.opening import SetSetup
 from promptopt.study.sets.search import ClassSearch
+from studies.dataset import CLAIM_FROM
 
 FIRST = "set"
-CLAIM_FROM = 32
-"""Fewest fresh images of a method, and of real test images, below which nothing is called better or worse."""
 
 Metric = Literal["closeness", "second_encoder", "accuracy"]
 Verdict = Literal["better", "worse", "unclear"]

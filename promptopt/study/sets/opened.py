@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from evaluation.estimate import Estimate
+from evaluation.features.feature_store import FeatureStore
 from evaluation.metrics.mmd import mmd
 from promptopt.base.errors import ArgumentError
 from promptopt.base.files import write_text
@@ -20,6 +21,7 @@ from promptopt.config.study_file import StudyConfig
 from promptopt.run import folder as runfolder
 from promptopt.search.sets.embeddings import MeanEmbeddings
 from promptopt.space import Candidate
+from promptopt.study.guards import warnings
 from promptopt.study.measuring import Measuring
 from promptopt.study.observer import Observer
 from promptopt.study.proposals import Ask, Gap, Propose, ScoredPrompt, candidate_of
@@ -29,7 +31,7 @@ from promptopt.study.sets.search import ClassSearch, SetSearches, StepDone
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
-    from evaluation.encoders.base import TextEncoder
+    from evaluation.encoders.base import Encoder
     from generators.base import Generator
 
 
@@ -132,7 +134,7 @@ def opened_study(
     device: str = "auto",
     workers: int = 1,
     generator: Generator | None = None,
-    encoder: TextEncoder | None = None,
+    encoder: Encoder | None = None,
     judge: Judge | None = None,
     propose: Propose | None = None,
     on_step: Callable[[StepDone], None] | None = None,
@@ -148,8 +150,13 @@ def opened_study(
         setup = prepare_sets(
             config, store=store, device=device, generator=generator, encoder=encoder, judge=judge
         )
+        runfolder.check_pictures(folder, setup.first.pictures)
+        for notice in setup.encoder_checks.notices(config):
+            observer.on_warning(notice)
         runfolder.check_settings(folder, setup.identity)
         write_text(folder / runfolder.STUDY, _resolved(setup))
+        for text in warnings(setup.classes, FeatureStore(store / "features.sqlite")):
+            observer.on_warning(text)
         measuring: dict[str, Measuring] = {}
         for label, own in setup.classes.items():
             measuring[label] = Measuring(

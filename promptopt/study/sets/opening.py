@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,12 @@ from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.space.captions import caption_prompts
 from promptopt.space.of_category import class_studies
 from promptopt.space.token_limit import describe, too_long
+from promptopt.study.encoders import EncoderChecks, compare_encoders
 from promptopt.study.setup import Setup, prepare
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
-    from evaluation.encoders.base import Encoder, TextEncoder
+    from evaluation.encoders.base import Encoder
     from generators.base import Generator
 
 LEAST_REAL = 8
@@ -29,11 +30,13 @@ class SetSetup:
     Attributes:
         classes: label -> the same study as one of that class alone.
         identity: all that decides the results; a run that is resumed must have the same.
+        encoder_checks: what probes on real images say of the encoders, beside thumbnails.
     """
 
     config: StudyConfig
     classes: Mapping[str, Setup]
     identity: Mapping[str, Any]
+    encoder_checks: EncoderChecks = field(default_factory=EncoderChecks)
 
     @property
     def first(self) -> Setup:
@@ -46,7 +49,7 @@ class SetSetup:
         return self.first.generator
 
     @property
-    def encoder(self) -> TextEncoder:
+    def encoder(self) -> Encoder:
         """The search's encoder."""
         return self.first.encoder
 
@@ -67,19 +70,27 @@ def prepare_sets(
     store: Path,
     device: str = "auto",
     generator: Generator | None = None,
-    encoder: TextEncoder | None = None,
+    encoder: Encoder | None = None,
     judge: Judge | None = None,
 ) -> SetSetup:
     """Open and check everything; the objects given replace those that the study file names.
 
     Raises:
-        StudyError: as `promptopt.study.setup.prepare`, two classes with one category's name, or a class with
-            too few real images.
+        StudyError: as `promptopt.study.setup.prepare`, two classes with one category's name, a class with
+            too few real images, or an encoder that does worse than thumbnails.
     """
     setups: dict[str, Setup] = {}
     through = config.closeness.through
     for label, own in class_studies(config).items():
-        setup = prepare(own, store=store, device=device, generator=generator, encoder=encoder, judge=judge)
+        setup = prepare(
+            own,
+            store=store,
+            device=device,
+            generator=generator,
+            encoder=encoder,
+            judge=judge,
+            compare_encoder=False,
+        )
         generator, encoder, judge = setup.generator, setup.encoder, setup.judge
         if through == "autoencoder" and not hasattr(generator, "reconstruct"):
             raise StudyError(
@@ -95,7 +106,10 @@ def prepare_sets(
         if own.confirm.captions:
             _check_captions(setup, f"{config.source}: confirm.captions")
         setups[label] = setup
-    return SetSetup(config=config, classes=setups, identity=_identity(config, setups))
+    first = next(iter(setups.values()))
+    classes = {label: own.positives for label, own in setups.items()}
+    checks = compare_encoders(config, classes, first.data, first.encoder, first.second, store=store)
+    return SetSetup(config=config, classes=setups, identity=_identity(config, setups), encoder_checks=checks)
 
 
 def _check_captions(setup: Setup, where: str) -> None:

@@ -52,6 +52,7 @@ def set_list(setup: SetSetup, searches: Mapping[str, ClassSearch], confirmation:
         else Network(
             uri=config.as_written(config.confirm.second_encoder or ""), fingerprint=setup.second.fingerprint
         ),
+        encoder_checks=setup.encoder_checks.entries(config),
         data=first.data.fingerprint,
         seeds=Seeds(
             study=config.seed,

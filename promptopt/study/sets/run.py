@@ -23,7 +23,7 @@ from promptopt.study.sets.tables import write_set_tables
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
-    from evaluation.encoders.base import TextEncoder
+    from evaluation.encoders.base import Encoder
     from generators.base import Generator
 
 Given = Mapping[str, Mapping[str, Sequence[Candidate]]]
@@ -130,7 +130,7 @@ def run_set_study(
     device: str = "auto",
     workers: int = 1,
     generator: Generator | None = None,
-    encoder: TextEncoder | None = None,
+    encoder: Encoder | None = None,
     judge: Judge | None = None,
     propose: Propose | None = None,
     given: Given | None = None,

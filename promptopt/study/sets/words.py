@@ -54,7 +54,7 @@ def sentence(labels: Sequence[str], confirmation: Confirmation, *, real: str = "
         labels: the classes, in the order in which they are named.
         real: what the images compared with are: "real" or "phantom".
     """
-    from promptopt.study.sets.confirm import CLAIM_FROM
+    from studies.dataset import CLAIM_FROM
 
     near = [one for label in labels if (one := confirmation.of(label, "closeness", "baseline")) is not None]
     gain = confirmation.of("all classes", "accuracy", "baseline")

@@ -24,7 +24,7 @@ from promptopt.config.study_file import StudyError
 from promptopt.formatting.numbers import value_and_interval
 from promptopt.formatting.pictures import image_grid, png_bytes
 from promptopt.run import folder as runfolder
-from promptopt.run.database import BROKEN, broken, open_storage, reopen, report, running
+from promptopt.run.database import BROKEN, DamagedError, broken, open_storage, reopen, report, running
 from promptopt.run.images import RunImages
 from promptopt.run.snapshot import read_studies
 from promptopt.space import Candidate
@@ -69,7 +69,12 @@ class DashboardCopy:
         )
         (self.folder / ARTIFACTS).mkdir(exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.storage = open_storage((self.folder / DATABASE).resolve())
+        copy = (self.folder / DATABASE).resolve()
+        try:
+            self.storage = open_storage(copy)
+        except DamagedError:  # a copy can be made again
+            copy.unlink()
+            self.storage = open_storage(copy)
         self.artifacts = FileSystemArtifactStore(str(self.folder / ARTIFACTS))
 
     def close(self) -> None:

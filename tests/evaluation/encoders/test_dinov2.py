@@ -11,7 +11,7 @@ from PIL import Image
 
 from evaluation import load_encoder
 from evaluation.encoders.base import EncoderError
-from evaluation.encoders.dinov2 import Dinov2Encoder
+from evaluation.encoders.transformers_model import TransformersEncoder
 from tests.evaluation.encoders.small import make_micro_dinov2
 
 
@@ -53,7 +53,7 @@ def test_addresses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for uri in (f"dinov2:{folder}", "dinov2:facebook/dinov2-base", "hf:facebook/dinov2-base@main"):
         encoder = load_encoder(uri, device="cpu")
         assert (encoder.uri, encoder.fingerprint) == (uri, local.fingerprint)
-        assert isinstance(encoder, Dinov2Encoder)
+        assert isinstance(encoder, TransformersEncoder)
     assert {name for name, _, _ in asked} == {"facebook/dinov2-base"}
     assert asked[-1][1] == "main"
     assert not any(pattern.endswith((".bin", ".pt")) for _, _, patterns in asked for pattern in patterns)

@@ -55,6 +55,37 @@ def test_a_row_does_not_depend_on_its_company(micro_clip: TextEncoder) -> None:
     assert together.std(axis=0).min() > 1e-3
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("could not create a primitive"),
+        MemoryError(),
+    ],
+    ids=["cuda", "onednn", "python"],
+)
+def test_where_memory_runs_out_half_as_many_are_encoded_at_a_time(
+    micro_clip_folder: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException
+) -> None:
+    images = pictures(11)
+    encoder = OpenClipEncoder.from_folder(micro_clip_folder, device="cpu", batch_size=8)
+    whole = encoder.encode_images(images)
+    real, room, seen = encoder._model.encode_image, 3, []
+
+    def short(batch: torch.Tensor, **options: Any) -> torch.Tensor:
+        seen.append(len(batch))
+        if len(batch) > room:
+            raise fault
+        return real(batch, **options)
+
+    monkeypatch.setattr(encoder._model, "encode_image", short)
+    np.testing.assert_allclose(encoder.encode_images(images), whole, atol=1e-6)
+    assert seen == [8, 4, *[2] * 6]
+    room = 0
+    with pytest.raises(EncoderError, match="memory ran out with one image a pass"):
+        encoder.encode_images(images)
+
+
 def test_batch_size_changes_nothing(micro_clip_folder: Path) -> None:
     images = pictures(5)
     small = OpenClipEncoder.from_folder(micro_clip_folder, device="cpu", batch_size=1)

@@ -1,7 +1,10 @@
 """The large encoders at their true size and in their true files, with random weights: only the values of the
 published weights are missing."""
 
+import hashlib
 import json
+import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from PIL import Image
 
 from evaluation import load_encoder
 from evaluation.encoders.base import EncoderError, TextEncoder
+from evaluation.encoders.convert import convert_folder
 from evaluation.encoders.open_clip import OpenClipEncoder
 
 IMAGES = [
@@ -98,15 +102,52 @@ def test_biomedclips_layout_with_a_short_text_tower(tmp_path: Path, monkeypatch:
     check_biomedclip(OpenClipEncoder.from_folder(folder, device="cpu", batch_size=1))
 
 
-def test_biomedclip_as_published_is_a_pickle_and_converts_as_the_error_says(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    folder = write_biomedclip(tmp_path, layers=1, tower="vit_tiny_patch16_224", suffix=".bin")
-    with pytest.raises(EncoderError, match=r"open_clip_pytorch_model.bin.*safetensors.torch.save_file"):
+def test_biomedclip_as_published_is_a_pickle_and_converts_as_the_error_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = write_biomedclip(tmp_path / "hub", layers=1, tower="vit_tiny_patch16_224", suffix=".bin")
+    with pytest.raises(EncoderError, match=rf"open_clip_pytorch_model.bin.*promptopt convert {folder} "):
         load_encoder(folder, device="cpu")
+    done = convert_folder(folder, tmp_path / "new")
+    assert done.source_sha256 == hashlib.sha256(done.source.read_bytes()).hexdigest()
+    assert not done.notes
+    assert not list((tmp_path / "new").glob("*.bin"))
+    encoder = load_encoder(tmp_path / "new", device="cpu")
+    assert isinstance(encoder, TextEncoder)
     state = torch.load(folder / "open_clip_pytorch_model.bin", weights_only=True)
-    save_file(state, folder / "open_clip_model.safetensors")
-    assert load_encoder(folder, device="cpu").dim == 512
+    model = encoder._model  # type: ignore[attr-defined]
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, state[name].float(), msg=name)
+
+
+def test_biomedclip_on_the_hub_is_fetched_without_its_pickle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub = write_biomedclip(tmp_path / "hub", layers=1, tower="vit_tiny_patch16_224", suffix=".bin")
+    tower = hub / "config.json"  # it lies in the text tower's own repository
+    tower.rename(tmp_path / "tower.json")
+    name = "hf:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224@main"
+    asked: list[list[str]] = []
+
+    def snapshot(_: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        assert revision == "main"
+        asked.append(allow_patterns)
+        without = tmp_path / f"snapshot{len(asked)}"
+        without.mkdir()
+        for path in hub.iterdir():
+            if any(fnmatch(path.name, pattern) for pattern in allow_patterns):
+                shutil.copyfile(path, without / path.name)
+        return str(without)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    with pytest.raises(EncoderError, match=rf"published as a pickle.*promptopt convert {name} NEW_FOLDER"):
+        load_encoder(name, device="cpu")
+    assert not any(pattern.endswith(".bin") for patterns in asked for pattern in patterns)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_: str(tmp_path / "tower.json"))
+    assert not convert_folder(name, tmp_path / "new").notes
+    check_biomedclip(OpenClipEncoder.from_folder(tmp_path / "new", device="cpu", batch_size=1))
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+import evaluation.training.clip as clip_module
 from evaluation.encoders.load import load_encoder
 from evaluation.encoders.open_clip import build_open_clip
 from evaluation.training.clip import encode_text, tokenize, train_clip
@@ -54,6 +56,29 @@ def trained(squares: Dataset, tokenizer_folder: Path, tmp_path_factory: pytest.T
     return train_clip(
         SPEC, data=squares, out=tmp_path_factory.mktemp("clip") / "out", tokenizer=tokenizer_folder
     )
+
+
+def test_where_memory_runs_out_the_batch_is_compared_as_a_whole_all_the_same(
+    squares: Dataset, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The contrastive loss sees every pair of the batch, however many images fit at a time."""
+    spec = SPEC.model_copy(update={"steps": 2, "warmup_steps": 0, "validation_images": 8})
+    out = {}
+    for name, room in (("whole", 16), ("parts", 5)):
+        real = clip_module._in_parts
+
+        def short(encode: Any, inputs: Any, own: slice, *, most: int = room, real: Any = real) -> Any:
+            if own.stop - own.start > most:
+                raise RuntimeError("could not create a primitive")
+            return real(encode, inputs, own)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(clip_module, "_in_parts", short)
+            folder = train_clip(spec, data=squares, out=tmp_path / name, tokenizer=tokenizer_folder)
+        out[name] = load_file(folder / "open_clip_model.safetensors")
+    start = {key: value for key, value in out["whole"].items() if value.is_floating_point()}
+    for key, value in start.items():
+        torch.testing.assert_close(out["parts"][key], value, rtol=1e-3, atol=2e-5, msg=key)
 
 
 @pytest.mark.slow

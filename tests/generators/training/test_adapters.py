@@ -11,7 +11,7 @@ from generators.store import ImageStore
 from generators.training.denoising import Batches
 from generators.training.dreambooth import tokens_of, train_dreambooth
 from generators.training.finetune import train_sd
-from generators.training.lora import attach_lora
+from generators.training.lora import attach_lora, cast_frozen
 from generators.training.parts import load_parts
 from generators.training.spec import DreamBoothSpec, LoraSpec, SdTrainingSpec
 from promptopt.base.training.errors import TrainingError
@@ -96,6 +96,39 @@ def test_adapters_are_held_in_float32_whatever_the_base_is(base: Path) -> None:
     ).run()
     kinds = {(p.requires_grad, p.dtype) for p in parts.unet.parameters()}
     assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
+
+
+@pytest.mark.parametrize("lora", [{}, {"dora": True}])
+def test_adapters_learn_beside_weights_of_half_precision(
+    lora: dict[str, object], adapters: SdTrainingSpec, data: Dataset, base: Path, tmp_path: Path
+) -> None:
+    spec = adapters.model_copy(update={"lora": LoraSpec(rank=2, alpha=4, **lora)})
+    whole = tensors(train_sd(spec, data=data, out=tmp_path / "whole", init=base))
+    spec = changed(spec, training={"precision": "bf16"}, validation={"every": 4, "images": 1})
+    half = tensors(train_sd(spec, data=data, out=tmp_path / "half", init=base))
+    assert (tmp_path / "half" / "validation" / "step-00000004.png").is_file()
+    moved = {name: tensor for name, tensor in whole.items() if "lora_B" in name}
+    assert {tensor.dtype for tensor in half.values()} == {torch.float32}
+    size = sum(float(tensor.square().sum()) for tensor in moved.values())
+    apart = sum(float((half[name] - tensor).square().sum()) for name, tensor in moved.items())
+    # Adam's first steps have the size of the rate and the gradient's sign alone, so that some turn around
+    assert 0 < apart < 0.5 * size
+
+
+def test_frozen_weights_are_halved_and_trained_ones_are_not(base: Path) -> None:
+    parts = load_parts(base)
+    attach_lora(parts, LoraSpec(rank=2), text=False, seed=0)
+    for norms in (False, True):
+        cast_frozen(parts.unet, torch.bfloat16, norms=norms)
+        kinds = {
+            (weight.requires_grad, "norm" in name, weight.dtype)
+            for name, weight in parts.unet.named_parameters()
+        }
+        assert kinds == {
+            (True, False, torch.float32),
+            (False, False, torch.bfloat16),
+            (False, True, torch.bfloat16 if norms else torch.float32),
+        }
 
 
 def test_adapters_for_no_layer_are_refused_by_key(adapters: SdTrainingSpec, base: Path) -> None:

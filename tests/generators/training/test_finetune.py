@@ -1,6 +1,8 @@
 """Whole runs: from captions and pictures to a pipeline folder that diffusers loads."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from generators.training.finetune import train_sd
 from generators.training.spec import SdTrainingSpec
 from promptopt.base.training.errors import TrainingDataError, TrainingError
 from promptopt.base.training.progress import Progress
-from studies.dataset import Dataset
+from studies.dataset import Dataset, read_dataset, write_metadata
 
 
 class KilledError(Exception):
@@ -55,6 +57,8 @@ def test_a_run_ends_in_a_pipeline_that_diffusers_loads_and_draws_with(
     assert pipe.safety_checker is None
     assert pipe.feature_extractor is None
     assert all(tensor.dtype == torch.float16 for tensor in weights(folder).values())
+    names = load_file(folder / "text_encoder" / "model.safetensors")
+    assert all(name.startswith("text_model.") for name in names)  # transformers 4 finds no others
 
     stages = [progress.stage for progress in seen]
     assert list(dict.fromkeys(stages)) == ["vae", "latents", "unet"]
@@ -108,6 +112,44 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(
     train_sd(changed(spec, training={"checkpoint_every": 3}), data=data, out=tmp_path / "out")
 
 
+def test_what_cannot_work_is_said_before_the_autoencoder_is_trained(
+    spec: SdTrainingSpec, data: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, seen = tmp_path / "out", list[Progress]()
+    with pytest.raises(ValueError, match=r"/none: no text tower"):
+        train_sd(spec, data=data, out=out, clip=Path("/none"), on_progress=seen.append)
+    shutil.copytree(data.root, tmp_path / "long")
+    write_metadata(tmp_path / "long", [replace(record, text=("a wall " * 80,)) for record in data])
+    long = read_dataset(tmp_path / "long")
+    with pytest.raises(TrainingError, match="1 captions have more than 77 tokens"):
+        train_sd(spec, data=long, out=out, on_progress=seen.append)
+    assert not seen
+    assert not (out / "stages" / "vae").exists()
+    assert not (out / "stages" / "tokenizer").exists()  # it would be another one with the captions mended
+    cut = changed(spec, training={"long_captions": "cut", "steps": 1}, vae_training={"steps": 1})
+    train_sd(cut, data=long, out=out, on_progress=seen.append)
+    assert "1 captions have more than 77 tokens; what is beyond is not seen" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "words"),
+    [
+        ("training", {"batch_size": 4, "gradient_accumulation": 3}, "batch_size 4 does not divide"),
+        ("vae_training", {"batch_size": 4, "gradient_accumulation": 8}, "equal passes"),
+        ("training", {"lr": float("nan")}, "finite"),
+        ("training", {"lr": float("inf")}, "finite"),
+        ("vae_training", {"kl": float("nan")}, "finite"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused_when_it_is_read(
+    spec: SdTrainingSpec, section: str, values: dict[str, object], words: str
+) -> None:
+    content = spec.model_dump(mode="python")
+    content[section].update(values)
+    with pytest.raises(ValueError, match=words):
+        SdTrainingSpec.model_validate(content)
+
+
 def test_fine_tuning_starts_from_a_folder_and_reads_its_prediction_type(
     spec: SdTrainingSpec, data: Dataset, tmp_path: Path
 ) -> None:
@@ -127,8 +169,10 @@ def test_fine_tuning_starts_from_a_folder_and_reads_its_prediction_type(
     moved = {name.split("/")[0] for name in before if not torch.equal(before[name], after[name])}
     assert moved == {"unet"}
     wrong = changed(tune, training={"prediction_type": "v_prediction"})
+    wrong = changed(wrong, vae_training={"steps": 2})
     with pytest.raises(TrainingError, match="epsilon"):
         train_sd(wrong, data=data, out=tmp_path / "wrong", init=base)
+    assert not (tmp_path / "wrong" / "stages" / "vae").exists()
 
 
 def test_zero_terminal_snr_can_be_turned_on_and_is_handed_on(

@@ -49,7 +49,7 @@ def trained(
 def test_diffusers_reads_its_layout(trained: Any, micro_folder: Path) -> None:
     _, images, folder = trained
     pipeline = plain_pipeline(micro_folder)
-    pipeline.load_lora_weights(folder)
+    pipeline.load_lora_weights(folder, weight_name="pytorch_lora_weights.safetensors")
     assert difference(draw(pipeline), images) == 0
 
 
@@ -60,6 +60,15 @@ def test_peft_reads_its_folders(trained: Any, micro_folder: Path) -> None:
         wrapped = PeftModel.from_pretrained(getattr(pipeline, name), str(folder / name))
         setattr(pipeline, name, wrapped.base_model.model)
     assert difference(draw(pipeline), images) == 0
+
+
+def test_a_text_encoders_folder_has_the_names_of_transformers_4_and_of_5(trained: Any) -> None:
+    tensors = load_file(trained[2] / "text_encoder" / "adapter_model.safetensors")
+    bare = {name for name in tensors if "text_model." not in name}
+    assert len(tensors) == 2 * len(bare) > 0
+    for name in bare:
+        other = name.replace("base_model.model.", "base_model.model.text_model.")
+        assert torch.equal(tensors[name], tensors[other])
 
 
 def test_diffusers_reads_kohyas_layout(trained: Any, micro_folder: Path) -> None:
@@ -104,7 +113,7 @@ def test_alpha_lost_on_saving_would_show(micro_folder: Path, tmp_path: Path) -> 
         header = json.loads(file.metadata()["lora_adapter_metadata"])
     assert (header["unet.r"], header["unet.lora_alpha"]) == (4, 8)
     again = plain_pipeline(micro_folder)
-    again.load_lora_weights(folder)
+    again.load_lora_weights(folder, weight_name="pytorch_lora_weights.safetensors")
     assert difference(draw(again), images) == 0
     save_file(load_file(path), tmp_path / "headless.safetensors")
     lost = plain_pipeline(micro_folder)

@@ -51,21 +51,56 @@ def test_an_optimizer_that_is_not_installed_is_said(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("batch", "remedy"), [(4, "gradient_accumulation to 2"), (1, "gradient_checkpointing")]
-)
-def test_out_of_memory_is_an_error_with_a_remedy(batch: int, remedy: str, tmp_path: Path) -> None:
-    module = torch.nn.Linear(1, 1)
+def _linear_loop(folder: Path, *, room: int, seen: list[int]) -> tuple[torch.nn.Module, Loop]:
+    """Eight images a batch, of which `room` fit into memory at a time; how it says so changes."""
+    torch.manual_seed(0)
+    module = torch.nn.Linear(3, 1)
+    said = [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ]
+
+    def loss(step: int, rows: slice) -> torch.Tensor:
+        data = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))[rows]
+        part = (module(data[:, :3]) - data[:, 3:]).square().sum() / 8
+        if rows.stop - rows.start > room:
+            if rows.start:  # one pass has left its gradients, and another one half of its own
+                part.backward()
+            raise said[len(seen) % len(said)]
+        seen.append(rows.stop - rows.start)
+        return part
+
+    spec = LoopSpec(steps=5, batch_size=8, gradient_accumulation=1)
+    own = method(spec, stage="t", rates={"m": 1e-2})
+    return module, Loop(stage="t", modules={"m": module}, loss=loss, method=own, checkpoints=folder)
+
+
+def test_out_of_memory_halves_the_images_of_a_pass_with_the_same_result(tmp_path: Path) -> None:
+    whole, loop = _linear_loop(tmp_path / "whole", room=8, seen=[])
+    loop.run()
+    for room in (4, 3, 1):
+        seen: list[int] = []
+        cut, loop = _linear_loop(tmp_path / str(room), room=room, seen=seen)
+        loop.run()
+        assert max(seen) <= room
+        assert torch.allclose(cut.weight, whole.weight, atol=1e-6)
+        assert torch.allclose(cut.bias, whole.bias, atol=1e-6)
+
+
+def test_one_image_that_does_not_fit_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    _, loop = _linear_loop(tmp_path, room=0, seen=[])
+    with pytest.raises(TrainingError, match=r"1 images a pass.*gradient_checkpointing"):
+        loop.run()
+
+
+def test_batch_normalization_wants_the_whole_batch(tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.BatchNorm1d(1))
 
     def loss(step: int, rows: slice) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    loop = Loop(
-        stage="t",
-        modules={"m": module},
-        loss=loss,
-        method=method(LoopSpec(steps=1, batch_size=batch), stage="t", rates={"m": 1e-2}),
-        checkpoints=tmp_path,
-    )
-    with pytest.raises(TrainingError, match=remedy):
-        loop.run()
+    own = method(LoopSpec(steps=1, batch_size=4), stage="t", rates={"m": 1e-2})
+    with pytest.raises(TrainingError, match="gradient_accumulation to 2"):
+        Loop(stage="t", modules={"m": module}, loss=loss, method=own, checkpoints=tmp_path).run()

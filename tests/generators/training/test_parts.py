@@ -179,9 +179,9 @@ def test_captions_that_are_too_long_are_refused_or_counted(spec: SdTrainingSpec)
     tokenizer = train_tokenizer(TEXTS, vocab_size=600)
     texts = ["polyp " * 75, "polyp " * 76]
     parts = Parts(tokenizer, build_text_encoder(spec, tokenizer), None, None, None)  # type: ignore[arg-type]
-    assert check_lengths(parts, texts, long_captions="cut") == 1
+    assert check_lengths(parts.tokenizer, texts, long_captions="cut") == 1
     with pytest.raises(TrainingError, match=r"1 captions have more than 77 tokens.*cut"):
-        check_lengths(parts, texts, long_captions="error")
+        check_lengths(parts.tokenizer, texts, long_captions="error")
 
 
 # --- pictures and recipes ----------------------------------------------------------------------------------

@@ -36,6 +36,13 @@ def test_an_address_is_read_and_written_the_same(text: str, expected: HubAddress
         "hf:owner/name?x=1",
         "hf:o/n/../a.safetensors",
         "hf:o/n/a.bin",
+        "hf:o/n//etc/a.safetensors",
+        "hf:o/n/.hidden/a.safetensors",
+        "hf:o/n@/etc/passwd",
+        "hf:o/n@a//b",
+        "hf:o\\n/a.safetensors",
+        "hf:o/n/sub\\a.safetensors",
+        "hf:/o/n",
         "hf:",
     ],
 )

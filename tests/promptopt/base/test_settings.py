@@ -86,7 +86,14 @@ _BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (_BOMB, ["more than 100,000 values"]),
         ("a: &a [*a]\n", ["nested more than 50 deep"]),
         ("a: " + "[" * 60 + "]" * 60, ["nested more than 50 deep"]),
-        ("a: " + "[" * 20_000 + "]" * 20_000, ["not valid YAML"]),
+        ("a: " + "[" * 20_000 + "]" * 20_000, ["nested more than 50 deep"]),
+        ("a: 1\nb: {c: .nan}\n", ["line 2: holds .nan", "finite"]),
+        ("a: [1, -.INF]\n", ["line 1: holds -.INF"]),
+        ("a: 1e999\n", ["line 1: holds 1e999"]),
+        ('a: 1\nb: "\\ud800x"\n', ["line 2: holds half a surrogate pair"]),
+        ('"\\udfff": 1\n', ["line 1: holds half a surrogate pair"]),
+        ("[]\n", ["holds a list, not a mapping"]),
+        ("5\n", ["holds a int, not a mapping"]),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -177,6 +184,36 @@ def test_changes_are_yaml_and_make_missing_sections() -> None:
 def test_a_change_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=r"KEY=VALUE|not YAML"):
         parse_changes([text])
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (".nan", "holds .nan, which is no number"),
+        ("[1, .inf]", "holds .inf"),
+        ("1e999", "holds 1e999"),
+        ('"\\ud800"', "half a surrogate pair"),
+        ("&a [*a]", "nested more than 50 deep"),
+        ("[" * 20_000, "nested more than 50 deep"),
+        ("{b: 1, b: 2}", "b: written twice"),
+        ("2024-99-99", "is not YAML"),
+        ("&a [1,1,1,1,1,1,1,1,1,1]", None),
+    ],
+)
+def test_a_change_is_bounded_as_a_file_is(value: str, words: str | None) -> None:
+    if words is None:
+        assert parse_changes([f"a={value}"]) == {"a": [1] * 10}
+        return
+    with pytest.raises(SettingsError) as caught:
+        parse_changes([f"a={value}"])
+    assert words in str(caught.value)
+    assert "--set" in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_sixty_minutes_and_dates_are_no_infinity(tmp_path: Path) -> None:
+    path = write(tmp_path, "a: 1:30.5\nb: 1_000.5\nc: inf\nd: nan\n")
+    assert read_yaml(path).content == {"a": 90.5, "b": 1000.5, "c": "inf", "d": "nan"}
 
 
 def test_json_is_read_by_the_same_rules(tmp_path: Path) -> None:

@@ -99,7 +99,11 @@ def test_a_folder_is_replaced_whole_or_stays(tmp_path: Path) -> None:
 
 
 def test_a_folder_put_aside_by_a_killed_process_comes_back(tmp_path: Path) -> None:
-    aside = tmp_path / ".set.0123abcd.old"
+    dead = subprocess.run(
+        [sys.executable, "-c", "from promptopt.base import files; print(files._owner())"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    aside = tmp_path / f".set.{dead}-0123abcd.old"
     aside.mkdir()
     (aside / "a").write_text("1")
     with pytest.raises(RuntimeError), new_folder(tmp_path / "set"):
@@ -148,6 +152,69 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         writable_folder(tmp_path / "file" / "out", "the tables")
     with pytest.raises(OwnError):
         writable_folder(tmp_path / "file" / "out", "the tables", error=OwnError)
+
+
+_KILLED_AT_A_FILE = """
+import os, signal, sys
+from pathlib import Path
+from promptopt.base.files import new_file, new_folder, scratch
+folder = Path(sys.argv[1])
+with scratch(), new_folder(folder / "step-00000004"), new_file(folder / "a.png") as partial:
+    partial.write_text("half")
+    print("ready", flush=True)
+    if sys.argv[2] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.stdin.read()
+"""
+
+
+def test_what_killed_processes_left_goes_with_the_next_file_and_what_living_ones_make_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, temporary = tmp_path / "place", tmp_path / "tmp"
+    place.mkdir()
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    command = [sys.executable, "-c", _KILLED_AT_A_FILE, str(place)]
+    for _ in range(2):  # each sees what the one before left
+        assert subprocess.run([*command, "kill"], check=False, stdout=subprocess.DEVNULL).returncode == -9
+    assert len(_names(place)) == 3  # a half file, a half folder, its lock
+    assert len(_names(temporary)) == 1
+    other = place / ".b.png.ffffff-1-0a1b2c3d.partial"  # of another machine
+    other.touch()
+    code = "import sys; from pathlib import Path; from promptopt.base.files import scratch, write_text\n"
+    code += "write_text(Path(sys.argv[1]) / 'b', '')\nwith scratch(): pass"
+    write = [sys.executable, "-c", code, str(place)]
+    living = subprocess.Popen([*command, "live"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert living.stdout is not None
+    living.stdout.readline()
+    subprocess.run(write, check=True)
+    assert len(_names(place)) == 5  # those of the living one, of the other machine, and b
+    assert len(_names(temporary)) == 1
+    living.communicate()
+    subprocess.run(write, check=True)
+    assert _names(place) == [other.name, "a.png", "b", "step-00000004"]
+    assert not _names(temporary)
+
+
+@pytest.mark.parametrize("writer", ["stream", "safetensors"])
+def test_a_full_disk_is_an_error_of_the_system_that_names_the_file(tmp_path: Path, writer: str) -> None:
+    from safetensors import SafetensorError
+
+    target = tmp_path / "weights"
+    error: Exception = (
+        OSError(28, "No space left on device")
+        if writer == "stream"
+        else SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    )
+    with pytest.raises(OSError, match="No space left") as caught, new_file(target):
+        raise error
+    assert caught.value.errno == 28
+    assert caught.value.filename == str(target)
+    with pytest.raises(OSError, match="No space left") as caught, new_folder(target):
+        raise error
+    assert caught.value.filename == str(target)
+    assert not _names(tmp_path)
 
 
 def test_sweep_takes_unfinished_files_alone(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
+from promptopt.base.checksums import KEY, summed
 from promptopt.challenge.check.findings import Findings
 from promptopt.challenge.check.pictures import NEAR, check_against_real, check_pictures
 from promptopt.challenge.check.tokens import check_lengths
@@ -87,6 +88,18 @@ def _edit(name: str, old: str, new: str) -> Callable[[Path], None]:
     return change
 
 
+def _resealed(old: str, new: str) -> Callable[[Path], None]:
+    """A change of prompts.json whose checksum was computed anew."""
+
+    def change(folder: Path) -> None:
+        _edit(JSON, old, new)(folder)
+        content = json.loads((folder / JSON).read_text())
+        del content[KEY]
+        (folder / JSON).write_text(json.dumps(summed(content)))
+
+    return change
+
+
 def _write(name: str, content: bytes) -> Callable[[Path], None]:
     return lambda folder: bool((folder / name).write_bytes(content)) and None
 
@@ -136,9 +149,10 @@ def _remove(name: str) -> Callable[[Path], None]:
             "repeats line 1",
         ),
         (_write("polyps/prompts.txt", b"a red polyp\nanother\n"), "polyps/prompts.txt", "has other prompts"),
-        (_edit(JSON, '"weight": 0.75', '"weight": 0.5'), JSON, "add up to 0.75"),
-        (_edit(JSON, '"category": "polyps"', '"category": "x"'), JSON, "category is 'x'"),
-        (_edit(JSON, '"study"', '"stud"'), JSON, "study: missing"),
+        (_edit(JSON, '"weight": 0.75', '"weight": 0.5'), JSON, "was damaged, or changed by hand"),
+        (_resealed('"weight": 0.75', '"weight": 0.5'), JSON, "add up to 0.75"),
+        (_resealed('"category": "polyps"', '"category": "x"'), JSON, "category is 'x'"),
+        (_resealed('"study"', '"stud"'), JSON, "study: missing"),
         (_edit(OWN, '"version": 1', '"version": 9'), OWN, "is of another version of promptopt"),
         (_edit(OWN, '"edition": "gi-2024",', ""), OWN, "edition: missing"),
         (_edit(LIST, "a red polyp", "a blue one"), f"{LIST}, line 2", "is not line 1"),

@@ -101,6 +101,10 @@ preference: {source: ../runs/mine}
         ("clip-guided:sd?clip=a%20b", "clip-guided:/base/sd?clip=/base/a%20b"),
         ("clip-guided:hf:owner/name?clip=open_clip:A/b", "clip-guided:hf:owner/name?clip=open_clip:A/b"),
         ("dinov2:owner/name", "dinov2:owner/name"),
+        ("transformers:owner/name@v1", "transformers:owner/name@v1"),
+        ("timm:resnet18.a1_in1k", "timm:resnet18.a1_in1k"),
+        ("timm:resnet18@w/r18.safetensors", "timm:resnet18@/base/w/r18.safetensors"),
+        ("torchvision:resnet18@../r18.safetensors", "torchvision:resnet18@/r18.safetensors"),
         ("thumbnail", "thumbnail"),
         ("inception", "inception"),
     ],
@@ -185,6 +189,22 @@ def test_all_weights_zero_is_refused() -> None:
     zero = {"alignment": 0, "utility": 0, "distance": 0}
     with pytest.raises(StudyError, match="every prompt would score the same"):
         study_from_mapping({"name": "a", "aim": "single", "category": "polyps", "data": "d", "score": zero})
+
+
+def test_no_file_for_others_names_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    content = {
+        "name": "a",
+        "category": "polyps",
+        "data": str(tmp_path / "data"),
+        "encoder": f"{tmp_path}/clip",
+    }
+    content["generator"] = {"uri": f"{tmp_path}/sd+lora:{tmp_path}/lora@0.5"}
+    config = study_from_mapping(content)
+    assert config.as_written(config.generator.uri) == "~/sd+lora:~/lora@0.5"
+    assert config.as_written(config.encoder) == "~/clip"
+    assert study_from_mapping({**content, "encoder": "~/clip"}).encoder == config.encoder
+    assert config.as_written(f"{tmp_path}er/clip") == f"{tmp_path}er/clip"
 
 
 def test_overrides_are_checked_and_leave_the_original_alone(tmp_path: Path) -> None:

@@ -272,6 +272,21 @@ def test_sentences_of_one_meaning_are_nearer_than_their_words_say() -> None:
     np.testing.assert_allclose(np.diag(found), 0, atol=1e-6)
 
 
+def test_a_sentence_model_with_a_gap_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load, save_file
+    from transformers import BertConfig, BertModel
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    BertModel(BertConfig(vocab_size=9, **sizes)).save_pretrained(tmp_path)
+    (tmp_path / "modules.json").write_text("[]")
+    file = tmp_path / "model.safetensors"
+    tensors = load(file.read_bytes())
+    del tensors["pooler.dense.bias"], tensors["encoder.layer.0.output.dense.bias"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(PortfolioError, match=r"lacks 1 .*encoder\.layer\.0\.output\.dense\.bias"):
+        sentence_distances(["a"], str(tmp_path))
+
+
 def test_a_missing_sentence_model_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(PortfolioError, match="pip install sentence-transformers"):

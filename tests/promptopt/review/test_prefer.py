@@ -238,6 +238,12 @@ def test_a_study_that_is_not_finished_shows_its_best_prompts(shared_run, tmp_pat
     assert [prompt.score for prompt in shown[1:]] == sorted((p.score for p in shown[1:]), reverse=True)
 
 
+def test_a_run_that_cannot_be_written_is_said_before_the_first_pair_is_shown(run):
+    (run.folder / "review").write_text("")  # root may write where it has no right to
+    with pytest.raises(ReviewError, match=r"review: the experts' choices cannot be written .*permission"):
+        session(run)
+
+
 def test_what_cannot_be_compared_is_refused(run, tmp_path):
     with pytest.raises(ReviewError, match="--rater"):
         session(run, rater=" ")

@@ -146,8 +146,15 @@ def test_what_has_no_meaning_for_a_set_says_what_to_do(
 
 def test_damaged_files(shared_sets: SetResult, tmp_path: Path) -> None:
     content = json.loads(shared_sets.prompts_path.read_text())
-    content["classes"][0]["set"]["prompts"] = 3
     damaged = tmp_path / "prompts.json"
+    damaged.write_text(json.dumps({**content, "study": "another"}))
+    for read in (read_confirmed, read_prompt_file, read_finished):
+        with pytest.raises(ValueError, match=r"prompts\.json: was damaged, or changed.*Run the study"):
+            read(damaged)
+    del content["checksum"]  # as in files of earlier versions
+    damaged.write_text(json.dumps(content))
+    assert read_confirmed(damaged) == shared_sets.sets
+    content["classes"][0]["set"]["prompts"] = 3
     damaged.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"prompts\.json: .*classes"):
         read_confirmed(damaged)

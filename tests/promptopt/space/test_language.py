@@ -165,6 +165,46 @@ def test_an_error_in_a_value_points_into_the_template():
     assert (caught.value.line, caught.value.column) == (1, 8)
 
 
+# --- wildcards with parameters, and names that are put together --------------------------------------------
+
+TOYS = {
+    "toy": ["a ${animal} toy", "3::a ${size:small} ${animal}"],
+    "tone/warm": ["red", "2::orange"],
+    "tone/cold": ["blue"],
+}
+
+
+def test_a_parameter_is_a_variable_within_the_wildcard_alone():
+    assert rendered("__toy(animal=fox)__", TOYS) == ["a fox toy", "a small fox"]
+    assert rendered("${animal=cat} __toy(animal = fox , size={big|huge})__, ${animal}", TOYS) == [
+        "a fox toy, cat",
+        "a big fox, cat",
+        "a huge fox, cat",
+    ]
+    assert rendered("__toy(animal=fox)__, __toy(animal=owl)__", TOYS)[1] == "a fox toy, a small owl"
+    assert rendered("${s=old}__toy(animal={one, two}, size=${s} __tone/cold__)__", TOYS) == [
+        "a one, two toy",
+        "an old blue one, two",
+    ]
+    assert weights_of("__toy(animal={fox|cat})__", TOYS) == pytest.approx(
+        {"a fox toy": 1 / 8, "a cat toy": 1 / 8, "a small fox": 3 / 8, "a small cat": 3 / 8}
+    )
+    assert rendered("{2$$ or $$__toy(animal=fox)__}", TOYS) == ["a fox toy or a small fox"]
+
+
+def test_a_wildcard_may_be_named_by_variables_and_braces():
+    for text in ("${t={3::warm|cold}} __tone/${t}__", "__tone/{3::warm|cold}__"):
+        assert weights_of(text, TOYS) == pytest.approx({"red": 1 / 4, "orange": 1 / 2, "blue": 1 / 4})
+    assert rendered("${t=cold}a __tone/${t}__ rim, __to${x:ne}/${t}__", TOYS) == ["a blue rim, blue"]
+    assert rendered("${t=!cold}__tone/${t}__ ${t}", TOYS) == ["blue cold"]
+    assert rendered("{2$$/$$__tone/${t:warm}__}", TOYS) == ["red/orange"]
+    assert rendered("__tone/${t:*}__", TOYS) == ["red", "orange", "blue"]
+    assert [slot.name for slot in compile_template("__tone/${t:cold}__ __toy(animal=fox)__", TOYS).slots] == [
+        "tone/t",
+        "toy",
+    ]
+
+
 # --- globs, comments, escapes -----------------------------------------------------------------------------
 
 

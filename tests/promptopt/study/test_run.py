@@ -81,6 +81,24 @@ def test_the_planted_best_prompt_is_found_and_confirmed(tmp_path: Path, data: Pa
     assert not set(found.seeds.search) & set(found.seeds.confirmation)
 
 
+def test_a_run_on_swapped_pictures_refuses_and_goes_on_when_they_are_back(tmp_path: Path) -> None:
+    data = write_squares(tmp_path / "data")
+    first = run(tmp_path, data, **FAST)
+    pictures = sorted((data / "images").iterdir())
+    held = [path.read_bytes() for path in pictures[:2]]
+    for path, content in zip(pictures, reversed(held), strict=False):
+        path.write_bytes(content)
+    with pytest.raises(StudyError, match=f"images/{pictures[0].name}, images/{pictures[1].name}"):
+        run(tmp_path, data, **FAST)
+    (first.folder / "pictures.json").unlink()  # the settings know too
+    with pytest.raises(StudyError, match="pictures: "):
+        run(tmp_path, data, **FAST)
+    for path, content in zip(pictures, held, strict=False):
+        path.write_bytes(content)
+    (first.folder / "pictures.json").unlink()
+    assert run(tmp_path, data, **FAST).nothing_new
+
+
 def test_enumeration_ranks_the_planted_best_among_the_first(tmp_path: Path, data: Path) -> None:
     result = run(tmp_path, data, search={"trials": 60, "images": 8, "sampler": "enumerate"})
     rows = latest(show(result.folder).trials)
@@ -382,6 +400,10 @@ def test_a_broken_prompt_list_is_refused_with_its_key(tmp_path: Path, data: Path
     path = run(tmp_path, data, **FAST).prompts_path
     content = json.loads(path.read_text())
     content["prompts"][0]["weight"] = "much"
+    path.write_text(json.dumps(content))
+    with pytest.raises(StudyError, match="damaged, or changed by hand"):
+        read_prompts(path)
+    del content["checksum"]
     path.write_text(json.dumps(content))
     with pytest.raises(StudyError, match=r"prompts\.0\.weight"):
         read_prompts(path)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import generators.workers as workers_module
 from generators import ImageStore, fetch, load
 from generators.bad_images import BadImageError
 from generators.request import ImageRequest
@@ -62,6 +64,35 @@ def wait_until(true: Any, seconds: float = 300) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_a_worker_that_was_stopped_is_noticed_and_given_up_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers_module, "_START", "import sys; print(1, flush=True); sys.stdin.read()")
+    heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    process = workers_module._Process({"threads": 1}, heard)
+    assert heard.get(timeout=60)[1] == 1
+    number = process._child.pid
+    process.notice_stop()
+    assert not caplog.messages
+    os.kill(number, signal.SIGSTOP)
+    wait_until(lambda: workers_module._is_stopped(number), 20)
+    for _ in range(3):
+        process.notice_stop()
+    (said,) = caplog.messages  # once
+    assert f"worker {number} was stopped" in said
+    assert f"kill -CONT {number}" in said
+    os.kill(number, signal.SIGCONT)
+    wait_until(lambda: not workers_module._is_stopped(number), 20)
+    process.notice_stop()
+    os.kill(number, signal.SIGSTOP)
+    wait_until(lambda: workers_module._is_stopped(number), 20)
+    monkeypatch.setattr(workers_module, "_STOPPED", 0.0)
+    process.notice_stop()
+    process.notice_stop()
+    assert heard.get(timeout=20) == (process, None)
+    assert process.end() == "killed by signal 9"
 
 
 @pytest.mark.slow

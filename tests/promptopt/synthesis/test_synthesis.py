@@ -19,9 +19,10 @@ import generators.fetching
 import generators.store
 from generators.store import ImageStore
 from promptopt.space.prompt_lines import PromptLine, prompt_lines
+from promptopt.synthesis.manifest import COLUMNS, manifest_rows
 from promptopt.synthesis.naming import PatternError, check_pattern
 from promptopt.synthesis.plan import Sampling, SynthesisError, image_seed, shares
-from promptopt.synthesis.run import COLUMNS, synthesize
+from promptopt.synthesis.run import synthesize
 from tests.generators.fake import FakeGenerator, fake_image
 
 
@@ -59,6 +60,17 @@ def test_every_image_has_its_name_its_seed_and_a_line(tmp_path: Path) -> None:
     assert made.size == sum((tmp_path / row["file"]).stat().st_size for row in rows)
     stored = {p.stat().st_ino for p in (tmp_path / ".store").rglob("*.png")}
     assert {(tmp_path / row["file"]).stat().st_ino for row in rows} == stored  # on the disk once
+
+
+def test_no_cell_of_the_manifest_is_a_formula_and_it_reads_back_alike(tmp_path: Path) -> None:
+    texts = ["=1+1", "+1 polyp", "-1", "@SUM(A1)", "\uff1d1", "'quoted", " =1", "a polyp"]
+    made = synthesize(prompt_lines(texts), FakeGenerator(), tmp_path, per_prompt=1)
+    with made.manifest.open(encoding="utf-8", newline="") as stream:
+        shown = [row["prompt"] for row in csv.DictReader(stream)]
+    assert shown == [f"'{text}" for text in texts[:-1]] + ["a polyp"]
+    rows = list(manifest_rows(made.manifest))
+    assert [row["prompt"] for row in rows] == texts
+    assert [row["file"] for row in rows] == [f"images/prompt{p:04d}_img0001.png" for p in range(1, 9)]
 
 
 def test_a_longer_run_begins_with_the_shorter_one(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import shutil
+import socket
 import sqlite3
 import time
 import urllib.error
@@ -60,7 +61,7 @@ def test_images_of_a_run_are_found_again_without_its_generator(run):
 
 
 def test_what_is_no_run_folder_says_so(run, tmp_path):
-    with pytest.raises(StudyError, match=r"settings\.json: cannot be read"):
+    with pytest.raises(StudyError, match=r"settings\.json: no such file"):
         RunImages.open(tmp_path / "nowhere", store=run.store)
     with pytest.raises(StudyError, match="no folder images"):
         RunImages.open(run.folder, store=tmp_path / "nowhere")
@@ -295,6 +296,31 @@ def test_only_its_own_pages_may_change_things(method, headers, answer):
             assert urllib.request.urlopen(request, timeout=10).read() == answer
         own = urllib.request.Request(server.url, method="POST", headers={"Origin": server.url.rstrip("/")})
         assert urllib.request.urlopen(own, timeout=10).read() == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n", 200),
+        ("POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 3\r\n", 200),
+        ("POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000000\r\n", 413),
+        ("POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: " + "9" * 60 + "\r\n", 413),
+        ("POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -5\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n", 411),
+        ("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + f"A: {'x' * 60_000}\r\nB: {'x' * 60_000}\r\n", 431),
+        ("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + "A: x\r\n" * 200, 431),
+        (f"GET /{'x' * 100_000} HTTP/1.1\r\nHost: 127.0.0.1\r\n", 414),
+        ("GET / HTTP/1.1\r\nHost: [\r\n", 403),
+        ("POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://[\r\n", 403),
+    ],
+)
+def test_a_request_is_bounded(head, status):
+    with (
+        LocalServer(hello).start() as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=10) as line,
+    ):
+        line.sendall(f"{head}\r\nabc".encode())
+        assert int(line.makefile("rb").readline().split()[1]) == status
 
 
 def test_a_taken_port_is_an_error():

@@ -314,7 +314,7 @@ def test_only_its_own_result_is_replaced(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"was prepared with seed 0, not 1; choose another folder"):
         prepare_2024(source, out, seed=1)
     (out / "images/mine.jpg").write_text("x")
-    with pytest.raises(DatasetError, match=r"holds 'mine.jpg', which the preparation did not write"):
+    with pytest.raises(DatasetError, match=r"holds 'images/mine.jpg', which the preparation did not write"):
         prepare_2024(source, out)
     (out / "images/mine.jpg").unlink()
     (out / "notes.txt").write_text("x")

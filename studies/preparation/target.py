@@ -6,17 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from studies.dataset import METADATA, DatasetError
-from studies.medvqa_gi.source import IMAGES
 
+IMAGES = "images"
 REPORT = "prepare-report.json"
 
 
-def check_target(out: Path, source: Path, preparation: Mapping[str, Any]) -> None:
-    """``out`` must be new, empty or the result of the same preparation, nothing added; else DatasetError."""
-    here, there = out.resolve(), source.resolve()
-    if here.is_relative_to(there) or there.is_relative_to(here):
+def check_target(out: Path, source: Path | None, preparation: Mapping[str, Any]) -> None:
+    """``out`` must be new, empty or the result of the same preparation, nothing added; else DatasetError.
+
+    ``source``: the folder that is read, which may not hold ``out`` or lie in it; None where there is none.
+    """
+    here = out.resolve()
+    there = None if source is None else source.resolve()
+    if there is not None and (here.is_relative_to(there) or there.is_relative_to(here)):
         raise DatasetError(
-            f"{out}: and the source {source} lie one inside the other; choose a folder apart from it"
+            f"{out}: and the source {source} lie one inside the other; choose a folder outside it"
         )
     if not out.exists():
         return
@@ -44,17 +48,17 @@ def check_target(out: Path, source: Path, preparation: Mapping[str, Any]) -> Non
         )
     if added := _pictures(out) - _recorded(out):
         raise DatasetError(
-            f"{out / IMAGES}: holds {sorted(added)[0]!r}, which the preparation did not write; {remedy}"
+            f"{out}: holds {sorted(added)[0]!r}, which the preparation did not write; {remedy}"
         )
 
 
 def _pictures(out: Path) -> set[str]:
-    return {path.name for path in (out / IMAGES).iterdir()} if (out / IMAGES).is_dir() else set()
+    return {path.relative_to(out).as_posix() for path in (out / IMAGES).rglob("*") if path.is_file()}
 
 
 def _recorded(out: Path) -> set[str]:
     try:
         lines = (out / METADATA).read_text("utf-8").splitlines()
-        return {Path(json.loads(line)["file_name"]).name for line in lines}
+        return {str(json.loads(line)["file_name"]) for line in lines}
     except (OSError, ValueError, KeyError, TypeError):
         return set()

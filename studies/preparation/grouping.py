@@ -59,30 +59,45 @@ def connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
 
 
 def assign_pools(
-    groups: Mapping[str, Sequence[str]], *, pools: Sequence[tuple[str, float]], seed: int
+    groups: Mapping[str, Sequence[str]], *, pools: Sequence[tuple[str, float]], seed: int, least: int = 0
 ) -> dict[str, str]:
     """A pool for every group, so that in each category the pictures are shared out as asked.
 
-    ``groups`` maps a group to the categories of its pictures; ``pools`` are names with their shares. A
-    group counts for the category most of its pictures have. Within a category the groups are shuffled and
-    dealt, the largest first, each to the pool that lacks most. The order of ``groups`` does not matter.
+    ``groups`` maps a group to the categories of its pictures; ``pools`` are names with their shares. The
+    groups are shuffled within the category that most of their pictures have, and dealt, the largest first,
+    each to the pool that lacks most of its categories. The order of ``groups`` does not matter. ``least``:
+    pictures of a category that every pool is to have, at the cost of the first pool.
     """
     total = sum(share for _, share in pools)
     strata: dict[str, list[str]] = defaultdict(list)
     for group in sorted(groups):
         strata[_commonest(groups[group])].append(group)
-    assigned: dict[str, str] = {}
-    for category in sorted(strata):
-        names = strata[category]
+    names: list[str] = []
+    for category, members in sorted(strata.items()):
         rng = np.random.default_rng([seed, *category.encode()])
-        names = [names[i] for i in rng.permutation(len(names))]
-        names.sort(key=lambda group: -len(groups[group]))
-        size = sum(len(groups[group]) for group in names)
-        lack = {pool: share / total * size for pool, share in pools if share > 0}
-        for group in names:
-            pool = max(lack, key=lambda name: lack[name])
-            assigned[group] = pool
-            lack[pool] -= len(groups[group])
+        names += [members[i] for i in rng.permutation(len(members))]
+    sizes = Counter(category for group in groups.values() for category in group)
+    lack = {
+        category: {pool: share / total * size for pool, share in pools if share > 0}
+        for category, size in sizes.items()
+    }
+    for wanted in lack.values():
+        first, *others = wanted
+        for pool in others:
+            wanted[first] -= max(least - wanted[pool], 0)
+            wanted[pool] = max(wanted[pool], least)
+    assigned: dict[str, str] = {}
+    for group in sorted(names, key=lambda name: -len(groups[name])):
+        own = Counter(groups[group])
+        gain = {
+            pool: sum(count * lack[c][pool] / sizes[c] for c, count in own.items())
+            for pool, share in pools
+            if share > 0
+        }
+        pool = max(gain, key=lambda name: gain[name])
+        assigned[group] = pool
+        for category, count in own.items():
+            lack[category][pool] -= count
     return assigned
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studies.medvqa_gi.grouping import NEAR_BITS, assign_pools, connected, near_pairs, perceptual_hash
+from studies.preparation.grouping import NEAR_BITS, assign_pools, connected, near_pairs, perceptual_hash
 from tests.studies.medvqa_gi.conftest import scene
 
 POOLS = (("reference", 0.6), ("validation", 0.2), ("test", 0.2))

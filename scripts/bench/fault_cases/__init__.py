@@ -1,0 +1,1 @@
+"""The cases of `scripts/bench/faults.py`, a module a kind."""

@@ -1,0 +1,74 @@
+"""Scripts under scripts/bench that can be run, or looked into, in seconds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench"
+
+
+@pytest.fixture(autouse=True)
+def _on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+
+
+def run(name: str, *arguments: object) -> str:
+    command = [sys.executable, str(BENCH / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_templates_of_another_project_are_read_by_both_and_counted(tmp_path: Path) -> None:
+    pytest.importorskip("dynamicprompts", reason="is a dependency of development")
+    lists = tmp_path / "test_data" / "wildcards"
+    lists.mkdir(parents=True)
+    (lists / "tone.txt").write_text("red\npink\n")
+    (tmp_path / "test_some.py").write_text(
+        '"""What {this|that} says is no template."""\n'
+        'ALIKE = ["a {b|c}", "a __tone__ {d|}", "{2$$a|b|c}", "__other(v=1)__x"]\n'
+        'BOTH_REFUSE = "{a|b"\n'
+        'OURS_REFUSES = ["{~a|b}", "a } b"]\n'
+        'JINJA = "{% choice %}"\n'
+    )
+    said = run("template_language.py", tmp_path, "--differ")
+    assert "7 templates" in said
+    assert "agree: 3" in said
+    assert "refused alike: 1" in said
+    assert "  a way of sampling: 1" in said
+    assert "  a brace outside of its pair: 1" in said
+    assert "refused: '__other(v=1)__x'" in said.replace('"', "'")  # no option uses v
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl"])
+def test_architectures_have_as_many_weights_as_published(name: str) -> None:
+    import architectures
+
+    with torch.device("meta"):
+        networks = architectures.build_networks(name)
+    counts = tuple(sum(p.numel() for p in network.parameters()) for network in networks.values())
+    assert counts == architectures.ARCHITECTURES[name].parameters
+
+
+def test_the_script_for_gpus_runs_on_a_tiny_model_and_a_cpu() -> None:
+    said = run("gpu.py", "--cpu-smoke")
+    assert "a trial, no measurement" in said
+    assert said.count("| right |") == 2  # float32 and bfloat16 against the CPU in float32
+    assert "diffusers, a call an image | bfloat16, 1 |" in said
+    assert "8 made, 4 a pass at the end" in said
+    assert "promptopt train sd |" in said
+    assert "WRONG" not in said
+
+
+def test_an_image_that_is_wrong_fails_the_script_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gpu
+    import numpy as np
+
+    bench = gpu.Bench(Path(), torch.device("cpu"), steps=1, batch=1, until=0, smoke=True)
+    bench.rates = {"float32": 1.0, "bfloat16": 1.0}
+    levels = iter([100, 100, 130])  # the reference, then each number format
+    monkeypatch.setattr(gpu.Bench, "load", lambda self, dtype, **rest: None)
+    monkeypatch.setattr(gpu, "drawn", lambda generator, steps: np.full((1, 4, 4, 3), next(levels)))
+    gpu.correctness(bench)
+    assert bench.failed == ["images in bfloat16 are off by 30.0"]
