@@ -100,11 +100,12 @@ def test_it_is_short_and_fetches_nothing(page: str) -> None:
 def test_forests_show_the_numbers_of_the_file(result: SetResult) -> None:
     drawn = accuracy_forest(result.sets)
     assert drawn is not None
-    assert drawn.lines[0].label == "real images alone"
-    assert drawn.lines[-1].label == "+ set"
-    assert float(drawn.lines[-1].value) == pytest.approx(
-        100 * (result.sets.accuracy["set"].value or 0), abs=0.06
-    )
+    alone = result.sets.accuracy["real"].value
+    assert alone is not None
+    assert drawn.lines[0].label == f"real images alone, {100 * alone:.1f}"
+    gain = next(one for one in result.sets.comparisons if (one.first, one.second) == ("set", "real"))
+    assert float(drawn.lines[0].value) == pytest.approx(100 * (gain.difference.value or 0), abs=0.06)
+    assert drawn.lines[0].verdict == gain.verdict
     entry = result.sets.of("red")
     nearer = nearer_forest(entry)
     assert nearer is not None
@@ -298,6 +299,9 @@ def test_best_images_and_single_words_are_shown_and_enlarged(opened: Browser, pa
     opened.press("+", code=187, text="+")
     assert opened.run(width) > 1.4 * before
     opened.press("-", code=189, text="-")
+    opened.run("document.querySelector('dialog [data-step=\"1\"]').click()")
+    assert "seed 2" in opened.run("document.querySelector('dialog figcaption').textContent")
+    opened.press("ArrowLeft", code=37)
     opened.press("ArrowDown", code=40)
     first = opened.run("document.querySelector('dialog figcaption').textContent")
     assert first.endswith("seed 1")
