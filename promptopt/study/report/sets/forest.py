@@ -102,14 +102,15 @@ def forest(rows: Sequence[Row], style: str, *, scale: float = 1.0, zero: bool = 
     )
 
 
-def accuracy_forest(sets: SetList) -> Forest | None:
+def accuracy_forest(sets: SetList, *, real: str = "real") -> Forest | None:
     """By how much a classifier is better with the set's images than with each other kind; None without one.
 
     Each line names the other's balanced accuracy; the intervals are those of the differences.
     """
+    names = {**SHORT, "real": f"{real} alone"}
     rows = [
         Row(
-            f"{SHORT.get(one.second, one.second)}, {_percent(sets, one.second)}",
+            f"{names.get(one.second, one.second)}, {_percent(sets, one.second)}",
             one.difference,
             one.verdict,
         )

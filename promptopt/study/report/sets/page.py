@@ -104,7 +104,7 @@ def _context(content: SetReport) -> dict[str, Any]:
         "fresh": len(first.images["set"]),
         "classifier": setup.config.confirm.classifier if sets.accuracy else None,
         "gain": _against_real(sets),
-        "accuracy": accuracy_forest(sets),
+        "accuracy": accuracy_forest(sets, real=real),
         "real": real,
         "nearer": {entry.label: nearer_forest(entry) for entry in sets.classes},
         "rows": rows,

@@ -102,7 +102,7 @@ def test_forests_show_the_numbers_of_the_file(result: SetResult) -> None:
     assert drawn is not None
     alone = result.sets.accuracy["real"].value
     assert alone is not None
-    assert drawn.lines[0].label == f"real images alone, {100 * alone:.1f}"
+    assert drawn.lines[0].label == f"real alone, {100 * alone:.1f}"
     gain = next(one for one in result.sets.comparisons if (one.first, one.second) == ("set", "real"))
     assert float(drawn.lines[0].value) == pytest.approx(100 * (gain.difference.value or 0), abs=0.06)
     assert drawn.lines[0].verdict == gain.verdict
