@@ -82,9 +82,9 @@ def principal(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple
     The largest loading of each component is positive, so that the map does not flip between machines.
 
     >>> import numpy as np
-    >>> places, shares = principal(np.array([[0.0, 0.0], [2.0, 0.0], [4.0, 1.0]]))
+    >>> places, shares = principal(np.array([[4.0, 0.0], [-4.0, 0.0], [0.0, 2.0], [0.0, -2.0]]))
     >>> places.shape, [round(share, 2) for share in shares]
-    ((3, 2), [0.97, 0.03])
+    ((4, 2), [0.8, 0.2])
     """
     centered = features - features.mean(axis=0)
     _, sizes, axes = np.linalg.svd(centered, full_matrices=False)
