@@ -79,7 +79,7 @@ def select(
         groups=tuple(group or ()),
         pools=tuple(pool or ()),
         center=name,
-        shares=given,  # type: ignore[arg-type]
+        shares=given,
         validation=validation,
         limits=limits,
         seed=seed,
