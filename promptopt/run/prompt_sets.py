@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from promptopt.base.checksums import summed
 from promptopt.base.files import write_json
+from promptopt.base.seeds import derived_seed
 from promptopt.base.settings import read_json
 from promptopt.config.study_file import StudyError
 from promptopt.run.prompts import AGAIN, EncoderCheckEntry, EstimateEntry, Network, Seeds
@@ -228,6 +229,15 @@ def spread(weights: Mapping[Candidate, float], count: int, *, seed: int) -> list
     chosen: Sequence[int] = np.minimum(np.searchsorted(ends, places, side="right"), len(ends) - 1).tolist()
     candidates = list(weights)
     return [candidates[i] for i in chosen]
+
+
+def dealing_seed(metrics: int) -> int:
+    """The seed with which a study's confirmation deals prompts to its image seeds.
+
+    Args:
+        metrics: of the study's seed panel.
+    """
+    return derived_seed(metrics, 0x3E7)
 
 
 def write_sets(path: Path, sets: SetList) -> Path:

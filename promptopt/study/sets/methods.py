@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promptopt.base.seeds import derived_seed
-from promptopt.run.prompt_sets import spread
+from promptopt.run.prompt_sets import dealing_seed, spread
 from promptopt.search.sets.certificate import Certificate
 from promptopt.search.sets.embedding_model import EmbeddingModel
 from promptopt.search.sets.embeddings import FloatArray
@@ -71,7 +70,7 @@ def choose(one: ClassSearch, *, most: int, seed: int) -> Chosen:
 def method_prompts(one: ClassSearch, chosen: Chosen, *, count: int, seed: int) -> dict[str, list[Candidate]]:
     """The candidates of `count` images by each method, one an image, in the order of the seeds."""
     space = one.setup.space
-    own = derived_seed(seed, 0x3E7)
+    own = dealing_seed(seed)
     rng = np.random.default_rng([own, 1])
     found = {
         "set": spread(chosen.weights, count, seed=own),
