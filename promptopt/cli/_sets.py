@@ -93,6 +93,8 @@ def _notes(entry: ClassEntry) -> str:
     ]
     if entry.stopped:
         notes.append(f"The search ended: {entry.stopped}.")
+    if entry.distances is not None:
+        notes.append(entry.distances.sentence)
     if entry.certificate is not None:
         notes.append(entry.certificate.sentence)
     return " ".join(notes)

@@ -14,13 +14,15 @@ from pydantic import BaseModel, ConfigDict
 
 from promptopt.base.checksums import summed
 from promptopt.base.files import write_json
-from promptopt.base.seeds import derived_seed
+from promptopt.base.seeds import derived_seed, seed_panel
 from promptopt.base.settings import read_json
 from promptopt.config.study_file import StudyError
 from promptopt.run.prompts import AGAIN, EncoderCheckEntry, EstimateEntry, Network, Seeds
 from promptopt.space import Candidate, PromptSpace, compile_template
 
 SETS: Literal["promptopt-sets"] = "promptopt-sets"  # the format's name
+CONFIRMED = ("set", "baseline", "single")
+"""Those whose prompts at each confirmation seed follow from prompts.json alone."""
 METHODS = ("set", "learned", "baseline", "random", "single")
 """What the images of a class can be drawn by: ``--prompts`` of `augment` and `synthesize`."""
 
@@ -118,6 +120,27 @@ class CertificateEntry(_Model):
     sentence: str
 
 
+class DistancesEntry(_Model):
+    """How far the prompts of a set are from each other, by words or by a sentence model.
+
+    `between` is in the order of the set; `mean` that of the prompts of two images, drawn by weight (Rao's
+    quadratic entropy), `nearest` that of the nearest two prompts.
+    """
+
+    measure: str
+    mean: float
+    nearest: float
+    between: list[list[float]]
+
+    @property
+    def sentence(self) -> str:
+        """In one line."""
+        return (
+            f"Its prompts are {self.mean:.2f} from each other on average, the nearest two {self.nearest:.2f} "
+            f"({self.measure})."
+        )
+
+
 class SizeEntry(_Model):
     """Closeness of the best set of `prompts` prompts on the images fitted to, and on those held out."""
 
@@ -158,6 +181,7 @@ class ClassEntry(_Model):
     second_encoder: dict[str, EstimateEntry] = {}
     comparisons: list[ComparisonEntry]
     metrics: dict[str, dict[str, EstimateEntry]] = {}
+    distances: DistancesEntry | None = None  # of a set of one prompt, and in files of earlier versions
     generators: dict[str, Network] = {}  # by member name, where the class varied generator or lora_scale
 
     def draw(
@@ -219,6 +243,12 @@ class SetList(_Model):
         raise StudyError(
             f"prompts.json: there is no class {label!r}; classes: {', '.join(c.label for c in self.classes)}."
         )
+
+    def confirmed(self, label: str, method: str) -> list[Candidate]:
+        """The candidate at each confirmation seed of a class, by one of `CONFIRMED`."""
+        count = len(self.seeds.confirmation)
+        panel = seed_panel(self.seeds.study, search_images=0, confirm_images=0)
+        return self.of(label).draw(method, count, seed=dealing_seed(panel.metrics))
 
 
 def spread(weights: Mapping[Candidate, float], count: int, *, seed: int) -> list[Candidate]:

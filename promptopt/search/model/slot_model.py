@@ -23,7 +23,7 @@ from promptopt.search.model.noise import FloatArray, IntArray, means_with_noise
 
 PRIOR = np.log([0.6, 0.4, 0.2])  # expected shares of options, pairs and the prompt's own; one unit wide
 LIMITS = (-6.0, 4.0)  # of the logarithms of the three
-_FITTED_TO = 256
+_FITTED_TO = 160
 """Most prompts that the variances are fitted to: three numbers need no more, and each try costs n^3."""
 _BLOCK = 64  # measured prompts taken into account at a time
 _CONSTANT = 10.0  # variance of the constant, in those of the values: hardly any shrinkage
@@ -79,10 +79,14 @@ class SlotModel:
 
     def _by_shared(self, variances: FloatArray) -> FloatArray:
         """Prior covariance of two prompts by the number of options that they share, (slots + 1,)."""
+        return np.asarray(self._constant + variances @ self._parts, dtype=np.float64)
+
+    @cached_property
+    def _parts(self) -> FloatArray:
+        """The three correlations by the number of shared options, (3, slots + 1)."""
         slots = self._codes.shape[1]
         row_of_each = np.tri(slots + 1, slots, -1, dtype=np.int64)  # row k has k ones
-        parts = correlations(row_of_each, np.ones((1, slots), dtype=np.int64))[:, :, 0]
-        return np.asarray(self._constant + variances @ parts, dtype=np.float64)
+        return correlations(row_of_each, np.ones((1, slots), dtype=np.int64))[:, :, 0]
 
     def _covariance(self, other: IntArray) -> FloatArray:
         return np.asarray(self._by_shared(self._variances)[shared_options(other, self._codes)])

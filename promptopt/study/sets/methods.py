@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from promptopt.config.sets import SetSettings
 from promptopt.run.prompt_sets import dealing_seed, spread
 from promptopt.search.sets.certificate import Certificate
 from promptopt.search.sets.embedding_model import EmbeddingModel
@@ -100,16 +101,21 @@ def caption_weights(setup: Setup) -> dict[Candidate, float]:
     return {Candidate(prompt): weight for prompt, weight in captions}
 
 
+def prompt_distances(settings: SetSettings, prompts: Sequence[str]) -> tuple[str, FloatArray]:
+    """By what the distances are taken, in words, and those between all prompts, (k, k)."""
+    from promptopt.portfolio.distance import SENTENCES, WORDS, sentence_distances, word_distances
+
+    if settings.sentence_model is None:
+        return WORDS, word_distances(prompts)
+    return SENTENCES, sentence_distances(prompts, settings.sentence_model)
+
+
 def _far_apart(one: ClassSearch, problem: Problem, allowed: list[int], *, most: int) -> list[int]:
     """Without prompts that are too near, in words or meaning, to one earlier in the path of sets."""
     settings = one.setup.config.set
     if settings.min_distance <= 0:
         return allowed
-    from promptopt.portfolio.distance import sentence_distances, word_distances
-
-    prompts = [one.known.keys[i].prompt for i in allowed]
-    model = settings.sentence_model
-    apart = word_distances(prompts) if model is None else sentence_distances(prompts, model)
+    _, apart = prompt_distances(settings, [one.known.keys[i].prompt for i in allowed])
     kept = list(range(len(allowed)))
     while True:
         order = dict.fromkeys(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from promptopt.base.seeds import seed_panel
-from promptopt.run.prompt_sets import ClassEntry, SetList, dealing_seed
+from promptopt.run.prompt_sets import CONFIRMED, ClassEntry, SetList
 from promptopt.space import Candidate
 from promptopt.web.dashboard.shown import LOOKS, Shown, history, looks, readable_parameters
 
@@ -52,13 +50,9 @@ def of_methods(sets: SetList, entry: ClassEntry) -> list[Shown]:
     Images are shown where prompts.json says which prompt had which seed: not of random ones, which were
     drawn besides.
     """
-    count = len(sets.seeds.confirmation)
-    panel = seed_panel(sets.seeds.study, search_images=0, confirm_images=0)
     found = []
     for method, closeness in entry.closeness.items():
-        drawn: Sequence[Candidate] = ()
-        if method in ("set", "baseline", "single"):
-            drawn = entry.draw(method, count, seed=dealing_seed(panel.metrics))
+        drawn = sets.confirmed(entry.label, method) if method in CONFIRMED else []
         estimates = {DISTANCE: closeness.estimate()}
         if method in entry.second_encoder:
             estimates[f"{DISTANCE}, second encoder"] = entry.second_encoder[method].estimate()

@@ -11,13 +11,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from promptopt.base.seeds import seed_panel
 from promptopt.cli.main import main
 from promptopt.config.study_file import StudyError
 from promptopt.formatting.pictures import image_grid
 from promptopt.run.database import address, open_storage, reopen
 from promptopt.run.images import RunImages
-from promptopt.run.prompt_sets import dealing_seed, read_sets
+from promptopt.run.prompt_sets import read_sets
 from promptopt.space import Candidate
 from promptopt.web.dashboard.serving import open_dashboard
 from promptopt.web.server import LocalServer
@@ -120,9 +119,7 @@ def test_the_dashboard_shows_every_prompt_of_every_class(folder, shared_sets):
             assert bool(shown["artifacts"]) == (method in ("set", "baseline", "single"))
         assert shared_sets.sets.sentence.split(".")[0] in confirmed["note"]["body"].replace("\\", "")
         # the images of the set are those that were confirmed, seed for seed
-        seeds = shared_sets.sets.seeds
-        metrics = seed_panel(seeds.study, search_images=1, confirm_images=1).metrics
-        prompts = entry.draw("set", len(seeds.confirmation), seed=dealing_seed(metrics))
+        prompts = shared_sets.sets.confirmed("red", "set")
         drawn = images.find_each(prompts, stage="confirmation")
         assert [image.path for image in drawn] == list(shared_sets.pictures["red"]["set"])
     assert told[0].images_found == told[0].images_wanted > 0
