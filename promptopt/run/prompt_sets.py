@@ -79,7 +79,8 @@ class PromptSet(_Model):
 class LearnedTemplate(_Model):
     """A template with fitted weights: a distribution over prompts that can be sampled without end.
 
-    `template` is in the prompt language, weights and all, and needs no wildcards.
+    `template` is in the prompt language, weights and all, and needs no wildcards. `pairs` are slots that are
+    drawn together, as one choice of the template; `weights` has each slot's own share of it.
 
     Example:
         >>> learned = LearnedTemplate(
@@ -95,6 +96,7 @@ class LearnedTemplate(_Model):
 
     template: str
     weights: dict[str, dict[str, float]]  # slot -> option -> probability
+    pairs: list[tuple[str, str]] = []
     strength: float
     predicted: EstimateEntry | None = None
 

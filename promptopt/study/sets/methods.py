@@ -10,14 +10,13 @@ import numpy as np
 from promptopt.config.sets import SetSettings
 from promptopt.run.prompt_sets import dealing_seed, spread
 from promptopt.search.sets.certificate import Certificate
-from promptopt.search.sets.embedding_model import EmbeddingModel
 from promptopt.search.sets.embeddings import FloatArray
-from promptopt.search.sets.learned import STRENGTHS, Product, fit_product
+from promptopt.search.sets.learned import Product, learn
 from promptopt.search.sets.sizes import SizeChoice, choose_size
 from promptopt.search.sets.weights import Problem
 from promptopt.space import Candidate
 from promptopt.space.captions import caption_prompts
-from promptopt.space.weighted import can_be_weighted
+from promptopt.space.weighted import adjacent_slots, can_be_weighted
 from promptopt.study.sets.search import ClassSearch
 from promptopt.study.setup import Setup
 
@@ -84,8 +83,8 @@ def method_prompts(one: ClassSearch, chosen: Chosen, *, count: int, seed: int) -
         found["learned"] = [
             space.candidate(
                 {
-                    slot.name: slot.options[int(rng.choice(len(slot.options), p=p))]
-                    for slot, p in zip(space.slots, chosen.learned.probabilities, strict=True)
+                    slot.name: slot.options[i]
+                    for slot, i in zip(space.slots, chosen.learned.sample(rng), strict=True)
                 }
             )
             for _ in range(count)
@@ -146,27 +145,18 @@ def _shares(weights: Mapping[Candidate, float]) -> dict[Candidate, float]:
 
 
 def _learned(one: ClassSearch, problem: Problem, *, seed: int) -> Product | None:
-    """The learned template; the weight of its divergence is chosen on real images held out."""
+    """The learned template, where enough prompts of a template that can be written with weights were seen."""
     state = one.known
     assert state.form is not None
     places, codes = state.coded()
     if len(places) < 3 or not one.setup.space.slots or not can_be_weighted(one.setup.space):
         return None
-    form, part = state.form.only(places), problem.only(places)
-    template = [slot.weights for slot in one.setup.space.slots]
-    model = EmbeddingModel.fit(codes, form)
-    start = model.weights([np.asarray(p) for p in template])
-    unit = max(float(form.mmd(start)), 1e-6)
-    m = form.per_real.shape[1]
-    fold_of = np.random.default_rng([seed, 0x1EA]).permutation(m) % min(3, m)
-    held = np.zeros(len(STRENGTHS))
-    for fold in range(int(fold_of.max()) + 1):
-        seen = form.over_reals(np.flatnonzero(fold_of != fold))
-        own = part.over(seen)
-        other = form.over_reals(np.flatnonzero(fold_of == fold))
-        for place, strength in enumerate(STRENGTHS):
-            q = fit_product(seen, own, model, template, strength=strength * unit)
-            a = model.weights(q.probabilities)
-            held[place] += float(a @ form.within @ a - 2 * a @ other.across)
-    best = int(held.argmin())
-    return fit_product(form, part, model, template, strength=STRENGTHS[best] * unit)
+    numbers = {slot.name: i for i, slot in enumerate(one.setup.space.slots)}
+    return learn(
+        state.form.only(places),
+        problem.only(places),
+        codes,
+        [slot.weights for slot in one.setup.space.slots],
+        adjacent=[(numbers[s], numbers[t]) for s, t in adjacent_slots(one.setup.space)],
+        seed=seed,
+    )

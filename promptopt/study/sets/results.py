@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -149,11 +150,18 @@ def _learned(one: ClassSearch, product: Product) -> LearnedTemplate:
     space = one.setup.space
     weights = {
         slot.name: dict(zip(slot.options, (round(float(p), 4) for p in row), strict=True))
-        for slot, row in zip(space.slots, product.probabilities, strict=True)
+        for slot, row in zip(space.slots, product.marginals, strict=True)
     }
+    together = {}
+    for block, joint in zip(product.blocks, product.probabilities, strict=True):
+        if len(block) == 2:
+            first, second = (space.slots[s] for s in block)
+            both = itertools.product(first.options, second.options)
+            together[first.name, second.name] = dict(zip(both, joint.ravel().tolist(), strict=True))
     return LearnedTemplate(
-        template=weighted_template(space, weights),
+        template=weighted_template(space, weights, together=together),
         weights=weights,
+        pairs=list(together),
         strength=_number(product.strength),
     )
 

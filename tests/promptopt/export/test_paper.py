@@ -198,10 +198,9 @@ def test_a_study_of_sets_has_tables_of_its_own(classified_sets, tmp_path):
     assert f"{100 * sets.accuracy['real'].value:.1f}" in methods
     with Image.open(out / "samples.png") as image:
         assert image.height > 6 * 128  # three methods of two classes
-    compile_tables([prompts, methods], tmp_path / "paper")
-
     bare = write_tables(read_sources([folder]), tmp_path / "bare", store=tmp_path / "nowhere")
     assert any("--store" in note for note in bare[1])
+    compile_tables([prompts, methods], tmp_path / "paper")
 
 
 def test_the_cloud_of_captions_has_a_word_by_the_share_of_captions_that_hold_it(run, tmp_path):
