@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from promptopt.cli._text import terminal
 from promptopt.formatting.numbers import count, in_cell, p_value
-from promptopt.study.sets.words import LESS, nearer
+from promptopt.run.set_names import LESS
+from promptopt.study.sets.words import nearer
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,8 +12,8 @@ from promptopt.formatting.escapes import latex
 from promptopt.formatting.latex import PROSE, latex_table, stacked, stacked_head
 from promptopt.formatting.numbers import value_and_interval
 from promptopt.run.prompt_sets import CONFIRMED, SetList
-from promptopt.study.sets.tables import write_set_tables
-from promptopt.study.sets.words import LESS, SHORT
+from promptopt.run.set_names import LESS, SHORT
+from promptopt.run.set_tables import write_set_tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -42,14 +42,15 @@ def means_with_noise(values: Sequence[FloatArray], codes: IntArray) -> tuple[Flo
         return np.array([v.mean() for v in values]), np.zeros((len(values), len(values)))
     counts = np.array([len(v) for v in values])
     least, *more = np.unique(counts).tolist()
-    means = np.array([v[:least].mean() for v in values])
+    means = np.stack([v[:least] for v in values]).mean(axis=1)
     covariance = image / least
     begin = least
     for end in more:  # seeds that the same prompts were drawn with
         rows = np.flatnonzero(counts >= end)
         root = np.linalg.cholesky(image[np.ix_(rows, rows)])
         known = solve_triangular(root, image[rows], lower=True, check_finite=False)
-        further = np.array([values[i][:end].mean() - values[i][:begin].mean() for i in rows])
+        longer = np.stack([v[:end] for v in values if len(v) >= end])
+        further = longer.mean(axis=1) - longer[:, :begin].mean(axis=1)
         means += known.T @ solve_triangular(root, further, lower=True, check_finite=False)
         covariance -= (1 / begin - 1 / end) * (known.T @ known)
         begin = end
@@ -60,8 +61,11 @@ def _image_noise(values: Sequence[FloatArray], codes: IntArray) -> FloatArray | 
     """Covariance of the noise of the prompts' images with the same seed; None when they show no noise."""
     from scipy.optimize import nnls
 
-    free = np.array([len(v) - 1.0 for v in values])
-    own = np.array([v.var(ddof=1) if len(v) > 1 else 0.0 for v in values])
+    counts = np.array([len(v) for v in values])
+    free, own = counts - 1.0, np.zeros(len(values))
+    for length in np.unique(counts[counts > 1]):
+        rows = np.flatnonzero(counts == length)
+        own[rows] = np.stack([v for v in values if len(v) == length]).var(axis=1, ddof=1)
     if not own.any():
         return None
     pooled = float((free * own).sum() / free.sum())

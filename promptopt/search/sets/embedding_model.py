@@ -78,20 +78,21 @@ class EmbeddingModel:
         pairs = max(1, slots * (slots - 1) // 2)
         back = self.inverse @ gradient
         total = hits.sum(axis=1)
-        found = []
+        found: list[FloatArray] = []
         for b, (block, p) in enumerate(zip(blocks, product, strict=True)):
             own = [self.codes[:, s] for s in block]
             rest = self.shares[2] * np.prod(np.delete(joint, b, axis=1), axis=1)
             others = total - hits[:, list(block)].sum(axis=1)
             each = back * (self.shares[0] / slots + self.shares[1] * others / pairs)
             if len(block) == 1:
-                sums = np.bincount(own[0], weights=each + back * rest, minlength=len(p))
+                alone = np.bincount(own[0], weights=each + back * rest, minlength=len(p))
+                found.append(np.asarray(alone, dtype=np.float64))
             else:  # by the first slot's option, by the second's, and by both
-                sums = np.zeros(p.shape)
+                sums: FloatArray = np.zeros(p.shape)
                 np.add.at(sums, (own[0], own[1]), back * (self.shares[1] / pairs + rest))
                 sums += np.bincount(own[0], weights=each, minlength=p.shape[0])[:, None]
                 sums += np.bincount(own[1], weights=each, minlength=p.shape[1])
-            found.append(np.asarray(sums, dtype=np.float64))
+                found.append(sums)
         return found
 
     def _hits(self, product: Sequence[FloatArray], blocks: Blocks) -> tuple[FloatArray, FloatArray]:

@@ -5,18 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from promptopt.run.prompt_sets import CONFIRMED, ClassEntry, SetList
+from promptopt.run.set_names import TITLES
 from promptopt.space import Candidate
 from promptopt.web.dashboard.shown import LOOKS, Shown, history, looks, readable_parameters
 
 ADDS = "adds"
 WEIGHT = "weight"  # of a prompt of the set, in the run's database too
 DISTANCE = "MMD²"
-_NAMES = {
-    "set": "the set",
-    "learned": "the learned template",
-    "random": "random prompts of the template",
-    "captions": "captions of real images",
-}
 
 
 def of_set_trial(trial: Any) -> Shown:
@@ -57,9 +52,7 @@ def of_methods(sets: SetList, entry: ClassEntry) -> list[Shown]:
         if method in entry.second_encoder:
             estimates[f"{DISTANCE}, second encoder"] = entry.second_encoder[method].estimate()
         estimates |= {name: one.estimate() for name, one in entry.metrics.get(method, {}).items()}
-        candidate = (
-            Candidate(_NAMES[method]) if method in _NAMES else drawn[0] if drawn else Candidate(method)
-        )
+        candidate = drawn[0] if method in ("baseline", "single") else Candidate(TITLES.get(method, method))
         found.append(
             Shown(
                 candidate=candidate,
