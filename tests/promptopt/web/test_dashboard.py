@@ -61,7 +61,7 @@ def test_images_of_a_run_are_found_again_without_its_generator(run):
 
 
 def test_what_is_no_run_folder_says_so(run, tmp_path):
-    with pytest.raises(StudyError, match=r"settings\.json: cannot be read"):
+    with pytest.raises(StudyError, match=r"settings\.json: no such file"):
         RunImages.open(tmp_path / "nowhere", store=run.store)
     with pytest.raises(StudyError, match="no folder images"):
         RunImages.open(run.folder, store=tmp_path / "nowhere")
