@@ -41,11 +41,12 @@ def check_study(config: StudyConfig, *, store: Path, device: str = "auto") -> Pr
     if config.aim == "set":
         from promptopt.study.sets.opening import prepare_sets
 
-        classes = dict(prepare_sets(config, store=store, device=device).classes)
+        sets = prepare_sets(config, store=store, device=device)
+        classes, checks = dict(sets.classes), sets.encoder_checks
     else:
         metrics = tuple(registered_metrics(config.metrics))
         own = prepare(config, store=store, device=device, metrics=metrics)
-        classes = {own.positive_name: own}
+        classes, checks = {own.positive_name: own}, own.encoder_checks
     return Preview(
         prompts={label: own.space.size for label, own in classes.items()},
         real_images={
@@ -53,7 +54,10 @@ def check_study(config: StudyConfig, *, store: Path, device: str = "auto") -> Pr
             for label, own in classes.items()
         },
         images=most_images(config, [own.space.size for own in classes.values()]),
-        warnings=tuple(warnings(classes, FeatureStore(store / "features.sqlite"))),
+        warnings=(
+            *checks.notices(config),
+            *warnings(classes, FeatureStore(store / "features.sqlite")),
+        ),
         setup=next(iter(classes.values())),
     )
 

@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="cases whose kind and name hold this text")
     parser.add_argument("--work", type=Path, default=Path("work/faults"))
-    parser.add_argument("--reuse", action="store_true", help="data and finished runs that WORK holds already")
+    parser.add_argument("--reuse", action="store_true", help="what WORK holds already, of this very version")
     parser.add_argument("--list", action="store_true", help="print the cases and run none")
     options = parser.parse_args()
     work = options.work.absolute()

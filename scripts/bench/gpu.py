@@ -174,7 +174,7 @@ def generation(bench: Bench) -> None:
     best = 0.0
     for name, dtype, batch, seconds, settings in ways:
         if bench.smoke and settings and settings.get("compiled"):
-            print(f"| {name} | left out: a test compiles a tiny model on the CPU |")
+            print(f"| {name} | left out: compiling takes minutes on a CPU |")
             continue
         if not bench.has_time(seconds, name):
             continue

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import tempfile
 from pathlib import Path
 
 import torch
@@ -24,7 +27,13 @@ def build_tokenizer() -> CLIPTokenizer:
     letters = sorted(ByteLevel.alphabet())
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {word: index for index, word in enumerate(words)}
-    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=MAX_TOKENS)
+    if "vocab" in inspect.signature(CLIPTokenizer.__init__).parameters:
+        return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=MAX_TOKENS)
+    with tempfile.TemporaryDirectory() as folder:  # transformers 4
+        files = [Path(folder) / name for name in ("vocab.json", "merges.txt")]
+        files[0].write_text(json.dumps(vocabulary), encoding="utf-8")
+        files[1].write_text("#version: 0.2\n", encoding="utf-8")
+        return CLIPTokenizer(*map(str, files), model_max_length=MAX_TOKENS)
 
 
 def build_micro_pipeline(folder: Path, *, seed: int = 0, prediction_type: str = "epsilon") -> Path:

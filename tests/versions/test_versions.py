@@ -19,6 +19,8 @@ from tests.versions import record
 LEVELS = 2  # of 255: the most that any channel of any pixel may differ
 FEATURES = 2e-4  # the most that a feature may differ, of a length of about 10
 
+TEXT_ADAPTER = record.ADAPTER / "text_encoder"
+
 
 @pytest.fixture(scope="module")
 def recorded() -> Any:
@@ -47,7 +49,11 @@ def test_peft_reads_the_text_encoders_adapter_of_another_version(recorded: Any) 
         np.testing.assert_allclose(record.adapted_states(), recorded["adapted_states"], atol=1e-4)
 
 
-def test_an_adapter_of_another_version_changes_the_pictures(recorded: Any) -> None:
-    plain, whole = record.pictures()[1], record.pictures(f"embedded+lora:{record.ADAPTER}")[1]
-    for one, other in zip(plain, whole, strict=True):
-        assert np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max() > 20
+def test_the_text_encoders_adapter_of_another_version_changes_the_pictures() -> None:
+    plain, adapted = (record.pictures(f"embedded{end}")[1] for end in ("", f"+lora:{TEXT_ADAPTER}@3"))
+    levels = [
+        np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max()
+        for one, other in zip(plain, adapted, strict=True)
+    ]
+    assert min(levels) > LEVELS  # on record: 168, 12 and 129
+    assert max(levels) > 50

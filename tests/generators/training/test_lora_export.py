@@ -49,7 +49,7 @@ def trained(
 def test_diffusers_reads_its_layout(trained: Any, micro_folder: Path) -> None:
     _, images, folder = trained
     pipeline = plain_pipeline(micro_folder)
-    pipeline.load_lora_weights(folder)
+    pipeline.load_lora_weights(folder, weight_name="pytorch_lora_weights.safetensors")
     assert difference(draw(pipeline), images) == 0
 
 
@@ -113,7 +113,7 @@ def test_alpha_lost_on_saving_would_show(micro_folder: Path, tmp_path: Path) -> 
         header = json.loads(file.metadata()["lora_adapter_metadata"])
     assert (header["unet.r"], header["unet.lora_alpha"]) == (4, 8)
     again = plain_pipeline(micro_folder)
-    again.load_lora_weights(folder)
+    again.load_lora_weights(folder, weight_name="pytorch_lora_weights.safetensors")
     assert difference(draw(again), images) == 0
     save_file(load_file(path), tmp_path / "headless.safetensors")
     lost = plain_pipeline(micro_folder)

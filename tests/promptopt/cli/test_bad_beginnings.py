@@ -89,7 +89,7 @@ BEGINNINGS = {
     ),
     "three images": Beginning(three_images, PREPARE, "'normal' has 3, 'polyp' has 3", "add pictures"),
     "other language": Beginning(other_language, PREPARE, "seems to be German", "translate the captions"),
-    "no space": Beginning(full_disk, PREPARE, "No space left on device", "Free some space"),
+    "no space": Beginning(full_disk, PREPARE, "is full", "Free some space"),
     "no GPU": Beginning(
         drawings,
         ("study", "run", "own.yaml", "--device", "cuda"),

@@ -122,7 +122,7 @@ def test_a_floor_keeps_misaligned_prompts_out(folder: Path) -> None:
 
 def test_a_prompt_list_of_an_earlier_version_is_read(folder: Path, tmp_path: Path) -> None:
     content = json.loads(run(folder, name="old").prompts_path.read_text(encoding="utf-8"))
-    del content["portfolio"], content["settings"]["portfolio"]
+    del content["portfolio"], content["settings"]["portfolio"], content["checksum"]
     path = tmp_path / "prompts.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     assert read_prompts(path).portfolio is None

@@ -33,13 +33,14 @@ SMALL: dict[str, Any] = {
 
 
 class Said(Observer):
-    """Keeps the warnings."""
+    """Keeps the warnings of an encoder beside thumbnails."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
     def on_warning(self, text: str) -> None:
-        self.warnings.append(text)
+        if "thumbnails" in text:
+            self.warnings.append(text)
 
 
 @dataclass

@@ -401,6 +401,10 @@ def test_a_broken_prompt_list_is_refused_with_its_key(tmp_path: Path, data: Path
     content = json.loads(path.read_text())
     content["prompts"][0]["weight"] = "much"
     path.write_text(json.dumps(content))
+    with pytest.raises(StudyError, match="damaged, or changed by hand"):
+        read_prompts(path)
+    del content["checksum"]
+    path.write_text(json.dumps(content))
     with pytest.raises(StudyError, match=r"prompts\.0\.weight"):
         read_prompts(path)
 
