@@ -14,9 +14,10 @@ from generators.request import ImageRequest
 from generators.store import ImageStore, StoredImage
 from promptopt.base.reading import json_object
 from promptopt.base.seeds import seed_panel
-from promptopt.config.study_file import StudyError
+from promptopt.config.study_file import StudyError, load_study
 from promptopt.run import folder as runfolder
 from promptopt.space import Candidate
+from studies.phantom import is_phantom
 
 Stage = Literal["search", "confirmation"]
 
@@ -85,6 +86,11 @@ class RunImages:
         return self.folder.resolve().name
 
     @property
+    def drawn(self) -> bool:
+        """Whether the study's real images are drawings: the phantom's."""
+        return is_drawn(self.folder)
+
+    @property
     def baseline(self) -> Candidate:
         """The plain prompt that the others are compared with."""
         return Candidate(str(self.settings["category"]["baseline"]))
@@ -143,6 +149,15 @@ class RunImages:
     def present(self, candidate: Candidate, *, stage: Stage, count: int | None = None) -> list[StoredImage]:
         """Those of `find` that there are."""
         return [image for image in self.find(candidate, stage=stage, count=count) if image is not None]
+
+
+def is_drawn(folder: Path) -> bool:
+    """Whether the real images of a run are drawings, the phantom's; False where its study.yaml is damaged."""
+    try:
+        data = load_study(folder / runfolder.STUDY).data
+    except StudyError:
+        return False
+    return not isinstance(data, str) or is_phantom(data)
 
 
 def missing_sentence(found: int, wanted: int, images: RunImages) -> str:

@@ -50,7 +50,7 @@ def sentence(labels: Sequence[str], confirmation: Confirmation, *, real: str = "
     for verdict, text in words.items():
         own = [f"\u201c{one.label}\u201d" for one in near if one.verdict == verdict]
         if own:
-            parts.append(text.format(_and(own)))
+            parts.append(text.format(listed(own)))
     return " ".join(parts)
 
 
@@ -75,5 +75,6 @@ def _accuracy_words(confirmation: Confirmation, gain: Compared) -> str:
     )
 
 
-def _and(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """Words with commas and an "and"."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
