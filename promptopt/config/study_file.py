@@ -16,7 +16,7 @@ from promptopt.base.naming import without_home
 from promptopt.base.settings import Settings, override, read_yaml, validate
 from promptopt.config.paths import absolute_folder_or_name, absolute_path, absolute_uri
 from promptopt.config.sets import ClassifierSettings, ClassSettings, ClosenessSettings, SetScore, SetSettings
-from studies.category import SHIPPED
+from studies.category import SHIPPED, CategoryError, check_category
 
 RENAMED = {
     "knobs": "generation_parameters",
@@ -405,12 +405,29 @@ def json_schema() -> dict[str, Any]:
 
 def _validate(settings: Settings, *, base: Path, written: Mapping[str, str] | None = None) -> StudyConfig:
     config: StudyConfig = validate(StudyConfig, settings, error=StudyError, renamed=RENAMED)
+    _check_inline(config, settings, base)
     changed: dict[str, str] = {}
     config = _absolute(config, base, changed)
     config._base = base
     config._source = settings.source
     config._written = {**(written or {}), **changed}
     return config
+
+
+def _check_inline(config: StudyConfig, settings: Settings, base: Path) -> None:
+    """Categories that are written in the study itself, with the lines of their faults."""
+    places: dict[tuple[str, ...], Any] = {("category",): config.category}
+    places |= {("classes", label, "category"): one.category for label, one in config.classes.items()}
+    for place, content in places.items():
+        if not isinstance(content, dict):
+            continue
+        depth = len(place)
+        lines = {key[depth:]: line for key, line in settings.lines.items() if key[:depth] == place}
+        source = settings.source if lines else f"{settings.source}: {'.'.join(place)}"
+        try:
+            check_category(Settings(content, source, lines), base=base)
+        except CategoryError as error:
+            raise StudyError(str(error)) from error
 
 
 def _absolute(config: StudyConfig, base: Path, changed: dict[str, str]) -> StudyConfig:
@@ -426,6 +443,8 @@ def _absolute(config: StudyConfig, base: Path, changed: dict[str, str]) -> Study
         return None if text is None else of(make, text)
 
     def of_category(chosen: Any) -> Any:
+        if isinstance(chosen, dict) and isinstance(chosen.get("wildcards"), str):  # a folder of lists
+            return {**chosen, "wildcards": of(absolute_path, chosen["wildcards"])}
         return of(absolute_path, chosen) if isinstance(chosen, str) and chosen not in SHIPPED else chosen
 
     own, category, data, opinion = config.generator, config.category, config.data, config.preference
