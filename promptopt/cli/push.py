@@ -31,7 +31,9 @@ def push(
     Of a model: safetensors and text files, with its README.md; pickles, data and (unless told) images stop
     the push before anything is sent. Of an augmentation set: its images, each marked as synthetic, and its
     lists. Of a run: prompts.json and the tables; neither report nor study file, which hold real images
-    and paths. The latter two become data sets with a card that is written for them. Log in first: hf auth login.
+    and paths. The latter two become data sets with a card that is written for them.
+
+    Log in first: hf auth login.
     """
     from promptopt.augmentation.push import is_data, push_data
 

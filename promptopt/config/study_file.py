@@ -265,9 +265,16 @@ class StudyConfig(_Model):
     baseline: str | None = Field(
         default=None, min_length=1, description="the plain prompt, in place of the category's"
     )
-    data: Annotated[
-        Annotated[str, Tag("path")] | Annotated[PhantomSource, Tag("phantom")], Discriminator(_data_kind)
-    ] = Field(description="folder of a prepared data set, or {phantom: {images, seed, hospital}}")
+    data: (
+        Annotated[
+            Annotated[str, Tag("path")] | Annotated[PhantomSource, Tag("phantom")], Discriminator(_data_kind)
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="folder of a prepared data set, or {phantom: {images, seed, hospital}}; may be left out "
+        "with aim: single, which is then scored by alignment and metrics alone",
+    )
     positives: str | None = Field(default=None, description="category or label that counts as positive")
     generator: GeneratorSettings = GeneratorSettings()
     generation_parameters: dict[str, list[int | float | str]] = Field(
@@ -318,6 +325,34 @@ class StudyConfig(_Model):
     _base: Path = PrivateAttr(default_factory=Path.cwd)
     _source: str = PrivateAttr(default="study")
     _written: dict[str, str] = PrivateAttr(default_factory=dict)  # absolute path or URI -> the user's words
+
+    @_model_validator(mode="before")
+    @classmethod
+    def _terms_without_data(cls, content: Any) -> Any:
+        """Without real images the terms that compare with them are 0."""
+        if not isinstance(content, Mapping) or content.get("data") is not None:
+            return content
+        score = content.get("score") or {}
+        if content.get("aim") != "single" or not isinstance(score, Mapping):
+            return content
+        return {**content, "score": {"alignment": 1.0, "utility": 0.0, "distance": 0.0, **score}}
+
+    @_model_validator(mode="after")
+    def _fits_without_data(self) -> StudyConfig:
+        if self.data is not None:
+            return self
+        if self.aim == "set":
+            raise ValueError(
+                "data: missing; a set is fitted to real images: give a data set, or aim: single, which does "
+                "without"
+            )
+        if self.single_score.utility + self.single_score.distance > 0:
+            raise ValueError(
+                "score: utility and distance compare with real images, and there is no data; set them to 0"
+            )
+        if self.constraints.copies is not None:
+            raise ValueError("constraints.copies: needs real images, and there is no data; set it to null")
+        return self
 
     @_model_validator(mode="after")
     def _fits_the_aim(self) -> StudyConfig:

@@ -37,7 +37,7 @@ def refuse_embedded(
     Raises:
         StudyError: naming the key and what to do.
     """
-    if config.allow_embedded or is_phantom(data.root):
+    if config.allow_embedded or config.data is None or is_phantom(data.root):
         return
     replaced = {key for key, network in given if network is not None}
     named = [(key, uri) for key, uri in _networks(config) if key.split(".")[0] not in replaced]
@@ -85,7 +85,7 @@ def warnings(classes: Mapping[str, Setup], features: FeatureStore) -> list[str]:
     return [
         *_emphasis(classes),
         *(_too_few_images(config, classes) if config.aim == "set" else ()),
-        *_weak(classes, features),
+        *(_weak(classes, features) if config.data is not None else ()),
     ]
 
 

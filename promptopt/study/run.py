@@ -413,6 +413,8 @@ class _Run:
         def fresh(candidate: Candidate) -> Measurement:
             images = images_of[candidate]
             found = objectives.confirming.measure(candidate, images, choice=choices.get(candidate))
+            if config.data is None:
+                return found
             return replace(found, estimates={**found.estimates, "copies": self.measuring.copies(images)})
 
         baseline = fresh(plain)
