@@ -20,8 +20,8 @@ from promptopt.base.weights import require_all
 MARK = "?config="
 _UNET = "model.diffusion_model."
 _PARTS = {
-    "UNet": _UNET,
-    "autoencoder": "first_stage_model.",
+    "UNet": (_UNET,),
+    "autoencoder": ("first_stage_model.",),
     "text encoder": ("cond_stage_model.", "conditioner.embedders."),
 }
 _REMEDY = (
@@ -177,6 +177,7 @@ def _convert(path: Path, shape: Path, out: Path) -> None:
         empty = [key for key, tensor in network.state_dict().items() if tensor.is_meta]
         require_all(path, missing=[f"{name}.{key}" for key in empty], error=GeneratorError, remedy=_REMEDY)
         said = (out / name / "config.json").read_bytes()
-        network.save_pretrained(out / name, safe_serialization=True, max_shard_size="100GB")
+        with quiet_loading():
+            network.save_pretrained(out / name, safe_serialization=True, max_shard_size="100GB")
         (out / name / "config.json").write_bytes(said)  # no version of a library in it
     save_for_both(out / "text_encoder")

@@ -51,15 +51,16 @@ def tracker(name: str, *, folder: Path, run: str) -> Tracker:
         >>> one.log({"score": 0.5}, step=1)
         >>> one.close()
     """
-    kinds = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases, "mlflow": MLflow}
+    kinds: dict[str, Any] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases, "mlflow": MLflow}
     if name not in kinds:
         raise TrackerError("is no tracker", value=name, remedy=f"Choose {', '.join(NAMES)}.")
     try:
-        return kinds[name](folder=folder, run=run)
+        found: Tracker = kinds[name](folder=folder, run=run)
     except ImportError as error:
         raise TrackerError(
             f"{name} is not installed ({error})", remedy=f"pip install {name}, or choose another tracker."
         ) from error
+    return found
 
 
 def training_events(tracker: Tracker) -> OnProgress:
@@ -80,7 +81,7 @@ class TensorBoard:
     def __init__(self, *, folder: Path, run: str = "") -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder))
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
         """As `Tracker`."""

@@ -67,9 +67,9 @@ def test_single_prompts_fit_80_columns_with_every_number(place: Path) -> None:
     assert max(map(len, table)) <= 80
     assert "…" not in "".join(lines)
     wide = said("study", "show", "one", columns=300)
-    (head,) = (line for line in lines if line.startswith("rank"))
+    (head,) = (line for line in lines if line.split()[:1] == ["rank"])
     assert head.split()[-1] == "p"
-    for number in {row.split()[0] for row in wide.splitlines() if row[:1].isdigit()}:
+    for number in {row.split()[0] for row in wide.splitlines() if row.strip()[:1].isdigit()}:
         assert any(line.split()[:1] == [number] for line in lines)
     assert "promptopt review prefer runs/one --rater NAME" in lines[end + 1]
 

@@ -36,7 +36,7 @@ def test_best_prompts_and_their_images_are_at_hand(result: StudyResult) -> None:
     assert [one.rank for one in best] == sorted(one.rank for one in best)
     plain = result.prompts.baseline.prompt
     assert plain not in [one.prompt for one in best]
-    assert [Image.open(path).size for path in result.images()] == [(64, 64)] * 4
+    assert [Image.open(path).size for path in result.images()] == [(16, 16)] * 4
     assert result.images() == result.images(best[0].candidate)
     assert set(result.images(plain)).isdisjoint(result.images())
     with pytest.raises(StudyError, match="no fresh images of 'a dog'"):
