@@ -125,6 +125,7 @@ def check(
         found = check_study(config, store=store, device=device)
     for label, prompts in found.prompts.items():
         real = ", ".join(f"{pool} {count}" for pool, count in found.real_images[label].items())
+        real = real if config.data is not None else "none"
         say(f"{label}: {prompts:,} prompts; real images: {real}")
     for warning in found.warnings:
         say(f"Warning: {warning}", fg="yellow", err=True)

@@ -458,7 +458,7 @@ def _check_inline(config: StudyConfig, settings: Settings, base: Path) -> None:
             continue
         depth = len(place)
         lines = {key[depth:]: line for key, line in settings.lines.items() if key[:depth] == place}
-        source = settings.source if lines else f"{settings.source}: {'.'.join(place)}"
+        source = f"{settings.source}: {'.'.join(place)}"
         try:
             check_category(Settings(content, source, lines), base=base)
         except CategoryError as error:

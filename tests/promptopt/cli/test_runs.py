@@ -2,8 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from promptopt.cli.main import main
@@ -88,3 +90,26 @@ def test_compare_puts_runs_side_by_side_and_names_what_differs(place: Path, shar
 def test_compare_refuses_one_run_and_one_that_is_not_finished(place: Path) -> None:
     assert "two runs" in said("study", "compare", "one", code=2)
     assert "no finished run" in said("study", "compare", "one", "begun", code=2)
+
+
+def test_options_have_the_names_that_diffusers_scripts_use() -> None:
+    aliases = {
+        "--out": "--output-dir",
+        "--steps": "--num-inference-steps",
+        "--guidance": "--guidance-scale",
+    }
+    seen: set[str] = set()
+
+    def walk(command: Any) -> None:
+        for one in getattr(command, "commands", {}).values():
+            walk(one)
+        for parameter in command.params:
+            names = set(parameter.opts)
+            for name in names & aliases.keys():
+                of_training = name == "--steps" and command.name in ("augment", "classify")
+                if not of_training:
+                    assert aliases[name] in names, f"{command.name} {name}"
+                    seen.add(name)
+
+    walk(typer.main.get_command(main))
+    assert seen == aliases.keys()
