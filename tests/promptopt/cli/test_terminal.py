@@ -83,7 +83,7 @@ def test_the_bars_of_a_running_study_keep_name_bar_and_count(
         console.print(live._bars.display.get_renderable())
     search, confirmation = capture.get().rstrip().splitlines()
     assert search.split()[-1] == f"{done}/{done}"
-    assert re.match(r"confirmation +[━╸]+ +1/64 .*images/s · .* left", confirmation)
+    assert re.match(r"confirmation [━╸ ]+ 1/64 .*images/s · .* left", confirmation)
 
 
 def test_doctor_breaks_its_lines_beside_the_names(monkeypatch: pytest.MonkeyPatch) -> None:

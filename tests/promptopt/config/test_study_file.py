@@ -219,7 +219,7 @@ def test_overrides_are_checked_and_leave_the_original_alone(tmp_path: Path) -> N
 def test_the_schema_is_json_and_closed() -> None:
     schema = json.loads(json.dumps(json_schema()))
     assert schema["additionalProperties"] is False
-    assert {"name", "data"} <= set(schema["required"])
+    assert {"name"} <= set(schema["required"])
 
 
 def test_seeds_are_disjoint_reproducible_and_grow_from_the_front() -> None:
