@@ -91,12 +91,19 @@ def _architecture(path: Path) -> str:
             "from text alone",
             file=path,
         )
+    said = facts.get("modelspec.prediction_type", "v" if "v_pred" in names else None)
+    first = any(name.startswith("cond_stage_model.transformer.text_model.") for name in names)
+    if said is not None and said.startswith("v") and (first or _is_xl(names)):
+        raise GeneratorError(
+            "predicts v, unlike the published models of its architecture",
+            file=path,
+            remedy=f"Write {MARK}FOLDER behind it, a diffusers folder whose scheduler says so.",
+        )
     if _is_xl(names):
         return "sdxl"
-    if any(name.startswith("cond_stage_model.transformer.text_model.") for name in names):
+    if first:
         return "sd15"
     if any(name.startswith("cond_stage_model.model.") for name in names):
-        said = facts.get("modelspec.prediction_type")
         if said is None:
             raise GeneratorError(
                 "is of Stable Diffusion 2.x, and the file does not say whether it predicts the noise "

@@ -20,7 +20,12 @@ _LEAST = 24  # fewer are not worth showing
 
 
 class LiveStudy(Observer):
-    """Bars on a terminal; elsewhere (a log, CI) plain lines for each phase and each new best."""
+    """Bars on a terminal or in a notebook; elsewhere (a log, CI) a line for each phase and each new best.
+
+    Example:
+        >>> with LiveStudy() as live:  # study.run(observer=live)
+        ...     live.on_phase("reading the data")
+    """
 
     def __init__(self) -> None:
 

@@ -53,7 +53,19 @@ class SetStart:
 
 
 class Observer:
-    """Receives events; each method does nothing unless overridden. An exception from one stops the study."""
+    """Receives events; each method does nothing unless overridden. An exception from one stops the study.
+
+    Example:
+        >>> class Steps(Observer):
+        ...     images = 0
+        ...
+        ...     def on_image(self, generated: bool) -> None:
+        ...         self.images += generated
+        >>> steps = Steps()
+        >>> steps.on_class_image("polyp", generated=True)  # as a study calls it
+        >>> steps.images
+        1
+    """
 
     def on_phase(self, text: str) -> None:
         """A step without a count has begun, e.g. reading the data."""

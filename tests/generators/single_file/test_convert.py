@@ -70,6 +70,7 @@ def test_conversion_is_kept_and_follows_the_file(model: Path, file: Path, tmp_pa
         (("first_stage_model.",), {}, True, "lacks"),
         (("model.diffusion_model.out.2.",), {}, True, "lacks weights"),
         (("",), {"lora_unet_down.lora_up.weight": (2, 2)}, False, r"\+lora:"),
+        ((), {"v_pred": ()}, False, "predicts v"),
         (("",), {"double_blocks.0.weight": (2, 2)}, False, "no whole checkpoint"),
         (
             ("model.diffusion_model.input_blocks.0.0.w",),
