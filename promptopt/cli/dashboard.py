@@ -7,14 +7,17 @@ import typer
 
 from promptopt.cli._options import AllowRemote, Host, Port, Store
 from promptopt.cli._text import say
-from promptopt.cli._values import finite_value
+from promptopt.cli._values import finite_value, run_value
 
 if TYPE_CHECKING:
     from promptopt.web.dashboard.copying import Copied
 
 
 def dashboard(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/polyps.")],
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", callback=run_value, help="A run folder, or the name of one in runs."),
+    ],
     port: Port = 8080,
     host: Host = "127.0.0.1",
     allow_remote: AllowRemote = False,

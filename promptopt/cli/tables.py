@@ -7,14 +7,19 @@ import typer
 
 from promptopt.cli._options import Store
 from promptopt.cli._text import say
+from promptopt.cli._values import run_value
 
 
 def tables(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN_OR_COMPARISON...", help="Run folders and folders of compare-generators."),
+        typer.Argument(
+            metavar="RUN_OR_COMPARISON...",
+            callback=run_value,
+            help="Run folders and folders of compare-generators.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the tables and figures.")],
+    out: Annotated[Path, typer.Option("--out", "--output-dir", help="Folder for the tables and figures.")],
     store: Store = Path("store"),
     top: Annotated[int, typer.Option(min=1, help="Prompts of a study in LaTeX, chart and samples.")] = 5,
 ) -> None:

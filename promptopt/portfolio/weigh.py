@@ -70,6 +70,8 @@ def weigh(
     labels = unique_labels(c.candidate for c in confirmed)
     if settings.size == 1:
         return Weighing({first: 1.0}, "all on the first prompt: portfolio.size is 1", None)
+    if not confirming.has_real:
+        return Weighing({first: 1.0}, "all on the first prompt: there are no real images to fit to", None)
     features = {
         labels[c.candidate]: confirming.features.features(
             confirming.encoder, [image.path for image in c.measurement.images]

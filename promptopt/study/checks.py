@@ -72,7 +72,7 @@ def check(config: StudyConfig, *, store: Path, metrics: Sequence[ImageMetric] = 
         sampler=config.search.seed,
     )
     data = open_data(config, store)
-    pictures = picture_digests(config, data, store)
+    pictures = {} if config.data is None else picture_digests(config, data, store)
     name, positives, negatives = _split(config, category, data)
     return Checked(
         config=config,
@@ -135,6 +135,8 @@ def _pareto_terms(config: StudyConfig, metrics: Sequence[ImageMetric]) -> tuple[
 def _split(config: StudyConfig, category: Category, data: Dataset) -> tuple[str, Dataset, Dataset]:
     name = config.positives or category.name
     categories = {record.category for record in data}
+    if config.data is None:
+        return name, data, data
     key = "category" if name in categories else "label"
     chosen = [getattr(record, key) == name for record in data]
     positives, negatives = (
