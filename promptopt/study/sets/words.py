@@ -1,4 +1,4 @@
-"""What a study of sets says: the sentence of what was shown, names for tables, signs that people read."""
+"""What a study of sets says: the sentence of what was shown, and signs that people read."""
 
 from __future__ import annotations
 
@@ -11,30 +11,6 @@ if TYPE_CHECKING:
     from promptopt.run.prompt_sets import ComparisonEntry
     from promptopt.run.prompts import EstimateEntry
     from promptopt.study.sets.confirm import Compared, Confirmation
-
-LESS = 1000
-"""MMD^2 is shown times this."""
-
-SHORT = {
-    "set": "set",
-    "learned": "learned template",
-    "baseline": "baseline prompt",
-    "random": "random prompts",
-    "single": "best single prompt",
-    "captions": "captions",
-    "real": "real images alone",
-}
-"""Names of what is compared, for tables."""
-
-TITLES = {
-    "set": "the set",
-    "learned": "the learned template",
-    "baseline": "the baseline prompt",
-    "random": "random prompts of the template",
-    "single": "the best single prompt",
-    "captions": "captions of real images",
-    "real": "real images alone",
-}
 
 
 def nearer(one: ComparisonEntry) -> EstimateEntry:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from promptopt.formatting.numbers import AnyEstimate, number, value_and_interval
 from promptopt.run.prompt_sets import ClassEntry, SetList
-from promptopt.study.sets.words import LESS, SHORT, nearer
+from promptopt.run.set_names import LESS, SHORT
+from promptopt.study.sets.words import nearer
 
 _ORDER = ("real", "baseline", "random", "single", "learned", "captions", "set")
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from promptopt.base.files import write_text
 from promptopt.formatting.numbers import count, estimate_parts, p_value
+from promptopt.run.set_names import SHORT, TITLES
 from promptopt.scoring.metric_titles import METRICS
 from promptopt.study.report import figures
 from promptopt.study.report.calibration import calibration_rows, calibration_sentence
@@ -21,7 +22,7 @@ from promptopt.study.report.sets import atlas, charts
 from promptopt.study.report.sets.album import Album, in_script
 from promptopt.study.report.sets.forest import accuracy_forest, nearer_forest
 from promptopt.study.report.sets.gallery import gallery
-from promptopt.study.sets.words import SHORT, TITLES, nearer
+from promptopt.study.sets.words import nearer
 
 if TYPE_CHECKING:
     from promptopt.run.prompt_sets import LearnedTemplate, SetList
