@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from promptopt.cli._text import terminal
 from promptopt.formatting.numbers import count, in_cell, p_value
-from promptopt.study.sets.words import LESS, nearer
+from promptopt.run.set_names import LESS
+from promptopt.study.sets.words import nearer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,6 +96,8 @@ def _notes(entry: ClassEntry) -> str:
     ]
     if entry.stopped:
         notes.append(f"The search ended: {entry.stopped}.")
+    if entry.distances is not None:
+        notes.append(entry.distances.sentence)
     if entry.certificate is not None:
         notes.append(entry.certificate.sentence)
     return " ".join(notes)

@@ -41,12 +41,12 @@ def dashboard(
     from promptopt.web.dashboard.serving import open_dashboard
     from promptopt.web.server import is_loopback
 
-    images = RunImages.open(run, store=store)
+    classes = RunImages.open_classes(run, store=store)
 
     def told(copied: "Copied") -> None:
         say(f"{copied.trials} trials added to the copy")
         if copied.images_found < copied.images_wanted:
-            complain(missing_sentence(copied.images_found, copied.images_wanted, images))
+            complain(missing_sentence(copied.images_found, copied.images_wanted, classes[0]))
 
     def complain(text: str) -> None:
         say(text, fg="yellow", err=True)
@@ -57,7 +57,7 @@ def dashboard(
             "no password and no encryption."
         )
     with open_dashboard(
-        images,
+        classes,
         host=host,
         port=port,
         allow_remote=allow_remote,

@@ -67,10 +67,10 @@ def prefer(
             err=True,
         )
     title = str(found.settings["category"]["title"])
+    like = "a picture that the phantom's program drew" if found.drawn else "a real patient's"
     page = PreferencePage(
         session,
-        question=question
-        or f"{title}. Better: the finding is clearer, and looks more like a real patient's.",
+        question=question or f"{title}. Better: the finding is clearer, and looks more like {like}.",
     )
     with LocalServer(page, host=host, port=port, allow_remote=allow_remote) as server:
         done, total = session.progress()
@@ -187,6 +187,9 @@ def _print_preferences(found: "Preferences") -> None:
     console.print(table)
     console.print(f"rank correlation with the study's score: {format_estimate(found.with_score)}")
     console.print(f"left side chosen: {format_estimate(found.left)}")
+    unusable = sum(choice.choice == "unusable" for choice in found.choices)
+    if unusable:
+        console.print(f"both unusable: {unusable} of {len(found.choices)} comparisons")
     for (first, second), kappa in found.agreement.items():
         console.print(f"agreement of {first} and {second} (kappa): {format_estimate(kappa)}", markup=False)
 

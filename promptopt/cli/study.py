@@ -269,7 +269,7 @@ def _print_prompts(found: "PromptList") -> None:
     table.add_column("weight", justify="right", no_wrap=True)
     # with a minus or plus of its own, each of three numbers, and broken before the interval at the worst
     table.add_column("score (95 %)", justify="right", no_wrap=console.width >= _MIDDLE, min_width=16)
-    table.add_column("better?", min_width=9)
+    table.add_column("verdict", min_width=9)
     table.add_column("p", justify="right", no_wrap=True, min_width=7)
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
@@ -281,7 +281,7 @@ def _print_prompts(found: "PromptList") -> None:
             Text(entry.label + (" (baseline)" if plain else "")),
             f"{entry.weight:.2f}" if entry.weight else "-",
             "0" if plain else in_cell(measured.get("score"), "+.2f"),
-            _claim(entry),
+            "" if plain else _claim(found, entry),
             p_value(entry.p_value, missing=""),
             *(_short(measured.get(name), percent=name == "judge_accuracy") for name in names),
         )
@@ -306,12 +306,12 @@ def _print_prompts(found: "PromptList") -> None:
     console.print(" ".join(notes), style="dim", markup=False, highlight=False)
 
 
-def _claim(entry: "PromptEntry") -> str:
+def _claim(found: "PromptList", entry: "PromptEntry") -> str:
+    from promptopt.study.report.words import claim_word
+
     if entry.contradicted_by is not None:
-        return f"no: {entry.contradicted_by.replace('_', ' ')} contradicts"
-    if entry.p_value is None:
-        return ""
-    return "yes" if entry.better_than_baseline else "not shown"
+        return f"unclear: {entry.contradicted_by.replace('_', ' ')} contradicts"
+    return "" if entry.p_value is None else claim_word(found, entry)
 
 
 def _short(estimate: "EstimateEntry | None", *, percent: bool) -> str:

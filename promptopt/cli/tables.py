@@ -27,13 +27,13 @@ def tables(
 
     From comparisons: FID and IS by generator and center, every table of theirs, charts, samples. From
     studies: the confirmed prompts by category with a chart and samples, and the words of the captions as a
-    cloud. Nothing is measured anew.
+    cloud; from studies of sets: each class's set, every method compared with it, a chart and samples.
+    Nothing is measured anew.
     """
     from promptopt.export.paper.sources import read_sources
     from promptopt.export.paper.writing import write_tables
 
-    comparisons, runs = read_sources(sources)
-    written, notes = write_tables(comparisons, runs, out, store=store, top=top)
+    written, notes = write_tables(read_sources(sources), out, store=store, top=top)
     for path in written:
         say(str(path))
     for note in notes:

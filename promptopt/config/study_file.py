@@ -132,7 +132,7 @@ class SearchSettings(_Model):
     )
     margin: float = Field(default=0.1, ge=0, description="in SDs of the baseline's images")
     warm_start: tuple[str, ...] = Field(
-        default=(), description="run folders of earlier studies whose best prompts are tried first"
+        default=(), description="run folders of earlier studies whose best prompts, or sets, are tried first"
     )
     seed: int | None = Field(default=None, ge=0, description="of the sampler; default: from the study's seed")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.run import folder as runfolder
 from promptopt.run.prompt_sets import PromptSet, SetList, write_sets
+from promptopt.run.set_tables import write_set_tables
 from promptopt.space import Candidate
 from promptopt.study.observer import Observer, SetStart
 from promptopt.study.proposals import Propose
@@ -19,7 +20,6 @@ from promptopt.study.sets.opened import opened_study
 from promptopt.study.sets.opening import SetSetup
 from promptopt.study.sets.results import set_list
 from promptopt.study.sets.search import SetSearches, StepDone
-from promptopt.study.sets.tables import write_set_tables
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge

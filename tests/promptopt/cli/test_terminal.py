@@ -54,7 +54,7 @@ def test_study_show_prints_every_column_whole(run: SmallRun) -> None:
     table = lines[: next(i for i, line in enumerate(lines) if line.startswith("Score:"))]
     assert max(map(len, table)) <= 80
     head = next(line for line in table if "rank" in line)
-    assert head.split() == ["rank", "prompt", "weight", "score", "(95", "%)", "better?", "p"]
+    assert head.split() == ["rank", "prompt", "weight", "score", "(95", "%)", "verdict", "p"]
     assert sum("0.034" in line or "0.035" in line for line in table) == 1
     shown = " ".join(line[7:32] for line in table)  # of the column of prompts
     assert len(re.findall(r"very\s+large\s+polyp", shown)) == 6
