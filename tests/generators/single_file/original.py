@@ -54,7 +54,9 @@ _OPEN_CLIP = {
 Tensors = dict[str, torch.Tensor]
 
 
-def write_single_file(folder: Path, path: Path, *, metadata: dict[str, str] | None = None) -> Path:
+def write_single_file(
+    folder: Path, path: Path, *, metadata: dict[str, str] | None = None, sd2: bool = False
+) -> Path:
     """Everything that a micro model's folder holds, with one layer a block in the UNet, two in the VAE."""
     tensors = {f"model.diffusion_model.{k}": v for k, v in _unet(_read(folder, "unet")).items()}
     tensors |= {f"first_stage_model.{k}": v for k, v in _vae(_read(folder, "vae")).items()}
@@ -65,6 +67,9 @@ def write_single_file(folder: Path, path: Path, *, metadata: dict[str, str] | No
         tensors |= {f"conditioner.embedders.0.transformer.{k}": v for k, v in first.items()}
         second = _open_clip(_read(folder, "text_encoder_2"))
         tensors |= {f"conditioner.embedders.1.model.{k}": v for k, v in second.items()}
+    elif sd2:
+        text = _open_clip(_read(folder, "text_encoder"))
+        tensors |= {f"cond_stage_model.model.{k}": v for k, v in text.items()}
     else:
         tensors |= {f"cond_stage_model.transformer.{k}": v for k, v in first.items()}
     save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata=metadata)

@@ -37,10 +37,13 @@ def picture(uri: str | Path) -> np.ndarray:
     return np.asarray(next(iter(generator.generate([request]))))
 
 
-@pytest.mark.parametrize("build", [build_micro_pipeline, build_micro_xl_pipeline])
-def test_single_file_makes_the_images_of_the_folder_it_came_from(build, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("build", "sd2"),
+    [(build_micro_pipeline, False), (build_micro_pipeline, True), (build_micro_xl_pipeline, False)],
+)
+def test_single_file_makes_the_images_of_the_folder_it_came_from(build, sd2: bool, tmp_path: Path) -> None:
     folder = build(tmp_path / "model")
-    path = write_single_file(folder, tmp_path / "model.safetensors")
+    path = write_single_file(folder, tmp_path / "model.safetensors", sd2=sd2)
     assert np.array_equal(picture(f"{path}?config={folder}"), picture(folder))
 
 
