@@ -15,7 +15,8 @@ from promptopt.run import folder as runfolder
 from promptopt.run.finished import read_confirmed
 from promptopt.run.prompt_sets import ClassEntry, SetList
 from promptopt.run.prompts import PromptList
-from promptopt.study.sets.words import LESS, nearer
+from promptopt.run.set_names import LESS
+from promptopt.study.sets.words import nearer
 
 
 @dataclass(frozen=True)

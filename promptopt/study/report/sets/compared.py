@@ -25,10 +25,11 @@ from promptopt.run.folder import PROMPTS
 from promptopt.run.images import is_drawn
 from promptopt.run.prompt_sets import ClassEntry, SetList, WeightedPrompt
 from promptopt.run.prompts import EstimateEntry
+from promptopt.run.set_names import LESS
 from promptopt.study.report.pictures import SMALL
 from promptopt.study.report.sets.album import Album
 from promptopt.study.report.sets.forest import Forest, Row, forest
-from promptopt.study.sets.words import LESS, listed
+from promptopt.study.sets.words import listed
 from studies.dataset import CLAIM_FROM
 
 _EACH = 4  # images of a prompt

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from promptopt.run.set_names import LESS
 from promptopt.study.report.figures import label as option_label
-from promptopt.study.sets.words import LESS
 
 if TYPE_CHECKING:
     from promptopt.space import Candidate
