@@ -220,6 +220,8 @@ def compare(
     for what, values in found.rows:
         table.add_row(Text(what), *(Text(value) for value in values))
     terminal(highlight=False).print(table)
+    if found.same_data and found.of_sets and len(runs) == 2:
+        say(f"Next: promptopt report {shlex.join(map(str, runs))}")
     if not found.same_data:
         say("The runs have different real images, so their numbers do not compare.", err=True)
 
