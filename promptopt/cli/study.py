@@ -7,7 +7,7 @@ import typer
 
 from promptopt.base.reading import one_line
 from promptopt.cli import group
-from promptopt.cli._options import Device, Store
+from promptopt.cli._options import Device, On, Store
 from promptopt.cli._text import say, terminal
 from promptopt.formatting.numbers import in_cell, p_value, value_and_interval
 
@@ -43,15 +43,16 @@ def run(
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
     store: Store = Path("store"),
     device: Device = "auto",
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes that make images; the results are the same.")
-    ] = 1,
+    on: On = "here",
+    workers: Annotated[int, typer.Option(min=1, help="Short for --on processes:N.")] = 1,
 ) -> None:
     """Run a study, or go on with it: the same command again resumes, and a finished one generates nothing."""
+    from generators.making.place import with_workers
     from promptopt.base.settings import parse_changes
     from promptopt.cli._live import LiveStudy
     from promptopt.config.study_file import load_study
 
+    place = with_workers(on, workers)
     config = load_study(file)
     changes = parse_changes(set_ or [])
     if allow_embedded:
@@ -66,7 +67,7 @@ def run(
     from promptopt.study.run import run_study
 
     with LiveStudy() as live:
-        run_study(config, runs=runs, store=store, device=device, workers=workers, observer=live)
+        run_study(config, runs=runs, store=store, device=device, on=place, observer=live)
     show(runs / config.name)
 
 
