@@ -133,7 +133,11 @@ class CrewEngine:
             self._crew.send(worker, chunk)
         if not queue.open:
             return False
-        while not self._idle and len(self._busy) + len(self._loading) < self._count:
+        while (
+            not self._idle
+            and len(self._busy) + len(self._loading) < self._count
+            and len(self._loading) < queue.chunks
+        ):
             self._loading.add(self._crew.start())
         return True
 

@@ -64,6 +64,11 @@ class WorkQueue:
                     del self._hands[worker][key]
         self._put_back(worker)
 
+    @property
+    def chunks(self) -> int:
+        """Chunks that wait."""
+        return len(self._waiting)
+
     def stop(self) -> None:
         """Hand out nothing more."""
         self._waiting.clear()

@@ -94,11 +94,6 @@ class EngineSuite:
             assert read <= taken + 2 * self.batch_size
         assert taken == read == 12
 
-    def test_what_the_generator_refuses_is_said(self, engine: ImageEngine) -> None:
-        other = load("embedded", device="cpu", batch_size=self.batch_size + 1)
-        with pytest.raises(GeneratorError, match=f"batch={self.batch_size + 1}"):
-            list(engine.make(self.asked(other, 3, "foreign"), ahead=8))
-
     def test_a_worker_that_is_killed_costs_no_image_and_no_byte(
         self,
         engine: ImageEngine,
@@ -116,7 +111,12 @@ class EngineSuite:
         for alone in fetch(ImageStore(tmp_path), generator, requests[::3]):
             assert engine.store.path(alone.request).read_bytes() == alone.path.read_bytes()
 
-    def test_closed_and_asked_again_it_goes_on(self, engine: ImageEngine, generator: Generator) -> None:
+    def test_what_the_generator_refuses_is_said_and_the_engine_goes_on(
+        self, engine: ImageEngine, generator: Generator
+    ) -> None:
+        other = load("embedded", device="cpu", batch_size=self.batch_size + 1)
+        with pytest.raises(GeneratorError, match=f"batch={self.batch_size + 1}"):
+            list(engine.make(self.asked(other, 1, "foreign"), ahead=8))
         engine.close()
-        requests = self.asked(generator, 3, "again")
+        requests = self.asked(generator, 1, "again")
         assert {one.asked for one in engine.make(requests, ahead=8)} == set(requests)
