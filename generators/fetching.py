@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from generators.bad_images import BadImage, BadImageError
 from generators.engine import ImageEngine, Made
@@ -17,6 +17,7 @@ from generators.errors import BatchHalvedError, GeneratorError
 from generators.family import GeneratorFamily
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from PIL import Image
 
     from generators.base import Generator
@@ -37,6 +38,7 @@ def fetch(
     requests: Sequence[ImageRequest],
     *,
     on_image: Callable[[StoredImage, bool], None] | None = None,
+    on_features: Callable[[StoredImage, Mapping[str, NDArray[Any]]], None] | None = None,
 ) -> list[StoredImage]:
     """One stored image for every request, in their order; what is missing is generated.
 
@@ -52,6 +54,7 @@ def fetch(
         on_image: called in this thread, once for every entry of `requests`, with its stored image and
             whether it was generated now (False for stored ones and for repetitions); stored ones come
             first, then new ones in the order they were made.
+        on_features: called with an image and `Made.features`, where it came with some.
 
     Returns:
         the images in the order of `requests`. Where memory ran out on the way, later ones carry a
@@ -81,6 +84,8 @@ def fetch(
             arrived(request, found, False)
     if missing:
         for made in engine_of(generator, store).make(missing, ahead=len(missing)):
+            if made.features and on_features is not None:
+                on_features(made.image, made.features)
             arrived(made.asked, made.image, made.new)
     return [stored[request] for request in requests]
 

@@ -14,6 +14,7 @@ from generators.fetching import fetch
 from generators.making.spec import MakerSpec
 from generators.request import ImageRequest
 from generators.store import ImageStore, StoredImage
+from promptopt.base.errors import PromptoptError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 Say = Callable[[dict[str, Any]], None]
 """Called with what became of a request or of a chunk; plain values, so that they travel anywhere."""
-
-FATAL = (GeneratorError, StoreError)
-"""What every other maker would raise too, so that asking one more is of no use."""
 
 
 class Maker:
@@ -87,11 +85,13 @@ class Maker:
 
 
 def failure(error: Exception) -> dict[str, Any]:
-    """What a maker says of an error: its class, its words, and whether another maker may do better."""
-    names = {kind.__name__ for kind in FATAL}
-    kind = next((one.__name__ for one in type(error).__mro__ if one.__name__ in names), "")
-    said = str(error) if kind else f"{type(error).__name__}: {error}"
-    return {"failed": said, "error": kind}
+    """What a maker says of an error: its words, and what to raise; "" where another maker may do better."""
+    if not isinstance(error, PromptoptError):
+        return {"failed": f"{type(error).__name__}: {error}", "error": ""}
+    return {
+        "failed": str(error),
+        "error": "StoreError" if isinstance(error, StoreError) else "GeneratorError",
+    }
 
 
 def _load(spec: MakerSpec, device: str) -> Generator:

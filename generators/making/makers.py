@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from generators.bad_images import BadImageError
 from generators.card import GeneratorCard, has_card, read_card, runtime_facts
 from generators.engine import ImageEngine
+from generators.errors import GeneratorError
 from generators.loading import load
 from generators.making.place import Place
 from generators.making.spec import MakerSpec
 from generators.request import ImageRequest
 from generators.stable_diffusion.card import DiffusionCard
+from generators.stable_diffusion.facts import parts
 from generators.store import ImageStore
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ class Makers:
         on: the place, as `Place.parse` reads it.
         device, dtype, batch_size, compile: as of `generators.load`.
         digests: a file that keeps the checksums of weights between commands.
+        encoders: addresses of encoders; their features come with the images that are made elsewhere on the
+            kind of device that this process would compute them on (`Made.features`).
+        features: who opens them; see `MakerSpec.features`.
 
     Raises:
         GeneratorError: no such place.
@@ -52,6 +57,8 @@ class Makers:
         batch_size: int | None = None,
         compile: str = "auto",  # noqa: A002  as torch calls it
         digests: Path | None = None,
+        encoders: Sequence[str] = (),
+        features: str = "",
     ) -> None:
         self.place = Place.parse(on) if isinstance(on, str) else on
         self._settings: dict[str, Any] = {
@@ -61,6 +68,7 @@ class Makers:
             "compile": compile,
         }
         self._digests = digests
+        self._encoders = {"encoders": tuple(encoders), "features": features}
         self._generators: dict[str, GeneratorCard] = {}
         self._engines: dict[Path, ImageEngine] = {}
         self._facts: RuntimeFacts | None = None
@@ -96,16 +104,30 @@ class Makers:
     def facts(self) -> RuntimeFacts:
         """How images are made at the place."""
         if self._facts is None:
-            named = {"compile_": self._settings["compile"]} | {
-                name: self._settings[name] for name in ("device", "dtype", "batch_size")
-            }
             if self.place.kind == "ray":
                 from generators.making.ray import facts_there
 
-                self._facts = facts_there(self.place, named)
+                self._facts = facts_there(self.place, self._named)
             else:
-                self._facts = runtime_facts(**named)
+                self._facts = runtime_facts(**self._named)
         return self._facts
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        return {"compile_": self._settings["compile"]} | {
+            name: self._settings[name] for name in ("device", "dtype", "batch_size")
+        }
+
+    def _computes_alike(self) -> bool:
+        """Whether this process computes on the kind of device that the makers have: features must not mix."""
+        if self.place.kind != "ray":
+            return True
+        try:
+            own = runtime_facts(**self._named)
+        except GeneratorError:  # no such device here
+            return False
+        gpus = [parts(one.versions).get("gpu") for one in (own, self.facts)]
+        return own.device == self.facts.device and gpus[0] == gpus[1]
 
     def engine(self, store: ImageStore) -> ImageEngine:
         """Who makes these generators' images for a store; started when first needed, one for each store."""
@@ -144,6 +166,7 @@ class Makers:
             threads=torch.get_num_threads(),
             store=str(root),
             **self._settings | {"device": self.facts.device},
+            **self._encoders if self._computes_alike() else {},
         )
         if self.place.kind == "ray":
             from generators.making.ray import ray_actors

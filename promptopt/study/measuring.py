@@ -66,8 +66,25 @@ class Measuring:
         """The images of each prompt for its seeds, from the store where they exist."""
         requests = [[self.setup.request(candidate, seed) for seed in seeds] for candidate, seeds in wanted]
         flat = [request for row in requests for request in row]
-        found = iter(fetch(self.images, self.setup.generator, flat, on_image=self._count))
+        features: dict[str, list[tuple[Path, np.ndarray]]] = {}
+
+        def computed(image: StoredImage, rows: Mapping[str, np.ndarray]) -> None:
+            for address, row in rows.items():
+                features.setdefault(address, []).append((image.path, row))
+
+        try:
+            images = fetch(
+                self.images, self.setup.generator, flat, on_image=self._count, on_features=computed
+            )
+        finally:
+            self._keep(features)
+        found = iter(images)
         return [[next(found) for _ in row] for row in requests]
+
+    def _keep(self, features: Mapping[str, Sequence[tuple[Path, np.ndarray]]]) -> None:
+        """Features that came with images, of the encoder of the search."""
+        for rows in features.values():
+            self.features.keep(self.setup.encoder, [path for path, _ in rows], np.stack([r for _, r in rows]))
 
     def _count(self, _image: StoredImage, new: bool) -> None:
         self.generated += new

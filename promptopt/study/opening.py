@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import promptopt
+from evaluation.features.elsewhere import OPENER
 from generators.making.makers import Makers
 from promptopt.base.files import new_folder, write_text
 from promptopt.base.locks import hold
@@ -126,11 +127,12 @@ def _sealed(data: Dataset, store: Path) -> str:
     return hashlib.sha256(found.encode()).hexdigest()
 
 
-def makers_of(config: StudyConfig, on: str, *, device: str, store: Path) -> Makers:
+def makers_of(config: StudyConfig, on: str, *, device: str, store: Path, features: bool = False) -> Makers:
     """Who makes a study's images.
 
     Args:
         on: the place, as `generators.making.place.Place.parse` reads it.
+        features: whether those of the study's encoder are to come with the images.
 
     Raises:
         StudyError: no such place.
@@ -139,7 +141,12 @@ def makers_of(config: StudyConfig, on: str, *, device: str, store: Path) -> Make
 
     try:
         return Makers(
-            on, device=device, batch_size=config.generator.batch_size, digests=store / "weights.json"
+            on,
+            device=device,
+            batch_size=config.generator.batch_size,
+            digests=store / "weights.json",
+            encoders=[config.encoder] if features else [],
+            features=OPENER,
         )
     except GeneratorError as error:
         raise StudyError(str(error)) from error

@@ -170,7 +170,9 @@ def run_study(
     metrics = (*registered_metrics(config.metrics), *metrics)
     with runfolder.locked_run(Path(runs), config.name) as folder, contextlib.ExitStack() as open_things:
         store = writable_folder(Path(store), "the store", error=StudyError)
-        makers = open_things.enter_context(makers_of(config, on, device=device, store=store))
+        makers = open_things.enter_context(
+            makers_of(config, on, device=device, store=store, features=encoder is None)
+        )
         observer.on_phase("checking the study, its data and its models")
         setup = prepare(
             config,

@@ -148,7 +148,9 @@ def opened_study(
     with runfolder.locked_run(Path(runs), config.name) as folder, contextlib.ExitStack() as open_things:
         store = runfolder.writable_folder(Path(store), "the store")
         observer.on_phase("checking the study, its data and its models")
-        makers = open_things.enter_context(makers_of(config, on, device=device, store=store))
+        makers = open_things.enter_context(
+            makers_of(config, on, device=device, store=store, features=encoder is None)
+        )
         setup = prepare_sets(
             config,
             store=store,

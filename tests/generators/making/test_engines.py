@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
-from generators import ImageStore, load
+from evaluation.encoders.thumbnail import ThumbnailEncoder
+from evaluation.features.elsewhere import OPENER
+from evaluation.features.feature_store import encode
+from generators import load
 from generators.fetching import Here
 from generators.making.makers import Makers
 from promptopt.testing.engines import EngineSuite, Open
@@ -30,9 +34,16 @@ class Elsewhere(EngineSuite):
 
     @pytest.fixture(scope="class")
     def open_engine(self) -> Iterator[Open]:
-        with Makers(self.on, device="cpu", batch_size=self.batch_size) as makers:
+        with Makers(
+            self.on, device="cpu", batch_size=self.batch_size, encoders=["thumbnail"], features=OPENER
+        ) as makers:
             makers.load("embedded")
             yield makers.engine
+
+    def test_features_come_with_the_images(self, engine: Any, generator: Any) -> None:
+        for made in engine.make(self.asked(generator, 3, "features"), ahead=3):
+            (own,) = encode(ThumbnailEncoder(), [made.image.path])
+            np.testing.assert_array_equal(made.features["thumbnail"], own)
 
 
 @pytest.mark.slow
@@ -85,7 +96,6 @@ def _actors() -> list[psutil.Process]:
     ]
 
 
-def test_no_engine_is_opened_where_images_are_made_here() -> None:
+def test_the_generator_itself_is_opened_where_images_are_made_here() -> None:
     makers = Makers("here", device="cpu")
     assert type(makers.load("embedded")) is type(load("embedded", device="cpu"))
-    assert ImageStore  # the store is the caller's
