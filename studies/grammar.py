@@ -172,7 +172,7 @@ class Grammar(_Section):
         if pattern is None:
             return ()
         rng = np.random.default_rng(hashed_seed(key))
-        texts = {}
+        texts: dict[str, None] = {}
         for _ in range(self.captions.count):
             said = {slot: word for slot, word in attributes.items() if rng.random() < self.captions.keep}
             texts[_filled(pattern, said, attributes)] = None

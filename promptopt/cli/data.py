@@ -8,6 +8,7 @@ import typer
 from promptopt.cli import group, prepare
 from promptopt.cli._datasets import print_dataset, write_sheet
 from promptopt.cli._text import say, terminal
+from promptopt.cli._values import finite, finite_value
 from promptopt.cli.prepare import Out
 
 app = group("Prepare, check and look at data sets.")
@@ -39,7 +40,10 @@ def select(
     ] = None,
     validation: Annotated[
         float | None,
-        typer.Option(help="Share out validation and test anew: this part to validation; reference stays."),
+        typer.Option(
+            callback=finite_value,
+            help="Share out validation and test anew: this part to validation; reference stays.",
+        ),
     ] = None,
     limit: Annotated[
         list[str] | None,
@@ -64,7 +68,7 @@ def select(
         attributes.setdefault(key, []).extend(one.strip() for one in value.split(","))
     try:
         limits = {key: int(value) for key, value in (parts(t, "--limit") for t in limit or ())}
-        given = None if shares is None else tuple(float(one) for one in shares.split(","))
+        given = None if shares is None else tuple(finite(one) for one in shares.split(","))
         if given is not None and len(given) != 3:
             raise ValueError("three numbers are needed")
     except DatasetError:
@@ -79,7 +83,7 @@ def select(
         groups=tuple(group or ()),
         pools=tuple(pool or ()),
         center=name,
-        shares=given,  # type: ignore[arg-type]
+        shares=given,
         validation=validation,
         limits=limits,
         seed=seed,

@@ -168,8 +168,8 @@ class _Run:
         except (OSError, StoreError) as error:
             self._keep_manifest(partial, manifest)
             raise SynthesisError(
-                f"{_reason(error)}\n{self._done} of {total} images are finished and stay; the same command "
-                "goes on with the rest"
+                f"{_reason(error, self._folder)}\n{self._done} of {total} images are finished and stay; "
+                "the same command goes on with the rest"
             ) from error
         except BaseException:
             self._keep_manifest(partial, manifest)
@@ -256,9 +256,8 @@ def _rows(manifest: Path) -> int:
         return sum(len(row) == len(COLUMNS) and len(row[-1]) == 64 for row in reader)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, folder: Path) -> str:
     if not isinstance(error, OSError):
         return str(error)
     remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder"
-    place = f"{error.filename}: " if error.filename else ""
-    return f"{place}{error.strerror or type(error).__name__}; {remedy}"
+    return f"{error.filename or folder}: {error.strerror or type(error).__name__}; {remedy}"

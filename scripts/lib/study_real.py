@@ -25,6 +25,7 @@ FULL: dict[str, dict[str, object]] = {
         **{"training.steps": 1500, "training.lr": 4e-4, "training.text_encoder_lr": 4e-4},
         **{"training.horizontal_flip": "swap", "validation.every": 0},
     },
+    "generator": {"steps": 12},
     "set": {"budget": 320, "images": 4},
     "confirm": {"images": 96, "classifier": {"seeds": 5, "steps": 300, "images": 96}},
     "augment": {"--per-class": 100},
@@ -38,6 +39,7 @@ SMALL: dict[str, dict[str, object]] = {
         **{"vae_training.steps": 2, "training.steps": 2, "training.batch_size": 4, "validation.every": 0},
         "vae_training.held_out": 4,
     },
+    "generator": {"steps": 2, "batch_size": 4},  # a short batch is filled up, which costs as much
     "set": {"budget": 16, "images": 2, "prompts": 2},
     "confirm": {"images": 4, "classifier": {"seeds": 2, "steps": 2, "images": 4}},
     "augment": {"--per-class": 2, "--filters": "black"},
@@ -90,7 +92,9 @@ def write_study(
             "name": name,
             "classes": {label: {"category": f"{label}.yaml"} for label in CLASSES},
             "data": name,
-            "generator": {"uri": "sd/pipeline", "steps": 12, "guidance": guidance},
+            "generator": {"uri": "sd/pipeline", "guidance": guidance, **size["generator"]},
+            # whole batches of 32 images
+            "search": {"proposals_per_step": 8},
             "encoder": encoder,
             "set": size["set"],
             "confirm": size["confirm"],

@@ -18,7 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import load, save_file
 
 from evaluation.classifier.judge import load_judge
-from evaluation.classifier.network import NetworkLearner, build_network
+from evaluation.classifier.network import NetworkLearner
+from evaluation.encoders.backbones import build_network
 from evaluation.encoders.load import load_encoder
 from generators import load as load_generator
 from generators.clip_baseline.clip import load_clip

@@ -18,7 +18,7 @@ def test_three_classes_from_files_to_a_proof(
     source = shared_data / "gi-patches"
     if not source.is_dir():
         pytest.skip("real patches are not at hand (shared/data/gi-patches)")
-    some_patches(source, tmp_path / "source", each=36, labels=("polyp", "normal", "instrument"))
+    some_patches(source, tmp_path / "source", each=60, labels=("polyp", "normal", "instrument"))
     work = tmp_path / "work"
     main = runpy.run_path(str(SCRIPT))["main"]
     command = [str(tmp_path / "source"), "--work", str(work), "--small", "--where", "brightness=bright,dim"]

@@ -60,11 +60,11 @@ def _sentence(own: Sequence[Comparison]) -> str:
             parts.append(f"classical augmentation alone {_change(one)}")
     if beside := [c for c in own if c.question == BESIDE]:
         parts.append(_answer("synthetic images beside classical augmentation", beside, "over it alone"))
-    for question, beside in ((AGAINST, ""), (AGAINST_BESIDE, ", both beside classical augmentation")):
+    for question, also in ((AGAINST, ""), (AGAINST_BESIDE, ", both beside classical augmentation")):
         for name in dict.fromkeys(c.second.synthetic for c in own if c.question == question):
             rivals = [c for c in own if c.question == question and c.second.synthetic == name]
             first = str(rivals[0].first.synthetic)
-            over = f"over {_TITLES.get(str(name), str(name))}{beside}"
+            over = f"over {_TITLES.get(str(name), str(name))}{also}"
             parts.append(_answer(_TITLES.get(first, first), rivals, over))
     for one in own:
         if one.question == ELSEWHERE and not one.first.classical:

@@ -220,7 +220,7 @@ def test_a_fault_of_the_program_keeps_its_traceback_and_says_how_to_report_it(mo
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "a.png"), "device: a.png. Free some space"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.png"), "the disk is full. Free some space"),
         (PermissionError(errno.EACCES, "Permission denied", "a"), "denied: a. Give yourself permission"),
         (OSError("no connection"), "Error: no connection"),
         (ArgumentError("is no number", file="s.yaml", line=3, key="seed"), "s.yaml, line 3: seed: is no num"),

@@ -138,6 +138,7 @@ def test_other_settings_reach_the_images(result: StudyResult, tmp_path: Path) ->
 def test_changed_data_or_encoder_are_refused(result: StudyResult, tmp_path: Path) -> None:
     run = shutil.copytree(result.folder, tmp_path / "run")
     content = json.loads((run / "prompts.json").read_text())
+    del content["checksum"]
     (run / "prompts.json").write_text(json.dumps({**content, "data": "0" * 64}))
     with pytest.raises(StudyError, match="data: has changed since the run"):
         transfer(run, Contrary(), store=tmp_path / "store", encoder=ColorEncoder(), judge=RednessJudge())

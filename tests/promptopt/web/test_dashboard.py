@@ -69,7 +69,7 @@ def test_what_is_no_run_folder_says_so(run, tmp_path):
     with pytest.raises(StudyError, match="not the settings of a study of this version"):
         RunImages.open(run.folder, store=run.store)
     (run.folder / "study.db").write_bytes(b"no database" * 1000)
-    with pytest.raises(StudyError, match="cannot be read"):
+    with pytest.raises(StudyError, match="not an SQLite database"):
         read_studies(run.folder)
 
 
@@ -174,7 +174,18 @@ def test_a_study_that_goes_on_is_followed(run):
     with sqlite3.connect(run.folder / "study.db") as database:
         last = database.execute("SELECT max(trial_id) FROM trials").fetchone()[0]
         database.execute("UPDATE trials SET state = 'RUNNING' WHERE trial_id = ?", (last,))
+        begun = "SELECT value_json FROM trial_user_attributes WHERE trial_id = ? AND key = 'rows'"
+        first = json.loads(database.execute(begun, (last,)).fetchone()[0])[0]["number"]
         database.execute("DELETE FROM trial_user_attributes WHERE trial_id = ? AND key = 'rows'", (last,))
+        for table, key in (("trial_user_attributes", "rows"), ("study_user_attributes", "repeats")):
+            own = table.removesuffix("s") + "_id"
+            for row, text in database.execute(
+                f"SELECT {own}, value_json FROM {table} WHERE key = ?", (key,)
+            ).fetchall():
+                left = [one for one in json.loads(text) if one["number"] < first]
+                database.execute(
+                    f"UPDATE {table} SET value_json = ? WHERE {own} = ?", (json.dumps(left), row)
+                )
     database.close()
     with open_dashboard(run.images, refresh=0.05) as server:
         server.start()
