@@ -68,7 +68,7 @@ class Makers:
             "compile": compile,
         }
         self._digests = digests
-        self._encoders = {"encoders": tuple(encoders), "features": features}
+        self._encoders: dict[str, Any] = {"encoders": tuple(encoders), "features": features}
         self._generators: dict[str, GeneratorCard] = {}
         self._engines: dict[Path, ImageEngine] = {}
         self._facts: RuntimeFacts | None = None

@@ -28,7 +28,6 @@ def _version(library: str) -> str:
     return version(library)
 
 
-@cache
 def _gpu(device: torch.device) -> tuple[str, ...]:
     """The kind of GPU and its libraries: another kind rounds otherwise, under the same kind of device."""
     name = torch.cuda.get_device_name(device).replace(";", ",").replace("=", ":")
