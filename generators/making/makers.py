@@ -118,6 +118,11 @@ class Makers:
             name: self._settings[name] for name in ("device", "dtype", "batch_size")
         }
 
+    def _device(self) -> str:
+        """The kind of device; on this machine also its index, where one was asked for."""
+        asked = str(self._settings["device"])
+        return asked if self.place.kind == "processes" and ":" in asked else self.facts.device
+
     def _computes_alike(self) -> bool:
         """Whether this process computes on the kind of device that the makers have: features must not mix."""
         if self.place.kind != "ray":
@@ -165,7 +170,7 @@ class Makers:
             chunk=self.facts.batch_size,
             threads=torch.get_num_threads(),
             store=str(root),
-            **self._settings | {"device": self.facts.device},
+            **self._settings | {"device": self._device()},
             **self._encoders if self._computes_alike() else {},
         )
         if self.place.kind == "ray":

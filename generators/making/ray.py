@@ -87,6 +87,7 @@ def connect(address: str, count: int) -> Any:
 def facts_there(place: Place, settings: Mapping[str, Any]) -> RuntimeFacts:
     """`generators.card.runtime_facts` of the machines that would make the images."""
     ray = connect(place.address, place.count)
+    check_room(place, ray.cluster_resources())
     task = ray.remote(**_needs(place))(_facts)
     try:
         found: RuntimeFacts = ray.get(task.remote(dict(settings)))
@@ -94,6 +95,20 @@ def facts_there(place: Place, settings: Mapping[str, Any]) -> RuntimeFacts:
         cause = getattr(error, "cause", None)
         raise GeneratorError(f"--on ray: {cause or error}") from error
     return found
+
+
+def check_room(place: Place, resources: Mapping[str, float]) -> None:
+    """Raise a GeneratorError where a cluster has no machine of the kind, which would be waited for for ever.
+
+    Args:
+        resources: what `ray.cluster_resources()` says.
+    """
+    kinds = sorted(name.partition(":")[2] for name in resources if name.startswith("accelerator_type:"))
+    has = f"it has {', '.join(kinds)}" if kinds else "it has none"
+    if place.gpus and not resources.get("GPU"):
+        raise GeneratorError(f"--on ray: no machine of the cluster has a GPU; write workers={place.count}")
+    if place.gpu and place.gpu not in kinds:
+        raise GeneratorError(f"--on ray: the cluster has no GPU of the kind {place.gpu!r}; {has}")
 
 
 def _facts(settings: dict[str, Any]) -> RuntimeFacts:
