@@ -13,7 +13,6 @@ from generators.bad_images import BadImageError
 from generators.card import GeneratorCard, has_card, read_card, runtime_facts
 from generators.engine import ImageEngine
 from generators.errors import GeneratorError
-from generators.loading import load
 from generators.making.place import Place
 from generators.making.spec import MakerSpec
 from generators.request import ImageRequest
@@ -38,6 +37,7 @@ class Makers:
         encoders: addresses of encoders; their features come with the images that are made elsewhere on the
             kind of device that this process would compute them on (`Made.features`).
         features: who opens them; see `MakerSpec.features`.
+        scratch: folder for images that nobody keeps, which a cluster must share; None for the machine's own.
 
     Raises:
         GeneratorError: no such place.
@@ -59,6 +59,7 @@ class Makers:
         digests: Path | None = None,
         encoders: Sequence[str] = (),
         features: str = "",
+        scratch: Path | None = None,
     ) -> None:
         self.place = Place.parse(on) if isinstance(on, str) else on
         self._settings: dict[str, Any] = {
@@ -72,6 +73,7 @@ class Makers:
         self._generators: dict[str, GeneratorCard] = {}
         self._engines: dict[Path, ImageEngine] = {}
         self._facts: RuntimeFacts | None = None
+        self._scratch_in = scratch
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Makers:
@@ -91,11 +93,11 @@ class Makers:
             GeneratorError, PluginError: as `generators.load`.
         """
         if self.place.kind == "here":
-            return load(uri, **self._settings)
+            return self.load_here(uri)
         if has_card(uri):
             card: GeneratorCard = read_card(uri, facts=self.facts, digests=self._digests)
         else:  # only loading it tells how it asks
-            card = load(uri, **self._settings)
+            card = self.load_here(uri)
         self._generators[uri] = card
         self.close()  # workers that run know fewer generators
         return GeneratorElsewhere(card, self)
@@ -154,11 +156,13 @@ class Makers:
     def scratch(self) -> ImageStore:
         """A store for images that nobody keeps, until `close`."""
         if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="promptopt-images-")
+            self._scratch = tempfile.TemporaryDirectory(prefix="promptopt-images-", dir=self._scratch_in)
         return ImageStore(self._scratch.name)
 
     def load_here(self, uri: str) -> Generator:
         """The generator with its weights in this process, whatever the place."""
+        from generators.loading import load
+
         return load(uri, **self._settings)
 
     def _open(self, root: Path) -> ImageEngine:

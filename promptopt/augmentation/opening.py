@@ -144,12 +144,18 @@ def image_counts(
 
 
 def generator_opener(
-    *, device: str, batch_size: int | None, on: str = "here", open_things: ExitStack | None = None
+    *,
+    device: str,
+    batch_size: int | None,
+    on: str = "here",
+    store: Path | None = None,
+    open_things: ExitStack | None = None,
 ) -> Callable[[ClassSource], Generator]:
     """Loads each address once.
 
     Args:
         on: where images are made; see `generators.making.place.Place`.
+        store: folder that the makers share.
         open_things: ends at its end what makes images elsewhere than here.
     """
     loaded: dict[str, Generator] = {}
@@ -160,7 +166,7 @@ def generator_opener(
             if uri not in loaded:
                 size = source.config.generator.batch_size if batch_size is None else batch_size
                 if size not in makers:
-                    makers[size] = Makers(on, device=device, batch_size=size)
+                    makers[size] = Makers(on, device=device, batch_size=size, scratch=store)
                     if open_things is not None:
                         open_things.enter_context(makers[size])
                 loaded[uri] = makers[size].load(uri)

@@ -159,6 +159,7 @@ def augment(
             device=device,
             batch_size=batch_size,
             on=on,
+            store=store,
             open_things=context.with_resource(ExitStack()),
         ),
         "seed": seed,
