@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from promptopt.base.errors import PromptoptError
 
 
@@ -52,6 +54,24 @@ class BatchHalvedError(GeneratorError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return BatchHalvedError, (self.before, self.now)
+
+
+class LostWorkersError(PromptoptError, RuntimeError):
+    """Images were not made, as the workers that were to make them ended.
+
+    `requests` are those that ended their worker each time; empty where the fault lies with the workers.
+    """
+
+    def __init__(self, problem: str, *, requests: Sequence[object] = ()) -> None:
+        self.requests = tuple(requests)
+        super().__init__(problem)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_lost, (self.problem, self.requests)
+
+
+def _rebuild_lost(problem: str, requests: Sequence[object]) -> LostWorkersError:
+    return LostWorkersError(problem, requests=requests)
 
 
 class StoreError(PromptoptError, RuntimeError):

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from generators.base import Generator
+    from generators.engine import ImageEngine
     from generators.request import ImageRequest
+    from generators.store import ImageStore
 
 MAIN = "main"
 """Name of the generator that is meant where a request names none."""
@@ -143,6 +145,12 @@ class GeneratorFamily:
             shares.setdefault(request.generator, []).append(request)
         made = {name: self._by_fingerprint[name].generate(share) for name, share in shares.items()}
         return (next(made[request.generator]) for request in requests)
+
+    def engine(self, store: ImageStore) -> ImageEngine | None:
+        """Who makes the images for a store, where that is not this process: one engine makes all members'."""
+        elsewhere = getattr(self._main, "engine", None)
+        found: ImageEngine | None = None if elsewhere is None else elsewhere(store)
+        return found
 
     def count_tokens(self, prompt: str) -> int:
         """Tokens as the strictest member counts them: above `max_tokens` when any member would cut."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from generators.bad_images import BadImage, BadImageError
+from generators.engine import ImageEngine, Made
 from generators.errors import BatchHalvedError, GeneratorError
 from generators.family import GeneratorFamily
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from PIL import Image
 
     from generators.base import Generator
@@ -28,9 +31,6 @@ WAITING = 64
 _THREADS = min(4, os.cpu_count() or 1)
 _FEW_BAD = 8
 
-Arrived = Callable[["ImageRequest", "StoredImage", bool], None]
-"""Called with the request asked for, its stored image, and whether it was generated now."""
-
 
 def fetch(
     store: ImageStore,
@@ -38,6 +38,7 @@ def fetch(
     requests: Sequence[ImageRequest],
     *,
     on_image: Callable[[StoredImage, bool], None] | None = None,
+    on_features: Callable[[StoredImage, Mapping[str, NDArray[Any]]], None] | None = None,
 ) -> list[StoredImage]:
     """One stored image for every request, in their order; what is missing is generated.
 
@@ -48,11 +49,12 @@ def fetch(
 
     Args:
         store: where they are kept.
-        generator: makes the missing images.
+        generator: makes the missing images, here or, where it has an `engine`, elsewhere.
         requests: any requests that this generator made.
         on_image: called in this thread, once for every entry of `requests`, with its stored image and
             whether it was generated now (False for stored ones and for repetitions); stored ones come
             first, then new ones in the order they were made.
+        on_features: called with an image and `Made.features`, where it came with some.
 
     Returns:
         the images in the order of `requests`. Where memory ran out on the way, later ones carry a
@@ -81,8 +83,35 @@ def fetch(
         else:
             arrived(request, found, False)
     if missing:
-        make_missing(generator, missing, get=store.get, put=store.put, arrived=arrived)
+        for made in engine_of(generator, store).make(missing, ahead=len(missing)):
+            if made.features and on_features is not None:
+                on_features(made.image, made.features)
+            arrived(made.asked, made.image, made.new)
     return [stored[request] for request in requests]
+
+
+class Here:
+    """The engine of this process: its own generator makes the images."""
+
+    def __init__(self, generator: Generator, store: ImageStore) -> None:
+        self.store = store
+        self._generator = generator
+
+    def make(self, requests: Iterable[ImageRequest], *, ahead: int) -> Iterator[Made]:
+        """See `generators.engine.ImageEngine.make`. Raises what `make_missing` does."""
+        rest = iter(requests)
+        while part := list(islice(rest, max(1, ahead))):
+            yield from make_missing(self._generator, part, get=self.store.get, put=self.store.put)
+
+    def close(self) -> None:
+        """Nothing runs that would have to end."""
+
+
+def engine_of(generator: Generator, store: ImageStore) -> ImageEngine:
+    """Who makes a generator's images for a store: this process, unless the generator says another engine."""
+    elsewhere = getattr(generator, "engine", None)
+    found: ImageEngine | None = elsewhere(store) if elsewhere is not None else None
+    return Here(generator, store) if found is None else found
 
 
 def make_missing(
@@ -91,9 +120,8 @@ def make_missing(
     *,
     get: Callable[[ImageRequest], StoredImage | None],
     put: Callable[[ImageRequest, Image.Image], StoredImage],
-    arrived: Arrived,
-) -> None:
-    """Generates and stores one image for each of the distinct requests.
+) -> Iterator[Made]:
+    """Generates and stores one image for each of the distinct requests; gives them as they were made.
 
     A bad image does not keep the others from being made, and when the generator halves its batch, what is
     left is asked for anew under the requests of the smaller one.
@@ -103,7 +131,6 @@ def make_missing(
         asked: distinct requests.
         get: the stored image of a request, or None.
         put: stores an image; called from several threads at a time.
-        arrived: called in this thread, in the order of generation.
 
     Raises:
         StoreError: as `put` and `get` do.
@@ -112,12 +139,12 @@ def make_missing(
     """
     waiting = {request: request for request in asked}  # what the generator is asked for -> what we were
     bad: list[BadImage] = []
-    with _Writer(put, arrived) as writer:
+    with _Writer(put) as writer:
         while waiting:
             # Equal settings side by side: a finished image never waits in memory for one of another batch.
             batch = sorted(waiting, key=sharing)
             try:
-                _make(generator, batch, waiting, writer)
+                yield from _make(generator, batch, waiting, writer)
             except BadImageError as error:
                 dropped = [image for image in error.images if waiting.pop(image.request, None) is not None]
                 if not dropped:
@@ -127,8 +154,10 @@ def make_missing(
                     break
             except BatchHalvedError as error:
                 logger.warning("%s", error)
-                writer.flush()
-                waiting = _renewed(generator, waiting, error, get=get, arrived=arrived)
+                yield from writer.flush()
+                waiting, there = _renewed(generator, waiting, error, get=get)
+                yield from there
+        yield from writer.flush()
     if bad:
         raise BadImageError(bad, made=writer.added + len(bad))
 
@@ -144,14 +173,14 @@ def _make(
     batch: list[ImageRequest],
     waiting: dict[ImageRequest, ImageRequest],
     writer: _Writer,
-) -> None:
+) -> Iterator[Made]:
     made = 0
     for image in generator.generate(batch):
         if made == len(batch):
             raise GeneratorError(f"the generator gave more images than the {len(batch)} it was asked for")
-        writer.add(waiting[batch[made]], batch[made], image)
-        del waiting[batch[made]]
+        ready = writer.add(waiting.pop(batch[made]), batch[made], image)
         made += 1
+        yield from ready
     if made < len(batch):
         raise GeneratorError(f"the generator gave {made} images, it was asked for {len(batch)}")
 
@@ -162,10 +191,10 @@ def _renewed(
     error: BatchHalvedError,
     *,
     get: Callable[[ImageRequest], StoredImage | None],
-    arrived: Arrived,
-) -> dict[ImageRequest, ImageRequest]:
-    """The same images asked for anew; those that the store has under the new requests arrive at once."""
+) -> tuple[dict[ImageRequest, ImageRequest], list[Made]]:
+    """The same images asked for anew, without those that the store has under the new requests; and these."""
     left: dict[ImageRequest, ImageRequest] = {}
+    there: list[Made] = []
     changed = False
     for old, asked in waiting.items():
         maker = generator.maker(old) if isinstance(generator, GeneratorFamily) else generator
@@ -184,22 +213,21 @@ def _renewed(
         if found is None:
             left[new] = asked
         else:
-            arrived(asked, found, False)
+            there.append(Made(asked, found, False))
     if not changed:
         raise error  # it would run out of memory for ever
-    return left
+    return left, there
 
 
 class _Writer:
-    """Stores images in threads, a bounded number at a time, and reports them in the order they were added.
+    """Stores images in threads, a bounded number at a time, and gives them back in their order.
 
     On leaving, also by an exception, every image that was added has been written.
     """
 
-    def __init__(self, put: Callable[[ImageRequest, Image.Image], StoredImage], arrived: Arrived) -> None:
+    def __init__(self, put: Callable[[ImageRequest, Image.Image], StoredImage]) -> None:
         self.added = 0
         self._put = put
-        self._arrived = arrived
         self._pool = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="image-store")
         self._queue: deque[tuple[ImageRequest, Future[StoredImage]]] = deque()
 
@@ -207,29 +235,27 @@ class _Writer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self.flush()
-        finally:
-            self._pool.shutdown(wait=True)
-            failures = [future.exception() for _, future in self._queue]
-            if failed := [failure for failure in failures if failure is not None]:
-                logger.warning("%d more images could not be stored: %s", len(failed), failed[0])
+        self._pool.shutdown(wait=True)
+        failures = [future.exception() for _, future in self._queue]
+        if failed := [failure for failure in failures if failure is not None]:
+            logger.warning("%d more images could not be stored: %s", len(failed), failed[0])
 
-    def add(self, asked: ImageRequest, request: ImageRequest, image: Image.Image) -> None:
-        """Hands an image to the threads; waits while too many are waiting. Raises what storing raised."""
+    def add(self, asked: ImageRequest, request: ImageRequest, image: Image.Image) -> Iterator[Made]:
+        """Hands an image to the threads; those that are stored by now, once it is asked for them.
+
+        Asking waits while too many are waiting, and raises what storing raised.
+        """
         self._queue.append((asked, self._pool.submit(self._put, request, image)))
         self.added += 1
-        while self._queue and (self._queue[0][1].done() or len(self._queue) >= WAITING):
-            self._report()
+        return self._stored(lambda: self._queue[0][1].done() or len(self._queue) >= WAITING)
 
-    def flush(self) -> None:
-        """Waits for all that was added, and reports it. Raises what storing raised."""
-        while self._queue:
-            self._report()
+    def flush(self) -> Iterator[Made]:
+        """Waits for all that was added, and gives it. Raises what storing raised."""
+        return self._stored(lambda: True)
 
-    def _report(self) -> None:
-        asked, future = self._queue.popleft()
-        self._arrived(asked, future.result(), True)
+    def _stored(self, ready: Callable[[], bool]) -> Iterator[Made]:
+        while self._queue and ready():
+            asked, future = self._queue.popleft()
+            yield Made(asked, future.result(), True)

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from generators.errors import GeneratorError
-from promptopt.base.files import file_digest
+from promptopt.base.files import file_digest, kept_digests
 from promptopt.base.settings import read_json
 
 DEFAULTS_FILE = "promptopt.json"
@@ -88,17 +88,24 @@ def refuse_pickle(path: Path) -> None:
         )
 
 
-def fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path, *, digests: Path | None = None) -> str:
     """sha256 (hexadecimal) over names and contents of every file that loading reads.
 
     Two folders with the same files have the same fingerprint wherever they lie. Default settings
     (`promptopt.json`), model cards and a safety checker are left out, since no pixel depends on them.
+
+    Args:
+        digests: a file that keeps what each file's content was by its size and times, so that gigabytes of
+            weights are read once and not by every command.
     """
     files = model_files(folder)
+    if digests is not None:
+        digests.parent.mkdir(parents=True, exist_ok=True)
+        kept_digests(files, digests)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
-        digests = list(pool.map(file_digest, files))
+        found = list(pool.map(file_digest, files))
     total = hashlib.sha256()
-    for path, digest in zip(files, digests, strict=True):
+    for path, digest in zip(files, found, strict=True):
         total.update(f"{path.relative_to(folder).as_posix()}\0{digest}\n".encode())
     return total.hexdigest()
 
@@ -109,7 +116,7 @@ def pipeline_class(folder: Path) -> str:
 
 
 def _pipeline_class(path: Path) -> str:
-    index = _read_json(path)
+    index = read_config(path)
     class_name = index.get("_class_name")
     if class_name not in COMPONENTS:
         raise GeneratorError(
@@ -146,7 +153,7 @@ def _weight_files(component: Path, name: str) -> list[Path]:
             f"{single} is missing{found}; only plain safetensors weights are read: "
             "complete the download, or save the pipeline again with safe_serialization=True"
         )
-    weight_map = _read_json(index_path).get("weight_map")
+    weight_map = read_config(index_path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise GeneratorError(f"{index_path}: weight_map is missing or empty; save the pipeline again")
     shards = sorted({str(value) for value in weight_map.values()})
@@ -162,7 +169,8 @@ def _required(path: Path) -> Path:
     return path
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """A configuration of a model folder. Raises GeneratorError where it is missing or no JSON object."""
     try:
         values = json.loads(path.read_bytes())
     except ValueError as error:

@@ -113,7 +113,7 @@ class FeatureStore:
             todo = list(missing.items())
             for start in range(0, len(todo), batch_size):
                 batch = todo[start : start + batch_size]
-                rows = _encode(encoder, [path for _, path in batch])
+                rows = encode(encoder, [path for _, path in batch])
                 self._write(connection, encoder, [key for key, _ in batch], rows)
                 found.update((key, row) for (key, _), row in zip(batch, rows, strict=True))
                 if on_progress is not None:
@@ -121,6 +121,21 @@ class FeatureStore:
         if not keys:
             return np.zeros((0, encoder.dim), dtype=np.float32)
         return np.stack([found[key] for key in keys])
+
+    def keep(self, encoder: Encoder, paths: Sequence[str | Path], rows: NDArray[np.float32]) -> None:
+        """Store features (len(paths), encoder.dim) that were computed elsewhere, by the same encoder.
+
+        Raises:
+            FeatureStoreError: rows of another shape or not finite, an image that cannot be read, or a store
+                that cannot be written.
+        """
+        if rows.shape != (len(paths), encoder.dim) or not np.isfinite(rows).all():
+            raise FeatureStoreError(
+                f"{encoder.uri}: features of shape {rows.shape} for {len(paths)} images came back; expected "
+                f"finite ones of shape {(len(paths), encoder.dim)}"
+            )
+        with closing(self._connect()) as connection:
+            self._write(connection, encoder, [_key(Path(path)) for path in paths], rows)
 
     def __len__(self) -> int:
         """Number of feature vectors in the store, of all encoders."""
@@ -211,7 +226,8 @@ def _key(path: Path) -> str:
         raise FeatureStoreError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
-def _encode(encoder: Encoder, paths: Sequence[Path]) -> NDArray[np.float32]:
+def encode(encoder: Encoder, paths: Sequence[Path]) -> NDArray[np.float32]:
+    """Features (n, dim) of image files, checked. Raises FeatureStoreError as `FeatureStore.features` does."""
     images = [read_image(path, error=FeatureStoreError) for path in paths]
     rows = np.asarray(encoder.encode_images(images), dtype=np.float32)
     if rows.shape != (len(paths), encoder.dim):

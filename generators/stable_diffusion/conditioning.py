@@ -57,30 +57,35 @@ class Conditioning:
         }
 
 
-class PromptReader:
-    """Counts a prompt's tokens and makes its Conditioning with a pipeline's own tokenizers and encoders.
+class Tokens:
+    """Counts a prompt's tokens with one tokenizer or two.
 
     Attributes:
-        max_tokens: the longest prompt, start and end tokens included.
+        limit: the longest prompt, start and end tokens included.
     """
+
+    def __init__(self, tokenizers: Sequence[Any], positions: Sequence[int]) -> None:
+        self._tokenizers = tokenizers
+        self.limit = min(*(int(one.model_max_length) for one in tokenizers), *(int(n) for n in positions))
+
+    def count(self, prompt: str) -> int:
+        """Tokens of the prompt, start and end included; the larger count where there are two tokenizers."""
+        return max(len(t(prompt, truncation=False, verbose=False).input_ids) for t in self._tokenizers)
+
+
+class PromptReader:
+    """Makes a prompt's Conditioning with a pipeline's tokenizers (`tokens` counts by them) and encoders."""
 
     def __init__(self, pipeline: Any, device: torch.device) -> None:
         self._pipeline = pipeline
         self._device = device
         self._is_xl = hasattr(pipeline, "text_encoder_2")
         names = ("", "_2") if self._is_xl else ("",)
-        self._tokenizers = [getattr(pipeline, f"tokenizer{name}") for name in names]
+        tokenizers = [getattr(pipeline, f"tokenizer{name}") for name in names]
         encoders = [getattr(pipeline, f"text_encoder{name}") for name in names]
-        self.max_tokens = min(
-            *(int(tokenizer.model_max_length) for tokenizer in self._tokenizers),
-            *(int(encoder.config.max_position_embeddings) for encoder in encoders),
-        )
-        for tokenizer in self._tokenizers:
-            tokenizer.model_max_length = self.max_tokens  # encode_prompt pads up to it
-
-    def count_tokens(self, prompt: str) -> int:
-        """Tokens of the prompt, start and end included; the larger count where there are two tokenizers."""
-        return max(len(t(prompt, truncation=False, verbose=False).input_ids) for t in self._tokenizers)
+        self.tokens = Tokens(tokenizers, [encoder.config.max_position_embeddings for encoder in encoders])
+        for tokenizer in tokenizers:
+            tokenizer.model_max_length = self.tokens.limit  # encode_prompt pads up to it
 
     @torch.no_grad()
     def read(self, prompt: str, *, negative: bool = False) -> Conditioning:

@@ -17,25 +17,22 @@ import torch
 
 from generators.adapters import lora
 from generators.bad_images import BadImage, BadImageError
-from generators.errors import BatchHalvedError, GeneratorError, PromptTooLongError
-from generators.folder import SDXL, fingerprint, pipeline_class, read_defaults
+from generators.errors import BatchHalvedError, GeneratorError
+from generators.folder import fingerprint, pipeline_class, read_defaults
 from generators.request import ImageRequest
 from generators.stable_diffusion.batch_trial import find_batch_size, no_room
+from generators.stable_diffusion.card import DiffusionCard, completed
 from generators.stable_diffusion.conditioning import Conditioning, PromptReader
 from generators.stable_diffusion.pipeline import compile_networks, fixed_shapes, load_pipeline, place
 from generators.stable_diffusion.pixels import to_pictures, to_pixels
 from generators.stable_diffusion.runtime import Runtime, choose_runtime
 from generators.stable_diffusion.sampling import Steer, autoencode, decode, denoise
-from generators.stable_diffusion.schedulers import make_scheduler
 from generators.stable_diffusion.text_once import text_once
-from generators.stable_diffusion.tokens import lost_words
 from promptopt.base.machine import is_out_of_memory, release_memory
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_DEFAULT_STEPS, _DEFAULT_SCHEDULER = 30, "dpmpp_2m"
-_DEFAULT_GUIDANCE, _DEFAULT_GUIDANCE_XL = 7.5, 5.0  # those of diffusers
 _CACHED_PROMPTS = 512
 _TRIAL_STEPS = 4
 
@@ -58,39 +55,38 @@ class DiffusionGenerator:
         batch_size: int | Literal["auto"] | None = None,
         compile: Literal["auto", "on", "off"] = "auto",  # noqa: A002  as torch calls it
     ) -> None:
-        self.uri = uri if uri is not None else str(folder)
         self._runtime = choose_runtime(
             device=device,
             dtype=dtype,
             batch_size=1 if batch_size == "auto" else batch_size,
             compile_=compile,
         )
-        self.fingerprint = lora.fingerprint(fingerprint(folder), adapters)
-        defaults = lora.merge_defaults(read_defaults(folder), adapters)
+        digest = lora.fingerprint(fingerprint(folder), adapters)
         self._pipeline = load_pipeline(folder)
         lora.fuse(self._pipeline, adapters)
         place(self._pipeline, self._runtime)
         self._reader = PromptReader(self._pipeline, self._runtime.device)
-        self.max_tokens = self._reader.max_tokens
-        size = self._pipeline.unet.config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        factor = self._pipeline.vae_scale_factor
-        usual = _DEFAULT_GUIDANCE_XL if pipeline_class(folder) == SDXL else _DEFAULT_GUIDANCE
-        self._steps = defaults.steps or _DEFAULT_STEPS
-        self._guidance = usual if defaults.guidance is None else defaults.guidance
-        self._scheduler = defaults.scheduler or _DEFAULT_SCHEDULER
-        self._width = defaults.width or width * factor
-        self._height = defaults.height or height * factor
         # Bound per instance, so that the cache goes when the generator goes.
         self._read = lru_cache(maxsize=_CACHED_PROMPTS)(self._reader.read)
-        self._counted = lru_cache(maxsize=8 * _CACHED_PROMPTS)(self.count_tokens)
-        self._fitting_schedulers: set[str] = set()
-        try:
-            self.request("", 0)
-        except GeneratorError as error:
-            raise GeneratorError(f"{folder / 'promptopt.json'} does not fit the model: {error}") from error
+        factor = self._pipeline.vae_scale_factor
+        self._card = DiffusionCard(
+            uri=uri if uri is not None else str(folder),
+            fingerprint=digest,
+            facts=self._runtime.facts,
+            tokens=self._reader.tokens.count,
+            max_tokens=self._reader.tokens.limit,
+            scheduler=self._pipeline.scheduler,
+            factor=factor,
+            sampling=completed(
+                lora.merge_defaults(read_defaults(folder), adapters),
+                class_name=pipeline_class(folder),
+                sample_size=self._pipeline.unet.config.sample_size,
+                factor=factor,
+            ),
+        )
+        self._card.check_defaults(folder)
         if batch_size == "auto":
-            self._runtime = self._runtime.with_batch_size(find_batch_size(self._images_per_second))
+            self._set_batch_size(find_batch_size(self._images_per_second))
         if self._runtime.compiled:
             compile_networks(self._pipeline)
 
@@ -101,6 +97,21 @@ class DiffusionGenerator:
         )
 
     @property
+    def uri(self) -> str:
+        """What it was loaded from."""
+        return self._card.uri
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the folder's files and the adapters."""
+        return self._card.fingerprint
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest prompt, start and end tokens included."""
+        return self._card.max_tokens
+
+    @property
     def runtime(self) -> Runtime:
         """Device, number format, batch size and whether compiled."""
         return self._runtime
@@ -109,6 +120,10 @@ class DiffusionGenerator:
     def batch_size(self) -> int:
         """Images a forward pass; halved when memory runs out."""
         return self._runtime.batch_size
+
+    def _set_batch_size(self, batch_size: int) -> None:
+        self._runtime = self._runtime.with_batch_size(batch_size)
+        self._card = self._card.with_facts(self._runtime.facts)
 
     def request(
         self,
@@ -128,26 +143,20 @@ class DiffusionGenerator:
             PromptTooLongError: either prompt has more than `max_tokens` tokens.
             GeneratorError: a setting is out of range or the size does not fit the model.
         """
-        request = ImageRequest(
-            generator=self.fingerprint,
-            prompt=prompt,
+        return self._card.request(
+            prompt,
+            seed,
             negative_prompt=negative_prompt,
-            seed=seed,
-            steps=self._steps if steps is None else steps,
-            guidance=self._guidance if guidance is None else guidance,
-            scheduler=self._scheduler if scheduler is None else scheduler,
-            width=self._width if width is None else width,
-            height=self._height if height is None else height,
-            dtype=self._runtime.dtype_name,
-            device=self._runtime.device.type,
-            versions=self._runtime.versions,
+            steps=steps,
+            guidance=guidance,
+            scheduler=scheduler,
+            width=width,
+            height=height,
         )
-        self._check(request)
-        return request
 
     def count_tokens(self, prompt: str) -> int:
         """Tokens of the prompt by the model's own tokenizer, start and end tokens included."""
-        return self._reader.count_tokens(prompt)
+        return self._card.count_tokens(prompt)
 
     def generate(
         self, requests: Sequence[ImageRequest], *, steer: Steer | None = None
@@ -169,7 +178,7 @@ class DiffusionGenerator:
         """
         requests = list(requests)
         for request in dict.fromkeys(requests):
-            self._check(request)
+            self._card.check(request)
         return self._generate(requests, steer)
 
     @torch.no_grad()
@@ -178,9 +187,9 @@ class DiffusionGenerator:
 
         One by one, so that none depends on the others. The mean of the latents is decoded, nothing is drawn.
         """
-        found = []
+        found, size = [], self._card.sampling.model_dump()
         for picture in pictures:
-            pixels = to_pixels(picture, width=self._width, height=self._height)
+            pixels = to_pixels(picture, width=size["width"], height=size["height"])
             decoded = autoencode(self._pipeline, pixels.to(self._runtime.device))
             found.append(to_pictures(decoded)[0][0])
         return found
@@ -203,40 +212,6 @@ class DiffusionGenerator:
                 raise BadImageError([BadImage(request, fault), *others], made=made)
             yield image
 
-    def _check(self, request: ImageRequest) -> None:
-        expected = {
-            "generator": self.fingerprint,
-            "dtype": self._runtime.dtype_name,
-            "device": self._runtime.device.type,
-            "versions": self._runtime.versions,
-        }
-        for name, value in expected.items():
-            if getattr(request, name) != value:
-                raise GeneratorError(
-                    f"the request was made for {name} {getattr(request, name)!r}, {self.uri} has {value!r}; "
-                    "make it anew with this generator's request()"
-                )
-        if request.scheduler not in self._fitting_schedulers:
-            make_scheduler(
-                request.scheduler, self._pipeline.scheduler
-            )  # raises when it does not fit the model
-            self._fitting_schedulers.add(request.scheduler)
-        trained = self._pipeline.scheduler.config.num_train_timesteps
-        if request.steps > trained:
-            raise GeneratorError(
-                f"steps is {request.steps}; this model was trained with {trained} and takes no more"
-            )
-        factor = self._pipeline.vae_scale_factor
-        for name in ("width", "height"):
-            if getattr(request, name) % factor:
-                raise GeneratorError(
-                    f"{name} is {getattr(request, name)}; this model makes multiples of {factor} pixels"
-                )
-        for prompt in (request.prompt, request.negative_prompt):
-            if (count := self._counted(prompt)) > self.max_tokens:
-                lost = lost_words(prompt, count=self.count_tokens, limit=self.max_tokens)
-                raise PromptTooLongError(prompt, count=count, limit=self.max_tokens, lost=lost)
-
     def _batch(
         self, requests: list[ImageRequest], steer: Steer | None
     ) -> list[tuple[Image.Image, str | None]]:
@@ -251,7 +226,7 @@ class DiffusionGenerator:
         before = self.batch_size
         if before == 1:
             raise GeneratorError(f"{self.uri}: {no_room()}")
-        self._runtime = self._runtime.with_batch_size(before // 2)
+        self._set_batch_size(before // 2)
         raise BatchHalvedError(before, self.batch_size)
 
     @torch.no_grad()
@@ -278,9 +253,10 @@ class DiffusionGenerator:
 
     def _images_per_second(self, batch_size: int) -> float:
         """Speed of whole batches of the default size, uncompiled, with guidance on."""
-        self._runtime = self._runtime.with_batch_size(batch_size)
-        steps = min(_TRIAL_STEPS, self._steps)
-        request = self.request("", 0, steps=steps, guidance=max(self._guidance, 2.0))
+        self._set_batch_size(batch_size)
+        own = self.request("", 0)
+        steps = min(_TRIAL_STEPS, own.steps)
+        request = self.request("", 0, steps=steps, guidance=max(own.guidance, 2.0))
         self._run([request] * batch_size)  # warms up; the clock would measure the choice of kernels
         start = time.perf_counter()
         self._run([request] * batch_size)

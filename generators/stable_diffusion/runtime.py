@@ -11,6 +11,7 @@ from subprocess import SubprocessError
 import torch
 
 from generators.errors import GeneratorError
+from generators.stable_diffusion.facts import RuntimeFacts
 from promptopt.base.devices import default_dtype, resolve_device
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -25,6 +26,12 @@ _COMPILE = ("auto", "on", "off")
 def _version(library: str) -> str:
     # importlib parses the package's metadata each time, which took longer than the rest of a request
     return version(library)
+
+
+def _gpu(device: torch.device) -> tuple[str, ...]:
+    """The kind of GPU and its libraries: another kind rounds otherwise, under the same kind of device."""
+    name = torch.cuda.get_device_name(device).replace(";", ",").replace("=", ":")
+    return f"gpu={name}", f"cuda={torch.version.cuda}", f"cudnn={torch.backends.cudnn.version()}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +64,21 @@ class Runtime:
         parts = [f"{name}={_version(name)}" for name in _LIBRARIES]
         parts.append(f"batch={self.batch_size}")
         if self.on_gpu:
-            parts.append("layout=channels_last")
+            parts += ["layout=channels_last", *_gpu(self.device)]
         if self.compiled:
             parts.append("compile=on")
         return ";".join(parts)
+
+    @property
+    def facts(self) -> RuntimeFacts:
+        """The same as plain values."""
+        return RuntimeFacts(
+            device=self.device.type,
+            dtype=self.dtype_name,
+            batch_size=self.batch_size,
+            compiled=self.compiled,
+            versions=self.versions,
+        )
 
     def with_batch_size(self, batch_size: int) -> Runtime:
         """The same runtime with other rows a pass."""

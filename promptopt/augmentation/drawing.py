@@ -39,12 +39,10 @@ def draw(
             made[request] = image
         return StoredImage(request=request, path=Path(), sha256="")
 
-    def arrived(asked: ImageRequest, image: StoredImage, new: bool) -> None:
-        found[asked] = image.request
-
     while left := [request for request in requests if request not in found and request not in bad]:
         try:
-            make_missing(generator, left, get=lambda _: None, put=put, arrived=arrived)
+            for one in make_missing(generator, left, get=lambda _: None, put=put):
+                found[one.asked] = one.image.request
         except BadImageError as error:
             refused = {_identity(image.request) for image in error.images}
             dropped = {request for request in left if _identity(request) in refused}

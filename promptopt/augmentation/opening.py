@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generators.family import load_members
+from generators.making.makers import Makers
 from promptopt.augmentation.filters import JUDGE, Reference, members
 from promptopt.augmentation.sources import AugmentationError, ClassSource
 from promptopt.study.encoders import compare_encoder
@@ -143,17 +145,33 @@ def image_counts(
     return counts
 
 
-def generator_opener(*, device: str, batch_size: int | None) -> Callable[[ClassSource], Generator]:
-    """Loads each address once."""
+def generator_opener(
+    *,
+    device: str,
+    batch_size: int | None,
+    on: str = "here",
+    store: Path | None = None,
+    open_things: ExitStack | None = None,
+) -> Callable[[ClassSource], Generator]:
+    """Loads each address once.
+
+    Args:
+        on: where images are made; see `generators.making.place.Place`.
+        store: folder that the makers share.
+        open_things: ends at its end what makes images elsewhere than here.
+    """
     loaded: dict[str, Generator] = {}
+    makers: dict[int | None, Makers] = {}
 
     def open_generator(source: ClassSource) -> Generator:
-        from generators.loading import load
-
         def once(uri: str) -> Generator:
             if uri not in loaded:
                 size = source.config.generator.batch_size if batch_size is None else batch_size
-                loaded[uri] = load(uri, device=device, batch_size=size)
+                if size not in makers:
+                    makers[size] = Makers(on, device=device, batch_size=size, scratch=store)
+                    if open_things is not None:
+                        open_things.enter_context(makers[size])
+                loaded[uri] = makers[size].load(uri)
             return loaded[uri]
 
         return load_members(source.generators, once)

@@ -8,6 +8,14 @@ import typer
 from promptopt.cli._values import finite_value
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+On = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        metavar="PLACE",
+        help="Where images are made: here, processes:N, ray?workers=N, ray:ADDRESS?gpus=N&gpu=H100.",
+    ),
+]
 Store = Annotated[Path, typer.Option(help="Folder of images and features, shared by all runs.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images a forward pass; default: by the device.")]
 Steps = Annotated[

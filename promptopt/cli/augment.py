@@ -1,11 +1,12 @@
 """`promptopt augment`: an augmentation set from what studies found, and the proof whether it helps."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from promptopt.cli._options import Device
+from promptopt.cli._options import Device, On
 from promptopt.cli._text import say
 from promptopt.cli._values import finite, finite_value, run_value
 
@@ -26,6 +27,7 @@ _SHEET_SAYS = (
 
 
 def augment(
+    context: typer.Context,
     runs: Annotated[
         list[Path],
         typer.Argument(
@@ -124,6 +126,7 @@ def augment(
     store: Annotated[Path, typer.Option(help="Features of real images, shared with the studies.")] = Path(
         "store"
     ),
+    on: On = "here",
     device: Device = "auto",
 ) -> None:
     """Make a set of synthetic images from what studies found, filtered, each with its provenance.
@@ -155,7 +158,13 @@ def augment(
     how: dict[str, Any] = {
         "reference": reference,
         "filters": chosen,
-        "open_generator": generator_opener(device=device, batch_size=batch_size),
+        "open_generator": generator_opener(
+            device=device,
+            batch_size=batch_size,
+            on=on,
+            store=store,
+            open_things=context.with_resource(ExitStack()),
+        ),
         "seed": seed,
         "attempts": attempts,
         "allow_other_generator": allow_other_generator,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from promptopt.cli._options import BatchSize, Device, Guidance, Scheduler, Steps, Store
+from promptopt.cli._options import BatchSize, Device, Guidance, On, Scheduler, Steps, Store
 from promptopt.cli._text import say, terminal
 from promptopt.cli._values import finite
 
@@ -74,6 +74,7 @@ def compare_generators(
     ] = False,
     batch_size: BatchSize = None,
     store: Store = Path("store"),
+    on: On = "here",
     device: Device = "auto",
 ) -> None:
     """Compare generators on one prepared set: distance, Inception score, alignment and share of copies.
@@ -119,6 +120,7 @@ def compare_generators(
             allow_uncalibrated=allow_uncalibrated,
             allow_weak_encoder=allow_weak_encoder,
             device=device,
+            on=on,
             batch_size=batch_size,
             on_phase=bars.begin,
             on_image=bars.image,

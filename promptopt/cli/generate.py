@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptopt.cli._options import Device, Guidance, Steps
+from promptopt.cli._options import Device, Guidance, On, Steps
 from promptopt.cli._text import say
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def generate(
     negative_prompt: Annotated[str, typer.Option(help="What the images should not show.")] = "",
     steps: Steps = None,
     guidance: Guidance = None,
+    on: On = "here",
     device: Device = "auto",
 ) -> None:
     """Generate images of one prompt with consecutive seeds, and a contact sheet of them.
@@ -37,7 +38,7 @@ def generate(
     Images lie in OUT/store, one for each request; asking again generates only what is missing.
     """
     from generators.fetching import fetch
-    from generators.loading import load
+    from generators.making.makers import Makers
     from generators.store import ImageStore
     from promptopt.cli._progress import Bars
     from promptopt.formatting.pictures import Tile, contact_sheet
@@ -45,13 +46,13 @@ def generate(
 
     if warning := emphasis_warning([prompt]):
         say(f"Warning: {warning}", fg="yellow", err=True)
-    generator = load(uri, device=device)
-    requests = [
-        generator.request(prompt, s, negative_prompt=negative_prompt, steps=steps, guidance=guidance)
-        for s in range(seed, seed + count)
-    ]
     made = done = 0
-    with Bars() as bar:
+    with Makers(on, device=device) as makers, Bars() as bar:
+        generator = makers.load(uri)
+        requests = [
+            generator.request(prompt, s, negative_prompt=negative_prompt, steps=steps, guidance=guidance)
+            for s in range(seed, seed + count)
+        ]
 
         def on_image(image: "StoredImage", generated: bool) -> None:
             nonlocal made, done

@@ -10,7 +10,7 @@ import typer
 
 from promptopt.base.reading import one_line
 from promptopt.cli import group
-from promptopt.cli._options import Device, Guidance, Steps, Store
+from promptopt.cli._options import Device, Guidance, On, Steps, Store
 from promptopt.cli._text import say, terminal
 from promptopt.cli._values import run_value
 from promptopt.formatting.numbers import in_cell, p_value, value_and_interval
@@ -54,15 +54,16 @@ def run(
     tracker: Annotated[
         str | None, typer.Option(help="tensorboard (into RUN/tensorboard), wandb or mlflow.")
     ] = None,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes that make images; the results are the same.")
-    ] = 1,
+    on: On = "here",
+    workers: Annotated[int, typer.Option(min=1, help="Short for --on processes:N.")] = 1,
 ) -> None:
     """Run a study, or go on with it: the same command again resumes, and a finished one generates nothing."""
+    from generators.making.place import with_workers
     from promptopt.base.settings import parse_changes
     from promptopt.cli._live import LiveStudy
     from promptopt.config.study_file import load_study
 
+    place = with_workers(on, workers)
     config = load_study(file)
     changes = parse_changes(set_ or [])
     if allow_embedded:
@@ -81,7 +82,7 @@ def run(
     from promptopt.study.run import run_study
 
     with LiveStudy() as live, _tracked(tracker, runs / config.name, live) as observer:
-        run_study(config, runs=runs, store=store, device=device, workers=workers, observer=observer)
+        run_study(config, runs=runs, store=store, device=device, on=place, observer=observer)
     show(runs / config.name)
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from promptopt.cli._options import BatchSize, Device, Guidance, Scheduler, Steps
+from promptopt.cli._options import BatchSize, Device, Guidance, On, Scheduler, Steps
 from promptopt.cli._text import say
 from promptopt.cli._values import run_value
 
@@ -71,6 +71,7 @@ def synthesize(
     ] = False,
     batch_size: BatchSize = None,
     store: Annotated[Path | None, typer.Option(help="Image store to share. Default: OUT/.store.")] = None,
+    on: On = "here",
     device: Device = "auto",
 ) -> None:
     """Make images for every prompt of a list: named by a pattern, listed in a manifest, marked as synthetic.
@@ -78,7 +79,7 @@ def synthesize(
     Stop it any time; the same command goes on and makes no image twice. More images a prompt, or prompts
     added at the end of the list, keep what is there.
     """
-    from generators.loading import load
+    from generators.making.makers import Makers
     from promptopt.cli._progress import Bars
     from promptopt.synthesis.naming import PATTERN, check_pattern
     from promptopt.synthesis.prompt_files import SetDraw, read_prompt_file
@@ -91,9 +92,9 @@ def synthesize(
         sets = SetDraw(label=label, method=method or "set", total=total, seed=seed)
     listed = read_prompt_file(prompts, sets=sets)
     _report(listed, edition)
-    model = load(generator, device=device, batch_size=batch_size)
-    sampling = _sampling(listed, model, negative_prompt, steps, guidance, scheduler)
-    with Bars() as bar:
+    with Makers(on, device=device, batch_size=batch_size) as makers, Bars() as bar:
+        model = makers.load(generator)
+        sampling = _sampling(listed, model, negative_prompt, steps, guidance, scheduler)
         made = make(
             listed.prompts,
             model,

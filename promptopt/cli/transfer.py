@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptopt.cli._options import Device, Store
+from promptopt.cli._options import Device, On, Store
 from promptopt.cli._text import say, terminal
 from promptopt.cli._values import run_value
 from promptopt.formatting.numbers import format_estimate
@@ -44,6 +44,7 @@ def transfer(
     out: Annotated[
         Path, typer.Option("--out", "--output-dir", help="Folder for table, JSON and figure.")
     ] = Path("transfer"),
+    on: On = "here",
     device: Device = "auto",
 ) -> None:
     """Draw a run's confirmed prompts with other generators, and compare each with its own baseline images.
@@ -71,6 +72,7 @@ def transfer(
                         fresh=fresh,
                         changes=changes,
                         device=device,
+                        on=on,
                         on_image=bar.image,
                     )
                 )

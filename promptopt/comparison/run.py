@@ -138,6 +138,7 @@ def compare_generators(
     allow_uncalibrated: bool = False,
     allow_weak_encoder: bool = False,
     device: str = "auto",
+    on: str = "here",
     batch_size: int | None = None,
     on_phase: Callable[[str], None] | None = None,
     on_image: Callable[[int, int, bool], None] | None = None,
@@ -160,6 +161,7 @@ def compare_generators(
         prompts: instead of captions; such images belong to no center.
         category: what all `prompts` ask for.
         per_prompt: images of each prompt.
+        on: where images are made; see `generators.making.place.Place`.
         limit: that many captions (or prompts), drawn by `seed`; more of them begin with the fewer.
         on_phase: called with the name of what begins; on_image as in `synthesize`, on_progress as in
             `evaluate`.
@@ -218,6 +220,7 @@ def compare_generators(
             seed=seed,
             store=Path(store) / "images",
             device=device,
+            on=on,
             batch_size=batch_size,
             on_image=on_image,
         )
@@ -276,26 +279,27 @@ def _make(
     seed: int,
     store: Path,
     device: str,
+    on: str,
     batch_size: int | None,
     on_image: Callable[[int, int, bool], None] | None,
 ) -> tuple[dict[str, str], Synthesis]:
     """The images, and the first line of their manifest."""
-    from generators.loading import load
+    from generators.making.makers import Makers
 
     lines = _in_its_words(contender, lines)
     given = contender.generator
-    model = load(given, device=device, batch_size=batch_size) if isinstance(given, str) else given
     try:
-        made = synthesize(
-            lines,
-            model,
-            folder,
-            per_prompt=per_prompt,
-            seed=seed,
-            sampling=contender.sampling,
-            store=store,
-            on_image=on_image,
-        )
+        with Makers(on, device=device, batch_size=batch_size) as makers:
+            made = synthesize(
+                lines,
+                makers.load(given) if isinstance(given, str) else given,
+                folder,
+                per_prompt=per_prompt,
+                seed=seed,
+                sampling=contender.sampling,
+                store=store,
+                on_image=on_image,
+            )
     except SynthesisError as error:
         raise SynthesisError(f"{contender.name}: {error}") from error
     return next(manifest_rows(made.manifest)), made

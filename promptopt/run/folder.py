@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from generators.stable_diffusion.facts import parts
 from promptopt.base.files import sweep, sweep_dead, writable_folder, write_json
 from promptopt.base.locks import hold
 from promptopt.config.study_file import StudyError
@@ -82,6 +83,13 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     differing = _differences(old, new)
     if differing:
         listed = "\n".join(f"  {line}" for line in differing)
+        if (before := _gpus(old)) != (now := _gpus(new)):
+            raise StudyError(
+                f"{folder}: this study is pinned to {_kinds(before)}, which made its first images, and here "
+                f"{_kinds(now)} would make the others: another kind rounds otherwise, so they could not be "
+                "compared. Go on where it began (--device, or --on 'ray?gpus=8&gpu=H100' with its kind), or "
+                f"choose another name (--name).\n{listed}"
+            )
         raise StudyError(
             f"{folder}: this study was started with other settings, and its trials do not fit the new ones:\n"
             f"{listed}\nChoose another name (--name), or put the settings back. "
@@ -111,6 +119,21 @@ def check_pictures(folder: Path, digests: Mapping[str, str]) -> None:
             f"{', '.join(changed[:_NAMED])}{more}. Its trials were measured against the old ones. Put them "
             "back, or choose another name (--name)."
         )
+
+
+def _gpus(settings: Mapping[str, Any]) -> set[str]:
+    """Kinds of GPU in all `versions` of a generator's requests."""
+    found: set[str] = set()
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= _gpus(value)
+        elif key == "versions" and isinstance(value, str):
+            found |= {parts(value).get("gpu", "")} - {""}
+    return found
+
+
+def _kinds(gpus: set[str]) -> str:
+    return f"the {', '.join(sorted(gpus))}" if gpus else "the CPU"
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -109,13 +109,19 @@ class Study:
     def run(
         self,
         *,
+        on: str = "here",
         workers: int = 1,
         device: str = "auto",
         observer: Observer | None = None,
         given: Sequence[Candidate | str] = (),
         propose: Propose | None = None,
     ) -> StudyResult | SetResult:
-        """Run, resume or extend the study; a finished one makes no image. See `run_study`."""
+        """Run, resume or extend the study; a finished one makes no image. See `run_study`.
+
+        Args:
+            workers: `workers=4` is short for `on="processes:4"`.
+        """
+        from generators.making.place import with_workers
         from promptopt.study.run import run_study
 
         self.close()
@@ -123,7 +129,7 @@ class Study:
             self.config,
             runs=self.runs,
             store=self.store,
-            workers=workers,
+            on=with_workers(on, workers),
             device=device,
             observer=observer,
             given=given,

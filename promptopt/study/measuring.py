@@ -19,7 +19,6 @@ from evaluation.metrics.diversity import diversity
 from evaluation.metrics.memorization import memorization
 from generators.fetching import fetch
 from generators.store import ImageStore, StoredImage
-from generators.workers import Workers
 from promptopt.base.files import file_digest, new_file
 from promptopt.base.images import read_image
 from promptopt.config.study_file import ConstraintSettings
@@ -44,7 +43,6 @@ class Measuring:
 
     Args:
         on_image: called for each image with whether it was made now.
-        workers: processes that make images; with 1 this process does.
     """
 
     def __init__(
@@ -53,7 +51,6 @@ class Measuring:
         *,
         store: Path,
         metrics: tuple[ImageMetric, ...] = (),
-        workers: int = 1,
         on_image: Callable[[bool], None] | None = None,
     ) -> None:
         self.setup = setup
@@ -63,36 +60,37 @@ class Measuring:
         self.features = FeatureStore(store / "features.sqlite")
         self.generated = 0
         self.reused = 0
-        self._workers = _workers(setup, workers) if workers > 1 else None
         self._on_image = on_image
 
     def fetch(self, wanted: Sequence[tuple[Candidate, Sequence[int]]]) -> list[list[StoredImage]]:
         """The images of each prompt for its seeds, from the store where they exist."""
         requests = [[self.setup.request(candidate, seed) for seed in seeds] for candidate, seeds in wanted]
         flat = [request for row in requests for request in row]
-        counted: set[str] = set()  # images that others made, and that were counted when they came
-        if self._workers is not None:
-            counted = self._workers.make(flat, self.images, on_image=self._count)
+        features: dict[str, list[tuple[Path, np.ndarray]]] = {}
 
-        def arrived(image: StoredImage, new: bool) -> None:
-            if image.request.key in counted and not new:
-                counted.remove(image.request.key)  # asked for once more, it counts
-            else:
-                self._count(new)
+        def computed(image: StoredImage, rows: Mapping[str, np.ndarray]) -> None:
+            for address, row in rows.items():
+                features.setdefault(address, []).append((image.path, row))
 
-        found = iter(fetch(self.images, self.setup.generator, flat, on_image=arrived))
+        try:
+            images = fetch(
+                self.images, self.setup.generator, flat, on_image=self._count, on_features=computed
+            )
+        finally:
+            self._keep(features)
+        found = iter(images)
         return [[next(found) for _ in row] for row in requests]
 
-    def _count(self, new: bool) -> None:
+    def _keep(self, features: Mapping[str, Sequence[tuple[Path, np.ndarray]]]) -> None:
+        """Features that came with images, of the encoder of the search."""
+        for rows in features.values():
+            self.features.keep(self.setup.encoder, [path for path, _ in rows], np.stack([r for _, r in rows]))
+
+    def _count(self, _image: StoredImage, new: bool) -> None:
         self.generated += new
         self.reused += not new
         if self._on_image is not None:
             self._on_image(new)
-
-    def close(self) -> None:
-        """Stop what was started."""
-        if self._workers is not None:
-            self._workers.close()
 
     def real(self, pool: str, encoder: Encoder) -> RealPool:
         """Features of the real images of a pool."""
@@ -241,7 +239,3 @@ def violations(
     if constraints.copies is not None and copied is not None and copied > constraints.copies:
         found.append(f"share of copies of real images at least {copied:.3g}, over {constraints.copies:g}")
     return tuple(found)
-
-
-def _workers(setup: Setup, count: int) -> Workers:
-    return Workers(setup.generator, uri=setup.config.generator.uri, device=setup.device, count=count)

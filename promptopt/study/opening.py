@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import promptopt
+from evaluation.features.elsewhere import OPENER
+from generators.making.makers import Makers
 from promptopt.base.files import new_folder, write_text
 from promptopt.base.locks import hold
 from promptopt.config.generator_uris import varied_members
@@ -48,11 +50,13 @@ def open_networks(
     generator: Generator | None = None,
     encoder: Encoder | None = None,
     judge: Judge | None = None,
+    makers: Makers | None = None,
 ) -> Networks:
     """The second pass over a study: every network that it names, or the object given in its place."""
     check_sentence_model(config)
     if generator is None:
-        generator = open_generator(config, category.generation_parameters, device)
+        makers = makers or Makers(device=device, batch_size=config.generator.batch_size)
+        generator = open_generator(config, category.generation_parameters, makers)
     else:
         check_given(config, category.generation_parameters, generator)
     encoder = encoder or open_encoder(config, device)
@@ -125,17 +129,41 @@ def _sealed(data: Dataset, store: Path) -> str:
     return hashlib.sha256(found.encode()).hexdigest()
 
 
-def open_generator(config: StudyConfig, parameters: Mapping[str, Sequence[Any]], device: str) -> Generator:
+def makers_of(config: StudyConfig, on: str, *, device: str, store: Path, features: bool = False) -> Makers:
+    """Who makes a study's images.
+
+    Args:
+        on: the place, as `generators.making.place.Place.parse` reads it.
+        features: whether those of the study's encoder are to come with the images.
+
+    Raises:
+        StudyError: no such place.
+    """
+    from generators.errors import GeneratorError
+
+    try:
+        return Makers(
+            on,
+            device=device,
+            batch_size=config.generator.batch_size,
+            digests=store / "weights.json",
+            encoders=[config.encoder] if features else [],
+            features=OPENER,
+        )
+    except GeneratorError as error:
+        raise StudyError(str(error)) from error
+
+
+def open_generator(config: StudyConfig, parameters: Mapping[str, Sequence[Any]], makers: Makers) -> Generator:
     """The generator that the study names; all of them where it varies generators or adapters' scales."""
     from generators.errors import GeneratorError
     from generators.family import load_members
-    from generators.loading import load
 
     uris = varied_members(config, parameters)
 
     def open_one(uri: str) -> Generator:
         try:
-            return load(uri, device=device, batch_size=config.generator.batch_size)
+            return makers.load(uri)
         except (GeneratorError, OSError) as error:
             key = "generator.uri" if uri == config.generator.uri else "generator.named"
             what = f"{key}: {config.as_written(uri)!r}"

@@ -27,6 +27,7 @@ from promptopt.space import Candidate
 from promptopt.study.guards import warnings
 from promptopt.study.measuring import Measuring, Scoring
 from promptopt.study.observer import Observer, StudyStart
+from promptopt.study.opening import makers_of
 from promptopt.study.results import Finished, prompt_list, resolved_study
 from promptopt.study.setup import Setup, prepare
 from promptopt.study.tables import write_confirmation, write_effects, write_trials
@@ -186,7 +187,7 @@ def run_study(
     store: Path,
     observer: Observer | None = None,
     device: str = "auto",
-    workers: int = 1,
+    on: str = "here",
     given: Sequence[Candidate | str] = (),
     generator: Generator | None = None,
     encoder: Encoder | None = None,
@@ -201,7 +202,8 @@ def run_study(
     Args:
         runs: folder of run folders.
         store: folder of images and features, shared by all runs.
-        workers: processes that make images; the results do not depend on it.
+        on: where images are made: "here", "processes:4", "ray?gpus=8" (`generators.making.place.Place`); the
+            results do not depend on it.
         given: prompts to confirm besides the best ones (for comparisons); a text is a prompt alone.
         generator, encoder, judge: used in place of those that the study file names.
         metrics: further terms of the score, beside those that the study file names.
@@ -212,7 +214,11 @@ def run_study(
     """
     started = time.perf_counter()
     observer = observer or Observer()
-    _check_workers(workers, own_generator=generator is not None)
+    if on != "here" and generator is not None:
+        raise StudyError(
+            f"images are to be made on {on!r}, but the generator was given as an object, which other "
+            "processes cannot load. Name it by its address in the study, or make the images here."
+        )
     if config.aim == "set":
         from promptopt.study.sets.run import run_set_study
 
@@ -222,7 +228,7 @@ def run_study(
             store=store,
             observer=observer,
             device=device,
-            workers=workers,
+            on=on,
             generator=generator,
             encoder=encoder,
             judge=judge,
@@ -231,8 +237,11 @@ def run_study(
     if propose is not None:
         raise StudyError(f"{config.source}: aim: a proposer is asked by a study of sets; write aim: set.")
     metrics = (*registered_metrics(config.metrics), *metrics)
-    with runfolder.locked_run(Path(runs), config.name) as folder:
+    with runfolder.locked_run(Path(runs), config.name) as folder, contextlib.ExitStack() as open_things:
         store = writable_folder(Path(store), "the store", error=StudyError)
+        makers = open_things.enter_context(
+            makers_of(config, on, device=device, store=store, features=encoder is None)
+        )
         observer.on_phase("checking the study, its data and its models")
         setup = prepare(
             config,
@@ -242,6 +251,7 @@ def run_study(
             encoder=encoder,
             judge=judge,
             metrics=metrics,
+            makers=makers,
         )
         runfolder.check_pictures(folder, setup.pictures)
         for notice in setup.encoder_checks.notices(config):
@@ -250,16 +260,14 @@ def run_study(
         write_text(folder / runfolder.STUDY, resolved_study(setup))
         for text in warnings({setup.positive_name: setup}, FeatureStore(store / "features.sqlite")):
             observer.on_warning(text)
-        measuring = Measuring(
-            setup, store=store, metrics=metrics, workers=workers, on_image=observer.on_image
-        )
-        with contextlib.closing(measuring):
-            run = _Run(measuring, folder=folder, observer=observer)
-            prepared = time.perf_counter()
-            run.search()
-            searched = time.perf_counter()
-            finished = run.confirm([Candidate(one) if isinstance(one, str) else one for one in given])
-            confirmed_at = time.perf_counter()
+        measuring = Measuring(setup, store=store, metrics=metrics, on_image=observer.on_image)
+        run = _Run(measuring, folder=folder, observer=observer)
+        prepared = time.perf_counter()
+        run.search()
+        searched = time.perf_counter()
+        finished = run.confirm([Candidate(one) if isinstance(one, str) else one for one in given])
+        confirmed_at = time.perf_counter()
+        makers.close()
         prompts = prompt_list(setup, finished)
         trials = run.log.rows
         write_trials(folder / "trials.csv", trials)
@@ -450,14 +458,3 @@ def _images_ahead(setup: Setup, trials: int) -> int:
     """Images that a search of so many more prompts asks for: racing makes about a quarter more."""
     own = setup.config.search
     return len(setup.panel.search) + round(trials * own.images * (1.25 if own.racing else 1.0))
-
-
-def _check_workers(workers: int, *, own_generator: bool) -> None:
-    """Raise a StudyError where several processes cannot be used."""
-    if workers < 1:
-        raise StudyError(f"workers is {workers}; give 1 or more.")
-    if workers > 1 and own_generator:
-        raise StudyError(
-            f"workers is {workers}, but the generator was given as an object, which other processes cannot "
-            "load. Name it by its address in the study, or use one worker."
-        )

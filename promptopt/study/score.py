@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,12 +44,12 @@ def score_prompts(
         raise ArgumentError("a prompt is empty", remedy="Leave it out.")
     if long := too_long([candidate.prompt for candidate in candidates], setup.generator):
         raise ArgumentError(f"prompts exceed the generator's limit:\n{describe(long)}\nShorten them")
-    with contextlib.closing(Measuring(setup, store=store, metrics=metrics)) as measuring:
-        (plain,) = measuring.fetch([(setup.baseline, setup.panel.search)])
-        objective = measuring.objectives(plain).searching
-        scoring = Scoring(measuring, objective, objective.measure(setup.baseline, plain))
-        known = setup.candidates or {}
-        scored = scoring([Pull(one, known.get(one, {}), count) for one in candidates])
+    measuring = Measuring(setup, store=store, metrics=metrics)
+    (plain,) = measuring.fetch([(setup.baseline, setup.panel.search)])
+    objective = measuring.objectives(plain).searching
+    scoring = Scoring(measuring, objective, objective.measure(setup.baseline, plain))
+    known = setup.candidates or {}
+    scored = scoring([Pull(one, known.get(one, {}), count) for one in candidates])
     return [
         ScoredPrompt(candidate=one, images=count, score=of.score, estimates=of.estimates)
         for one, of in zip(candidates, scored, strict=True)

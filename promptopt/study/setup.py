@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
     from evaluation.encoders.base import Encoder
     from generators.base import Generator
+    from generators.making.makers import Makers
     from generators.request import ImageRequest
     from promptopt.review.preferences import PreferenceMetric
     from promptopt.scoring.objective import ImageMetric
@@ -77,12 +78,14 @@ def prepare(
     judge: Judge | None = None,
     metrics: Sequence[ImageMetric] = (),
     compare_encoder: bool = True,
+    makers: Makers | None = None,
 ) -> Setup:
     """Check all that needs no network, open the networks, and check all that needs them.
 
     Args:
         generator, encoder, judge: in place of those that the study file names.
         compare_encoder: whether the encoders are compared with thumbnails on the real images.
+        makers: open the generator that the study names; this process by default.
 
     Raises:
         StudyError: anything missing, empty, contradictory, a prompt over the generator's token limit, or an
@@ -95,7 +98,13 @@ def prepare(
         config, checked.data, given=[("generator", generator), ("encoder", encoder), ("judge", judge)]
     )
     networks = open_networks(
-        config, checked.category, device=device, generator=generator, encoder=encoder, judge=judge
+        config,
+        checked.category,
+        device=device,
+        generator=generator,
+        encoder=encoder,
+        judge=judge,
+        makers=makers,
     )
     sample = _check_networks(checked, networks)
     checks = EncoderChecks()

@@ -20,16 +20,17 @@ from generators.family import GeneratorFamily
 from promptopt.base.files import writable_folder
 from promptopt.base.naming import without_home
 from promptopt.config.generator_uris import varied_members
-from promptopt.config.study_file import StudyError, load_study
+from promptopt.config.study_file import StudyConfig, StudyError, load_study
 from promptopt.formatting.numbers import in_cell
 from promptopt.run import folder as runfolder
 from promptopt.run.finished import single_prompts
-from promptopt.run.prompts import PromptList
+from promptopt.run.prompts import PromptEntry, PromptList
 from promptopt.scoring.objective import Measurement, Score
 from promptopt.space import Candidate
 from promptopt.space.of_category import open_category
 from promptopt.space.token_limit import TooLong, describe, too_long
 from promptopt.study.measuring import Measuring
+from promptopt.study.opening import makers_of
 from promptopt.study.setup import Setup, prepare
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
     from evaluation.encoders.base import Encoder
     from generators.base import Generator
+    from generators.making.makers import Makers
     from generators.request import ImageRequest
 
 
@@ -119,6 +121,7 @@ def transfer(
     fresh: bool = False,
     changes: Mapping[str, Any] | None = None,
     device: str = "auto",
+    on: str = "here",
     encoder: Encoder | None = None,
     judge: Judge | None = None,
     on_image: Callable[[int, int, bool], None] | None = None,
@@ -139,6 +142,7 @@ def transfer(
         changes: of the study's settings, such as {"generator.steps": 30}; see `StudyConfig.override`. By
             default the other generator samples as the run's own did.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        on: where images are made; see `generators.making.place.Place`.
         encoder, judge: in place of those of the study file.
         on_image: called with (images at hand, all images, whether it was generated now).
 
@@ -156,17 +160,42 @@ def transfer(
     entries = [e for e in prompts.prompts if e.candidate != prompts.baseline.candidate]
     if not entries:
         raise StudyError(f"{folder / runfolder.PROMPTS}: holds no prompt besides the baseline.")
-    setup = _setup(
-        folder,
-        prompts,
-        generator,
-        images=images,
-        changes=changes or {},
-        store=store,
-        device=device,
-        encoder=encoder,
-        judge=judge,
-    )
+    config = load_study(folder / runfolder.STUDY)
+    config = config.override({"confirm.images": images or len(prompts.seeds.confirmation), **(changes or {})})
+    with makers_of(config, on, device=device, store=store, features=encoder is None) as makers:
+        setup = _setup(
+            folder,
+            prompts,
+            config,
+            _loaded(generator, makers),
+            store=store,
+            device=device,
+            encoder=encoder,
+            judge=judge,
+        )
+        return _transferred(setup, prompts, entries, store=store, fresh=fresh, on_image=on_image)
+
+
+def _loaded(generator: str | Generator, makers: Makers) -> Generator:
+    from generators.errors import GeneratorError
+
+    if not isinstance(generator, str):
+        return generator
+    try:
+        return makers.load(generator)
+    except (GeneratorError, OSError) as error:
+        raise StudyError(f"generator {generator!r} cannot be loaded: {error}") from error
+
+
+def _transferred(
+    setup: Setup,
+    prompts: PromptList,
+    entries: Sequence[PromptEntry],
+    *,
+    store: Path,
+    fresh: bool,
+    on_image: Callable[[int, int, bool], None] | None,
+) -> Transfer:
     baseline = prompts.baseline.candidate
     if cut := _cut([baseline], setup):
         raise StudyError(
@@ -234,25 +263,14 @@ class _Retrying:
 def _setup(
     folder: Path,
     prompts: PromptList,
-    generator: str | Generator,
+    config: StudyConfig,
+    generator: Generator,
     *,
-    images: int | None,
-    changes: Mapping[str, Any],
     store: Path,
     device: str,
     encoder: Encoder | None,
     judge: Judge | None,
 ) -> Setup:
-    from generators.errors import GeneratorError
-    from generators.loading import load
-
-    config = load_study(folder / runfolder.STUDY)
-    config = config.override({"confirm.images": images or len(prompts.seeds.confirmation), **changes})
-    if isinstance(generator, str):
-        try:
-            generator = load(generator, device=device, batch_size=config.generator.batch_size)
-        except (GeneratorError, OSError) as error:
-            raise StudyError(f"generator {generator!r} cannot be loaded: {error}") from error
     # Prompts that were found with several generators are all drawn with this one.
     members = list(varied_members(config, open_category(config).generation_parameters))
 

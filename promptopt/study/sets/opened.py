@@ -24,6 +24,7 @@ from promptopt.space import Candidate
 from promptopt.study.guards import warnings
 from promptopt.study.measuring import Measuring
 from promptopt.study.observer import Observer
+from promptopt.study.opening import makers_of
 from promptopt.study.proposals import Ask, Gap, Propose, ScoredPrompt, candidate_of
 from promptopt.study.results import resolved_study
 from promptopt.study.sets.opening import SetSetup, prepare_sets
@@ -132,7 +133,7 @@ def opened_study(
     store: Path,
     observer: Observer,
     device: str = "auto",
-    workers: int = 1,
+    on: str = "here",
     generator: Generator | None = None,
     encoder: Encoder | None = None,
     judge: Judge | None = None,
@@ -147,8 +148,17 @@ def opened_study(
     with runfolder.locked_run(Path(runs), config.name) as folder, contextlib.ExitStack() as open_things:
         store = runfolder.writable_folder(Path(store), "the store")
         observer.on_phase("checking the study, its data and its models")
+        makers = open_things.enter_context(
+            makers_of(config, on, device=device, store=store, features=encoder is None)
+        )
         setup = prepare_sets(
-            config, store=store, device=device, generator=generator, encoder=encoder, judge=judge
+            config,
+            store=store,
+            device=device,
+            generator=generator,
+            encoder=encoder,
+            judge=judge,
+            makers=makers,
         )
         runfolder.check_pictures(folder, setup.first.pictures)
         for notice in setup.encoder_checks.notices(config):
@@ -159,10 +169,7 @@ def opened_study(
             observer.on_warning(text)
         measuring: dict[str, Measuring] = {}
         for label, own in setup.classes.items():
-            measuring[label] = Measuring(
-                own, store=store, workers=workers, on_image=partial(observer.on_class_image, label)
-            )
-            open_things.enter_context(contextlib.closing(measuring[label]))
+            measuring[label] = Measuring(own, store=store, on_image=partial(observer.on_class_image, label))
         searches = SetSearches(
             setup,
             measuring=measuring,

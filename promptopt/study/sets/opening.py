@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
     from evaluation.encoders.base import Encoder
     from generators.base import Generator
+    from generators.making.makers import Makers
 
 LEAST_REAL = 8
 """Fewest real images of a class, reference and validation pool together, that a set can be fitted to."""
@@ -72,6 +73,7 @@ def prepare_sets(
     generator: Generator | None = None,
     encoder: Encoder | None = None,
     judge: Judge | None = None,
+    makers: Makers | None = None,
 ) -> SetSetup:
     """Open and check everything; the objects given replace those that the study file names.
 
@@ -90,6 +92,7 @@ def prepare_sets(
             encoder=encoder,
             judge=judge,
             compare_encoder=False,
+            makers=makers,
         )
         generator, encoder, judge = setup.generator, setup.encoder, setup.judge
         if through == "autoencoder" and not hasattr(generator, "reconstruct"):

@@ -54,6 +54,18 @@ def test_second_time_nothing_is_encoded(tmp_path: Path, images: list[Path]) -> N
     np.testing.assert_array_equal(first, encoder.encode_images([Image.open(path) for path in images]))
 
 
+def test_features_that_came_with_images_are_not_computed_again(tmp_path: Path, images: list[Path]) -> None:
+    encoder, store = MeanColor(), FeatureStore(tmp_path / "features.sqlite")
+    rows = encoder.encode_images([Image.open(path) for path in images[:3]])
+    store.keep(encoder, images[:3], rows)
+    encoder.calls.clear()
+    np.testing.assert_array_equal(store.features(encoder, images)[:3], rows)
+    assert encoder.encoded == 4
+    for wrong in (rows[:2], rows[:, :5], np.full_like(rows, np.nan)):
+        with pytest.raises(FeatureStoreError, match=r"mean-color.*3 images"):
+            store.keep(encoder, images[:3], wrong)
+
+
 def test_keyed_by_content_and_encoder(tmp_path: Path, images: list[Path]) -> None:
     store, encoder = FeatureStore(tmp_path / "f.sqlite"), MeanColor()
     features = store.features(encoder, images)

@@ -19,6 +19,7 @@ from PIL import Image
 from generators import BatchHalvedError, GeneratorError, ImageRequest, ImageStore, fetch, load
 from generators.stable_diffusion.batch_trial import find_batch_size
 from generators.stable_diffusion.diffusion import DiffusionGenerator
+from generators.stable_diffusion.facts import parts
 from generators.stable_diffusion.pipeline import compile_networks
 from generators.stable_diffusion.runtime import Runtime, choose_runtime
 
@@ -224,13 +225,22 @@ def test_batch_size_must_be_a_number(micro_folder: Path, wrong: object) -> None:
 # Compilation and layout
 
 
-def test_what_rounds_differently_has_another_key() -> None:
+def test_what_rounds_differently_has_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"cuda:0": "NVIDIA H100; x=1", "cuda:1": "NVIDIA L4"}
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: names[str(device)])
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+
     def versions(device: str, **changes: bool) -> str:
         settings = {"compiled": False, **changes}
         return Runtime(device=torch.device(device), dtype_name="float16", batch_size=4, **settings).versions
 
-    assert len({versions("cpu"), versions("cpu", compiled=True), versions("cuda", compiled=True)}) == 3
-    assert versions("cuda", compiled=True).endswith("batch=4;layout=channels_last;compile=on")
+    compiled = {versions(device, compiled=True) for device in ("cpu", "cuda:0", "cuda:1")}
+    assert len({versions("cpu"), *compiled}) == 4
+    assert versions("cuda:0", compiled=True).endswith(
+        "batch=4;layout=channels_last;gpu=NVIDIA H100, x:1;cuda=12.8;cudnn=91002;compile=on"
+    )
+    assert parts(versions("cuda:1"))["gpu"] == "NVIDIA L4"
     assert versions("cpu").endswith("batch=4")  # as it always was
 
 

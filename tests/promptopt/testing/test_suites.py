@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +13,15 @@ import pytest
 from PIL import Image
 
 from evaluation import Estimate
+from generators import ImageStore
+from generators.fetching import Here
 from promptopt import ImageMetric
 from promptopt.testing.encoders import EncoderSuite, noise
+from promptopt.testing.engines import EngineSuite
 from promptopt.testing.generators import GeneratorSuite
 from promptopt.testing.metrics import ImageMetricSuite, SetMetricSuite
 from promptopt.testing.samplers import SamplerSuite
+from tests.promptopt.fakes import SquareGenerator
 from tests.promptopt.testing.sound import SoundEncoder, SoundGenerator, sound_metric, sound_proposals
 
 BROKEN = (AssertionError, pytest.fail.Exception)
@@ -299,11 +304,57 @@ def test_broken_sampler_fails(broken: Any, test: str, more: dict[str, Any]) -> N
         getattr(SamplerSuite(), test)(propose=broken, **more)
 
 
+class Loses(Here):
+    def make(self, requests, *, ahead):
+        for number, made in enumerate(super().make(requests, ahead=ahead)):
+            if number != 3:
+                yield made
+
+
+class Recolors(Here):
+    def make(self, requests, *, ahead):
+        for made in super().make(requests, ahead=ahead):
+            picture = made.image.load()
+            picture.putpixel((0, 0), (1, 2, 3))
+            yield replace(made, image=self.store.put(made.asked, picture))
+
+
+class MixesUp(Here):
+    def make(self, requests, *, ahead):
+        made = list(super().make(requests, ahead=ahead))
+        for one, other in zip(made, made[::-1], strict=True):
+            yield replace(one, image=other.image)
+
+
+class ReadsAll(Here):
+    def make(self, requests, *, ahead):
+        return super().make(list(requests), ahead=10**6)
+
+
+@pytest.mark.parametrize(
+    ("broken", "test"),
+    [
+        (Loses, "test_images_are_the_bytes_that_this_process_makes"),
+        (Recolors, "test_images_are_the_bytes_that_this_process_makes"),
+        (MixesUp, "test_images_are_the_bytes_that_this_process_makes"),
+        (ReadsAll, "test_requests_are_read_as_they_are_needed"),
+    ],
+)
+def test_broken_engine_fails(broken: Any, test: str, tmp_path: Path) -> None:
+    generator = SquareGenerator()
+    check = getattr(EngineSuite(), test)
+    more = {"tmp_path": tmp_path / "alone"} if "bytes" in test else {}
+    check(engine=Here(generator, ImageStore(tmp_path / "sound")), generator=generator, **more)
+    with pytest.raises(BROKEN):
+        check(engine=broken(generator, ImageStore(tmp_path / "broken")), generator=generator, **more)
+
+
 @pytest.mark.parametrize(
     ("suite", "fixture"),
     [
         ("generators.GeneratorSuite", "load"),
         ("encoders.EncoderSuite", "load"),
+        ("engines.EngineSuite", "open_engine"),
         ("metrics.SetMetricSuite", "measure"),
         ("metrics.ImageMetricSuite", "metric"),
         ("samplers.SamplerSuite", "propose"),

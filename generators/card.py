@@ -1,0 +1,106 @@
+"""A generator without its weights: enough to make requests and to count tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from generators.adapters import lora
+from generators.errors import GeneratorError
+from generators.folder import fingerprint, read_defaults
+from generators.loading import resolve
+
+if TYPE_CHECKING:
+    from generators.request import ImageRequest
+    from generators.stable_diffusion.card import DiffusionCard
+    from generators.stable_diffusion.facts import RuntimeFacts
+
+
+@runtime_checkable
+class GeneratorCard(Protocol):
+    """What of a `generators.Generator` needs no weights; every generator is one too.
+
+    Example:
+        >>> from generators import load
+        >>> card = read_card("embedded", facts=runtime_facts(device="cpu"))
+        >>> generator = load("embedded", device="cpu")
+        >>> card.request("a polyp", 7) == generator.request("a polyp", 7)
+        True
+    """
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    def request(
+        self,
+        prompt: str,
+        seed: int,
+        *,
+        negative_prompt: str = "",
+        steps: int | None = None,
+        guidance: float | None = None,
+        scheduler: str | None = None,
+        width: int | None = None,
+        height: int | None = None,
+    ) -> ImageRequest:
+        """See `generators.Generator.request`."""
+        ...
+
+    def count_tokens(self, prompt: str) -> int:
+        """See `generators.Generator.count_tokens`."""
+        ...
+
+
+def runtime_facts(
+    *, device: str = "auto", dtype: str = "auto", batch_size: int | None = None, compile_: str = "auto"
+) -> RuntimeFacts:
+    """How a generator that is loaded on this machine with these settings would make images.
+
+    Raises:
+        GeneratorError: as `generators.load`.
+    """
+    from generators.stable_diffusion.runtime import choose_runtime
+
+    return choose_runtime(device=device, dtype=dtype, batch_size=batch_size, compile_=compile_).facts
+
+
+def has_card(uri: str) -> bool:
+    """Whether the generator behind an address can be known without loading it: embedded, folders, the hub."""
+    if uri == "embedded" or uri.startswith("hf:"):
+        return True
+    return Path(uri.split(lora.SEPARATOR)[0]).expanduser().is_dir()
+
+
+def read_card(uri: str, *, facts: RuntimeFacts, digests: Path | None = None) -> DiffusionCard:
+    """The card of a diffusers folder, `embedded` or `hf:owner/name`, with LoRA adapters or without.
+
+    Args:
+        uri: as of `generators.load`.
+        facts: of the runtime that makes the images: of this machine (`runtime_facts`) or of another.
+        digests: a file that keeps the checksums of the weights between commands; see
+            `generators.folder.fingerprint`.
+
+    Raises:
+        GeneratorError: there is no such model, it cannot be used, or it has to be loaded to be known
+            (see `has_card`).
+    """
+    from generators.stable_diffusion.card import read_from_folder
+
+    base, addresses = lora.split_uri(uri)
+    if not has_card(base):
+        raise GeneratorError(f"{uri}: is no model folder, so nothing is known of it before it is loaded")
+    folder = resolve(base)
+    adapters = [lora.find_adapter(address) for address in addresses]
+    return read_from_folder(
+        folder,
+        uri=uri,
+        fingerprint=lora.fingerprint(fingerprint(folder, digests=digests), adapters),
+        defaults=lora.merge_defaults(read_defaults(folder), adapters),
+        facts=facts,
+    )

@@ -1,0 +1,234 @@
+"""Makers: generators whose images are made at a place of the caller's choice."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from generators.bad_images import BadImageError
+from generators.card import GeneratorCard, has_card, read_card, runtime_facts
+from generators.engine import ImageEngine
+from generators.errors import GeneratorError
+from generators.making.place import Place
+from generators.making.spec import MakerSpec
+from generators.request import ImageRequest
+from generators.stable_diffusion.card import DiffusionCard
+from generators.stable_diffusion.facts import parts
+from generators.store import ImageStore
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from generators.base import Generator
+    from generators.stable_diffusion.facts import RuntimeFacts
+
+
+class Makers:
+    """Opens generators whose images are made at a place; ends what it started when it is closed.
+
+    Args:
+        on: the place, as `Place.parse` reads it.
+        device, dtype, batch_size, compile: as of `generators.load`.
+        digests: a file that keeps the checksums of weights between commands.
+        encoders: addresses of encoders; their features come with the images that are made elsewhere on the
+            kind of device that this process would compute them on (`Made.features`).
+        features: who opens them; see `MakerSpec.features`.
+        scratch: folder for images that nobody keeps, which a cluster must share; None for the machine's own.
+
+    Raises:
+        GeneratorError: no such place.
+
+    Example:
+        >>> with Makers("here", device="cpu") as makers:
+        ...     makers.load("embedded").request("a polyp", 1).width
+        64
+    """
+
+    def __init__(
+        self,
+        on: str | Place = "here",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int | None = None,
+        compile: str = "auto",  # noqa: A002  as torch calls it
+        digests: Path | None = None,
+        encoders: Sequence[str] = (),
+        features: str = "",
+        scratch: Path | None = None,
+    ) -> None:
+        self.place = Place.parse(on) if isinstance(on, str) else on
+        self._settings: dict[str, Any] = {
+            "device": device,
+            "dtype": dtype,
+            "batch_size": batch_size,
+            "compile": compile,
+        }
+        self._digests = digests
+        self._encoders: dict[str, Any] = {"encoders": tuple(encoders), "features": features}
+        self._generators: dict[str, GeneratorCard] = {}
+        self._engines: dict[Path, ImageEngine] = {}
+        self._facts: RuntimeFacts | None = None
+        self._scratch_in = scratch
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Makers:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def load(self, uri: str) -> Generator:
+        """The generator of that address. Elsewhere than here, its weights are not loaded in this process.
+
+        Generators that are opened together are loaded by the same workers.
+
+        Raises:
+            GeneratorError, PluginError: as `generators.load`.
+        """
+        if self.place.kind == "here":
+            return self.load_here(uri)
+        if has_card(uri):
+            card: GeneratorCard = read_card(uri, facts=self.facts, digests=self._digests)
+        else:  # only loading it tells how it asks
+            card = self.load_here(uri)
+        self._generators[uri] = card
+        self.close()  # workers that run know fewer generators
+        return GeneratorElsewhere(card, self)
+
+    @property
+    def facts(self) -> RuntimeFacts:
+        """How images are made at the place."""
+        if self._facts is None:
+            if self.place.kind == "ray":
+                from generators.making.ray import facts_there
+
+                self._facts = facts_there(self.place, self._named)
+            else:
+                self._facts = runtime_facts(**self._named)
+        return self._facts
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        return {"compile_": self._settings["compile"]} | {
+            name: self._settings[name] for name in ("device", "dtype", "batch_size")
+        }
+
+    def _device(self) -> str:
+        """The kind of device; on this machine also its index, where one was asked for."""
+        asked = str(self._settings["device"])
+        return asked if self.place.kind == "processes" and ":" in asked else self.facts.device
+
+    def _computes_alike(self) -> bool:
+        """Whether this process computes on the kind of device that the makers have: features must not mix."""
+        if self.place.kind != "ray":
+            return True
+        try:
+            own = runtime_facts(**self._named)
+        except GeneratorError:  # no such device here
+            return False
+        gpus = [parts(one.versions).get("gpu") for one in (own, self.facts)]
+        return own.device == self.facts.device and gpus[0] == gpus[1]
+
+    def engine(self, store: ImageStore) -> ImageEngine:
+        """Who makes these generators' images for a store; started when first needed, one for each store."""
+        root = store.root.absolute()
+        if root not in self._engines:
+            root.mkdir(parents=True, exist_ok=True)
+            self._engines[root] = self._open(root)
+        return self._engines[root]
+
+    def close(self) -> None:
+        """End the workers; the generators stay good, and start new ones when they are asked for images."""
+        engines, self._engines = list(self._engines.values()), {}
+        for engine in engines:
+            engine.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+
+    def scratch(self) -> ImageStore:
+        """A store for images that nobody keeps, until `close`."""
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="promptopt-images-", dir=self._scratch_in)
+        return ImageStore(self._scratch.name)
+
+    def load_here(self, uri: str) -> Generator:
+        """The generator with its weights in this process, whatever the place."""
+        from generators.loading import load
+
+        return load(uri, **self._settings)
+
+    def _open(self, root: Path) -> ImageEngine:
+        import torch
+
+        spec = MakerSpec(
+            generators=tuple((uri, card.fingerprint) for uri, card in self._generators.items()),
+            versions=self.facts.versions,
+            chunk=self.facts.batch_size,
+            threads=torch.get_num_threads(),
+            store=str(root),
+            **self._settings | {"device": self._device()},
+            **self._encoders if self._computes_alike() else {},
+        )
+        if self.place.kind == "ray":
+            from generators.making.ray import ray_actors
+
+            return ray_actors(spec, self.place)
+        from generators.making.processes import processes
+
+        return processes(spec, count=self.place.count)
+
+
+class GeneratorElsewhere:
+    """A `Generator` whose images others make; this process knows its card alone."""
+
+    def __init__(self, card: GeneratorCard, makers: Makers) -> None:
+        self._card = card
+        self._makers = makers
+        self.uri = card.uri
+        self.fingerprint = card.fingerprint
+        self.max_tokens = card.max_tokens
+        self.request = card.request
+        self.count_tokens = card.count_tokens
+
+    def engine(self, store: ImageStore) -> ImageEngine:
+        """Who makes its images for a store."""
+        return self._makers.engine(store)
+
+    def generate(self, requests: Sequence[ImageRequest]) -> Iterator[Image.Image]:
+        """RGB images in the order of the requests, by way of a store for the while.
+
+        Raises what `ImageEngine.make` does.
+        """
+        distinct = list(dict.fromkeys(requests))
+        engine = self._makers.engine(self._makers.scratch())
+        images: dict[ImageRequest, Image.Image] = {}
+        bad: BadImageError | None = None
+        try:
+            for made in engine.make(distinct, ahead=len(distinct)):
+                images[made.asked] = made.image.load()
+                made.image.path.unlink()
+                made.image.path.with_suffix(".json").unlink()
+        except BadImageError as error:
+            bad = error
+        for request in requests:
+            if bad is not None and request not in images:
+                raise bad
+            yield images[request]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "reconstruct" and isinstance(self._card, DiffusionCard):
+            return self._own.reconstruct
+        return getattr(self._card, name)
+
+    @cached_property
+    def _own(self) -> Any:
+        """The generator with its weights, for what no engine does."""
+        return self._makers.load_here(self.uri)

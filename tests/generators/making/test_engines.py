@@ -1,0 +1,101 @@
+"""The same images by every engine: this process, local processes, Ray actors, whoever of them is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from evaluation.encoders.thumbnail import ThumbnailEncoder
+from evaluation.features.elsewhere import OPENER
+from evaluation.features.feature_store import encode
+from generators import load
+from generators.fetching import Here
+from generators.making.makers import Makers
+from promptopt.testing.engines import EngineSuite, Open
+
+
+class TestHere(EngineSuite):
+    @pytest.fixture(scope="class")
+    def open_engine(self, generator: Any) -> Open:
+        return lambda store: Here(generator, store)
+
+
+class Elsewhere(EngineSuite):
+    """An engine as `--on` names it."""
+
+    on = ""
+
+    @pytest.fixture(scope="class")
+    def open_engine(self) -> Iterator[Open]:
+        with Makers(
+            self.on, device="cpu", batch_size=self.batch_size, encoders=["thumbnail"], features=OPENER
+        ) as makers:
+            makers.load("embedded")
+            yield makers.engine
+
+    def test_features_come_with_the_images(self, engine: Any, generator: Any) -> None:
+        for made in engine.make(self.asked(generator, 3, "features"), ahead=3):
+            (own,) = encode(ThumbnailEncoder(), [made.image.path])
+            np.testing.assert_array_equal(made.features["thumbnail"], own)
+
+
+@pytest.mark.slow
+class TestProcesses(Elsewhere):
+    on = "processes:2"
+
+    @pytest.fixture(scope="class")
+    def kill_one(self) -> Callable[[], None]:
+        def kill() -> None:
+            mine = [one for one in psutil.Process().children() if "worker_process" in " ".join(one.cmdline())]
+            os.kill(mine[0].pid, signal.SIGKILL)
+
+        return kill
+
+
+@pytest.mark.slow
+class TestRay(Elsewhere):
+    on = "ray?workers=2"
+
+    @pytest.fixture(scope="class", autouse=True)
+    def cluster(self) -> Iterator[None]:
+        if find_spec("ray") is None:
+            pytest.skip("needs the extra `ray`")
+        yield  # not imported here: who opens the engine says before how it is to listen
+        import ray
+
+        ray.shutdown()
+
+    @pytest.fixture(scope="class")
+    def kill_one(self) -> Callable[[], None]:
+        return lambda: os.kill(_actors()[0].pid, signal.SIGKILL)
+
+    def test_the_cluster_listens_on_the_loopback_interface_only(self, engine: Any, generator: Any) -> None:
+        assert list(engine.make(self.asked(generator, 1, "listening"), ahead=1))
+        listening = [
+            place.laddr.ip.removeprefix("::ffff:")
+            for one in [psutil.Process(), *psutil.Process().children(recursive=True)]
+            for place in one.net_connections()
+            if place.status == psutil.CONN_LISTEN
+        ]
+        assert len(listening) > 3  # gcs_server, raylet, actors
+        assert set(listening) <= {"127.0.0.1", "::1"}
+
+
+def _actors() -> list[psutil.Process]:
+    return [
+        one
+        for one in psutil.Process().children(recursive=True)
+        if " ".join(one.cmdline()).startswith("ray::_Act")
+    ]
+
+
+def test_the_generator_itself_is_opened_where_images_are_made_here() -> None:
+    makers = Makers("here", device="cpu")
+    assert type(makers.load("embedded")) is type(load("embedded", device="cpu"))

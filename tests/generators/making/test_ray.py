@@ -1,0 +1,83 @@
+"""What is refused before Ray is asked for anything. Ray is a fake here; test_engines.py has the real one."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from generators import GeneratorError
+from generators.making.place import Place
+from generators.making.ray import check_room, connect
+
+CLUSTER = {"CPU": 64.0, "GPU": 8.0, "accelerator_type:H100": 1.0, "accelerator_type:L4": 2.0}
+
+
+def fake(monkeypatch: pytest.MonkeyPatch, *, address: str = "127.0.0.1") -> list[dict[str, Any]]:
+    """Ray that notes how it is started; `address` is what it takes this machine's for."""
+    started: list[dict[str, Any]] = []
+    ray = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=lambda **how: started.append(how),
+        util=SimpleNamespace(get_node_ip_address=lambda: address),
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    return started
+
+
+def test_kinds_that_the_cluster_has_are_waited_for() -> None:
+    check_room(Place(kind="ray", count=2, gpus=True, gpu="H100"), CLUSTER)
+    check_room(Place(kind="ray", count=2, gpus=True), CLUSTER)
+    check_room(Place(kind="ray", count=2), {"CPU": 1.0})
+
+
+def test_kinds_that_it_does_not_have_are_refused_with_those_that_it_has() -> None:
+    with pytest.raises(GeneratorError, match="no GPU of the kind 'A100'; it has H100, L4"):
+        check_room(Place(kind="ray", count=2, gpus=True, gpu="A100"), CLUSTER)
+    with pytest.raises(GeneratorError, match="no machine of the cluster has a GPU; write workers=3"):
+        check_room(Place(kind="ray", count=3, gpus=True), {"CPU": 8.0})
+
+
+def test_a_cluster_of_this_machine_listens_on_its_loopback_interface(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started = fake(monkeypatch)
+    connect("", 2)
+    (how,) = started
+    assert how["_node_ip_address"] == "127.0.0.1"
+    assert how["include_dashboard"] is False
+    assert how["num_cpus"] >= 2
+
+
+def test_it_is_not_started_where_it_would_listen_on_all_interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = fake(monkeypatch, address="192.0.2.7")
+    with pytest.raises(GeneratorError, match="listen on all interfaces; set RAY_ENABLE"):
+        connect("", 2)
+    assert not started
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7:6379", "ray://cluster.example:10001", "[2001:db8::1]:6379"])
+def test_another_machine_without_a_token_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = fake(monkeypatch)
+    with pytest.raises(GeneratorError, match="RAY_AUTH_MODE=token"):
+        connect(address, 2)
+    assert not started
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    connect(address, 2)
+    assert started[0]["address"] == address
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:6379", "localhost:6379", "[::1]:6379", "auto"])
+def test_this_machine_needs_none(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = fake(monkeypatch)
+    connect(address, 2)
+    assert started[0]["address"] == address
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(GeneratorError, match=r"pip install 'promptopt\[ray\]'"):
+        connect("", 1)
