@@ -106,7 +106,7 @@ def test_options_have_the_names_that_diffusers_scripts_use() -> None:
         for parameter in command.params:
             names = set(parameter.opts)
             for name in names & aliases.keys():
-                if "-o" in names:  # a file
+                if command.name in ("mine", "report"):  # a file
                     continue
                 of_training = name == "--steps" and command.name in ("augment", "classify")
                 if not of_training:
