@@ -18,13 +18,13 @@ from promptopt.base.settings import read_json
 DEFAULTS_FILE = "promptopt.json"
 SD, SDXL = "StableDiffusionPipeline", "StableDiffusionXLPipeline"
 LIBRARIES = ("diffusers", "transformers")  # anything else would be code that the folder brings along
-_WEIGHTS = {
+WEIGHTS = {
     "unet": "diffusion_pytorch_model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",
     "text_encoder": "model.safetensors",
     "text_encoder_2": "model.safetensors",
 }
-_COMPONENTS = {
+COMPONENTS = {
     SD: ("scheduler", "text_encoder", "tokenizer", "unet", "vae"),
     SDXL: ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae"),
 }
@@ -67,12 +67,12 @@ def model_files(folder: Path) -> list[Path]:
             f"{index_path} is missing, so this is no diffusers folder; "
             "make one with StableDiffusionPipeline.save_pretrained, or train one"
         )
-    components = _COMPONENTS[_pipeline_class(index_path)]
+    components = COMPONENTS[_pipeline_class(index_path)]
     files = [index_path, _required(folder / "scheduler" / "scheduler_config.json")]
     for component in components:
-        if component in _WEIGHTS:
+        if component in WEIGHTS:
             files.append(_required(folder / component / "config.json"))
-            files += _weight_files(folder / component, _WEIGHTS[component])
+            files += _weight_files(folder / component, WEIGHTS[component])
         elif component.startswith("tokenizer"):
             files += _tokenizer_files(folder / component)
     return sorted(files)
@@ -118,12 +118,12 @@ def pipeline_class(folder: Path) -> str:
 def _pipeline_class(path: Path) -> str:
     index = read_config(path)
     class_name = index.get("_class_name")
-    if class_name not in _COMPONENTS:
+    if class_name not in COMPONENTS:
         raise GeneratorError(
             f"{path}: _class_name is {class_name!r}; only {SD} (Stable Diffusion 1.x, 2.x and models of that "
             f"shape) and {SDXL} are supported"
         )
-    for component in _COMPONENTS[class_name]:
+    for component in COMPONENTS[class_name]:
         entry = index.get(component)
         if not isinstance(entry, list) or len(entry) != 2 or entry[0] not in LIBRARIES:
             raise GeneratorError(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from generators.adapters.lora import SEPARATOR, find_adapter, split_uri
 from generators.base import Generator
 from generators.errors import GeneratorError
+from generators.single_file.convert import MARK, is_single_file, single_file_folder
 from promptopt.base import plugins
-from promptopt.base.hub import HubAddress, downloading
+from promptopt.base.hub import PREFIX, HubAddress, downloading, with_prefix
 
 if TYPE_CHECKING:
     from generators.stable_diffusion.diffusion import DiffusionGenerator
@@ -31,8 +32,10 @@ def load(
     """Loads a text-to-image model: Stable Diffusion 1.x and 2.x, and SDXL.
 
     Args:
-        uri: "embedded" (the small model in the package), a diffusers folder, or "hf:owner/name[@revision]"
-            (downloaded once, then read from the cache; HF_HUB_OFFLINE=1 keeps it to the cache). LoRA adapters
+        uri: "embedded" (the small model in the package), a diffusers folder, "hf:owner/name[@revision]" or
+            owner/name (downloaded once, then read from the cache; HF_HUB_OFFLINE=1 keeps it to the cache), or
+            a checkpoint file FILE.safetensors (also hf:owner/name/FILE.safetensors), which is converted once;
+            see `generators.single_file.convert`. LoRA adapters
             follow as "+lora:PATH@SCALE", any number of them, see `generators.adapters.lora`. The CLIP
             baseline goes before all, as in "clip-guided:embedded?mode=best&n=4": see
             `generators.clip_baseline.clip_guided`. "name:rest" is a generator that an installed package
@@ -77,7 +80,7 @@ def load(
 
 
 def _from_plugin(uri: str, **settings: Any) -> Generator | None:
-    if uri == "embedded" or uri.startswith("hf:"):
+    if uri == "embedded" or uri.startswith(PREFIX):
         return None
     name = plugins.scheme(uri)
     if name is None:
@@ -116,14 +119,14 @@ def resolve(uri: str | os.PathLike[str], *, revision: str | None = None) -> Path
     Raises GeneratorError when the URI is malformed or names adapters (no folder holds the two together), the
     embedded model is not built or the download fails.
     """
-    text = os.fspath(uri)
+    text = with_prefix(os.fspath(uri))
     if SEPARATOR in text:
         raise GeneratorError(
             f"{text}: a model with LoRA is no folder; leave out {SEPARATOR} and what follows"
         )
     if not text:
         raise GeneratorError('the generator\'s URI is empty; give "embedded", a folder, or "hf:owner/name"')
-    if revision is not None and not text.startswith("hf:"):
+    if revision is not None and not text.startswith(PREFIX):
         raise GeneratorError(f"{text}: revision {revision!r} only applies to hf:owner/name")
     if text == "embedded":
         if not (EMBEDDED / "model_index.json").is_file():
@@ -132,9 +135,22 @@ def resolve(uri: str | os.PathLike[str], *, revision: str | None = None) -> Path
                 "build it with scripts/build_embedded.py, or install a released package"
             )
         return EMBEDDED
-    if text.startswith("hf:"):
+    if is_single_file(text):
+        return single_file_folder(_file_from_hub(text, revision) if text.startswith(PREFIX) else text)
+    if text.startswith(PREFIX):
         return _from_hub(text, revision)
     return Path(text).expanduser()
+
+
+def _file_from_hub(uri: str, revision: str | None) -> str:
+    """The address of a checkpoint file on the hub with the path of the downloaded file in its place."""
+    named, mark, config = uri.partition(MARK)
+    address = HubAddress.parse(named, revision=revision, file=True, error=GeneratorError)
+    from huggingface_hub import hf_hub_download
+
+    with downloading(address, error=GeneratorError, instead="the path of a local file"):
+        path = hf_hub_download(address.repository, str(address.file), revision=address.revision)
+    return f"{path}{mark}{config}"
 
 
 def _from_hub(uri: str, revision: str | None) -> Path:

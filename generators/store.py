@@ -150,11 +150,45 @@ def _png(request: ImageRequest, image: Image.Image) -> bytes:
     text.add_text("synthetic", "true")
     text.add_text("Software", _software())
     text.add_text("request", request.to_json())
+    text.add_text("parameters", web_ui_parameters(request))
     buffer = io.BytesIO()
     image.convert("RGB").save(
         buffer, format="PNG", pnginfo=text, compress_level=_PNG_LEVEL, compress_type=_PNG_STRATEGY
     )
     return buffer.getvalue()
+
+
+_WEB_UI_SAMPLERS = {
+    "ddim": "DDIM",
+    "dpmpp_2m": "DPM++ 2M",
+    "dpmpp_2m_karras": "DPM++ 2M Karras",
+    "dpmpp_2m_sde": "DPM++ 2M SDE",
+    "dpmpp_2m_sde_karras": "DPM++ 2M SDE Karras",
+    "euler": "Euler",
+    "euler_ancestral": "Euler a",
+    "heun": "Heun",
+    "unipc": "UniPC",
+}
+
+
+def web_ui_parameters(request: ImageRequest) -> str:
+    """The request as AUTOMATIC1111's web UI writes it into PNG files and reads it from them.
+
+    The initial noise is drawn otherwise there, so the same parameters do not give the same image.
+    """
+    facts = {
+        "Steps": request.steps,
+        "Sampler": _WEB_UI_SAMPLERS.get(request.scheduler, request.scheduler),
+        "CFG scale": f"{request.guidance:g}",
+        "Seed": request.seed,
+        "Size": f"{request.width}x{request.height}",
+        "Model hash": request.generator[:10],
+        "Version": _software(),
+    }
+    negative = [f"Negative prompt: {request.negative_prompt}"] if request.negative_prompt else []
+    return "\n".join(
+        [request.prompt, *negative, ", ".join(f"{key}: {value}" for key, value in facts.items())]
+    )
 
 
 @lru_cache(maxsize=1)

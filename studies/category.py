@@ -1,6 +1,7 @@
 """A category: what is searched for, in words. One YAML file each, in ``categories`` or anywhere else."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,8 @@ from pydantic import (
 )
 
 from promptopt.base.errors import PromptoptError
-from promptopt.base.settings import read_yaml, validate
+from promptopt.base.settings import Settings, read_yaml, validate
+from studies.wildcards import WildcardError, read_wildcards
 
 CATEGORIES = ("polyps", "landmarks", "instruments")  # of the challenge
 SHIPPED = (*CATEGORIES, "normal", "polyps-wide")
@@ -36,7 +38,8 @@ class Category(BaseModel):
     """What one study is about.
 
     - ``template``: the prompt with its ``wildcards``, in the prompt language; a wildcard's options may be
-      empty strings, which leave that part out
+      empty strings, which leave that part out. In a file, ``wildcards`` may also be a folder of lists
+      (`studies.wildcards`); without any, the template has its choices in braces alone
     - ``texts``: fixed descriptions of the category that pictures are scored against
     - ``distractors``: named groups of descriptions of what the pictures must not look like
     - ``baseline``: the prompt every other one is compared with
@@ -50,7 +53,7 @@ class Category(BaseModel):
     name: Words
     title: Words
     template: Words
-    wildcards: dict[Words, list[Option]]
+    wildcards: dict[Words, list[Option]] = {}
     texts: list[Words]
     distractors: dict[Words, list[Words]]
     baseline: Words
@@ -154,7 +157,23 @@ def load_category(name_or_path: str | Path) -> Category:
             )
         path = FOLDER / f"{given}.yaml"
     remedy = f"Give {', '.join(SHIPPED)}, or a .yaml file with the keys {', '.join(Category.model_fields)}."
-    category: Category = validate(
-        Category, read_yaml(path, error=CategoryError, remedy=remedy), error=CategoryError
-    )
+    return check_category(read_yaml(path, error=CategoryError, remedy=remedy), base=path.parent)
+
+
+def check_category(settings: Settings, *, base: Path = Path()) -> Category:
+    """A category that was read or written in a study.
+
+    Args:
+        base: where a relative folder of wildcards begins.
+
+    Raises:
+        CategoryError: every fault with its key, value and remedy.
+    """
+    content = dict(settings.content)
+    if isinstance(content.get("wildcards"), str):
+        try:
+            content["wildcards"] = read_wildcards(base / Path(content["wildcards"]).expanduser())
+        except WildcardError as error:
+            raise CategoryError(f"{settings.source}: wildcards: {error}") from error
+    category: Category = validate(Category, replace(settings, content=content), error=CategoryError)
     return category

@@ -28,6 +28,8 @@ class Selection:
     - ``any_of``: whether one attribute is enough; else all must fit
     - ``labels``, ``centers``, ``groups``, ``pools``: those taken; empty: any. A label may be a category
     - ``center``: what the hospital is called now; None: as before
+    - ``rest``: with it the pictures that do not fit are kept as well, as those of another hospital of that
+      name: one data set of two centers
     - ``shares``: of the pools, shared out anew by group, each category alike; None: as before
     - ``validation``: this part of what lies in validation or test goes to validation, the rest to test, by
       group; reference stays. None: as before
@@ -41,6 +43,7 @@ class Selection:
     groups: tuple[str, ...] = ()
     pools: tuple[str, ...] = ()
     center: str | None = None
+    rest: str | None = None
     shares: tuple[float, float, float] | None = None
     validation: float | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
@@ -75,7 +78,12 @@ def select(
     """
     _check(dataset, selection)
     held_out = {r.group for other in without for r in other if r.pool in ("validation", "test")}
-    chosen = [r for r in dataset if selection.fits(r) and r.group not in held_out]
+    fitting = {r.file_name for r in dataset if selection.fits(r)}
+    chosen = [
+        r
+        for r in dataset
+        if (selection.rest is not None or r.file_name in fitting) and r.group not in held_out
+    ]
     if selection.shares is not None:
         chosen = _shared_out(chosen, selection.shares, selection.seed)
     if (part := selection.validation) is not None:
@@ -84,10 +92,12 @@ def select(
         moved = {r.file_name: r for r in (*seen, *held)}
         chosen = [moved[r.file_name] for r in chosen]
     chosen = _limited(chosen, selection)
-    if not chosen:
+    if not fitting & {r.file_name for r in chosen}:
         raise DatasetError(f"{dataset.root}: no picture fits {_shown(selection)}; ask for less at once")
-    if selection.center is not None:
-        chosen = [replace(record, center=selection.center) for record in chosen]
+    chosen = [
+        replace(r, center=(selection.center if r.file_name in fitting else selection.rest) or r.center)
+        for r in chosen
+    ]
     out = Path(out)
     said = {
         "kind": "selection",

@@ -17,7 +17,7 @@ _PRECISIONS = {"float32": "no", "bf16": "bf16", "fp16": "fp16"}
 def accelerator(
     *, device: str, precision: str, tracker: str = "none", folder: Path | None = None
 ) -> Accelerator:
-    """An Accelerator for a stage; a tracker ("tensorboard", "wandb") writes into ``folder``.
+    """An Accelerator for a stage; a tracker ("tensorboard", "wandb", "mlflow") writes into ``folder``.
 
     Args:
         device: "auto", "cpu", "cuda" or "cuda:N". Under ``accelerate launch`` every process has its own.

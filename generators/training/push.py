@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from generators.errors import GeneratorError
 
@@ -52,25 +52,63 @@ def push_folder(
         GeneratorError: the folder or the repository's name is unfit, the repository is public although
             `private`, or the hub refuses.
     """
+    check_repository(repository)
+    files = files_to_push(folder, images=images)
+    return upload(folder, repository, files, revision=revision, private=private)
+
+
+def check_repository(repository: str) -> None:
+    """Raises GeneratorError for what is no owner/name."""
     if not _REPOSITORY.fullmatch(repository):
         raise GeneratorError(f"{repository!r} is no repository's name; write owner/name")
-    files = files_to_push(folder, images=images)
+
+
+def upload(
+    folder: Path,
+    repository: str,
+    files: tuple[str, ...],
+    *,
+    revision: str | None,
+    private: bool,
+    kind: Literal["model", "dataset"] = "model",
+    card: str | None = None,
+) -> Pushed:
+    """Upload files that were checked; see `push_folder`.
+
+    Args:
+        files: paths relative to the folder.
+        card: text of the README.md, in place of one in the folder.
+
+    Raises:
+        GeneratorError: the repository is public although `private`, or the hub refuses.
+    """
     from huggingface_hub import HfApi
 
     hub = HfApi()
+    which = {} if kind == "model" else {"repo_type": kind}
     try:
-        hub.create_repo(repository, private=private, exist_ok=True)
+        hub.create_repo(repository, private=private, exist_ok=True, **which)
         # An existing repository keeps its visibility, whatever was asked for.
-        public = private and not hub.repo_info(repository).private
+        public = private and not hub.repo_info(repository, **which).private
         if not public:
             if revision is not None:
-                hub.create_branch(repository, branch=revision, exist_ok=True)
+                hub.create_branch(repository, branch=revision, exist_ok=True, **which)
+            if card is not None:
+                hub.upload_file(
+                    path_or_fileobj=card.encode("utf-8"),
+                    path_in_repo="README.md",
+                    repo_id=repository,
+                    revision=revision,
+                    commit_message="Card",
+                    **which,
+                )
             commit: Any = hub.upload_folder(
                 repo_id=repository,
                 folder_path=folder,
                 revision=revision,
                 allow_patterns=[glob.escape(name) for name in files],
                 commit_message="Upload with promptopt",
+                **which,
             )
     except Exception as error:  # the hub client's errors share no base class across its versions
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

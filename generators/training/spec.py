@@ -12,7 +12,7 @@ RECIPES = Path(__file__).parent / "recipes"
 PredictionType = Literal["v_prediction", "epsilon"]
 OptimizerName = Literal["adamw", "adamw8bit", "adafactor", "sgd"]
 ScheduleName = Literal["cosine", "cosine_with_restarts", "constant", "linear", "polynomial"]
-Tracker = Literal["tensorboard", "wandb", "none"]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "none"]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]

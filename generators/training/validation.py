@@ -54,6 +54,8 @@ class Validation:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path)
         for tracker in self.accelerator.trackers:
+            if not hasattr(tracker, "log_images"):  # accelerate's of MLflow
+                continue
             layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
             tracker.log_images({"validation": np.asarray(sheet)[None]}, step=step, **layout)
         if self.judge is None:

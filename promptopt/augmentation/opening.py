@@ -113,6 +113,8 @@ def open_data(source: ClassSource, *, data: str | Path | None, store: Path) -> D
             return share_out(read_dataset(data))
         if isinstance(own, str):
             return read_dataset(own)
+        if own is None:
+            raise AugmentationError(f"{source.name}: its study has no real images; give --data")
         return phantom_data(own.phantom, store)
     except DatasetError as error:
         raise AugmentationError(f"{error}\n(--data names another folder of real images)") from error

@@ -18,6 +18,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import promptopt
+from generators.request import ImageRequest
+from generators.store import web_ui_parameters
 from promptopt.base import naming
 from promptopt.base.files import to_disk
 
@@ -38,6 +40,7 @@ def png(image: Image.Image, *, request: str, provenance: Mapping[str, Any]) -> b
     text.add_text("synthetic", "true")
     text.add_text("Software", f"promptopt {promptopt.__version__}")
     text.add_text("request", request)
+    text.add_text("parameters", web_ui_parameters(ImageRequest.from_json(request)))
     text.add_text("provenance", json.dumps(provenance, sort_keys=True, separators=(",", ":")))
     buffer = io.BytesIO()
     image.convert("RGB").save(

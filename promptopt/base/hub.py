@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from promptopt.base.errors import PromptoptError
 
@@ -79,6 +80,25 @@ class HubAddress:
     def __str__(self) -> str:
         file = f"/{self.file}" if self.file else ""
         return f"{self.prefix}{self.repository}{file}" + (f"@{self.revision}" if self.revision else "")
+
+
+_BARE = re.compile(rf"{_PART}/{_PART}(?:@{_PART}(?:/{_PART})*)?", re.ASCII)
+_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".yaml", ".json")
+
+
+def with_prefix(text: str, base: Path | None = None) -> str:
+    """``owner/name`` as ``hf:owner/name``; any other text, and a path that may be meant, as it is.
+
+    A path may be meant where a folder of the first name is in `base` (the current folder).
+
+    Example:
+        >>> with_prefix("stabilityai/sdxl-turbo"), with_prefix("models/a/b"), with_prefix("./models/sd")
+        ('hf:stabilityai/sdxl-turbo', 'models/a/b', './models/sd')
+    """
+    if not _BARE.fullmatch(text) or ".." in text or text.partition("@")[0].endswith(_FILES):
+        return text
+    here = base or Path()
+    return text if (here / text.split("/", 1)[0]).exists() else PREFIX + text
 
 
 @contextmanager

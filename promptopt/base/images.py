@@ -118,6 +118,15 @@ def load_image(path: str | os.PathLike[str], *, error: type[PromptoptError] = Im
         return _load(path)
 
 
+def format_of(content: bytes) -> str | None:
+    """Which of `FORMATS` the bytes of a file begin as; None for another."""
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return image.format
+    except OSError:
+        return None
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """A loaded picture by the rules of this module.
 

@@ -20,7 +20,12 @@ _LEAST = 24  # fewer are not worth showing
 
 
 class LiveStudy(Observer):
-    """Bars on a terminal; elsewhere (a log, CI) plain lines for each phase and each new best."""
+    """Bars on a terminal or in a notebook; elsewhere (a log, CI) a line for each phase and each new best.
+
+    Example:
+        >>> with LiveStudy() as live:  # study.run(observer=live)
+        ...     live.on_phase("reading the data")
+    """
 
     def __init__(self) -> None:
 
@@ -31,11 +36,13 @@ class LiveStudy(Observer):
         self._bars = Bars(console=self._console, transient=True, width=bar)
         self._begun = time.monotonic()
         self._running = self._begun  # when the first image could have come
-        self._images = 0  # of the whole study, confirmation included
-        self._counted = ("", 0, 0)  # what the bar shows: name, done, total
+        self._stage = ""  # "search", then "confirmation"
+        self._done = {"search": 0, "confirmation": 0}  # images
+        self._total = {"search": 0, "confirmation": 0}
+        self._of = ""  # which prompt of how many
         self._generated = 0
         self._stored = 0
-        self._tried = 0
+        self._tried = self._trials = 0
         self._best = ""
         self._best_prompt: Candidate | None = None
         self._sets: _Sets | None = None
@@ -51,7 +58,11 @@ class LiveStudy(Observer):
         """A step without a count."""
         if self._sets is not None:  # the first phase after the search of sets is their confirmation
             self._sets.confirming = True
+        if self._stage == "search" and self._of:
+            self._stage, self._of, self._best = "confirmation", "", ""
+            self._bars.show("search", self._done["search"], self._done["search"], "")
         self._say(text)
+        self._bars.busy(text)
 
     def on_warning(self, text: str) -> None:
         """What the results will suffer from."""
@@ -64,18 +75,23 @@ class LiveStudy(Observer):
             f"{start.name} ({start.category}): {start.prompts_in_space:,} prompts, "
             f"{start.trials} trials{done}, {start.images_per_trial} images each at first"
         )
-        # Both stages measure the baseline prompt besides their own.
-        self._images = (start.trials - start.trials_done + 1) * start.images_per_trial
-        self._images += (start.prompts_to_confirm + 1) * start.images_per_confirmation
+        self._total["search"] = start.images_in_search
+        # the baseline prompt besides
+        self._total["confirmation"] = (start.prompts_to_confirm + 1) * start.images_per_confirmation
         self._running = time.monotonic()
-        self._tried = start.trials_done
-        self._counted = ("search", start.trials_done, start.trials)
+        self._tried, self._trials = start.trials_done, start.trials
+        self._stage, self._of = "search", f"prompt {self._tried} of {self._trials}"
+        self._bars.busy(None)
         self._refresh()
 
     def on_image(self, generated: bool) -> None:
         """One image is at hand."""
         self._generated += generated
         self._stored += not generated
+        if self._stage:
+            if not self._done[self._stage]:
+                self._bars.busy(None)
+            self._done[self._stage] += 1
         self._refresh()
 
     def on_sets(self, start: SetStart) -> None:
@@ -84,6 +100,7 @@ class LiveStudy(Observer):
         self._say(f"{start.name}: {spaces}; at most {start.images:,} images of each class in the search")
         self._running = time.monotonic()
         self._sets = _Sets(start)
+        self._bars.busy(None)
         for label in start.classes:
             self._bars.show(label, 0, start.images, "")
 
@@ -94,6 +111,7 @@ class LiveStudy(Observer):
         sets = self._sets
         if sets is None:
             return
+        self._bars.busy(None)
         elapsed = max(time.monotonic() - self._running, 1e-6)
         rate = self._generated / elapsed
         if sets.confirming:
@@ -120,6 +138,7 @@ class LiveStudy(Observer):
 
     def on_training(self, done: int, total: int, note: str) -> None:
         """Classifiers are being trained."""
+        self._bars.busy(None)
         self._bars.show("training", done, total)
 
     def on_sets_finished(self, result: object) -> None:
@@ -134,17 +153,12 @@ class LiveStudy(Observer):
             self._best_prompt = best.candidate
             score = f"{best.value:+.2f} on {best.images} images"
             self._say(f"best so far after prompt {self._tried}: {score}  {one_line(best.candidate.label)}")
-        if row.continues is None:
-            self._counted = ("search", self._counted[1] + 1, self._counted[2])
+        self._of = f"prompt {self._tried} of {self._trials}"
         self._refresh()
 
     def on_confirmation(self, done: int, total: int, candidate: "Candidate") -> None:
         """A prompt has been measured on fresh seeds."""
-        if done == 1:
-            if self._counted[0]:
-                self._bars.show(*self._counted, note="")
-            self._best = ""
-        self._counted = ("confirmation", done, total)
+        self._of = f"prompt {done} of {total}"
         self._refresh()
 
     def on_confirmed(self, confirmed: "tuple[Confirmed, ...]") -> None:
@@ -154,23 +168,28 @@ class LiveStudy(Observer):
 
     def on_finish(self, result: object) -> None:
         """Everything is written."""
+        self._bars.busy(None)
         took = time.monotonic() - self._begun
         rate = f" ({self._generated / took:.1f} a second over all)" if self._generated else ""
         made = f"{self._generated} images generated{rate}, {self._stored} from the store"
         self._say(f"done in {duration(took)}: {made}")
 
     def _refresh(self) -> None:
-        if not self._counted[0]:
+        if not self._stage:
             return
         elapsed = max(time.monotonic() - self._running, 1e-6)
-        seen = self._generated + self._stored
-        parts = [f"{self._generated / elapsed:.1f} images/s" if self._generated else "from the store"]
-        if self._generated and seen < self._images:
-            parts.append(f"{duration(elapsed / max(seen, 1) * (self._images - seen))} left")
+        done, total = self._done[self._stage], max(self._done[self._stage], self._total[self._stage])
+        rate = self._generated / elapsed
+        left = total - done + (self._total["confirmation"] if self._stage == "search" else 0)
+        parts = [
+            _pace(rate, left) or f"{rate:.1f} images/s" if self._generated else "from the store",
+            self._of,
+        ]
+        parts = [part for part in parts if part]
         room = min(_SHOWN, self._room - len(" · ".join(parts)) - 3)
         if self._best and room >= _LEAST:
             parts.append(self._best if len(self._best) <= room else self._best[: room - 1] + "…")
-        self._bars.show(*self._counted, note=" · ".join(parts))
+        self._bars.show(self._stage, done, total, note=" · ".join(parts))
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False)

@@ -18,9 +18,20 @@ On = Annotated[
 ]
 Store = Annotated[Path, typer.Option(help="Folder of images and features, shared by all runs.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images a forward pass; default: by the device.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the model's own.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps", "--num-inference-steps", min=1, help="Denoising steps; default: the model's own."
+    ),
+]
 Guidance = Annotated[
-    float | None, typer.Option(callback=finite_value, help="Guidance scale; default: the model's own.")
+    float | None,
+    typer.Option(
+        "--guidance",
+        "--guidance-scale",
+        callback=finite_value,
+        help="Guidance scale; default: the model's own.",
+    ),
 ]
 Scheduler = Annotated[str | None, typer.Option(help="Sampler; default: the model's own.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]

@@ -30,18 +30,32 @@ class Bars:
         width: int = 40,
     ) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import Task as Shown
+        from rich.spinner import Spinner
         from rich.table import Column
+        from rich.text import Text
+
+        spinner = Spinner("dots")
+
+        class Bar(BarColumn):  # of what has no count, a spinner
+            def render(self, task: Shown) -> Any:
+                return spinner if task.total is None else super().render(task)
+
+        class Count(MofNCompleteColumn):
+            def render(self, task: Shown) -> Any:
+                return Text("") if task.total is None else super().render(task)
 
         # On a narrow terminal the note is broken into lines; a count cut short would say something else.
         self.display = Progress(
             TextColumn("{task.description:<12}", markup=False),
-            BarColumn(width),
-            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            Bar(width),
+            Count(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[note]}", markup=False),
             console=console or terminal(stderr=True),
             transient=transient,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._busy: TaskID | None = None
         self.begin(title)
 
     def __enter__(self) -> "Bars":
@@ -59,6 +73,14 @@ class Bars:
     def say(self, text: str) -> None:
         """A line above the bars."""
         self.display.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def busy(self, text: str | None) -> None:
+        """Something without a count is being done, or (None) no longer."""
+        if self._busy is not None:
+            self.display.remove_task(self._busy)
+            self._busy = None
+        if text is not None:
+            self._busy = self.display.add_task(text, total=None, note="")
 
     def show(self, name: str, done: int, total: int | None = None, note: str | None = None) -> None:
         """So many are done of a total (None: as before); without a note, the time that is left."""

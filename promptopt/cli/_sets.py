@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from promptopt.cli._text import terminal
 from promptopt.formatting.numbers import count, in_cell, p_value
-from promptopt.study.sets.words import LESS, nearer
+from promptopt.run.set_names import LESS
+from promptopt.study.sets.words import nearer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,12 +61,14 @@ def _say(console: Console, text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """Without lines but below the head."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     return Table(
-        title=title,
+        title=Text(title),
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -77,7 +80,7 @@ def _table(title: str) -> Table:
 def _prompts(entry: ClassEntry) -> Table:
     from rich.text import Text
 
-    table = _table(f"{entry.label}: {count(len(entry.set.prompts), 'prompt')}")
+    table = plain_table(f"{entry.label}: {count(len(entry.set.prompts), 'prompt')}")
     table.add_column("weight", justify="right", no_wrap=True)
     table.add_column("adds", justify="right", no_wrap=True)
     table.add_column("prompt", overflow="fold")
@@ -93,6 +96,8 @@ def _notes(entry: ClassEntry) -> str:
     ]
     if entry.stopped:
         notes.append(f"The search ended: {entry.stopped}.")
+    if entry.distances is not None:
+        notes.append(entry.distances.sentence)
     if entry.certificate is not None:
         notes.append(entry.certificate.sentence)
     return " ".join(notes)
@@ -101,7 +106,7 @@ def _notes(entry: ClassEntry) -> str:
 def _comparisons(compared: Sequence[tuple[str, ComparisonEntry]]) -> Table:
     from rich.text import Text
 
-    table = _table("Confirmed on fresh seeds and unseen real images")
+    table = plain_table("Confirmed on fresh seeds and unseen real images")
     table.add_column("class", overflow="fold")
     table.add_column("measure")
     table.add_column("compared", overflow="fold")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import typer
 
@@ -21,6 +23,18 @@ def finite_value(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number.")
     return value
+
+
+Run = TypeVar("Run", Path, list[Path], None)
+
+
+def run_value(value: Run) -> Run:
+    """Callback of arguments that name runs: by their folders, or by the names of folders in ``runs``."""
+    from promptopt.run.folder import run_folder
+
+    if isinstance(value, list):
+        return [run_folder(one) for one in value]
+    return None if value is None else run_folder(value)
 
 
 def check_text(arguments: Sequence[str]) -> None:

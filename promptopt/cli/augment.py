@@ -8,7 +8,7 @@ import typer
 
 from promptopt.cli._options import Device, On
 from promptopt.cli._text import say
-from promptopt.cli._values import finite, finite_value
+from promptopt.cli._values import finite, finite_value, run_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +29,12 @@ _SHEET_SAYS = (
 def augment(
     context: typer.Context,
     runs: Annotated[
-        list[Path], typer.Argument(help="Run folders of finished studies; together one of each class.")
+        list[Path],
+        typer.Argument(
+            callback=run_value, help="Run folders of finished studies; together one of each class."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the set.")],
+    out: Annotated[Path, typer.Option("--out", "--output-dir", help="Folder of the set.")],
     per_class: Annotated[int | None, typer.Option(min=1, help="Images of each class; or --ratio.")] = None,
     ratio: Annotated[
         float | None,

@@ -57,9 +57,9 @@ def classify(
     by: Annotated[
         Literal["center"] | None, typer.Option(help="center: also a table for each center.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for arms.json, arms.csv and arms.html.")] = Path(
-        "classify"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "--output-dir", help="Folder for arms.json, arms.csv and arms.html.")
+    ] = Path("classify"),
     target: Annotated[
         Literal["label", "category"], typer.Option(help="What is told apart in a prepared data set.")
     ] = "label",

@@ -25,7 +25,9 @@ def compare_generators(
             "give it once for each generator."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for tables, charts, samples and images.")],
+    out: Annotated[
+        Path, typer.Option("--out", "--output-dir", help="Folder for tables, charts, samples and images.")
+    ],
     words: Annotated[
         list[str] | None,
         typer.Option(

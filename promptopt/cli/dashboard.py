@@ -7,14 +7,17 @@ import typer
 
 from promptopt.cli._options import AllowRemote, Host, Port, Store
 from promptopt.cli._text import say
-from promptopt.cli._values import finite_value
+from promptopt.cli._values import finite_value, run_value
 
 if TYPE_CHECKING:
     from promptopt.web.dashboard.copying import Copied
 
 
 def dashboard(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/polyps.")],
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", callback=run_value, help="A run folder, or the name of one in runs."),
+    ],
     port: Port = 8080,
     host: Host = "127.0.0.1",
     allow_remote: AllowRemote = False,
@@ -38,12 +41,12 @@ def dashboard(
     from promptopt.web.dashboard.serving import open_dashboard
     from promptopt.web.server import is_loopback
 
-    images = RunImages.open(run, store=store)
+    classes = RunImages.open_classes(run, store=store)
 
     def told(copied: "Copied") -> None:
         say(f"{copied.trials} trials added to the copy")
         if copied.images_found < copied.images_wanted:
-            complain(missing_sentence(copied.images_found, copied.images_wanted, images))
+            complain(missing_sentence(copied.images_found, copied.images_wanted, classes[0]))
 
     def complain(text: str) -> None:
         say(text, fg="yellow", err=True)
@@ -54,7 +57,7 @@ def dashboard(
             "no password and no encryption."
         )
     with open_dashboard(
-        images,
+        classes,
         host=host,
         port=port,
         allow_remote=allow_remote,

@@ -50,6 +50,10 @@ def select(
         typer.Option(help="POOL=N: at most N pictures of each category there, as reference=50."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="What the hospital is called in the result.")] = None,
+    rest: Annotated[
+        str | None,
+        typer.Option(help="Keep the other pictures too, as a second hospital of this name."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of --shares and --limit.")] = 0,
 ) -> None:
     """Write a part of a prepared set as a set of its own, such as a target hospital; groups stay together."""
@@ -83,6 +87,7 @@ def select(
         groups=tuple(group or ()),
         pools=tuple(pool or ()),
         center=name,
+        rest=rest,
         shares=given,
         validation=validation,
         limits=limits,

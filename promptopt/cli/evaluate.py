@@ -68,7 +68,9 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for evaluation.json, evaluation.csv, card.md, copies.png and duplicates.png."
+            "--out",
+            "--output-dir",
+            help="Folder for evaluation.json, evaluation.csv, card.md, copies.png and duplicates.png.",
         ),
     ] = None,
     store: Annotated[Path, typer.Option(help="Folder of the features; nothing is encoded twice.")] = Path(

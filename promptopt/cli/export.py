@@ -9,20 +9,24 @@ import typer
 from promptopt.cli import group
 from promptopt.cli._options import Device
 from promptopt.cli._text import say
+from promptopt.cli._values import run_value
 from promptopt.cli._wrapped import wrapped
 from promptopt.formatting.numbers import count
 
 app = group("Hand over what studies found: lists, challenge submissions, and a check of them.")
 
 _Runs = Annotated[
-    list[Path], typer.Argument(metavar="RUN...", help="Finished run folders, e.g. runs/polyps.")
+    list[Path],
+    typer.Argument(metavar="RUN...", callback=run_value, help="Finished run folders, e.g. runs/polyps."),
 ]
 
 
 @app.command("list")
 def list_(
     runs: _Runs,
-    out: Annotated[Path, typer.Option(help="Folder for best-prompts.json, .csv, .md and .tex.")],
+    out: Annotated[
+        Path, typer.Option("--out", "--output-dir", help="Folder for best-prompts.json, .csv, .md and .tex.")
+    ],
     format_: Annotated[
         str, typer.Option("--format", help="Of json, csv, md and latex, with commas between.")
     ] = "json,csv,md,latex",
@@ -51,7 +55,9 @@ def schema() -> None:
 def submission(
     runs: _Runs,
     edition: Annotated[Literal["gi-2024", "gi-2025"], typer.Option(help="Edition of MEDVQA-GI.")],
-    out: Annotated[Path, typer.Option(help="Folder to write; it appears whole or not at all.")],
+    out: Annotated[
+        Path, typer.Option("--out", "--output-dir", help="Folder to write; it appears whole or not at all.")
+    ],
     weights: Annotated[
         Literal["copy", "reference"] | None,
         typer.Option(

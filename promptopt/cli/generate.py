@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     from generators.store import StoredImage
 
 _URI_HELP = (
-    "embedded, a diffusers folder, or hf:owner/name[@revision]; LoRA adapters behind it: +lora:PATH@SCALE."
+    "embedded, a diffusers folder, owner/name[@revision] on the hub, or FILE.safetensors (SD 1.x, 2.x, XL); "
+    "LoRA adapters behind it: +lora:PATH@SCALE."
 )
 
 
 def generate(
     uri: Annotated[str, typer.Argument(help=_URI_HELP)],
     prompt: Annotated[str, typer.Argument(help="The prompt.")],
-    out: Annotated[Path, typer.Option(help="Folder for the images, the sheet and the store.")],
+    out: Annotated[
+        Path, typer.Option("--out", "--output-dir", help="Folder for the images, the sheet and the store.")
+    ],
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the first image; the next have the next seeds.")
     ] = 0,
@@ -39,7 +42,10 @@ def generate(
     from generators.store import ImageStore
     from promptopt.cli._progress import Bars
     from promptopt.formatting.pictures import Tile, contact_sheet
+    from promptopt.space.emphasis import emphasis_warning
 
+    if warning := emphasis_warning([prompt]):
+        say(f"Warning: {warning}", fg="yellow", err=True)
     made = done = 0
     with Makers(on, device=device) as makers, Bars() as bar:
         generator = makers.load(uri)

@@ -39,7 +39,9 @@ def init(
         int | None, typer.Option(min=16, help="Images of the search, for each class; default: 600.")
     ] = None,
     name: Annotated[str, typer.Option(help="Of the study, its files and its run folder.")] = "first",
-    out: Annotated[Path, typer.Option(help="Folder for the study file and the category files.")] = Path(),
+    out: Annotated[
+        Path, typer.Option("--out", "--output-dir", help="Folder for the study file and the category files.")
+    ] = Path(),
     measure: Annotated[
         bool, typer.Option(help="Make nine images to say how long the study will take.")
     ] = True,

@@ -27,6 +27,7 @@ from promptopt.cli import (
     generate,
     init,
     push,
+    report,
     review,
     study,
     synthesize,
@@ -175,6 +176,7 @@ main.command("evaluate")(evaluate.evaluate)
 main.command("convert")(convert.convert)
 main.add_typer(export.app, name="export")
 main.add_typer(template.app, name="template")
+main.command("report")(report.report)
 main.add_typer(review.app, name="review")
 main.command("tables")(tables.tables)
 main.command("dashboard")(dashboard.dashboard)

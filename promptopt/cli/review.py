@@ -8,6 +8,7 @@ import typer
 from promptopt.cli import group
 from promptopt.cli._options import AllowRemote, Host, Port
 from promptopt.cli._text import say, terminal
+from promptopt.cli._values import run_value
 from promptopt.formatting.numbers import format_estimate, p_value
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 app = group("Ask experts: which prompt's images are better, and can they be told from real ones?")
 
-_Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/polyps.")]
+_Run = Annotated[
+    Path, typer.Argument(metavar="RUN", callback=run_value, help="A run folder, or the name of one in runs.")
+]
 _Store = Annotated[Path, typer.Option(help="The store that the study was run with.")]
 
 
@@ -64,10 +67,10 @@ def prefer(
             err=True,
         )
     title = str(found.settings["category"]["title"])
+    like = "a picture that the phantom's program drew" if found.drawn else "a real patient's"
     page = PreferencePage(
         session,
-        question=question
-        or f"{title}. Better: the finding is clearer, and looks more like a real patient's.",
+        question=question or f"{title}. Better: the finding is clearer, and looks more like {like}.",
     )
     with LocalServer(page, host=host, port=port, allow_remote=allow_remote) as server:
         done, total = session.progress()
@@ -95,7 +98,9 @@ def values(run: _Run, store: _Store = Path("store")) -> None:
 def sheet(
     run: _Run,
     real: Annotated[Path, typer.Option(metavar="DATA", help="A prepared data set, or a folder of images.")],
-    out: Annotated[Path, typer.Option(help="Folder for the raters; the key does not go there.")],
+    out: Annotated[
+        Path, typer.Option("--out", "--output-dir", help="Folder for the raters; the key does not go there.")
+    ],
     key: Annotated[
         Path | None, typer.Option(help="File that says which are synthetic; default OUT-key.json beside OUT.")
     ] = None,
@@ -138,7 +143,9 @@ def sheet(
 def score(
     answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS.csv...", help="Filled in, one or more.")],
     key: Annotated[Path, typer.Argument(metavar="KEY.json", help="The sheet's key.")],
-    out: Annotated[Path | None, typer.Option(help="Write everything to this JSON file too.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "--output-dir", help="Write everything to this JSON file too.")
+    ] = None,
 ) -> None:
     """Compare filled-in answers with the key: accuracy against 50 %, sensitivity, specificity, kappa."""
     from promptopt.review.sheet_scores import score_answers
@@ -180,6 +187,9 @@ def _print_preferences(found: "Preferences") -> None:
     console.print(table)
     console.print(f"rank correlation with the study's score: {format_estimate(found.with_score)}")
     console.print(f"left side chosen: {format_estimate(found.left)}")
+    unusable = sum(choice.choice == "unusable" for choice in found.choices)
+    if unusable:
+        console.print(f"both unusable: {unusable} of {len(found.choices)} comparisons")
     for (first, second), kappa in found.agreement.items():
         console.print(f"agreement of {first} and {second} (kappa): {format_estimate(kappa)}", markup=False)
 

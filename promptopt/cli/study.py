@@ -1,5 +1,8 @@
 """`promptopt study`: run a study, look at one, write the study file's schema."""
 
+import shlex
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,12 +10,14 @@ import typer
 
 from promptopt.base.reading import one_line
 from promptopt.cli import group
-from promptopt.cli._options import Device, On, Store
+from promptopt.cli._options import Device, Guidance, On, Steps, Store
 from promptopt.cli._text import say, terminal
+from promptopt.cli._values import run_value
 from promptopt.formatting.numbers import in_cell, p_value, value_and_interval
 
 if TYPE_CHECKING:
     from promptopt.run.prompts import EstimateEntry, PromptEntry, PromptList
+    from promptopt.study.observer import Observer
     from promptopt.study.run import StudyRows
 
 _WIDE = 200  # columns of a terminal that every metric fits in
@@ -39,11 +44,17 @@ def run(
             "--set", metavar="KEY=VALUE", help="Change a key, e.g. generator.steps=20; may be given again."
         ),
     ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the file's seed.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
     allow_embedded: AllowEmbedded = False,
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
     store: Store = Path("store"),
     device: Device = "auto",
     on: On = "here",
+    tracker: Annotated[
+        str | None, typer.Option(help="tensorboard (into RUN/tensorboard), wandb or mlflow.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Short for --on processes:N.")] = 1,
 ) -> None:
     """Run a study, or go on with it: the same command again resumes, and a finished one generates nothing."""
@@ -57,18 +68,36 @@ def run(
     changes = parse_changes(set_ or [])
     if allow_embedded:
         changes["allow_embedded"] = True
-    if trials is not None:
-        changes["search.trials"] = trials
-    if name is not None:
-        changes["name"] = name
+    named = {
+        "search.trials": trials,
+        "name": name,
+        "seed": seed,
+        "generator.steps": steps,
+        "generator.guidance": guidance,
+    }
+    changes |= {key: value for key, value in named.items() if value is not None}
     if changes:
         config = config.override(changes)
     # After the study file is read: a fault in it should show before optuna and scipy are loaded.
     from promptopt.study.run import run_study
 
-    with LiveStudy() as live:
-        run_study(config, runs=runs, store=store, device=device, on=place, observer=live)
+    with LiveStudy() as live, _tracked(tracker, runs / config.name, live) as observer:
+        run_study(config, runs=runs, store=store, device=device, on=place, observer=observer)
     show(runs / config.name)
+
+
+@contextmanager
+def _tracked(name: str | None, folder: Path, live: "Observer") -> "Iterator[Observer]":
+    """The live display, and with it what sends the numbers to a tracker."""
+    if name is None:
+        yield live
+        return
+    from promptopt.base.trackers import tracker
+    from promptopt.study.observer import Observers
+    from promptopt.study.tracking import Tracking
+
+    with closing(tracker(name, folder=folder / name, run=folder.name)) as found:
+        yield Observers(live, Tracking(found))
 
 
 @app.command()
@@ -89,11 +118,15 @@ def check(
     changes = parse_changes(set_ or []) | ({"allow_embedded": True} if allow_embedded else {})
     if changes:
         config = config.override(changes)
+    from promptopt.cli._progress import Bars
     from promptopt.study.preview import check_study
 
-    found = check_study(config, store=store, device=device)
+    with Bars(transient=True) as bars:
+        bars.busy("checking the study, its data and its models")
+        found = check_study(config, store=store, device=device)
     for label, prompts in found.prompts.items():
         real = ", ".join(f"{pool} {count}" for pool, count in found.real_images[label].items())
+        real = real if config.data is not None else "none"
         say(f"{label}: {prompts:,} prompts; real images: {real}")
     for warning in found.warnings:
         say(f"Warning: {warning}", fg="yellow", err=True)
@@ -102,10 +135,13 @@ def check(
 
 @app.command()
 def show(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/polyps.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", callback=run_value, help="A run folder, or the name of one in runs."),
+    ],
 ) -> None:
     """Show what a run confirmed, sets or single prompts, or how far one is that is not finished."""
-    from promptopt.run.folder import PROMPTS, REPORT
+    from promptopt.run.folder import PROMPTS, REPORT, STUDY
     from promptopt.study.run import show as read_run
 
     found = read_run(folder)
@@ -114,16 +150,79 @@ def show(
 
         if found.sets is None:
             print_progress(found)
+            _go_on(folder / STUDY)
         else:
             print_sets(found.sets, folder)
         return
     if found.prompts is None:
         _print_trials(found)
+        _go_on(folder / STUDY)
         return
     _print_prompts(found.prompts)
     for file in (PROMPTS, REPORT):
         if (folder / file).is_file():
             say(f"{folder / file}")
+    given, work = str(folder), f"work/{found.prompts.study}"
+    say("\nNext:")
+    for words in (
+        f"review prefer {shlex.quote(given)} --rater NAME",
+        f"synthesize --prompts {shlex.quote(given)} --generator {shlex.quote(found.prompts.generator.uri)} "
+        f"--total 100 --out {work}-images",
+    ):
+        say(f"  promptopt {words}")
+
+
+def _go_on(study: Path) -> None:
+    if study.is_file():
+        given = shlex.join([str(study), "--runs", str(study.parent.parent)])
+        say(f"Next: promptopt study run {given}")
+
+
+@app.command("list")
+def list_(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder of run folders.")] = Path("runs"),
+) -> None:
+    """List the runs of a folder: name, aim, how far it is, and what it ended with."""
+    from rich.text import Text
+
+    from promptopt.cli._sets import plain_table
+    from promptopt.study.listing import list_runs
+
+    rows = list_runs(runs)
+    table = plain_table(f"{runs}: {len(rows)} run{'' if len(rows) == 1 else 's'}")
+    for name in ("name", "aim", "state", "result"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(Text(row.name), row.aim, Text(row.state), Text(one_line(row.sentence)))
+    terminal(highlight=False).print(table)
+    say(f"Next: promptopt study show {shlex.quote(rows[0].name)}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN RUN...", callback=run_value, help="Two finished runs or more."),
+    ],
+) -> None:
+    """Compare runs in a table: what each searched with, what it found, and the settings that differ."""
+    from rich.text import Text
+
+    from promptopt.cli._sets import plain_table
+    from promptopt.study.listing import compare_runs
+
+    if len(runs) < 2:
+        raise typer.BadParameter("give two runs or more; one is shown by `promptopt study show`")
+    found = compare_runs(runs)
+    table = plain_table("Runs side by side")
+    table.add_column("", overflow="fold")
+    for name in found.names:
+        table.add_column(Text(name), overflow="fold")
+    for what, values in found.rows:
+        table.add_row(Text(what), *(Text(value) for value in values))
+    terminal(highlight=False).print(table)
+    if not found.same_data:
+        say("The runs have different real images, so their numbers do not compare.", err=True)
 
 
 @app.command()
@@ -169,9 +268,10 @@ def _print_prompts(found: "PromptList") -> None:
     table.add_column("rank", justify="right")
     table.add_column("prompt", overflow="fold", min_width=20)
     table.add_column("weight", justify="right", no_wrap=True)
-    table.add_column("score (95 %)", justify="right", no_wrap=True)
-    table.add_column("better?", min_width=9)
-    table.add_column("p", justify="right", no_wrap=True)
+    # with a minus or plus of its own, each of three numbers, and broken before the interval at the worst
+    table.add_column("score (95 %)", justify="right", no_wrap=console.width >= _MIDDLE, min_width=16)
+    table.add_column("verdict", min_width=9)
+    table.add_column("p", justify="right", no_wrap=True, min_width=7)
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
     for entry in found.prompts:
@@ -182,7 +282,7 @@ def _print_prompts(found: "PromptList") -> None:
             Text(entry.label + (" (baseline)" if plain else "")),
             f"{entry.weight:.2f}" if entry.weight else "-",
             "0" if plain else in_cell(measured.get("score"), "+.2f"),
-            _claim(entry),
+            "" if plain else _claim(found, entry),
             p_value(entry.p_value, missing=""),
             *(_short(measured.get(name), percent=name == "judge_accuracy") for name in names),
         )
@@ -207,12 +307,12 @@ def _print_prompts(found: "PromptList") -> None:
     console.print(" ".join(notes), style="dim", markup=False, highlight=False)
 
 
-def _claim(entry: "PromptEntry") -> str:
+def _claim(found: "PromptList", entry: "PromptEntry") -> str:
+    from promptopt.study.report.words import claim_word
+
     if entry.contradicted_by is not None:
-        return f"no: {entry.contradicted_by.replace('_', ' ')} contradicts"
-    if entry.p_value is None:
-        return ""
-    return "yes" if entry.better_than_baseline else "not shown"
+        return f"unclear: {entry.contradicted_by.replace('_', ' ')} contradicts"
+    return "" if entry.p_value is None else claim_word(found, entry)
 
 
 def _short(estimate: "EstimateEntry | None", *, percent: bool) -> str:

@@ -7,6 +7,7 @@ import typer
 
 from promptopt.cli._options import BatchSize, Device, Guidance, On, Scheduler, Steps
 from promptopt.cli._text import say
+from promptopt.cli._values import run_value
 
 if TYPE_CHECKING:
     from generators.base import Generator
@@ -22,14 +23,17 @@ def synthesize(
     prompts: Annotated[
         Path,
         typer.Option(
+            callback=run_value,
             help="CSV with a column Prompt (; or ,), text with one prompt a line, JSON lines with the key "
-            "prompt, or a study's prompts.json or run folder."
+            "prompt, or a study's prompts.json or run folder.",
         ),
     ],
     generator: Annotated[
         str, typer.Option(help="embedded, a diffusers folder, or hf:owner/name[@revision].")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for images/, manifest.csv and sheet.png.")],
+    out: Annotated[
+        Path, typer.Option("--out", "--output-dir", help="Folder for images/, manifest.csv and sheet.png.")
+    ],
     label: Annotated[
         str | None, typer.Option("--class", help="Of a study of sets with several classes: which one.")
     ] = None,
@@ -133,10 +137,14 @@ def _layout(
 
 def _report(listed: "PromptFile", edition: str) -> None:
     """What is odd about the list, on stderr."""
+    from promptopt.space.emphasis import emphasis_warning
+
     count = len(listed.prompts)
     say(f"{listed.path}: {count} prompts", err=True)
     if listed.blank:
         say(f"{len(listed.blank)} empty lines left out: line {_some(listed.blank)}", err=True)
+    if warning := emphasis_warning(line.text for line in listed.prompts):
+        say(f"warning: {warning}", err=True)
     twice = listed.duplicates()
     if twice:
         copies = sum(len(lines) - 1 for lines in twice.values())

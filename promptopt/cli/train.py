@@ -26,12 +26,16 @@ Data = Annotated[
     ),
 ]
 Out = Annotated[
-    Path, typer.Option(help="Folder for the result and the checkpoints; an interrupted run goes on.")
+    Path,
+    typer.Option(
+        "--out", "--output-dir", help="Folder for the result and the checkpoints; an interrupted run goes on."
+    ),
 ]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be given again."),
 ]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of weights and batches, in place of the recipe's.")]
 Judge = Annotated[
     str,
     typer.Option(
@@ -53,7 +57,9 @@ def sd(
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(help="Checkpoint to start from: embedded, a diffusers folder or hf:owner/name."),
+        typer.Option(
+            help="Checkpoint to start from: embedded, a diffusers folder, FILE.safetensors or owner/name."
+        ),
     ] = None,
     vae: Annotated[
         Path | None, typer.Option(help="Folder of a trained autoencoder; its training is then left out.")
@@ -65,6 +71,7 @@ def sd(
     encoder: Judge = "embedded",
     store: Store = Path("store"),
     changes: Set = None,
+    seed: Seed = None,
     device: Device = "auto",
 ) -> None:
     """Train or fine-tune Stable Diffusion; OUT/pipeline becomes a diffusers pipeline folder.
@@ -76,9 +83,9 @@ def sd(
     from studies.dataset import read_dataset
 
     name = recipe or ("tiny-finetune" if init else "tiny")
-    load_recipe(name, overrides=changes or ())  # its faults are named before the data's
+    load_recipe(name, overrides=_seeded(changes, seed))  # its faults are named before the data's
     dataset = read_dataset(data)
-    spec = load_recipe(name, overrides=_overrides(dataset, changes))
+    spec = load_recipe(name, overrides=_overrides(dataset, _seeded(changes, seed)))
     # From here on it takes seconds to load the libraries; a fault above shows at once.
     from generators.training import train_sd
 
@@ -114,6 +121,7 @@ def dreambooth_lora(
     encoder: Judge = "embedded",
     store: Store = Path("store"),
     changes: Set = None,
+    seed: Seed = None,
     device: Device = "auto",
 ) -> None:
     """Teach a model what the data show under rare tokens, by adapters; OUT/lora becomes the adapter's folder.
@@ -124,9 +132,9 @@ def dreambooth_lora(
     from promptopt.cli._progress import Bars
     from studies.dataset import read_dataset
 
-    load_recipe(recipe, overrides=changes or ())  # its faults are named before the data's
+    load_recipe(recipe, overrides=_seeded(changes, seed))  # its faults are named before the data's
     dataset = read_dataset(data)
-    spec = load_recipe(recipe, overrides=_overrides(dataset, changes))
+    spec = load_recipe(recipe, overrides=_overrides(dataset, _seeded(changes, seed)))
     from generators.training import train_dreambooth
 
     _no_foreign_bars()
@@ -166,6 +174,7 @@ def clip(
         typer.Option(help="Folder with the tokenizer of a new encoder; default: open_clip's own."),
     ] = None,
     changes: Set = None,
+    seed: Seed = None,
     device: Device = "auto",
 ) -> None:
     """Train or fine-tune a CLIP encoder; OUT becomes a folder in open_clip's format."""
@@ -174,7 +183,7 @@ def clip(
     from studies.dataset import read_dataset, share_out
 
     recipe = recipe or ("clip-finetune" if init else "tiny-clip")
-    spec = load_recipe(recipe, changes=changes or ())
+    spec = load_recipe(recipe, changes=_seeded(changes, seed, key="seed"))
     if not isinstance(spec, ClipSpec):
         raise RecipeError(
             f"recipe {recipe!r} is of kind {spec.kind!r}; use it with 'promptopt train {spec.kind}'"
@@ -201,6 +210,7 @@ def judge(
     out: Out,
     recipe: Annotated[str, typer.Option(help="A recipe that ships, or a YAML file.")] = "judge",
     changes: Set = None,
+    seed: Seed = None,
     device: Device = "auto",
 ) -> None:
     """Train a judge, which reads attributes off an image, on a data set that states them (the phantom)."""
@@ -208,7 +218,7 @@ def judge(
     from promptopt.cli._progress import Bars
     from studies.dataset import read_dataset, share_out
 
-    spec = load_recipe(recipe, changes=changes or ())
+    spec = load_recipe(recipe, changes=_seeded(changes, seed, key="seed"))
     if not isinstance(spec, JudgeSpec):
         raise RecipeError(
             f"recipe {recipe!r} is of kind {spec.kind!r}; use it with 'promptopt train {spec.kind}'"
@@ -221,12 +231,16 @@ def judge(
     say(f"wrote {folder}")
 
 
-def _overrides(dataset: "Dataset", changes: list[str] | None) -> tuple[str, ...]:
+def _seeded(changes: list[str] | None, seed: int | None, *, key: str = "training.seed") -> tuple[str, ...]:
+    return (*(changes or ()), *(() if seed is None else (f"{key}={seed}",)))
+
+
+def _overrides(dataset: "Dataset", changes: tuple[str, ...]) -> tuple[str, ...]:
     """The changes to a recipe; without scores while training where the data name no pool to score on."""
     if dataset.pooled:
-        return tuple(changes or ())
+        return changes
     say(f"{dataset.root} names no pools: all pictures train, none score (validation.every=0)", err=True)
-    return ("validation.every=0", *(changes or ()))
+    return ("validation.every=0", *changes)
 
 
 def _judge(

@@ -8,6 +8,7 @@ import typer
 
 from promptopt.cli._options import Device, On, Store
 from promptopt.cli._text import say, terminal
+from promptopt.cli._values import run_value
 from promptopt.formatting.numbers import format_estimate
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ _NAMED = re.compile(r"([A-Za-z0-9][\w.-]*)=(.+)")
 
 
 def transfer(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", callback=run_value, help="Folders of finished runs.")
+    ],
     generator: Annotated[
         list[str],
         typer.Option(help="Another generator's URI, or NAME=URI; give it once for each generator."),
@@ -38,7 +41,9 @@ def transfer(
         ),
     ] = None,
     store: Store = Path("store"),
-    out: Annotated[Path, typer.Option(help="Folder for table, JSON and figure.")] = Path("transfer"),
+    out: Annotated[
+        Path, typer.Option("--out", "--output-dir", help="Folder for table, JSON and figure.")
+    ] = Path("transfer"),
     on: On = "here",
     device: Device = "auto",
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from promptopt.base.hub import with_prefix
 from promptopt.base.plugins import scheme
 
 _NAMES = ("embedded", "inception", "thumbnail")
@@ -13,6 +14,7 @@ _LORA = "+lora:"  # between a generator's URI and an adapter's
 _CLIP_GUIDED, _INCEPTION = "clip-guided:", "inception:"
 _FOLDERS = ("dinov2:", "transformers:")
 _BACKBONES = ("timm:", "torchvision:")
+_CONFIG = "?config="  # behind a checkpoint file: the name of an architecture, or a folder
 
 
 def absolute_path(text: str, base: Path) -> str:
@@ -28,6 +30,8 @@ def absolute_folder_or_name(text: str, base: Path) -> str:
 
 def absolute_uri(text: str, base: Path) -> str:
     """The URI of a network with every path in it absolute; names and addresses on the hub stay.
+
+    ``owner/name`` becomes ``hf:owner/name`` where no such folder is in `base`.
 
     Adapters behind it (`MODEL+lora:PATH@SCALE`), the model and the CLIP of `clip-guided:MODEL?clip=PATH`, and
     the weights of `inception:FILE`, `timm:NAME@FILE`, `torchvision:NAME@FILE`, `dinov2:FOLDER` and
@@ -55,7 +59,7 @@ def _setting(pair: str, base: Path) -> str:
 
 
 def _absolute(text: str, base: Path) -> str:
-    if not text or text in _NAMES or text.startswith(_ELSEWHERE):
+    if not text or text in _NAMES or (text.startswith(_ELSEWHERE) and _CONFIG not in text):
         return text
     if text.startswith(_INCEPTION):
         return _INCEPTION + absolute_path(text.removeprefix(_INCEPTION), base)
@@ -65,5 +69,10 @@ def _absolute(text: str, base: Path) -> str:
     if text.startswith(_FOLDERS):
         library, _, place = text.partition(":")
         return f"{library}:{absolute_folder_or_name(place, base)}"
+    if _CONFIG in text:
+        file, _, config = text.partition(_CONFIG)
+        return f"{_absolute(file, base)}{_CONFIG}{absolute_folder_or_name(config, base)}"
+    if (address := with_prefix(text, base)) != text:
+        return address
     path = absolute_path(text, base)
     return text if scheme(text) is not None and not Path(path).exists() else path  # "name:rest" of a plug-in

@@ -59,6 +59,13 @@ class SetScore(_Model):
     )
     frechet: float = Field(default=0.0, ge=0, description="Fréchet distance of the set, by influence")
     inception_score: float = Field(default=0.0, ge=0, description="Inception Score of the set, by influence")
+    contrast: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="how much of what the images lack or have too much of may be common to the classes: the "
+        "distance between the classes' errors counts c / (1 - c) times as much as a class's own",
+    )
     accuracy: float = Field(
         default=0.0,
         ge=0,

@@ -16,7 +16,7 @@ from promptopt.base.naming import without_home
 from promptopt.base.settings import Settings, override, read_yaml, validate
 from promptopt.config.paths import absolute_folder_or_name, absolute_path, absolute_uri
 from promptopt.config.sets import ClassifierSettings, ClassSettings, ClosenessSettings, SetScore, SetSettings
-from studies.category import SHIPPED
+from studies.category import SHIPPED, CategoryError, check_category
 
 RENAMED = {
     "knobs": "generation_parameters",
@@ -132,7 +132,7 @@ class SearchSettings(_Model):
     )
     margin: float = Field(default=0.1, ge=0, description="in SDs of the baseline's images")
     warm_start: tuple[str, ...] = Field(
-        default=(), description="run folders of earlier studies whose best prompts are tried first"
+        default=(), description="run folders of earlier studies whose best prompts, or sets, are tried first"
     )
     seed: int | None = Field(default=None, ge=0, description="of the sampler; default: from the study's seed")
 
@@ -265,9 +265,16 @@ class StudyConfig(_Model):
     baseline: str | None = Field(
         default=None, min_length=1, description="the plain prompt, in place of the category's"
     )
-    data: Annotated[
-        Annotated[str, Tag("path")] | Annotated[PhantomSource, Tag("phantom")], Discriminator(_data_kind)
-    ] = Field(description="folder of a prepared data set, or {phantom: {images, seed, hospital}}")
+    data: (
+        Annotated[
+            Annotated[str, Tag("path")] | Annotated[PhantomSource, Tag("phantom")], Discriminator(_data_kind)
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="folder of a prepared data set, or {phantom: {images, seed, hospital}}; may be left out "
+        "with aim: single, which is then scored by alignment and metrics alone",
+    )
     positives: str | None = Field(default=None, description="category or label that counts as positive")
     generator: GeneratorSettings = GeneratorSettings()
     generation_parameters: dict[str, list[int | float | str]] = Field(
@@ -318,6 +325,34 @@ class StudyConfig(_Model):
     _base: Path = PrivateAttr(default_factory=Path.cwd)
     _source: str = PrivateAttr(default="study")
     _written: dict[str, str] = PrivateAttr(default_factory=dict)  # absolute path or URI -> the user's words
+
+    @_model_validator(mode="before")
+    @classmethod
+    def _terms_without_data(cls, content: Any) -> Any:
+        """Without real images the terms that compare with them are 0."""
+        if not isinstance(content, Mapping) or content.get("data") is not None:
+            return content
+        score = content.get("score") or {}
+        if content.get("aim") != "single" or not isinstance(score, Mapping):
+            return content
+        return {**content, "score": {"alignment": 1.0, "utility": 0.0, "distance": 0.0, **score}}
+
+    @_model_validator(mode="after")
+    def _fits_without_data(self) -> StudyConfig:
+        if self.data is not None:
+            return self
+        if self.aim == "set":
+            raise ValueError(
+                "data: missing; a set is fitted to real images: give a data set, or aim: single, which does "
+                "without"
+            )
+        if self.single_score.utility + self.single_score.distance > 0:
+            raise ValueError(
+                "score: utility and distance compare with real images, and there is no data; set them to 0"
+            )
+        if self.constraints.copies is not None:
+            raise ValueError("constraints.copies: needs real images, and there is no data; set it to null")
+        return self
 
     @_model_validator(mode="after")
     def _fits_the_aim(self) -> StudyConfig:
@@ -405,12 +440,29 @@ def json_schema() -> dict[str, Any]:
 
 def _validate(settings: Settings, *, base: Path, written: Mapping[str, str] | None = None) -> StudyConfig:
     config: StudyConfig = validate(StudyConfig, settings, error=StudyError, renamed=RENAMED)
+    _check_inline(config, settings, base)
     changed: dict[str, str] = {}
     config = _absolute(config, base, changed)
     config._base = base
     config._source = settings.source
     config._written = {**(written or {}), **changed}
     return config
+
+
+def _check_inline(config: StudyConfig, settings: Settings, base: Path) -> None:
+    """Categories that are written in the study itself, with the lines of their faults."""
+    places: dict[tuple[str, ...], Any] = {("category",): config.category}
+    places |= {("classes", label, "category"): one.category for label, one in config.classes.items()}
+    for place, content in places.items():
+        if not isinstance(content, dict):
+            continue
+        depth = len(place)
+        lines = {key[depth:]: line for key, line in settings.lines.items() if key[:depth] == place}
+        source = f"{settings.source}: {'.'.join(place)}"
+        try:
+            check_category(Settings(content, source, lines), base=base)
+        except CategoryError as error:
+            raise StudyError(str(error)) from error
 
 
 def _absolute(config: StudyConfig, base: Path, changed: dict[str, str]) -> StudyConfig:
@@ -426,6 +478,8 @@ def _absolute(config: StudyConfig, base: Path, changed: dict[str, str]) -> Study
         return None if text is None else of(make, text)
 
     def of_category(chosen: Any) -> Any:
+        if isinstance(chosen, dict) and isinstance(chosen.get("wildcards"), str):  # a folder of lists
+            return {**chosen, "wildcards": of(absolute_path, chosen["wildcards"])}
         return of(absolute_path, chosen) if isinstance(chosen, str) and chosen not in SHIPPED else chosen
 
     own, category, data, opinion = config.generator, config.category, config.data, config.preference

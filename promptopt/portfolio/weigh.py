@@ -39,11 +39,15 @@ class Weighing:
 
 def check_sentence_model(config: StudyConfig) -> None:
     """Raise a StudyError when the sentence model that the study names cannot be used."""
-    if config.portfolio.sentence_model is not None:
-        try:
-            sentence_distances(["a", "b"], config.portfolio.sentence_model)
-        except PortfolioError as error:
-            raise StudyError(f"{config.source}: portfolio.sentence_model: {error}") from error
+    named = {"portfolio": config.portfolio.sentence_model}
+    if config.aim == "set":
+        named = {"set": config.set.sentence_model}
+    for key, model in named.items():
+        if model is not None:
+            try:
+                sentence_distances(["a", "b"], model)
+            except PortfolioError as error:
+                raise StudyError(f"{config.source}: {key}.sentence_model: {error}") from error
 
 
 def weigh(
@@ -66,6 +70,8 @@ def weigh(
     labels = unique_labels(c.candidate for c in confirmed)
     if settings.size == 1:
         return Weighing({first: 1.0}, "all on the first prompt: portfolio.size is 1", None)
+    if not confirming.has_real:
+        return Weighing({first: 1.0}, "all on the first prompt: there are no real images to fit to", None)
     features = {
         labels[c.candidate]: confirming.features.features(
             confirming.encoder, [image.path for image in c.measurement.images]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, cast, get_args
 
@@ -13,7 +14,9 @@ import jinja2
 from promptopt.review.records import ReviewError, Side
 from promptopt.review.session import Session
 
-_MOST_FORM = 4096  # bytes of an answer
+_MOST_FORM = 8192  # bytes of an answer
+_MOST_COMMENT = 500  # letters
+_TILE, _LARGE = 180, 480  # pixels of an image in a set, and when enlarged
 
 
 class PreferencePage:
@@ -41,7 +44,8 @@ class PreferencePage:
         self._app = bottle.Bottle()
         self._app.install(_explained)
         self._app.get("/", callback=self._page)
-        self._app.get("/<side:re:left|right>.png", callback=self._picture)
+        self._app.get("/<side:re:left|right>.png", callback=partial(self._picture, tile=_TILE))
+        self._app.get("/large/<side:re:left|right>.png", callback=partial(self._picture, tile=_LARGE))
         self._app.post("/choose", callback=self._choose)
         self._app.post("/undo", callback=self._undo)
         self._app.get("/favicon.ico", callback=lambda: bottle.HTTPResponse(status=204))
@@ -64,6 +68,7 @@ class PreferencePage:
             rater=self._session.rater,
             question=self._question,
             token=self._token,
+            most=_MOST_COMMENT,
             nonce=nonce,
         )
         policy = (
@@ -72,20 +77,25 @@ class PreferencePage:
         )
         return _answer(text, "text/html; charset=utf-8", {"Content-Security-Policy": policy})
 
-    def _picture(self, side: str) -> bottle.HTTPResponse:
+    def _picture(self, side: str, *, tile: int) -> bottle.HTTPResponse:
         found = self._session.current()
         if found is None:
             raise bottle.HTTPError(404, "All comparisons are done.")
-        return _answer(self._session.picture(getattr(found[1], side), found[1].images), "image/png")
+        shown = self._session.picture(getattr(found[1], side), found[1].images, tile=tile)
+        return _answer(shown, "image/png")
 
     def _choose(self) -> bottle.HTTPResponse:
         if bottle.request.content_length > _MOST_FORM:
             raise bottle.HTTPError(413, "The answer is too long.")
-        form: Mapping[str, Any] = bottle.request.forms if bottle.request.content_length > 0 else {}
+        form = bottle.request.forms if bottle.request.content_length > 0 else bottle.FormsDict()
         side, number = form.get("side"), form.get("number", "")
+        comment = (form.getunicode("comment") or "")[:_MOST_COMMENT]
         if side not in get_args(Side) or not number.isdecimal():
             raise bottle.HTTPError(400, "The answer was not understood; go back.")
-        if self._session.choose(int(number), cast(Side, side)) and self._on_choice is not None:
+        if (
+            self._session.choose(int(number), cast(Side, side), comment=comment)
+            and self._on_choice is not None
+        ):
             self._on_choice()
         return _back()
 

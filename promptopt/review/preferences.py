@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 DOCUMENT = "preferences.json"
 TABLE = "preferences.csv"
 _FORMAT = "promptopt-preferences"
+_OUTCOMES = {"left": 1.0, "right": 0.0, "same": 0.5, "unusable": 0.5}  # of the left prompt
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class PromptPreference:
     won: int
     lost: int
     same: int
+    unusable: int
     score: float | None
 
 
@@ -87,6 +89,7 @@ class Preferences:
                     "won": p.won,
                     "lost": p.lost,
                     "same": p.same,
+                    "unusable": p.unusable,
                     "score": p.score,
                 }
                 for p in self.prompts
@@ -101,6 +104,11 @@ class Preferences:
             "with_score": self.with_score.to_dict(),
             "with_score_by_rater": {r: e.to_dict() for r, e in self.with_score_by_rater.items()},
             "left_chosen": self.left.to_dict(),
+            "comments": [
+                {"rater": c.rater, "left": c.left, "right": c.right, "choice": c.choice, "comment": c.comment}
+                for c in self.choices
+                if c.comment
+            ],
             "comparisons": [
                 {"rater": c.rater, "left": c.left, "right": c.right, "choice": c.choice} for c in self.choices
             ],
@@ -140,7 +148,10 @@ def preference_values(
         by_rater[rater] = {label: own.value(label, reference=reference) for label in own.prompts}
     won = Counter(choice.better for choice in choices)
     lost = Counter(choice.worse for choice in choices)
-    same = Counter(label for c in choices if c.choice == "same" for label in (c.left, c.right))
+    same, unusable = (
+        Counter(label for c in choices if c.choice == said for label in (c.left, c.right))
+        for said in ("same", "unusable")
+    )
     rows = [
         PromptPreference(
             label,
@@ -149,12 +160,13 @@ def preference_values(
             won[label],
             lost[label],
             same[label],
+            unusable[label],
             scores.get(label),
         )
         for label in model.prompts
     ]
     values = {row.label: row.value for row in rows}
-    decided = [choice for choice in choices if choice.choice != "same"]
+    decided = [choice for choice in choices if choice.better is not None]
     return Preferences(
         study=study,
         category=category,
@@ -218,9 +230,8 @@ class PreferenceMetric:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] != _FORMAT or content["version"] != 1:
                 raise ValueError(f"format {content['format']!r}, version {content['version']!r}")
-            outcomes = {"left": 1.0, "right": 0.0, "same": 0.5}
             comparisons = [
-                Comparison(c["left"], c["right"], outcomes[c["choice"]]) for c in content["comparisons"]
+                Comparison(c["left"], c["right"], _OUTCOMES[c["choice"]]) for c in content["comparisons"]
             ]
             slots = {p["prompt"]: p["slots"] for p in content["prompts"]}
             digest = hashlib.sha256(
@@ -249,8 +260,7 @@ class PreferenceMetric:
 
 
 def _comparisons(choices: Sequence[Choice]) -> list[Comparison]:
-    outcomes = {"left": 1.0, "right": 0.0, "same": 0.5}
-    return [Comparison(c.left, c.right, outcomes[c.choice]) for c in choices]
+    return [Comparison(c.left, c.right, _OUTCOMES[c.choice]) for c in choices]
 
 
 def _with_score(values: Mapping[str, Estimate], scores: Mapping[str, float]) -> Estimate:
@@ -277,9 +287,9 @@ def _agreement(choices: Sequence[Choice], first: str, second: str) -> Estimate:
 def _table(found: Preferences) -> str:
     from scipy.special import expit
 
-    heads = ["prompt", "chosen_over_reference", "won", "lost", "same", "study_score"]
+    heads = ["prompt", "chosen_over_reference", "won", "lost", "same", "unusable", "study_score"]
     rows = []
     for row in found.prompts:
         chance = None if row.value.value is None else float(expit(row.value.value))
-        rows.append([row.label, chance, row.won, row.lost, row.same, row.score])
+        rows.append([row.label, chance, row.won, row.lost, row.same, row.unusable, row.score])
     return csv_table(heads, rows, [{"": row.value} for row in found.prompts])

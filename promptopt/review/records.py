@@ -20,7 +20,7 @@ from promptopt.run.images import Stage
 
 FOLDER = "review"
 CHOICES = "choices.jsonl"
-Side = Literal["left", "right", "same"]
+Side = Literal["left", "right", "same", "unusable"]
 
 
 class ReviewError(PromptoptError, ValueError):
@@ -35,11 +35,12 @@ class Choice:
         number: 0-based, counts the rater's comparisons that stand.
         rater: who chose.
         left, right: labels of the prompts by the side they were shown on.
-        choice: the side that was better; "same" for no difference.
+        choice: the side that was better; "same" for no difference, "unusable" where both sets are of no use.
         stage: which of the run's images were shown.
         images: their places in the seed panel, the same on both sides.
         seed: of the rater's schedule.
         time: when, ISO 8601 in UTC.
+        comment: in the rater's words; empty in files of earlier versions.
     """
 
     number: int
@@ -51,16 +52,17 @@ class Choice:
     images: tuple[int, ...]
     seed: int
     time: str
+    comment: str = ""
 
     @property
     def better(self) -> str | None:
-        """The preferred prompt; None for "same"."""
-        return None if self.choice == "same" else getattr(self, self.choice)
+        """The preferred prompt; None where neither was."""
+        return getattr(self, self.choice) if self.choice in ("left", "right") else None
 
     @property
     def worse(self) -> str | None:
         """The other one."""
-        return None if self.choice == "same" else (self.right if self.choice == "left" else self.left)
+        return {"left": self.right, "right": self.left}.get(self.choice)
 
 
 def records_path(run: str | Path) -> Path:

@@ -113,7 +113,7 @@ class Session:
         planned = Counter(frozenset((pair.left, pair.right)) for pair in self.schedule)
         return sum(min(done[names], count) for names, count in planned.items()), len(self.schedule)
 
-    def choose(self, number: int, side: Side) -> bool:
+    def choose(self, number: int, side: Side, *, comment: str = "") -> bool:
         """Record a choice; False where `number` is not the current one (a page that was loaded twice)."""
         found = self.current()
         if found is None or found[0] != number:
@@ -122,7 +122,16 @@ class Session:
         append(
             self.path,
             Choice(
-                number, self.rater, pair.left, pair.right, side, self.stage, pair.images, self.seed, now()
+                number,
+                self.rater,
+                pair.left,
+                pair.right,
+                side,
+                self.stage,
+                pair.images,
+                self.seed,
+                now(),
+                comment.strip(),
             ),
         )
         return True

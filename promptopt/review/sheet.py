@@ -22,6 +22,7 @@ from promptopt.formatting.tables import csv_table
 from promptopt.review.candidates import candidates
 from promptopt.review.records import ReviewError
 from promptopt.run.images import RunImages, missing_sentence
+from studies.phantom import is_phantom
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -113,7 +114,7 @@ def write_sheet(
     writable_folder(key.parent, "the key")
     _write_key(key, sheet, seed, side, sources, contents)
     category = str(images.settings["category"]["title"])
-    page = write_text(folder / PAGE, _page(sheet, names, category))
+    page = write_text(folder / PAGE, _page(sheet, names, category, drawn=images.drawn or is_phantom(real)))
     answers = write_text(folder / ANSWERS, _answers(sheet, len(names)))
     for path in (page, answers, *((folder / "images" / name) for name in names)):
         os.utime(path, (_DATE, _DATE))
@@ -210,7 +211,7 @@ def _answers(sheet: str, count: int) -> str:
     return csv_table(COLUMNS, [[sheet, "", number, "", ""] for number in range(1, count + 1)])
 
 
-def _page(sheet: str, names: Sequence[str], category: str) -> str:
+def _page(sheet: str, names: Sequence[str], category: str, *, drawn: bool) -> str:
     import jinja2
 
     environment = jinja2.Environment(
@@ -218,7 +219,9 @@ def _page(sheet: str, names: Sequence[str], category: str) -> str:
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template("sheet.html.jinja").render(sheet=sheet, names=names, category=category)
+    return environment.get_template("sheet.html.jinja").render(
+        sheet=sheet, names=names, category=category, drawn=drawn
+    )
 
 
 def _notes(pictures: Sequence[Image.Image], sources: Sequence[Source], side: int) -> list[str]:

@@ -30,6 +30,13 @@ BUDGETS = ("trials", "max_images", "minutes", "stop", "margin")
 """Keys of `search` that may change when a study goes on: they say when it ends, not what it does."""
 
 
+def run_folder(named: str | os.PathLike[str]) -> Path:
+    """The folder of a run that is named by its path, or by its name alone: then it is in ``runs``."""
+    path = Path(named)
+    inside = Path("runs") / path
+    return inside if not path.exists() and len(path.parts) == 1 and inside.is_dir() else path
+
+
 @contextlib.contextmanager
 def locked_run(runs: Path, name: str) -> Iterator[Path]:
     """The run folder, held by this process alone; the lock goes with the process, however it ends."""

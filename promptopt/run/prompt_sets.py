@@ -14,12 +14,15 @@ from pydantic import BaseModel, ConfigDict
 
 from promptopt.base.checksums import summed
 from promptopt.base.files import write_json
+from promptopt.base.seeds import derived_seed, seed_panel
 from promptopt.base.settings import read_json
 from promptopt.config.study_file import StudyError
 from promptopt.run.prompts import AGAIN, EncoderCheckEntry, EstimateEntry, Network, Seeds
 from promptopt.space import Candidate, PromptSpace, compile_template
 
 SETS: Literal["promptopt-sets"] = "promptopt-sets"  # the format's name
+CONFIRMED = ("set", "baseline", "single")
+"""Those whose prompts at each confirmation seed follow from prompts.json alone."""
 METHODS = ("set", "learned", "baseline", "random", "single")
 """What the images of a class can be drawn by: ``--prompts`` of `augment` and `synthesize`."""
 
@@ -76,7 +79,8 @@ class PromptSet(_Model):
 class LearnedTemplate(_Model):
     """A template with fitted weights: a distribution over prompts that can be sampled without end.
 
-    `template` is in the prompt language, weights and all, and needs no wildcards.
+    `template` is in the prompt language, weights and all, and needs no wildcards. `pairs` are slots that are
+    drawn together, as one choice of the template; `weights` has each slot's own share of it.
 
     Example:
         >>> learned = LearnedTemplate(
@@ -92,6 +96,7 @@ class LearnedTemplate(_Model):
 
     template: str
     weights: dict[str, dict[str, float]]  # slot -> option -> probability
+    pairs: list[tuple[str, str]] = []
     strength: float
     predicted: EstimateEntry | None = None
 
@@ -115,6 +120,27 @@ class CertificateEntry(_Model):
     prompts: int
     complete: bool
     sentence: str
+
+
+class DistancesEntry(_Model):
+    """How far the prompts of a set are from each other, by words or by a sentence model.
+
+    `between` is in the order of the set; `mean` that of the prompts of two images, drawn by weight (Rao's
+    quadratic entropy), `nearest` that of the nearest two prompts.
+    """
+
+    measure: str
+    mean: float
+    nearest: float
+    between: list[list[float]]
+
+    @property
+    def sentence(self) -> str:
+        """In one line."""
+        return (
+            f"Its prompts are {self.mean:.2f} from each other on average, the nearest two {self.nearest:.2f} "
+            f"({self.measure})."
+        )
 
 
 class SizeEntry(_Model):
@@ -157,6 +183,7 @@ class ClassEntry(_Model):
     second_encoder: dict[str, EstimateEntry] = {}
     comparisons: list[ComparisonEntry]
     metrics: dict[str, dict[str, EstimateEntry]] = {}
+    distances: DistancesEntry | None = None  # of a set of one prompt, and in files of earlier versions
     generators: dict[str, Network] = {}  # by member name, where the class varied generator or lora_scale
 
     def draw(
@@ -219,6 +246,12 @@ class SetList(_Model):
             f"prompts.json: there is no class {label!r}; classes: {', '.join(c.label for c in self.classes)}."
         )
 
+    def confirmed(self, label: str, method: str) -> list[Candidate]:
+        """The candidate at each confirmation seed of a class, by one of `CONFIRMED`."""
+        count = len(self.seeds.confirmation)
+        panel = seed_panel(self.seeds.study, search_images=0, confirm_images=0)
+        return self.of(label).draw(method, count, seed=dealing_seed(panel.metrics))
+
 
 def spread(weights: Mapping[Candidate, float], count: int, *, seed: int) -> list[Candidate]:
     """`count` candidates by systematic sampling of their weights, shuffled: each within one of its share."""
@@ -228,6 +261,15 @@ def spread(weights: Mapping[Candidate, float], count: int, *, seed: int) -> list
     chosen: Sequence[int] = np.minimum(np.searchsorted(ends, places, side="right"), len(ends) - 1).tolist()
     candidates = list(weights)
     return [candidates[i] for i in chosen]
+
+
+def dealing_seed(metrics: int) -> int:
+    """The seed with which a study's confirmation deals prompts to its image seeds.
+
+    Args:
+        metrics: of the study's seed panel.
+    """
+    return derived_seed(metrics, 0x3E7)
 
 
 def write_sets(path: Path, sets: SetList) -> Path:

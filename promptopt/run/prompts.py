@@ -17,6 +17,7 @@ from promptopt.base.checksums import summed
 from promptopt.base.files import write_json
 from promptopt.base.settings import read_json
 from promptopt.config.study_file import StudyError
+from promptopt.formatting.numbers import in_cell
 from promptopt.space import Candidate
 
 if TYPE_CHECKING:
@@ -222,6 +223,16 @@ class PromptList(_Model):
     seeds: Seeds
     settings: dict[str, Any]
     versions: dict[str, str]
+
+    @property
+    def sentence(self) -> str:
+        """What was shown of the first prompt."""
+        first = self.prompts[0]
+        if first.candidate == self.baseline.candidate:
+            return f"No prompt did better than the baseline, {first.label!r}."
+        score = in_cell(first.confirmation.get("score"), "+.2f")
+        shown = "better than the baseline" if first.better_than_baseline else "not shown to be better"
+        return f"{first.label!r}: {score} SD, {shown}."
 
     def drawn_with(self, settings: Mapping[str, Any] | None) -> Network:
         """The generator that a prompt's settings name. Raises StudyError for a file that does not say."""

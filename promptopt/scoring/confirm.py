@@ -177,14 +177,19 @@ _Heard = Callable[[Confirmed], _Answer]
 def _by_second(second: Objective, baseline: Measurement, first: Objective) -> _Heard:
     """Both scores as means over their terms: an encoder without texts has fewer."""
     own, others = (sum(weight for _, weight in one.terms().values()) for one in (second, first))
-    sharp = second.probe.accuracy(second.held_out.features, second.held_out.labels)
-    fit = own > 0 and sharp.low is not None and sharp.low > _chance(second.held_out.labels)
+    known: dict[str, Estimate] = {}  # of the encoder, on real images
+    fit = False
+    if second.probe is not None:
+        known["probe_accuracy"] = sharp = second.probe.accuracy(
+            second.held_out.features, second.held_out.labels
+        )
+        fit = own > 0 and sharp.low is not None and sharp.low > _chance(second.held_out.labels)
 
     def ask(one: Confirmed) -> _Answer:
         seen = second.measure(one.candidate, one.measurement.images)
         gains = second.score(seen, baseline).per_image / own
         gaps = one.score.per_image / others - gains if fit else None
-        return _Answer(gains, gaps, {**seen.estimates, "probe_accuracy": sharp})
+        return _Answer(gains, gaps, {**seen.estimates, **known})
 
     return ask
 

@@ -155,8 +155,8 @@ class Objective:
         class_weights: text classifier over fixed texts (never the candidate prompt); None for an encoder
             without texts, which then has no alignment.
         target: the class that the images should show.
-        probe: linear probe trained on the real reference pool.
-        distance_to: features of the real positives that the generated images should resemble.
+        probe: linear probe trained on the real reference pool; None without real images.
+        distance_to: features of the real positives that the generated images should resemble; may be none.
         training_negatives: real negatives for the probe trained on synthetic positives.
         held_out: real images that this probe is tested on; the test pool in confirmation.
     """
@@ -165,7 +165,7 @@ class Objective:
     features: FeatureStore
     class_weights: alignment.ClassWeights | None
     target: str
-    probe: Probe
+    probe: Probe | None
     distance_to: np.ndarray
     bandwidth: float
     training_negatives: np.ndarray
@@ -186,12 +186,19 @@ class Objective:
         found |= {m.name: (1.0 if m.greater_is_better else -1.0, m.weight) for m in self.metrics}
         return {name: pair for name, pair in found.items() if pair[1] > 0}
 
+    @property
+    def has_real(self) -> bool:
+        """Whether there are real images to compare with."""
+        return self.probe is not None
+
     def contributions(self, features: np.ndarray) -> dict[str, FloatArray]:
         """What each image adds to the terms of the score, (n,) each, from its features."""
-        found = {
-            "utility": np.asarray(self.probe.log_odds(features), dtype=np.float64),
-            "distance": mmd_contributions(features, self.distance_to, bandwidth=self.bandwidth),
-        }
+        found: dict[str, FloatArray] = {}
+        if self.probe is not None:
+            found = {
+                "utility": np.asarray(self.probe.log_odds(features), dtype=np.float64),
+                "distance": mmd_contributions(features, self.distance_to, bandwidth=self.bandwidth),
+            }
         if self.class_weights is None:
             return found
         return {"alignment": alignment.margins(features, self.class_weights, target=self.target), **found}
@@ -212,18 +219,7 @@ class Objective:
         plain = [name for name in per_image if name != "distance"]
         estimates = {
             **{name: Estimate.of_mean(per_image[name]) for name in plain},
-            "mmd": mmd(own, self.distance_to, bandwidth=self.bandwidth),
-            "kid": kid(own, self.distance_to),
-            "frechet": frechet_distance(own, self.distance_to),
-            "diversity": diversity(own),
-            "duplicates": duplicates(own, self.distance_to[:_MOST_REAL]).share,
-            "synthetic_to_real": synthetic_to_real(
-                own,
-                self.training_negatives,
-                val_features=self.held_out.features,
-                val_labels=self.held_out.labels,
-                seed=self.seed,
-            ),
+            **(self._beside_real(own) if self.has_real else {"diversity": diversity(own)}),
         }
         if self.opinion is not None:
             estimates["preference"] = self.opinion(candidate, choice)
@@ -240,6 +236,22 @@ class Objective:
             return Measurement(candidate, tuple(images), per_image, estimates)
         estimates["inception_score"] = inception_score(probabilities, splits=1, seed=self.seed)
         return Measurement(candidate, tuple(images), per_image, estimates)
+
+    def _beside_real(self, own: np.ndarray) -> dict[str, Estimate]:
+        return {
+            "mmd": mmd(own, self.distance_to, bandwidth=self.bandwidth),
+            "kid": kid(own, self.distance_to),
+            "frechet": frechet_distance(own, self.distance_to),
+            "diversity": diversity(own),
+            "duplicates": duplicates(own, self.distance_to[:_MOST_REAL]).share,
+            "synthetic_to_real": synthetic_to_real(
+                own,
+                self.training_negatives,
+                val_features=self.held_out.features,
+                val_labels=self.held_out.labels,
+                seed=self.seed,
+            ),
+        }
 
     def score(self, candidate: Measurement, baseline: Measurement) -> Score:
         """Weighted sum of the differences from the baseline on the same seeds, in the baseline's SDs.

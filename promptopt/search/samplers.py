@@ -99,7 +99,7 @@ class Models:
         codes = self.candidates.codes([arm.choice for arm in arms])
         names = sampling.terms or ("score",)
         self._models = [SlotModel(codes, _scores(arms, name, bool(sampling.terms))) for name in names]
-        self.means: FloatArray = np.mean([model.predict(codes)[0] for model in self._models], axis=0)
+        self.means: FloatArray = np.mean([model.means(codes) for model in self._models], axis=0)
 
     @property
     def order(self) -> list[int]:
@@ -169,6 +169,8 @@ class Models:
         codes = self.candidates.unmeasured(known, best, rng)
         if len(codes) <= _LOOKED_AT:
             return codes
+        if len(self._models) == 1:
+            return codes[self._models[0].most_promising(codes, _LOOKED_AT)]
         bounds = np.full(len(codes), -np.inf)
         for model in self._models:
             mean, sd = model.predict(codes)

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from promptopt.base.settings import Settings
 from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.space import Candidate, PromptSpace, TemplateError, beside, compile_template
 from promptopt.space.prompt_lines import PromptFileError, read_prompt_lines
 from promptopt.space.weighted import escaped
-from studies.category import CATEGORIES, SHIPPED, Category, CategoryError, load_category
+from studies.category import CATEGORIES, SHIPPED, Category, CategoryError, check_category, load_category
 
 
 def category_space(category: Category) -> PromptSpace:
@@ -31,14 +32,21 @@ def open_category(config: StudyConfig) -> Category:
     """
     chosen = config.category
     try:
-        found = load_category(chosen) if isinstance(chosen, str) else Category.model_validate(chosen)
-    except (CategoryError, ValueError, OSError) as error:
-        shown = repr(config.as_written(chosen)) if isinstance(chosen, str) else "the mapping"
+        if isinstance(chosen, dict):
+            return _of_study(check_category(Settings(chosen, f"{config.source}: category")), config)
+        found = load_category(str(chosen))
+    except (CategoryError, OSError) as error:
+        if isinstance(chosen, dict):
+            raise StudyError(str(error)) from error
         raise StudyError(
-            f"{config.source}: category: {shown} cannot be used: {error}\n"
+            f"{config.source}: category: {config.as_written(chosen)!r} cannot be used: {error}\n"
             f"Write one of {', '.join(SHIPPED)}, the path of a category YAML, or its content."
         ) from error
-    found = _with_prompts(found, config)
+    return _of_study(found, config)
+
+
+def _of_study(category: Category, config: StudyConfig) -> Category:
+    found = _with_prompts(category, config)
     try:
         return found.with_generation_parameters(config.generation_parameters)
     except CategoryError as error:

@@ -84,6 +84,11 @@ class Study:
         self._stack = contextlib.ExitStack()
         self._opened: OpenStudy | None = None
 
+    def __repr__(self) -> str:
+        config = self.config
+        about = ", ".join(config.classes) or (config.category if isinstance(config.category, str) else "own")
+        return f"Study({config.name!r}, aim={config.aim!r}: {about})"
+
     @property
     def folder(self) -> Path:
         """The run folder."""

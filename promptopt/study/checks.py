@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 from promptopt.base.seeds import SeedPanel, seed_panel
 from promptopt.config.study_file import StudyConfig, StudyError
-from promptopt.run.snapshot import read_rows
-from promptopt.run.trials import TrialRow, latest
 from promptopt.search.candidates import ENUMERABLE, Candidates
 from promptopt.search.optuna_samplers import SamplerError, check_sampler
 from promptopt.search.racing import stages
@@ -18,13 +16,12 @@ from promptopt.search.samplers import Sampling, resolve
 from promptopt.space import Candidate, PromptSpace
 from promptopt.space.of_category import compile_space, open_category
 from promptopt.study.opening import open_data, picture_digests
+from promptopt.study.warm_start import earlier_winners
 from studies.category import Category
 from studies.dataset import FEWEST, POOLS, Dataset
 
 if TYPE_CHECKING:
     from promptopt.scoring.objective import ImageMetric
-
-_WARM = 4  # prompts taken over from an earlier study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +62,7 @@ def check(config: StudyConfig, *, store: Path, metrics: Sequence[ImageMetric] = 
     _check_sampler(config, prompts)
     terms = _pareto_terms(config, metrics)
     texts = fixed_texts(category)
-    first = _earlier_winners(config, space)
+    first = earlier_winners(config, space, label=config.positives or category.name)
     panel = seed_panel(
         config.seed,
         search_images=max(config.set.most_images, 2 * config.set.images)
@@ -75,7 +72,7 @@ def check(config: StudyConfig, *, store: Path, metrics: Sequence[ImageMetric] = 
         sampler=config.search.seed,
     )
     data = open_data(config, store)
-    pictures = picture_digests(config, data, store)
+    pictures = {} if config.data is None else picture_digests(config, data, store)
     name, positives, negatives = _split(config, category, data)
     return Checked(
         config=config,
@@ -135,34 +132,11 @@ def _pareto_terms(config: StudyConfig, metrics: Sequence[ImageMetric]) -> tuple[
     return tuple(names)
 
 
-def _earlier_winners(config: StudyConfig, space: PromptSpace) -> tuple[Mapping[str, str], ...]:
-    """The best prompts of the earlier studies that this space holds too, the best of each first."""
-    found: dict[str, Mapping[str, str]] = {}
-    for text in config.search.warm_start:
-        try:
-            trials = latest(read_rows(text))
-        except StudyError as error:
-            raise StudyError(f"{config.source}: search.warm_start: {error}") from error
-        rows: list[TrialRow] = sorted(trials, key=lambda row: (-row.value, row.number))
-        own = 0
-        for row in rows:
-            choice = {slot.name: row.choice.get(slot.name) for slot in space.slots}
-            if own < _WARM and all(choice[slot.name] in slot.options for slot in space.slots):
-                known = {name: str(option) for name, option in choice.items()}
-                found.setdefault(space.candidate(known).normalized_key, known)
-                own += 1
-        if not own:
-            raise StudyError(
-                f"{config.source}: search.warm_start: no prompt of {config.as_written(text)} fits this "
-                f"study's template; its slots are {', '.join(rows[0].choice) if rows else 'unknown'}. "
-                "Remove it from the list."
-            )
-    return tuple(found.values())
-
-
 def _split(config: StudyConfig, category: Category, data: Dataset) -> tuple[str, Dataset, Dataset]:
     name = config.positives or category.name
     categories = {record.category for record in data}
+    if config.data is None:
+        return name, data, data
     key = "category" if name in categories else "label"
     chosen = [getattr(record, key) == name for record in data]
     positives, negatives = (

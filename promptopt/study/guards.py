@@ -11,6 +11,7 @@ import numpy as np
 from evaluation.encoders.base import TextEncoder
 from evaluation.report.calibration import FLOOR
 from promptopt.config.study_file import StudyConfig, StudyError
+from promptopt.space.emphasis import emphasis_warning
 from studies.dataset import CLAIM_FROM, Dataset
 from studies.phantom import is_phantom
 
@@ -36,7 +37,7 @@ def refuse_embedded(
     Raises:
         StudyError: naming the key and what to do.
     """
-    if config.allow_embedded or is_phantom(data.root):
+    if config.allow_embedded or config.data is None or is_phantom(data.root):
         return
     replaced = {key for key, network in given if network is not None}
     named = [(key, uri) for key, uri in _networks(config) if key.split(".")[0] not in replaced]
@@ -81,7 +82,21 @@ def warnings(classes: Mapping[str, Setup], features: FeatureStore) -> list[str]:
         features: of the study's store, where what is computed here is found again by the search.
     """
     config = next(iter(classes.values())).config
-    return [*(_too_few_images(config, classes) if config.aim == "set" else ()), *_weak(classes, features)]
+    return [
+        *_emphasis(classes),
+        *(_too_few_images(config, classes) if config.aim == "set" else ()),
+        *(_weak(classes, features) if config.data is not None else ()),
+    ]
+
+
+def _emphasis(classes: Mapping[str, Setup]) -> Iterator[str]:
+    prompts = [own.category.baseline for own in classes.values()]
+    for own in classes.values():
+        prompts += [fixed for fixed in (own.negative_prompt,) if fixed]
+        prompts.append(own.category.template)
+        prompts += [option for slot in own.space.slots for option in slot.options]
+    if warning := emphasis_warning(prompts):
+        yield warning
 
 
 def _too_few_images(config: StudyConfig, classes: Mapping[str, Setup]) -> Iterator[str]:

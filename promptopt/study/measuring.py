@@ -119,6 +119,11 @@ class Measuring:
         """The measures of the study; the kernel's width takes the baseline's images into account."""
         setup = self.setup
         searching = self._objective(setup.encoder, baseline)
+        if setup.config.data is None:
+            second = None if setup.second is None else self._objective(setup.second, baseline)
+            if second is not None:
+                second = replace(second, judge=None, metrics=(), opinion=None)
+            return Objectives(searching, searching, second)
         test = self.real("test", setup.encoder)
         confirming = replace(searching, distance_to=test.positives, held_out=test)
         if setup.second is None:
@@ -133,8 +138,12 @@ class Measuring:
 
     def _objective(self, encoder: Encoder, baseline: Sequence[StoredImage]) -> Objective:
         setup = self.setup
-        reference = self.real("reference", encoder)
         own = self.features.features(encoder, [image.path for image in baseline])
+        if setup.config.data is None:
+            reference = validation = RealPool(own[:0], own[:0])
+        else:
+            reference, validation = self.real("reference", encoder), self.real("validation", encoder)
+        known = len(reference.positives) > 0
         return Objective(
             encoder=encoder,
             features=self.features,
@@ -142,11 +151,13 @@ class Measuring:
             if isinstance(encoder, TextEncoder)
             else None,
             target=setup.category.name,
-            probe=fit_probe(reference.features, reference.labels, seed=setup.panel.metrics),
+            probe=fit_probe(reference.features, reference.labels, seed=setup.panel.metrics)
+            if known
+            else None,
             distance_to=reference.positives,
-            bandwidth=study_bandwidth(reference.positives, own),
+            bandwidth=study_bandwidth(reference.positives, own) if known else 1.0,
             training_negatives=reference.negatives,
-            held_out=self.real("validation", encoder),
+            held_out=validation,
             weights=setup.config.single_score,
             seed=setup.panel.metrics,
             judge=setup.judge,
@@ -178,7 +189,7 @@ class Scoring:
         self._measuring = measuring
         self._objective = objective
         self._baseline = baseline
-        self._real_diversity = diversity(objective.distance_to).value
+        self._real_diversity = diversity(objective.distance_to).value if objective.has_real else None
 
     def __call__(self, wanted: Sequence[Pull]) -> list[Scored]:
         """One result a pull; all images are asked for at once."""
@@ -219,7 +230,7 @@ def violations(
         floor, high = constraints.diversity * real_diversity, own["diversity"].high
         if high is not None and high < floor:
             found.append(f"diversity at most {high:.3g}, below the floor of {floor:.3g}")
-    repeated = own["duplicates"].value
+    repeated = own["duplicates"].value if "duplicates" in own else None
     # An image is a duplicate by chance in 1 of 100, so the share itself tells; its interval cannot, as images
     # that are all alike are no more than one.
     if constraints.duplicates is not None and repeated is not None and repeated > constraints.duplicates:

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StudyStart:
-    """Facts known before the first image."""
+    """Facts known before the first image.
+
+    Attributes:
+        images_in_search: that are still to come, the baseline's and those of racing among them; about.
+    """
 
     name: str
     category: str
@@ -27,6 +31,7 @@ class StudyStart:
     images_per_trial: int
     prompts_to_confirm: int
     images_per_confirmation: int
+    images_in_search: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,19 @@ class SetStart:
 
 
 class Observer:
-    """Receives events; each method does nothing unless overridden. An exception from one stops the study."""
+    """Receives events; each method does nothing unless overridden. An exception from one stops the study.
+
+    Example:
+        >>> class Steps(Observer):
+        ...     images = 0
+        ...
+        ...     def on_image(self, generated: bool) -> None:
+        ...         self.images += generated
+        >>> steps = Steps()
+        >>> steps.on_class_image("polyp", generated=True)  # as a study calls it
+        >>> steps.images
+        1
+    """
 
     def on_phase(self, text: str) -> None:
         """A step without a count has begun, e.g. reading the data."""
@@ -89,3 +106,84 @@ class Observer:
 
     def on_finish(self, result: StudyResult) -> None:
         """Everything is written."""
+
+
+class Observers(Observer):
+    """Several observers as one; each is told of everything, in their order.
+
+    Example:
+        >>> class Says(Observer):
+        ...     def on_phase(self, text: str) -> None:
+        ...         print(text)
+        >>> Observers(Says(), Says()).on_phase("reading the data")
+        reading the data
+        reading the data
+    """
+
+    def __init__(self, *observers: Observer) -> None:
+        self.observers = observers
+
+    def on_phase(self, text: str) -> None:
+        """As `Observer`."""
+        for one in self.observers:
+            one.on_phase(text)
+
+    def on_warning(self, text: str) -> None:
+        """As `Observer`."""
+        for one in self.observers:
+            one.on_warning(text)
+
+    def on_start(self, start: StudyStart) -> None:
+        """As `Observer`."""
+        for one in self.observers:
+            one.on_start(start)
+
+    def on_sets(self, start: SetStart) -> None:
+        """As `Observer`."""
+        for one in self.observers:
+            one.on_sets(start)
+
+    def on_step(self, step: StepDone) -> None:
+        """As `Observer`."""
+        for one in self.observers:
+            one.on_step(step)
+
+    def on_training(self, done: int, total: int, note: str) -> None:
+        """As `Observer`."""
+        for one in self.observers:
+            one.on_training(done, total, note)
+
+    def on_sets_finished(self, result: SetResult) -> None:
+        """As `Observer`."""
+        for one in self.observers:
+            one.on_sets_finished(result)
+
+    def on_image(self, generated: bool) -> None:
+        """As `Observer`."""
+        for one in self.observers:
+            one.on_image(generated)
+
+    def on_class_image(self, label: str, generated: bool) -> None:
+        """As `Observer`."""
+        for one in self.observers:
+            one.on_class_image(label, generated)
+
+    def on_trial(self, row: TrialRow, best: TrialRow) -> None:
+        """As `Observer`."""
+        for one in self.observers:
+            one.on_trial(row, best)
+
+    def on_confirmation(self, done: int, total: int, candidate: Candidate) -> None:
+        """As `Observer`."""
+        for one in self.observers:
+            one.on_confirmation(done, total, candidate)
+
+    def on_confirmed(self, confirmed: tuple[Confirmed, ...]) -> None:
+        """As `Observer`."""
+        for one in self.observers:
+            one.on_confirmed(confirmed)
+
+    def on_finish(self, result: StudyResult) -> None:
+        """As `Observer`."""
+        for one in self.observers:
+            one.on_finish(result)

@@ -70,7 +70,9 @@ def open_networks(
 
 
 def open_data(config: StudyConfig, store: Path) -> Dataset:
-    """The prepared data set, or the phantom in the store."""
+    """The prepared data set, or the phantom in the store; an empty one where the study names none."""
+    if config.data is None:
+        return Dataset(Path(), (), "none")
     try:
         if isinstance(config.data, str):
             return share_out(read_dataset(config.data))

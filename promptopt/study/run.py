@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evaluation.features.feature_store import FeatureStore
 from promptopt.base.files import writable_folder, write_text
 from promptopt.config.study_file import StudyConfig, StudyError, load_study
 from promptopt.portfolio.weigh import weigh
 from promptopt.run import folder as runfolder
-from promptopt.run.prompts import PromptList, write_prompts
+from promptopt.run.prompts import PromptEntry, PromptList, write_prompts
 from promptopt.run.set_progress import SearchedClass, read_set_progress
 from promptopt.run.snapshot import read_rows
 from promptopt.run.trials import TrialLog, TrialRow
@@ -29,7 +29,7 @@ from promptopt.study.measuring import Measuring, Scoring
 from promptopt.study.observer import Observer, StudyStart
 from promptopt.study.opening import makers_of
 from promptopt.study.results import Finished, prompt_list, resolved_study
-from promptopt.study.setup import prepare
+from promptopt.study.setup import Setup, prepare
 from promptopt.study.tables import write_confirmation, write_effects, write_trials
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class StudyResult:
     Attributes:
         generated: images made now; 0 when everything was in the store.
         seconds: wall time by phase ("prepare", "search", "confirm", "report", "total").
+        pictures: candidate -> its confirmation images, one a seed, in the store.
 
     Example:
         >>> import tempfile
@@ -64,6 +65,9 @@ class StudyResult:
         >>> result = Study(content, runs=folder + "/runs", store=folder + "/store").run()
         >>> len(result.trials()), result.nothing_new, result.report_path.name
         (2, False, 'report.html')
+        >>> first = result.best_prompts[0]
+        >>> first.rank, len(result.images(first.candidate)), list(result.to_dataframe().columns)[:2]
+        (1, 4, ['rank', 'prompt'])
     """
 
     folder: Path
@@ -74,6 +78,71 @@ class StudyResult:
     reused: int
     trials_before: int
     seconds: Mapping[str, float]
+    pictures: Mapping[Candidate, Sequence[Path]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"StudyResult({self.prompts.study!r}, {len(self.best_prompts)} prompts; {self.sentence!r})"
+
+    def _repr_html_(self) -> str:
+        from promptopt.study.notebook import result_html
+
+        shown = [entry.candidate for entry in self.best_prompts[:1]] + [self.prompts.baseline.candidate]
+        rows = {one.label: self.pictures.get(one, ()) for one in shown}
+        return result_html(self.sentence, self.rows(), rows, self.report_path)
+
+    @property
+    def sentence(self) -> str:
+        """What was shown of the first prompt."""
+        return self.prompts.sentence
+
+    @property
+    def best_prompts(self) -> list[PromptEntry]:
+        """The confirmed prompts, best first, without the baseline."""
+        plain = self.prompts.baseline.candidate
+        return [entry for entry in self.prompts.prompts if entry.candidate != plain]
+
+    def images(self, prompt: Candidate | str | None = None) -> list[Path]:
+        """Files of a prompt's fresh images, in the order of the confirmation seeds.
+
+        Args:
+            prompt: a confirmed one, or the baseline; default: the first of `best_prompts`.
+
+        Raises:
+            StudyError: another prompt.
+        """
+        if prompt is None:
+            prompt = self.best_prompts[0].candidate
+        wanted = Candidate(prompt) if isinstance(prompt, str) else prompt
+        if wanted not in self.pictures:
+            known = ", ".join(repr(one.label) for one in self.pictures)
+            raise StudyError(f"there are no fresh images of {wanted.label!r}; there are some of {known}.")
+        return list(self.pictures[wanted])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every confirmed prompt with its rank, score, interval and p, best first."""
+        rows = []
+        for entry in self.prompts.prompts:
+            score = entry.confirmation.get("score")
+            rows.append(
+                {
+                    "rank": entry.rank,
+                    "prompt": entry.prompt,
+                    "negative_prompt": entry.negative_prompt,
+                    "weight": entry.weight,
+                    "score": None if score is None else score.value,
+                    "low": None if score is None else score.low,
+                    "high": None if score is None else score.high,
+                    "p_value": entry.p_value,
+                    "better_than_baseline": entry.better_than_baseline,
+                }
+            )
+        return rows
+
+    def to_dataframe(self) -> Any:
+        """`rows` as a pandas.DataFrame. Raises StudyError where pandas is not installed."""
+        from promptopt.study.notebook import data_frame
+
+        return data_frame(self.rows())
 
     @property
     def weights(self) -> dict[Candidate, float]:
@@ -239,6 +308,9 @@ def run_study(
                 "report": ended - confirmed_at,
                 "total": ended - started,
             },
+            pictures={
+                one.candidate: [image.path for image in one.measurement.images] for one in finished.confirmed
+            },
         )
         observer.on_finish(result)
         return result
@@ -301,6 +373,7 @@ class _Run:
                 images_per_trial=setup.config.search.images,
                 prompts_to_confirm=setup.config.confirm.top,
                 images_per_confirmation=setup.config.confirm_images,
+                images_in_search=_images_ahead(setup, max(0, engine.target - self.trials_before)),
             )
         )
         plain = setup.baseline
@@ -333,6 +406,7 @@ class _Run:
                 f"{config.source}: the template has no prompt besides the baseline "
                 f"{plain.label!r}. Add options to it, or change the baseline."
             )
+        self.observer.on_phase("drawing the best prompts again on fresh seeds")
         known = {plain.normalized_key} | {one.candidate.normalized_key for one in finalists}
         for candidate in given:
             if candidate.normalized_key not in known:
@@ -347,6 +421,8 @@ class _Run:
         def fresh(candidate: Candidate) -> Measurement:
             images = images_of[candidate]
             found = objectives.confirming.measure(candidate, images, choice=choices.get(candidate))
+            if config.data is None:
+                return found
             return replace(found, estimates={**found.estimates, "copies": self.measuring.copies(images)})
 
         baseline = fresh(plain)
@@ -376,3 +452,9 @@ class _Run:
             images=images_made(self.log.rows),
             stopped=self.stopped,
         )
+
+
+def _images_ahead(setup: Setup, trials: int) -> int:
+    """Images that a search of so many more prompts asks for: racing makes about a quarter more."""
+    own = setup.config.search
+    return len(setup.panel.search) + round(trials * own.images * (1.25 if own.racing else 1.0))

@@ -108,7 +108,7 @@ def prepare(
     )
     sample = _check_networks(checked, networks)
     checks = EncoderChecks()
-    if compare_encoder:
+    if compare_encoder and config.data is not None:
         checks = compare_encoders(
             config,
             {checked.category.name: checked.positives},

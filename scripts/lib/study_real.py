@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--any", action="store_true", help="one --where is enough")
     parser.add_argument("--name", default="target", help="of the target hospital")
     parser.add_argument("--reference", type=int, default=40, help="real pictures a class to look at")
-    parser.add_argument("--encoder", default="embedded")
+    parser.add_argument("--encoder", default="thumbnail", help="timm:NAME@FILE sees more")
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--work", type=Path, default=Path("work/real"))
     parser.add_argument("--small", action="store_true", help="a size for a test: nothing is learned")

@@ -1,6 +1,5 @@
 """A Hugging Face data set of images, a local folder or one on the hub, read by ``datasets``."""
 
-import io
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from promptopt.base.hub import PREFIX, HubAddress, downloading
-from promptopt.base.images import FORMATS
+from promptopt.base.images import format_of
 from studies.dataset import DatasetError
 from studies.folders.found import Found
 
@@ -148,10 +147,5 @@ def _file(value: Any, folder: Path, name: str, source: str) -> tuple[str, Path]:
 
 
 def _end(content: bytes) -> str:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return _ENDS.get(image.format or "", ".img")
-    except OSError:
-        return ".img"  # broken: the preparation says so and leaves it out
+    """A broken picture gets an ending too: the preparation says so and leaves it out."""
+    return _ENDS.get(format_of(content) or "", ".img")

@@ -8,10 +8,12 @@ import logging
 import multiprocessing
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -294,3 +296,20 @@ def test_read_only_file_system_is_a_clear_error(store: ImageStore, monkeypatch: 
     request = FakeGenerator().request("a", 1)
     with pytest.raises(StoreError, match=r"Read-only file system.*may write"):
         store.put(request, fake_image(request))
+
+
+def test_a_png_has_the_parameters_that_the_web_ui_reads(store: ImageStore) -> None:
+    """In the form that its own parser takes apart: prompt, negative prompt, then `key: value` pairs."""
+    one = FakeGenerator().request("a polyp, naïve", 3, negative_prompt="text", guidance=7.5)
+    one = replace(one, scheduler="euler_ancestral")
+    stored = store.put(one, fake_image(one))
+    with Image.open(stored.path) as image:
+        *prompt, negative, last = image.info["parameters"].split("\n")
+    assert prompt == ["a polyp, naïve"]
+    assert negative == "Negative prompt: text"
+    pairs = dict(re.findall(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)', last))
+    assert pairs["Steps"] == str(one.steps)
+    assert pairs["Sampler"] == "Euler a"
+    assert pairs["CFG scale"] == "7.5"
+    assert pairs["Seed"] == str(one.seed)
+    assert pairs["Size"] == f"{one.width}x{one.height}"

@@ -37,8 +37,3 @@ def test_three_classes_from_files_to_a_proof(
     proof = json.loads((work / "target-proof" / "proof.json").read_text())
     assert proof["classes"] == ["instruments", "normal", "polyps"]
     assert "real + generator's images + set" in {arm["title"] for arm in proof["arms"]}
-    main(command)
-    again = capsys.readouterr().out
-    assert "== train: " in again
-    assert "== train took" not in again
-    assert json.loads((work / "target-proof" / "proof.json").read_text()) == proof

@@ -70,6 +70,20 @@ def test_what_is_left_may_train_a_generator(data: Dataset, tmp_path: Path) -> No
     assert {r.group for r in target if r.pool == "reference"} <= {r.group for r in rest}
 
 
+def test_two_hospitals_in_one_set(data: Dataset, tmp_path: Path) -> None:
+    chosen = Selection(where={"light": ["dim"]}, center="dusk", rest="day")
+    both = select(data, tmp_path / "both", chosen)
+    assert [r.file_name for r in both] == [r.file_name for r in data]
+    assert Counter(r.center for r in both) == {"dusk": 20, "day": 40}
+    assert {r.attributes.get("light") for r in both if r.center == "dusk"} == {"dim"}
+    with pytest.raises(DatasetError, match="no picture fits"):
+        select(
+            data,
+            tmp_path / "none",
+            Selection(where={"light": ["dim"]}, pools=("test",), groups=("g0",), rest="day"),
+        )
+
+
 def test_limits_count_pictures_of_each_category(data: Dataset, tmp_path: Path) -> None:
     few = select(data, tmp_path / "few", Selection(limits={"reference": 4}))
     counts = Counter((r.category, r.pool) for r in few)

@@ -15,7 +15,9 @@ from promptopt.base.errors import PromptoptError
 from promptopt.comparison.run import REAL, GeneratorComparison
 from promptopt.comparison.scopes import Scope
 from promptopt.comparison.scores import Score
+from promptopt.export.paper.sets import SetRun
 from promptopt.run import folder as runfolder
+from promptopt.run.prompt_sets import SetList
 
 if TYPE_CHECKING:
     from promptopt.run.prompts import PromptList
@@ -60,7 +62,16 @@ class _Read:
     scores: tuple[Score, ...]
 
 
-def read_sources(paths: Sequence[str | Path]) -> tuple[list[Comparisons], list[FinishedRun]]:
+@dataclass(frozen=True)
+class Sources:
+    """All that tables are made of: comparisons, studies of single prompts, studies of sets."""
+
+    comparisons: list[Comparisons]
+    runs: list[FinishedRun]
+    sets: list[SetRun]
+
+
+def read_sources(paths: Sequence[str | Path]) -> Sources:
     """Read folders (or the JSON files in them), each a comparison or a finished run.
 
     Comparisons on the same data, pool, centers and encoders become one; a generator's name that comes twice
@@ -71,7 +82,7 @@ def read_sources(paths: Sequence[str | Path]) -> tuple[list[Comparisons], list[F
             comparison.json.
         promptopt.config.study_file.StudyError: a damaged prompts.json.
     """
-    from promptopt.run.finished import single_prompts
+    from promptopt.run.finished import read_confirmed
 
     folders = [_folder(Path(path)) for path in paths]
     if not folders:
@@ -81,15 +92,16 @@ def read_sources(paths: Sequence[str | Path]) -> tuple[list[Comparisons], list[F
             raise TablesError(f"{folder}: given {count} times; give it once")
     read: list[_Read] = []
     runs: list[FinishedRun] = []
+    sets: list[SetRun] = []
     for folder in folders:
         if (folder / DOCUMENT).is_file():
             read.append(_read(folder))
         elif (folder / runfolder.PROMPTS).is_file():
-            instead = (
-                "Its tables are sets.csv, comparisons.csv and sizes.csv there; `promptopt export list` "
-                "writes its sets for LaTeX."
-            )
-            runs.append(FinishedRun(folder, single_prompts(folder, instead=instead)))
+            found = read_confirmed(folder / runfolder.PROMPTS)
+            if isinstance(found, SetList):
+                sets.append(SetRun(folder, found))
+            else:
+                runs.append(FinishedRun(folder, found))
         elif (folder / runfolder.DATABASE).is_file():
             raise TablesError(
                 f"{folder}: the study is not finished, {runfolder.PROMPTS} is missing. Run its command again."
@@ -102,7 +114,7 @@ def read_sources(paths: Sequence[str | Path]) -> tuple[list[Comparisons], list[F
     groups: dict[str, list[_Read]] = {}
     for one in read:
         groups.setdefault(_measured(one.document), []).append(one)
-    return [_merge(group) for group in groups.values()], runs
+    return Sources([_merge(group) for group in groups.values()], runs, sets)
 
 
 def _folder(path: Path) -> Path:

@@ -12,14 +12,14 @@ from promptopt.comparison.charts import write_charts
 from promptopt.comparison.tables import long_csv, table_csv, table_latex
 from promptopt.export.paper.captions import write_cloud
 from promptopt.export.paper.generators import summary_csv, summary_latex
-from promptopt.export.paper.sources import SAMPLES, Comparisons, FinishedRun
+from promptopt.export.paper.sets import write_sets_of_paper
+from promptopt.export.paper.sources import SAMPLES, Comparisons, FinishedRun, Sources
 from promptopt.export.paper.studies import prompts_chart, prompts_csv, prompts_latex, prompts_samples
 from promptopt.formatting.charts import save_figure
 
 
 def write_tables(
-    comparisons: Sequence[Comparisons],
-    runs: Sequence[FinishedRun],
+    sources: Sources,
     out: str | Path,
     *,
     store: str | Path = "store",
@@ -29,9 +29,10 @@ def write_tables(
 
     Args:
         out: `OUT/generators` for comparisons (numbered where they were measured differently and so cannot
-            share a table), `OUT/prompts` for studies. Files of those names are replaced.
+            share a table), `OUT/prompts` for studies of single prompts, `OUT/sets` for one of sets (numbered
+            where there are several). Files of those names are replaced.
         store: of the studies' images, for the samples.
-        top: prompts of a study in the LaTeX table, the chart and the samples; the CSV has all.
+        top: prompts of a study or class in the LaTeX table, the chart and the samples; the CSV has all.
 
     Returns:
         the files, and notes: what the numbers do not say, and what is missing.
@@ -40,6 +41,7 @@ def write_tables(
     """
     written: list[Path] = []
     notes: list[str] = []
+    comparisons, runs = sources.comparisons, sources.runs
     for number, comparison in enumerate(comparisons, start=1):
         name = "generators" if len(comparisons) == 1 else f"generators-{number}-{slug(comparison.name)}"
         folder = writable_folder(Path(out) / name, "the tables")
@@ -53,6 +55,12 @@ def write_tables(
         written += _studies(
             runs, writable_folder(Path(out) / "prompts", "the tables"), Path(store), top, notes
         )
+    for number, run in enumerate(sources.sets, start=1):
+        name = "sets" if len(sources.sets) == 1 else f"sets-{number}-{slug(run.folder.resolve().name)}"
+        folder = writable_folder(Path(out) / name, "the tables")
+        files, missing = write_sets_of_paper(run, folder, label=name, store=Path(store), top=top)
+        written += files
+        notes += missing
     return written, list(dict.fromkeys(notes))
 
 

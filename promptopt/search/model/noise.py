@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -24,36 +25,47 @@ def means_with_noise(values: Sequence[FloatArray], codes: IntArray) -> tuple[Flo
 
     Where prompts have different numbers of images, the means are those of generalized least squares: what the
     further seeds do to all prompts is known from those that were drawn with them. Plain means would be biased
-    by the race, which goes on with a prompt or not for what the first seeds gave.
+    by the race, which goes on with a prompt or not for what the first seeds gave. As the seeds of a prompt
+    with fewer images are the first of one with more, both have a closed form (Anderson 1957: monotone missing
+    data): with c_1 < c_2 < ... the numbers of images, R_k the prompts with c_k or more, S the covariance of
+    an image's noise, B_k = S[:, R_k] S[R_k, R_k]^-1 and m_c means over the first c seeds,
+
+        means = m_c1 + sum_k>1 B_k (m_ck - m_c(k-1))[R_k]
+        covariance = S / c_1 - sum_k>1 (1 / c_(k-1) - 1 / c_k) B_k S[R_k, :]
 
     Args:
         values: per-image differences of each prompt; each is a beginning of the same row of seeds.
         codes: option of each prompt and slot, shape (prompts, slots).
     """
-    plain = np.array([v.mean() for v in values])
     image = _image_noise(values, codes)
     if image is None:
-        return plain, np.zeros((len(values), len(values)))
+        return np.array([v.mean() for v in values]), np.zeros((len(values), len(values)))
     counts = np.array([len(v) for v in values])
-    precision = np.zeros_like(image)
-    weighted = np.zeros(len(values))
-    begin = 0
-    for end in np.unique(counts):  # seeds that the same prompts were drawn with
+    least, *more = np.unique(counts).tolist()
+    means = np.stack([v[:least] for v in values]).mean(axis=1)
+    covariance = image / least
+    begin = least
+    for end in more:  # seeds that the same prompts were drawn with
         rows = np.flatnonzero(counts >= end)
-        own = np.linalg.inv(image[np.ix_(rows, rows)]) * (end - begin)
-        precision[np.ix_(rows, rows)] += own
-        weighted[rows] += own @ np.array([v[begin:end].mean() for v in values if len(v) >= end])
-        begin = int(end)
-    covariance = np.linalg.inv(precision)
-    return covariance @ weighted, (covariance + covariance.T) / 2
+        root = np.linalg.cholesky(image[np.ix_(rows, rows)])
+        known = solve_triangular(root, image[rows], lower=True, check_finite=False)
+        longer = np.stack([v[:end] for v in values if len(v) >= end])
+        further = longer.mean(axis=1) - longer[:, :begin].mean(axis=1)
+        means += known.T @ solve_triangular(root, further, lower=True, check_finite=False)
+        covariance -= (1 / begin - 1 / end) * (known.T @ known)
+        begin = end
+    return means, covariance
 
 
 def _image_noise(values: Sequence[FloatArray], codes: IntArray) -> FloatArray | None:
     """Covariance of the noise of the prompts' images with the same seed; None when they show no noise."""
     from scipy.optimize import nnls
 
-    free = np.array([len(v) - 1.0 for v in values])
-    own = np.array([v.var(ddof=1) if len(v) > 1 else 0.0 for v in values])
+    counts = np.array([len(v) for v in values])
+    free, own = counts - 1.0, np.zeros(len(values))
+    for length in np.unique(counts[counts > 1]):
+        rows = np.flatnonzero(counts == length)
+        own[rows] = np.stack([v for v in values if len(v) == length]).var(axis=1, ddof=1)
     if not own.any():
         return None
     pooled = float((free * own).sum() / free.sum())
@@ -65,11 +77,11 @@ def _image_noise(values: Sequence[FloatArray], codes: IntArray) -> FloatArray | 
     same = np.stack(
         [np.ones_like(degrees), *(codes[:, None, s] == codes[None, :, s] for s in range(codes.shape[1]))]
     )
-    weighted = same * degrees
-    both = ([1, 2], [1, 2])
-    eigenvalues, vectors = np.linalg.eigh(np.tensordot(weighted, same, axes=both))
+    flat = same.reshape(len(same), -1)
+    weighted = flat * degrees.ravel()
+    eigenvalues, vectors = np.linalg.eigh(weighted @ flat.T)
     root = np.sqrt(np.maximum(eigenvalues, 1e-12 * max(float(eigenvalues[-1]), 1e-12)))
-    side = np.tensordot(weighted, products / (scale[:, None] * scale), axes=([1, 2], [0, 1]))
+    side = weighted @ (products / (scale[:, None] * scale)).ravel()
     parts, _ = nnls(root[:, None] * vectors.T, (vectors.T @ side) / root)
     parts /= max(1.0, parts.sum() / (1 - _LEAST_OWN))
     correlation = np.tensordot(parts, same, axes=1)

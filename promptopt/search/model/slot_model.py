@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
@@ -22,8 +23,9 @@ from promptopt.search.model.noise import FloatArray, IntArray, means_with_noise
 
 PRIOR = np.log([0.6, 0.4, 0.2])  # expected shares of options, pairs and the prompt's own; one unit wide
 LIMITS = (-6.0, 4.0)  # of the logarithms of the three
-_FITTED_TO = 256
+_FITTED_TO = 160
 """Most prompts that the variances are fitted to: three numbers need no more, and each try costs n^3."""
+_BLOCK = 64  # measured prompts taken into account at a time
 _CONSTANT = 10.0  # variance of the constant, in those of the values: hardly any shrinkage
 
 
@@ -61,23 +63,37 @@ class SlotModel:
         """The three variances of greatest posterior density; of many prompts, for some evenly chosen."""
         measured = len(self._values)
         rows = np.unique(np.linspace(0, measured - 1, min(measured, _FITTED_TO)).round().astype(np.int64))
-        parts = correlations(self._codes[rows], self._codes[rows])
+        shared = shared_options(self._codes[rows], self._codes[rows])
         values, error = self._values[rows], self._error[np.ix_(rows, rows)]
 
         def loss(logs: FloatArray) -> float:
             variances = scale * np.exp(logs)
-            whole = self._constant + np.tensordot(variances, parts, axes=1) + error
-            factor, lower = cho_factor(whole, lower=True)
-            fit = 0.5 * float(values @ cho_solve((factor, lower), values))
+            whole = self._by_shared(variances)[shared] + error
+            factor, lower = cho_factor(whole, lower=True, overwrite_a=True, check_finite=False)
+            fit = 0.5 * float(values @ cho_solve((factor, lower), values, check_finite=False))
             fit += float(np.log(np.diag(factor)).sum())
             return fit + 0.5 * float(((logs - PRIOR) ** 2).sum())
 
         found = minimize(loss, PRIOR, method="L-BFGS-B", bounds=[LIMITS] * 3, options={"maxiter": 15})
         return np.asarray(scale * np.exp(found.x), dtype=np.float64)
 
+    def _by_shared(self, variances: FloatArray) -> FloatArray:
+        """Prior covariance of two prompts by the number of options that they share, (slots + 1,)."""
+        return np.asarray(self._constant + variances @ self._parts, dtype=np.float64)
+
+    @cached_property
+    def _parts(self) -> FloatArray:
+        """The three correlations by the number of shared options, (3, slots + 1)."""
+        slots = self._codes.shape[1]
+        row_of_each = np.tri(slots + 1, slots, -1, dtype=np.int64)  # row k has k ones
+        return correlations(row_of_each, np.ones((1, slots), dtype=np.int64))[:, :, 0]
+
     def _covariance(self, other: IntArray) -> FloatArray:
-        parts = correlations(other, self._codes)
-        return np.asarray(self._constant + np.tensordot(self._variances, parts, axes=1), dtype=np.float64)
+        return np.asarray(self._by_shared(self._variances)[shared_options(other, self._codes)])
+
+    def means(self, codes: IntArray) -> FloatArray:
+        """Posterior mean alone, (m,)."""
+        return np.asarray(self._covariance(codes) @ self._weights)
 
     def predict(self, codes: IntArray) -> tuple[FloatArray, FloatArray]:
         """Posterior mean and SD of the values of prompts, without the noise of images, (m,) each."""
@@ -91,8 +107,42 @@ class SlotModel:
     def covariance(self, codes: IntArray) -> FloatArray:
         """Posterior covariance of the values of prompts, (m, m)."""
         across = self._covariance(codes)
-        prior = self._constant + np.tensordot(self._variances, correlations(codes, codes), axes=1)
-        return np.asarray(prior - across @ cho_solve(self._factor, across.T), dtype=np.float64)
+        prior = self._by_shared(self._variances)[shared_options(codes, codes)]
+        root = solve_triangular(self._factor[0], across.T, lower=True, check_finite=False)
+        return np.asarray(prior - root.T @ root, dtype=np.float64)
+
+    def most_promising(self, codes: IntArray, count: int) -> IntArray:
+        """Places of the `count` prompts of greatest mean + 2 SD, the greatest first; none may be measured.
+
+        As from `predict`. The SD falls as more of the measured prompts are taken into account, and what a
+        prompt has of its own is the least that it can be, so most are out before all have been.
+        """
+        across = self._covariance(codes)
+        mean = across @ self._weights
+        prior, own = self._constant + float(self._variances.sum()), float(self._variances[2])
+        places = np.arange(len(codes))
+        floor = -np.inf if count >= len(codes) else np.partition(mean, -count)[-count] + 2 * math.sqrt(own)
+        explained = np.zeros(len(codes))
+        root, across = np.empty((0, len(codes))), across.T
+        factor = self._factor[0]
+        for begin in range(0, len(across), _BLOCK):
+            end = min(begin + _BLOCK, len(across))
+            rest = across[begin:end] - factor[begin:end, :begin] @ root
+            new = solve_triangular(factor[begin:end, begin:end], rest, lower=True, check_finite=False)
+            explained = explained + np.einsum("ij,ij->j", new, new)
+            bound = mean + 2 * np.sqrt(np.maximum(prior - explained, 0.0))
+            kept = bound >= floor - 1e-9 * abs(floor)
+            root = np.concatenate([root, new])[:, kept]
+            places, mean, explained, bound = places[kept], mean[kept], explained[kept], bound[kept]
+            across = across[:, kept]
+        return places[np.argsort(-bound, kind="stable")[:count]]
+
+    @cached_property
+    def _error_root(self) -> FloatArray:
+        """Cholesky factor of the error."""
+        measured = len(self._values)
+        jitter = 1e-9 * max(float(np.trace(self._error)) / measured, 1e-9)
+        return np.asarray(np.linalg.cholesky(self._error + jitter * np.eye(measured)))
 
     def draws(self, others: IntArray, count: int, rng: np.random.Generator) -> FloatArray:
         """Joint draws of the values of the measured prompts, then of `others` (none of them measured).
@@ -116,11 +166,17 @@ class SlotModel:
             effects = pairs / math.sqrt(len(both)) * rng.standard_normal((levels[i] * levels[j], count))
             found += effects[codes[:, i] * levels[j] + codes[:, j]]
         measured = len(self._values)
-        jitter = 1e-9 * max(float(np.trace(self._error)) / measured, 1e-9)
-        root = np.linalg.cholesky(self._error + jitter * np.eye(measured))
-        seen = found[:measured] + root @ rng.standard_normal((measured, count))
+        seen = found[:measured] + self._error_root @ rng.standard_normal((measured, count))
         gap = cho_solve(self._factor, self._values[:, None] - seen)
         return np.asarray((found + self._covariance(codes) @ gap).T, dtype=np.float64)
+
+
+def shared_options(a: IntArray, b: IntArray) -> IntArray:
+    """In how many slots two prompts have the same option, (n, m)."""
+    found = np.zeros((len(a), len(b)), dtype=np.int16)
+    for i in range(a.shape[1]):
+        found += a[:, i, None] == b[None, :, i]
+    return found.astype(np.intp)
 
 
 def correlations(a: IntArray, b: IntArray) -> FloatArray:

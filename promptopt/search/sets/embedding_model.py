@@ -3,7 +3,8 @@
 A Gaussian process whose values are kernel mean embeddings (vector-valued kriging with one covariance over
 slots): the embedding of a prompt is a weighted sum of the measured ones, ``mu_p = sum_i a_i(p) mu_i`` with
 ``a(p) = B^-1 c(p)``, B the slot covariance of the measured prompts plus the noise of their few images. A
-product distribution q over slots has ``c(q) = E_{p ~ q} c(p)`` in closed form, so ``mu_q`` needs no sampling.
+product distribution q over slots, or over blocks of one slot or a pair, has ``c(q) = E_{p ~ q} c(p)`` in
+closed form, so ``mu_q`` needs no sampling.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from promptopt.search.model.kernel import sum_and_pairs
 from promptopt.search.model.noise import IntArray
 from promptopt.search.model.slot_model import correlations
 from promptopt.search.sets.embeddings import FloatArray, Form
+
+Blocks = Sequence[tuple[int, ...]]
+"""Slots that are drawn together, one or two; each slot is in one block."""
 
 _PRIOR = np.log([1.0, 0.4, 0.2, 1.0])  # shares of options, pairs, own; and of the noise of one image
 _LIMITS = (-7.0, 5.0)
@@ -62,37 +66,57 @@ class EmbeddingModel:
         shares = np.asarray(np.exp(fitted.x[:3]), dtype=np.float64)
         return cls(codes, shares, np.asarray(np.linalg.inv(whole), dtype=np.float64))
 
-    def weights(self, product: Sequence[FloatArray]) -> FloatArray:
-        """a(q) of a product distribution: probabilities of each slot's options; (k,)."""
-        return np.asarray(self.inverse @ self._covariance(self._hits(product)))
+    def weights(self, product: Sequence[FloatArray], blocks: Blocks) -> FloatArray:
+        """a(q), (k,), of a product distribution q over blocks: probabilities of each block's options."""
+        hits, joint = self._hits(product, blocks)
+        return np.asarray(self.inverse @ self._covariance(hits, joint, blocks))
 
-    def pull(self, product: Sequence[FloatArray], gradient: FloatArray) -> list[FloatArray]:
+    def pull(self, product: Sequence[FloatArray], blocks: Blocks, gradient: FloatArray) -> list[FloatArray]:
         """The derivative of ``gradient' a(q)`` by every probability of q, a list like `product`."""
-        hits = self._hits(product)
+        hits, joint = self._hits(product, blocks)
         slots = hits.shape[1]
         pairs = max(1, slots * (slots - 1) // 2)
         back = self.inverse @ gradient
         total = hits.sum(axis=1)
-        found = []
-        for s, probabilities in enumerate(product):
-            rest = np.prod(np.delete(hits, s, axis=1), axis=1)
-            slope = self.shares[0] / slots + self.shares[1] * (total - hits[:, s]) / pairs
-            slope = slope + self.shares[2] * rest
-            sums = np.bincount(self.codes[:, s], weights=back * slope, minlength=len(probabilities))
-            found.append(np.asarray(sums, dtype=np.float64))
+        found: list[FloatArray] = []
+        for b, (block, p) in enumerate(zip(blocks, product, strict=True)):
+            own = [self.codes[:, s] for s in block]
+            rest = self.shares[2] * np.prod(np.delete(joint, b, axis=1), axis=1)
+            others = total - hits[:, list(block)].sum(axis=1)
+            each = back * (self.shares[0] / slots + self.shares[1] * others / pairs)
+            if len(block) == 1:
+                alone = np.bincount(own[0], weights=each + back * rest, minlength=len(p))
+                found.append(np.asarray(alone, dtype=np.float64))
+            else:  # by the first slot's option, by the second's, and by both
+                sums: FloatArray = np.zeros(p.shape)
+                np.add.at(sums, (own[0], own[1]), back * (self.shares[1] / pairs + rest))
+                sums += np.bincount(own[0], weights=each, minlength=p.shape[0])[:, None]
+                sums += np.bincount(own[1], weights=each, minlength=p.shape[1])
+                found.append(sums)
         return found
 
-    def _hits(self, product: Sequence[FloatArray]) -> FloatArray:
-        """Probability under q of the option that each measured prompt has, (k, slots)."""
-        return np.stack([np.asarray(p)[self.codes[:, s]] for s, p in enumerate(product)], axis=1)
+    def _hits(self, product: Sequence[FloatArray], blocks: Blocks) -> tuple[FloatArray, FloatArray]:
+        """Probabilities under q of the option that each measured prompt has, by slot and by block."""
+        hits, joint = np.empty(self.codes.shape), np.empty((len(self.codes), len(blocks)))
+        for b, (block, p) in enumerate(zip(blocks, product, strict=True)):
+            own = [self.codes[:, s] for s in block]
+            joint[:, b] = p[tuple(own)]
+            for axis, s in enumerate(block):
+                hits[:, s] = joint[:, b] if len(block) == 1 else p.sum(axis=1 - axis)[own[axis]]
+        return hits, joint
 
-    def _covariance(self, hits: FloatArray) -> FloatArray:
+    def _covariance(self, hits: FloatArray, joint: FloatArray, blocks: Blocks) -> FloatArray:
+        slots = hits.shape[1]
         total, pairs = sum_and_pairs(hits.T)
+        for b, block in enumerate(blocks):
+            if len(block) == 2:
+                s, t = block
+                pairs = pairs + (joint[:, b] - hits[:, s] * hits[:, t]) / (slots * (slots - 1) // 2)
         return np.asarray(
             _CONSTANT * self.shares.sum()
-            + self.shares[0] * total / hits.shape[1]
+            + self.shares[0] * total / slots
             + self.shares[1] * pairs
-            + self.shares[2] * np.prod(hits, axis=1)
+            + self.shares[2] * np.prod(joint, axis=1)
         )
 
 

@@ -279,13 +279,12 @@ class SetSearch:
         w = state.vector()[places]
         outside = 1.0 - float(w.sum())
         means = np.array([state.values[i].mean() for i in places])
-        order = np.argsort(-model.predict(codes)[0], kind="stable")
+        order = np.argsort(-model.means(codes), kind="stable")
         best = [c for i in order if (c := state.looks[state.keys[places[int(i)]]].choice) is not None]
         others = state.candidates.unmeasured(known, best, rng)
         if not len(others):
             return []
-        mean, sd = model.predict(others)
-        others = others[np.argsort(-(mean + 2 * sd), kind="stable")[:_LOOKED_AT]]
+        others = others[model.most_promising(others, _LOOKED_AT)]
         draws = model.draws(others, _DRAWS, rng)
         measured = len(places)
         level = draws[:, :measured] @ w

@@ -69,7 +69,7 @@ def choose_size(
         rows = fold_of == fold
         for place in range(longest):
             w = path[min(place, len(path) - 1)]
-            own = float(w @ quadratic @ w)
+            own = float(w @ quadratic @ w + w @ problem.linear)
             near = w @ form.per_real
             held[place, rows] = own - 2 * near[rows]
             fitted[place] += (own - 2 * float(near[~rows].mean())) / len(paths)

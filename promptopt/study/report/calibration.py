@@ -57,8 +57,9 @@ def _of_encoder(name: str, objective: Objective, groups: Sequence[str]) -> list[
     found = auroc(values["utility"], real.labels, groups=groups)
     rows.append(CalibrationRow(name, "Utility: AUROC of the linear classifier", found, 0.5))
     chance = float(max(real.labels.mean(), 1 - real.labels.mean()))
-    right = objective.probe.accuracy(real.features, real.labels)
-    rows.append(CalibrationRow(name, "Utility: accuracy of the linear classifier", right, chance))
+    if objective.probe is not None:
+        right = objective.probe.accuracy(real.features, real.labels)
+        rows.append(CalibrationRow(name, "Utility: accuracy of the linear classifier", right, chance))
     return rows
 
 

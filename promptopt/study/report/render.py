@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from promptopt.base.files import write_text
+from promptopt.config.study_file import PhantomSource
 from promptopt.formatting.numbers import estimate_parts, p_value
 from promptopt.run.trials import TrialRow, latest
 from promptopt.scoring.confirm import Confirmed
@@ -82,7 +83,8 @@ def _context(content: ReportInput) -> dict[str, Any]:
         "title": setup.category.title,
         "category": setup.category.name,
         "prompts": prompts,
-        "phantom": not isinstance(setup.config.data, str),
+        "phantom": isinstance(setup.config.data, PhantomSource),
+        "has_real": setup.config.data is not None,
         "fresh": fresh,
         "columns": min(_SHOWN, fresh),
         "plotly": Markup(figures.plotly_script()),
@@ -177,6 +179,8 @@ def _effects(content: ReportInput) -> dict[str, Any]:
 
 def _trust(content: ReportInput) -> dict[str, Any]:
     setup, objectives = content.setup, content.objectives
+    if setup.config.data is None:
+        objectives = None
     rows = [] if objectives is None else calibration_rows(setup, objectives)
     plots: list[Markup] = []
     if objectives is not None:
@@ -220,6 +224,7 @@ def _settings(setup: Setup, prompts: PromptList) -> dict[str, Any]:
         "counts": [
             (pool, len(setup.positives.where(pool=pool)), len(setup.negatives.where(pool=pool)))
             for pool in ("reference", "validation", "test")
+            if setup.config.data is not None
         ],
     }
 

@@ -120,13 +120,13 @@ def claim_word(prompts: PromptList, entry: PromptEntry) -> str:
     if entry.candidate == prompts.baseline.candidate:
         return "the baseline itself"
     if entry.contradicted_by is not None:
-        return f"set aside, contradicted by the {entry.contradicted_by.replace('_', ' ')}"
+        return f"unclear: contradicted by the {entry.contradicted_by.replace('_', ' ')}"
     if entry.better_than_baseline:
         return "better"
     value = entry.confirmation["score"].value or 0.0
     if entry.p_value is not None and entry.p_value < _alpha(prompts) and value < 0:
         return "worse"
-    return "not told apart"
+    return "unclear"
 
 
 def search_sentences(prompts: PromptList, trials: Sequence[TrialRow]) -> list[str]:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from promptopt.base.seeds import derived_seed
-from promptopt.run.prompt_sets import spread
+from promptopt.config.sets import SetSettings
+from promptopt.run.prompt_sets import dealing_seed, spread
 from promptopt.search.sets.certificate import Certificate
-from promptopt.search.sets.embedding_model import EmbeddingModel
 from promptopt.search.sets.embeddings import FloatArray
-from promptopt.search.sets.learned import STRENGTHS, Product, fit_product
+from promptopt.search.sets.learned import Product, learn
 from promptopt.search.sets.sizes import SizeChoice, choose_size
 from promptopt.search.sets.weights import Problem
 from promptopt.space import Candidate
 from promptopt.space.captions import caption_prompts
-from promptopt.space.weighted import can_be_weighted
+from promptopt.space.weighted import adjacent_slots, can_be_weighted
 from promptopt.study.sets.search import ClassSearch
 from promptopt.study.setup import Setup
 
@@ -71,7 +70,7 @@ def choose(one: ClassSearch, *, most: int, seed: int) -> Chosen:
 def method_prompts(one: ClassSearch, chosen: Chosen, *, count: int, seed: int) -> dict[str, list[Candidate]]:
     """The candidates of `count` images by each method, one an image, in the order of the seeds."""
     space = one.setup.space
-    own = derived_seed(seed, 0x3E7)
+    own = dealing_seed(seed)
     rng = np.random.default_rng([own, 1])
     found = {
         "set": spread(chosen.weights, count, seed=own),
@@ -84,8 +83,8 @@ def method_prompts(one: ClassSearch, chosen: Chosen, *, count: int, seed: int) -
         found["learned"] = [
             space.candidate(
                 {
-                    slot.name: slot.options[int(rng.choice(len(slot.options), p=p))]
-                    for slot, p in zip(space.slots, chosen.learned.probabilities, strict=True)
+                    slot.name: slot.options[i]
+                    for slot, i in zip(space.slots, chosen.learned.sample(rng), strict=True)
                 }
             )
             for _ in range(count)
@@ -101,16 +100,21 @@ def caption_weights(setup: Setup) -> dict[Candidate, float]:
     return {Candidate(prompt): weight for prompt, weight in captions}
 
 
+def prompt_distances(settings: SetSettings, prompts: Sequence[str]) -> tuple[str, FloatArray]:
+    """By what the distances are taken, in words, and those between all prompts, (k, k)."""
+    from promptopt.portfolio.distance import SENTENCES, WORDS, sentence_distances, word_distances
+
+    if settings.sentence_model is None:
+        return WORDS, word_distances(prompts)
+    return SENTENCES, sentence_distances(prompts, settings.sentence_model)
+
+
 def _far_apart(one: ClassSearch, problem: Problem, allowed: list[int], *, most: int) -> list[int]:
     """Without prompts that are too near, in words or meaning, to one earlier in the path of sets."""
     settings = one.setup.config.set
     if settings.min_distance <= 0:
         return allowed
-    from promptopt.portfolio.distance import sentence_distances, word_distances
-
-    prompts = [one.known.keys[i].prompt for i in allowed]
-    model = settings.sentence_model
-    apart = word_distances(prompts) if model is None else sentence_distances(prompts, model)
+    _, apart = prompt_distances(settings, [one.known.keys[i].prompt for i in allowed])
     kept = list(range(len(allowed)))
     while True:
         order = dict.fromkeys(
@@ -141,27 +145,18 @@ def _shares(weights: Mapping[Candidate, float]) -> dict[Candidate, float]:
 
 
 def _learned(one: ClassSearch, problem: Problem, *, seed: int) -> Product | None:
-    """The learned template; the weight of its divergence is chosen on real images held out."""
+    """The learned template, where enough prompts of a template that can be written with weights were seen."""
     state = one.known
     assert state.form is not None
     places, codes = state.coded()
     if len(places) < 3 or not one.setup.space.slots or not can_be_weighted(one.setup.space):
         return None
-    form, part = state.form.only(places), problem.only(places)
-    template = [slot.weights for slot in one.setup.space.slots]
-    model = EmbeddingModel.fit(codes, form)
-    start = model.weights([np.asarray(p) for p in template])
-    unit = max(float(form.mmd(start)), 1e-6)
-    m = form.per_real.shape[1]
-    fold_of = np.random.default_rng([seed, 0x1EA]).permutation(m) % min(3, m)
-    held = np.zeros(len(STRENGTHS))
-    for fold in range(int(fold_of.max()) + 1):
-        seen = form.over_reals(np.flatnonzero(fold_of != fold))
-        own = part.over(seen)
-        other = form.over_reals(np.flatnonzero(fold_of == fold))
-        for place, strength in enumerate(STRENGTHS):
-            q = fit_product(seen, own, model, template, strength=strength * unit)
-            a = model.weights(q.probabilities)
-            held[place] += float(a @ form.within @ a - 2 * a @ other.across)
-    best = int(held.argmin())
-    return fit_product(form, part, model, template, strength=STRENGTHS[best] * unit)
+    numbers = {slot.name: i for i, slot in enumerate(one.setup.space.slots)}
+    return learn(
+        state.form.only(places),
+        problem.only(places),
+        codes,
+        [slot.weights for slot in one.setup.space.slots],
+        adjacent=[(numbers[s], numbers[t]) for s, t in adjacent_slots(one.setup.space)],
+        seed=seed,
+    )

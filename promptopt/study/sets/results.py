@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from promptopt.run.prompt_sets import (
     CertificateEntry,
     ClassEntry,
     ComparisonEntry,
+    DistancesEntry,
     LearnedTemplate,
     PromptSet,
     SetList,
@@ -21,6 +25,7 @@ from promptopt.space import Candidate
 from promptopt.space.weighted import weighted_template
 from promptopt.study.results import member_networks, software_versions
 from promptopt.study.sets.confirm import Compared, Confirmation, ConfirmedClass
+from promptopt.study.sets.methods import prompt_distances
 from promptopt.study.sets.opening import SetSetup
 from promptopt.study.sets.search import ClassSearch
 from promptopt.study.sets.words import sentence
@@ -118,7 +123,21 @@ def _class(one: ClassSearch, confirmed: ConfirmedClass, confirmation: Confirmati
             name: {metric: EstimateEntry.of(value) for metric, value in own.items()}
             for name, own in confirmed.metrics.items()
         },
+        distances=_distances(one, chosen.weights),
         generators=member_networks(one.setup),
+    )
+
+
+def _distances(one: ClassSearch, weights: Mapping[Candidate, float]) -> DistancesEntry | None:
+    if len(weights) < 2:
+        return None
+    measure, apart = prompt_distances(one.setup.config.set, [candidate.prompt for candidate in weights])
+    w = np.array(list(weights.values()))
+    return DistancesEntry(
+        measure=measure,
+        mean=round(float(w @ apart @ w), 4),
+        nearest=round(float(apart[np.triu_indices(len(apart), 1)].min()), 4),
+        between=apart.round(4).tolist(),
     )
 
 
@@ -131,11 +150,18 @@ def _learned(one: ClassSearch, product: Product) -> LearnedTemplate:
     space = one.setup.space
     weights = {
         slot.name: dict(zip(slot.options, (round(float(p), 4) for p in row), strict=True))
-        for slot, row in zip(space.slots, product.probabilities, strict=True)
+        for slot, row in zip(space.slots, product.marginals, strict=True)
     }
+    together = {}
+    for block, joint in zip(product.blocks, product.probabilities, strict=True):
+        if len(block) == 2:
+            first, second = (space.slots[s] for s in block)
+            both = itertools.product(first.options, second.options)
+            together[first.name, second.name] = dict(zip(both, joint.ravel().tolist(), strict=True))
     return LearnedTemplate(
-        template=weighted_template(space, weights),
+        template=weighted_template(space, weights, together=together),
         weights=weights,
+        pairs=list(together),
         strength=_number(product.strength),
     )
 

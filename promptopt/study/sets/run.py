@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.run import folder as runfolder
 from promptopt.run.prompt_sets import PromptSet, SetList, write_sets
+from promptopt.run.set_tables import write_set_tables
 from promptopt.space import Candidate
 from promptopt.study.observer import Observer, SetStart
 from promptopt.study.proposals import Propose
@@ -19,7 +20,6 @@ from promptopt.study.sets.opened import opened_study
 from promptopt.study.sets.opening import SetSetup
 from promptopt.study.sets.results import set_list
 from promptopt.study.sets.search import SetSearches, StepDone
-from promptopt.study.sets.tables import write_set_tables
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
@@ -69,6 +69,17 @@ class SetResult:
         sizes = ", ".join(f"{c.label}: {len(c.set.prompts)} prompts" for c in self.sets.classes)
         return f"SetResult({self.sets.study!r}, {sizes}; {self.sets.sentence!r})"
 
+    def _repr_html_(self) -> str:
+        from promptopt.study.notebook import result_html
+
+        pictures = {
+            f"{label}, {method}": own[method]
+            for label, own in self.pictures.items()
+            for method in ("set", "baseline")
+            if method in own
+        }
+        return result_html(self.sets.sentence, self.rows(), pictures, self.report_path)
+
     def images(self, label: str, method: str = "set") -> list[Path]:
         """Files of a class's fresh images by a method, in the order of the confirmation seeds.
 
@@ -102,13 +113,9 @@ class SetResult:
 
     def to_dataframe(self) -> Any:
         """`rows` as a pandas.DataFrame. Raises StudyError where pandas is not installed."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise StudyError(
-                "a data frame needs pandas, which is not installed. pip install pandas, or take `rows`."
-            ) from error
-        return pandas.DataFrame(self.rows())
+        from promptopt.study.notebook import data_frame
+
+        return data_frame(self.rows())
 
     @property
     def best_prompts(self) -> dict[str, PromptSet]:

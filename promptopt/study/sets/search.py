@@ -342,7 +342,7 @@ class SetSearches:
             candidates=Candidates(setup.space, setup.candidates),
             embeddings=MeanEmbeddings(one.real, bandwidth=one.bandwidth),
             terms=None
-            if not one.book.used
+            if not one.book.used and not config.set_score.contrast
             else LinearPart(
                 one.book,
                 features=lambda: one.features,
@@ -372,6 +372,8 @@ class SetSearches:
             validation=self._real("validation"),
             reference=one.real,
             sets=lambda: {label: other.current() for label, other in self.classes.items()},
+            reals=lambda: {label: other.real for label, other in self.classes.items()},
+            bandwidth=one.bandwidth,
         )
 
     def _real(self, pool: str) -> RealImages:

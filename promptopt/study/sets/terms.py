@@ -14,11 +14,13 @@ from evaluation.influence.frechet_influence import FrechetInfluence
 from evaluation.influence.inception_influence import InceptionInfluence
 from evaluation.influence.probe_gain import ProbeGain
 from evaluation.metrics import alignment
+from evaluation.metrics.mmd import gaussian_kernel
 from promptopt.config.sets import SetScore
 from promptopt.search.sets.embeddings import FloatArray
 from promptopt.space import Candidate
 
 NAMES = ("margin", "gain", "frechet", "inception_score", "accuracy")
+"""Terms in SDs of the baseline's images. `contrast` is in the unit of the closeness as it is."""
 _DECIMALS = 6
 
 
@@ -54,6 +56,8 @@ class TermBook:
         training, validation: real images of all classes.
         reference: features of this class's real images, (m, d).
         sets: the current sets of all classes, asked for anew each time.
+        reals: features of the real images that every class's set is fitted to.
+        bandwidth: of the Gaussian kernel.
     """
 
     label: str
@@ -65,11 +69,29 @@ class TermBook:
     validation: RealImages
     reference: np.ndarray
     sets: Callable[[], Sets]
+    reals: Callable[[], Mapping[str, np.ndarray]]
+    bandwidth: float
 
     @property
     def used(self) -> tuple[str, ...]:
         """Terms with a weight above 0."""
         return tuple(name for name in NAMES if getattr(self.score, name) > 0)
+
+    def contrast(self, features: np.ndarray) -> FloatArray:
+        """Twice the mean of the other classes' witnesses, (n,): high where their sets err as this image does.
+
+        With e_c the error of class c (mean embedding of its set less that of its real images), the objective
+        ``(1 - c) |e|^2 + c |e - e'|^2`` is ``|e|^2 - 2 c <e, e'>`` up to what does not depend on this class:
+        an error that the classes share teaches a classifier nothing, one that tells them apart misleads it.
+        """
+        sets, reals = self.sets(), self.reals()
+        kernel = gaussian_kernel(self.bandwidth)
+        others = [label for label in sets if label != self.label and len(sets[label].features)]
+        total = np.zeros(len(features))
+        for label in others:
+            crowd = kernel(features, sets[label].features) @ sets[label].weights
+            total += crowd - kernel(features, reals[label]).mean(axis=1)
+        return np.round(2 * total / max(1, len(others)), _DECIMALS)
 
     def margin(self, features: np.ndarray) -> FloatArray:
         """Log-odds of the category, (n,)."""
@@ -177,4 +199,6 @@ class LinearPart:
                     continue
             total -= getattr(self._book.score, name) * values / unit
         total *= self._closeness_unit() / self._book.score.closeness
+        if self._book.score.contrast > 0:
+            total -= self._book.score.contrast * self._book.contrast(stacked)
         return dict(zip(known, np.split(np.round(total, _DECIMALS), ends), strict=True))

@@ -1,4 +1,4 @@
-"""What a study of sets says: the sentence of what was shown, names for tables, signs that people read."""
+"""What a study of sets says: the sentence of what was shown, and signs that people read."""
 
 from __future__ import annotations
 
@@ -11,30 +11,6 @@ if TYPE_CHECKING:
     from promptopt.run.prompt_sets import ComparisonEntry
     from promptopt.run.prompts import EstimateEntry
     from promptopt.study.sets.confirm import Compared, Confirmation
-
-LESS = 1000
-"""MMD^2 is shown times this."""
-
-SHORT = {
-    "set": "set",
-    "learned": "learned template",
-    "baseline": "baseline prompt",
-    "random": "random prompts",
-    "single": "best single prompt",
-    "captions": "captions",
-    "real": "real images alone",
-}
-"""Names of what is compared, for tables."""
-
-TITLES = {
-    "set": "the set",
-    "learned": "the learned template",
-    "baseline": "the baseline prompt",
-    "random": "random prompts of the template",
-    "single": "the best single prompt",
-    "captions": "captions of real images",
-    "real": "real images alone",
-}
 
 
 def nearer(one: ComparisonEntry) -> EstimateEntry:
@@ -74,7 +50,7 @@ def sentence(labels: Sequence[str], confirmation: Confirmation, *, real: str = "
     for verdict, text in words.items():
         own = [f"\u201c{one.label}\u201d" for one in near if one.verdict == verdict]
         if own:
-            parts.append(text.format(_and(own)))
+            parts.append(text.format(listed(own)))
     return " ".join(parts)
 
 
@@ -99,5 +75,6 @@ def _accuracy_words(confirmation: Confirmation, gain: Compared) -> str:
     )
 
 
-def _and(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """Words with commas and an "and"."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -26,9 +26,10 @@ from promptopt.formatting.pictures import image_grid, png_bytes
 from promptopt.run import folder as runfolder
 from promptopt.run.database import BROKEN, DamagedError, broken, open_storage, reopen, report, running
 from promptopt.run.images import RunImages
-from promptopt.run.snapshot import read_studies
+from promptopt.run.snapshot import RunTrials, read_studies
 from promptopt.space import Candidate
-from promptopt.web.dashboard.notes import study_note, trial_note
+from promptopt.web.dashboard.notes import confirmed_set_note, set_note, study_note, trial_note
+from promptopt.web.dashboard.of_sets import ADDS, DISTANCE, WEIGHT, of_methods, of_set_trial
 from promptopt.web.dashboard.shown import LOOKS, Shown, looks, of_prompts, of_trial
 
 if TYPE_CHECKING:
@@ -55,18 +56,18 @@ class DashboardCopy:
     """The copy of one run; `update` brings it up to date.
 
     Args:
-        images: of the run.
+        classes: images of the run, of each class where it searched sets (`RunImages.open_classes`).
         folder: where the copy lies; default RUN/dashboard.
     """
 
-    def __init__(self, images: RunImages, *, folder: Path | None = None) -> None:
+    def __init__(self, classes: Sequence[RunImages], *, folder: Path | None = None) -> None:
         import optuna
         from optuna.artifacts import FileSystemArtifactStore
 
-        self.images = images
-        self.folder = writable_folder(
-            folder or images.folder / FOLDER, "the dashboard's copy", error=StudyError
-        )
+        self.classes = tuple(classes)
+        self.run = self.classes[0].folder
+        self.name = self.classes[0].name
+        self.folder = writable_folder(folder or self.run / FOLDER, "the dashboard's copy", error=StudyError)
         (self.folder / ARTIFACTS).mkdir(exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         copy = (self.folder / DATABASE).resolve()
@@ -92,21 +93,35 @@ class DashboardCopy:
         copied = Copied()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._search(copied)
-            self._confirmed(copied)
-            self._experts()
+            studies = {found.name: found for found in read_studies(self.run)}
+            for images in self.classes:
+                if images.label is None:
+                    (found,) = studies.values()
+                    self._search(f"{self.name}: search", images, found, copied)
+                    self._confirmed(images, copied)
+                    self._experts(images)
+                else:
+                    if images.label in studies:
+                        name = f"{self.name}, {images.label}: search"
+                        self._search(name, images, studies[images.label], copied)
+                    self._confirmed_sets(images, copied)
         return copied
 
-    def _search(self, copied: Copied) -> None:
-        (found,) = read_studies(self.images.folder)
-        name = f"{self.images.name}: search"
+    def _search(self, name: str, images: RunImages, found: RunTrials, copied: Copied) -> None:
+        of_set = images.label is not None
+
+        def shown(trial: Any) -> Shown:
+            return of_set_trial(trial) if of_set else of_trial(trial, images.count("search"))
+
         study = self._study(name, found.directions)
         there = study.get_trials(deepcopy=False)
         if not there:
-            names = found.metric_names or (("score",) if len(found.directions) == 1 else None)
+            only = (ADDS if of_set else "score",)
+            names = found.metric_names or (only if len(found.directions) == 1 else None)
             if names is not None:
                 study.set_metric_names(list(names))
-            self._note(study, None, study_note(self.images, stage="search", prompts=self._prompts()))
+            note = set_note(images) if of_set else study_note(images, stage="search", prompts=self._prompts())
+            self._note(study, None, note)
         trials = [trial for trial in found.trials if looks(trial)]
         for old, new in zip(there, trials, strict=False):
             if old.user_attrs.get("prompt") != new.user_attrs["prompt"] or not _goes_on(old, new):
@@ -119,32 +134,66 @@ class DashboardCopy:
             reopen(self.storage, again)
             study = self._study(name, found.directions)
         for old, new in changed:
-            self._grow(study, old.number, of_trial(new, self.images.count("search")), copied)
+            self._grow(study, images, old.number, shown(new), copied)
         for number, trial in enumerate(trials[len(there) :], start=len(there)):
-            self._add(study, number, of_trial(trial, self.images.count("search")), copied)
+            self._add(study, images, number, shown(trial), copied)
 
-    def _confirmed(self, copied: Copied) -> None:
+    def _confirmed(self, images: RunImages, copied: Copied) -> None:
         prompts = self._prompts()
-        if prompts is None:
-            return
-        content = (self.images.folder / runfolder.PROMPTS).read_bytes()
-        name = f"{self.images.name}: confirmed on fresh seeds"
-        if self._same(name, digest := hashlib.sha256(content).hexdigest()):
+        if prompts is not None:
+            self._rows(
+                f"{self.name}: confirmed on fresh seeds",
+                images,
+                of_prompts(prompts, images.count("confirmation")),
+                copied,
+                objective=("score", "maximize"),
+                note=study_note(images, stage="confirmation", prompts=prompts),
+            )
+
+    def _confirmed_sets(self, images: RunImages, copied: Copied) -> None:
+        from promptopt.run.prompt_sets import read_sets
+
+        path = self.run / runfolder.PROMPTS
+        if path.exists():
+            sets = read_sets(path)
+            self._rows(
+                f"{self.name}, {images.label}: confirmed on fresh seeds",
+                images,
+                of_methods(sets, sets.of(str(images.label))),
+                copied,
+                objective=(DISTANCE, "minimize"),
+                note=confirmed_set_note(images, sets),
+            )
+
+    def _rows(
+        self,
+        name: str,
+        images: RunImages,
+        rows: Sequence[Shown],
+        copied: Copied,
+        *,
+        objective: tuple[str, str],
+        note: str,
+    ) -> None:
+        """A study of what prompts.json says, made anew where it says something else."""
+        digest = hashlib.sha256((self.run / runfolder.PROMPTS).read_bytes()).hexdigest()
+        if self._same(name, digest):
             return
         self._drop(name)
-        study = self._study(name, ("maximize",))
-        study.set_metric_names(["score"])
-        self._note(study, None, study_note(self.images, stage="confirmation", prompts=prompts))
-        for number, shown in enumerate(of_prompts(prompts, self.images.count("confirmation"))):
-            self._add(study, number, shown, copied)
+        metric, direction = objective
+        study = self._study(name, (direction,))
+        study.set_metric_names([metric])
+        self._note(study, None, note)
+        for number, shown in enumerate(rows):
+            self._add(study, images, number, shown, copied)
         study.set_user_attr("copied from", digest)  # last: a copy that was cut short is made anew
 
-    def _experts(self) -> None:
+    def _experts(self, images: RunImages) -> None:
         """The experts' choices as a preferential study, for its graph; choices made there are not counted."""
         from promptopt.review.candidates import known_prompts
         from promptopt.review.records import read_choices, records_path
 
-        path = records_path(self.images.folder)
+        path = records_path(self.run)
         choices = read_choices(path) if path.exists() else ()
         if not choices:
             return
@@ -152,7 +201,7 @@ class DashboardCopy:
         from optuna_dashboard import register_preference_feedback_component
         from optuna_dashboard.preferential import create_study
 
-        name = f"{self.images.name}: experts' choices (to look at; not counted here)"
+        name = f"{self.name}: experts' choices (to look at; not counted here)"
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if self._same(name, digest):
             return
@@ -162,10 +211,10 @@ class DashboardCopy:
             n_generate=len(labels), storage=self.storage, study_name=name, sampler=RandomSampler(seed=0)
         )
         register_preference_feedback_component(study, "artifact", "picture")
-        known = {prompt.label: prompt.candidate for prompt in known_prompts(self.images)}
+        known = {prompt.label: prompt.candidate for prompt in known_prompts(images)}
         for label in labels:
             shown = Shown(known.get(label, Candidate(label)), (0.0,), {}, {}, {}, choices[0].stage, _MOST)
-            self._add(study, len(study.trials), shown, Copied())
+            self._add(study, images, len(study.trials), shown, Copied())
         trials = dict(zip(labels, study.trials, strict=True))
         for choice in choices:
             if choice.better is not None and choice.worse is not None:
@@ -178,10 +227,10 @@ class DashboardCopy:
         )
         study.set_user_attr("copied from", digest)
 
-    def _add(self, study: Any, number: int, shown: Shown, copied: Copied) -> None:
+    def _add(self, study: Any, images: RunImages, number: int, shown: Shown, copied: Copied) -> None:
         import optuna
 
-        attributes, picture, copies = self._about(number, shown, None, copied)
+        attributes, picture, copies = self._about(images, number, shown, None, copied)
         trial = optuna.trial.create_trial(
             state=optuna.trial.TrialState[shown.state],
             values=None if shown.values is None else list(shown.values),
@@ -199,20 +248,20 @@ class DashboardCopy:
         self._note_on_trial(study, added._trial_id, shown, picture, copies)
         copied.trials += 1
 
-    def _grow(self, study: Any, number: int, shown: Shown, copied: Copied) -> None:
+    def _grow(self, study: Any, images: RunImages, number: int, shown: Shown, copied: Copied) -> None:
         """Bring a trial that was still running up to date."""
         import optuna
 
         trial = running(study, study.get_trials(deepcopy=False)[number])
         earlier = trial.user_attrs.get("picture")
-        attributes, picture, copies = self._about(number, shown, earlier, copied)
+        attributes, picture, copies = self._about(images, number, shown, earlier, copied)
         for key, value in attributes.items():
             trial.set_user_attr(key, value)
         if picture:
             key = _ARTIFACT + picture["artifact_id"]
             self.storage.set_trial_system_attr(trial._trial_id, key, json.dumps(picture))
-        for images, value in shown.by_images.items():
-            report(trial, value, images)
+        for count, value in shown.by_images.items():
+            report(trial, value, count)
         self._note_on_trial(study, trial._trial_id, shown, picture, copies)
         if shown.broken is not None:
             broken(trial, shown.broken)
@@ -223,10 +272,13 @@ class DashboardCopy:
         copied.changed += 1
 
     def _about(
-        self, number: int, shown: Shown, earlier: str | None, copied: Copied
+        self, images: RunImages, number: int, shown: Shown, earlier: str | None, copied: Copied
     ) -> tuple[dict[str, Any], dict[str, Any] | None, tuple[int, int]]:
         """User attributes, the picture, and how many images there are of how many."""
-        stored = self.images.find(shown.candidate, stage=shown.stage, count=shown.images)
+        if shown.each is None:
+            stored = images.find(shown.candidate, stage=shown.stage, count=shown.images)
+        else:
+            stored = images.find_each(shown.each, stage=shown.stage)
         present = [image for image in stored if image is not None]
         shots = [image.load() for image in present[:_MOST]]
         picture = self._picture(shots, f"prompt-{number:04d}", earlier)
@@ -236,7 +288,7 @@ class DashboardCopy:
             "prompt": shown.candidate.label,
             **shown.facts,
             **_numbers(shown.estimates),
-            "images": f"{len(present)} of {len(stored)}",
+            **({"images": f"{len(present)} of {len(stored)}"} if stored else {}),
             **({"picture": picture["artifact_id"]} if picture else {}),
         }
         return attributes, picture, (len(present), len(stored))
@@ -300,7 +352,7 @@ class DashboardCopy:
     def _prompts(self) -> PromptList | None:
         from promptopt.run.prompts import read_prompts
 
-        path = self.images.folder / runfolder.PROMPTS
+        path = self.run / runfolder.PROMPTS
         return read_prompts(path) if path.exists() else None
 
     def _stale(self, what: str) -> StudyError:
@@ -324,12 +376,14 @@ def _numbers(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
 
 def _same(old: Any, new: Any) -> bool:
     """Whether the copy's trial shows all that the run has of it."""
-    return bool(old.state == new.state and old.user_attrs.get(LOOKS) == looks(new))
+    last = old.values == new.values and old.user_attrs.get(WEIGHT, 0.0) == new.user_attrs.get(WEIGHT, 0.0)
+    return bool(last and old.state == new.state and old.user_attrs.get(LOOKS) == looks(new))
 
 
 def _goes_on(old: Any, new: Any) -> bool:
     """Whether the run's trial can be a later state of the copy's."""
-    if old.values is not None and _same(old, new):
+    again = "looks" in new.user_attrs  # in a set, what a prompt adds changes with the others
+    if old.values is not None and not again and old.user_attrs.get(LOOKS) == looks(new):
         return bool(old.values == new.values)
     known = new.intermediate_values
     return all(known.get(images) == value for images, value in old.intermediate_values.items())

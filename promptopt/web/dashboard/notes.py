@@ -13,10 +13,12 @@ from promptopt.space import Candidate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from promptopt.run.prompt_sets import SetList
     from promptopt.run.prompts import PromptList
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~&$-])")
 _WARNING = "The images are synthetic. Nothing may be diagnosed from them."
+_COPY = f"This is a copy: what is changed here does not touch the run. {_WARNING}"
 
 
 class _Prompt(Protocol):
@@ -52,8 +54,44 @@ def study_note(images: RunImages, *, stage: Stage, prompts: PromptList | None) -
             "",
             f"Every trial is a confirmed prompt on {images.count('confirmation')} fresh images.",
         ]
-    lines += ["", f"This is a copy: what is changed here does not touch the run. {_WARNING}"]
+    lines += ["", _COPY]
     return "\n".join(lines)
+
+
+def set_note(images: RunImages) -> str:
+    """What one looks at in a class's search for a set, and how far it may be trusted."""
+    return "\n".join(
+        [
+            f"# {escaped(f'{images.name}, {images.label}')}",
+            "",
+            f"Category: {escaped(str(images.settings['category']['title']))}",
+            "",
+            "Every trial is a prompt. Its value, by number of images, is what it would have added to the set "
+            "at that time: by how much more of it would bring the set's images nearer to the real ones "
+            f"(squared maximum mean discrepancy; the set's own prompts are near 0, the baseline is "
+            f"“{escaped(images.baseline.label)}”). Trials that left the set after their first images are "
+            "pruned. What counts is the set as a whole, on fresh seeds.",
+            "",
+            _COPY,
+        ]
+    )
+
+
+def confirmed_set_note(images: RunImages, sets: SetList) -> str:
+    """What was shown of a study's sets."""
+    return "\n".join(
+        [
+            f"# {escaped(f'{images.name}, {images.label}')}",
+            "",
+            escaped(sets.sentence),
+            "",
+            "Every trial is a way to draw prompts, one for each of "
+            f"{len(sets.seeds.confirmation)} fresh images; its value is their distance from real images of "
+            "the test pool, less being better.",
+            "",
+            _COPY,
+        ]
+    )
 
 
 def trial_note(shown: _Prompt, found: int, wanted: int, *, picture: str | None) -> str:

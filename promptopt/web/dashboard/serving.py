@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +27,7 @@ def check_installed() -> None:
 
 @contextmanager
 def open_dashboard(
-    images: RunImages,
+    classes: Sequence[RunImages],
     *,
     host: str = "127.0.0.1",
     port: int = 0,
@@ -41,7 +41,7 @@ def open_dashboard(
     """Bring the copy up to date and hold a server for it, not yet serving.
 
     Args:
-        images: of the run.
+        classes: images of the run, of each class where it searched sets (`RunImages.open_classes`).
         host, port, allow_remote: as of `LocalServer`.
         rebuild: make the copy anew; notes written in the browser are lost.
         folder: of the copy; default RUN/dashboard.
@@ -56,7 +56,7 @@ def open_dashboard(
     check_installed()
     from optuna_dashboard import wsgi
 
-    place = writable_folder(folder or images.folder / FOLDER, "the dashboard's copy", error=StudyError)
+    place = writable_folder(folder or classes[0].folder / FOLDER, "the dashboard's copy", error=StudyError)
     busy = StudyError(
         "another process shows this run already", file=place, remedy="Use its page, or stop it first."
     )
@@ -64,7 +64,7 @@ def open_dashboard(
         if rebuild:
             (place / DATABASE).unlink(missing_ok=True)
             shutil.rmtree(place / ARTIFACTS, ignore_errors=True)
-        copy = DashboardCopy(images, folder=place)
+        copy = DashboardCopy(classes, folder=place)
         stop = threading.Event()
         try:
             copied = copy.update()

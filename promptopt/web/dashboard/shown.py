@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ class Shown:
         by_images: the value on so many images.
         state: of the trial, as Optuna names it.
         broken: how many constraints it breaks; None where that is open.
+        each: of a method that draws prompts, the one of each seed; None for a single prompt on all of them.
     """
 
     candidate: Candidate
@@ -41,26 +42,20 @@ class Shown:
     broken: float | None = None
     started: Any = None
     ended: Any = None
+    each: Sequence[Candidate] | None = None
 
 
 def looks(trial: Any) -> int:
     """How often the prompt of a run's trial was measured."""
-    return len(rows_of_trial(trial))
+    of_set = trial.user_attrs.get("looks")
+    return len(rows_of_trial(trial)) if of_set is None else len(of_set)
 
 
 def of_trial(trial: Any, images: int) -> Shown:
     """A trial of a run that was measured once or more; `images` where it does not say of how many."""
-    import optuna
-
     rows = rows_of_trial(trial)
     row = rows[-1]
-    names = {name: _readable(kind) for name, kind in trial.distributions.items()}
-    distributions = {
-        name: optuna.distributions.CategoricalDistribution(list(names[name].values()))
-        if names[name]
-        else kind
-        for name, kind in trial.distributions.items()
-    }
+    params, distributions = readable_parameters(trial)
     facts = {
         LOOKS: len(rows),
         "shown to be worse than": None if row.eliminated_by is None else row.eliminated_by.label,
@@ -69,18 +64,39 @@ def of_trial(trial: Any, images: int) -> Shown:
     return Shown(
         candidate=row.candidate,
         values=None if trial.values is None else tuple(trial.values),
-        params={name: names[name].get(value, value) for name, value in trial.params.items()},
+        params=params,
         distributions=distributions,
         estimates={"score": row.score, **row.estimates},
         stage="search",
         images=image_count(row.per_image, images),
         facts={name: fact for name, fact in facts.items() if fact is not None},
-        by_images=dict(trial.intermediate_values),
-        state=trial.state.name,
-        broken=trial.constraints.get(BROKEN),
-        started=trial.datetime_start,
-        ended=trial.datetime_complete,
+        **history(trial),
     )
+
+
+def history(trial: Any) -> dict[str, Any]:
+    """What every trial of a run says of its course, by the names of `Shown`."""
+    return {
+        "by_images": dict(trial.intermediate_values),
+        "state": trial.state.name,
+        "broken": trial.constraints.get(BROKEN),
+        "started": trial.datetime_start,
+        "ended": trial.datetime_complete,
+    }
+
+
+def readable_parameters(trial: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A trial's parameters and their distributions, every option as a person reads it."""
+    import optuna
+
+    names = {name: _readable(kind) for name, kind in trial.distributions.items()}
+    distributions = {
+        name: optuna.distributions.CategoricalDistribution(list(names[name].values()))
+        if names[name]
+        else kind
+        for name, kind in trial.distributions.items()
+    }
+    return {name: names[name].get(value, value) for name, value in trial.params.items()}, distributions
 
 
 def of_prompts(prompts: PromptList, images: int) -> list[Shown]:

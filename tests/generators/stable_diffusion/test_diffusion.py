@@ -241,7 +241,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "tokenizer": (lambda f: shutil.rmtree(f / "tokenizer"), r"tokenizer/tokenizer\.json is missing"),
     "scheduler": (lambda f: shutil.rmtree(f / "scheduler"), r"scheduler_config\.json is missing"),
     "pickle": (_pickle_weights, r"has diffusion_pytorch_model\.bin; only plain safetensors"),
-    "truncated": (_truncated, r"cannot load it.*download"),
+    "truncated": (_truncated, r"unet: cannot be loaded as a UNet2DConditionModel"),
     "escape": (_escaping_shard, r"outside\.safetensors' is not a safetensors file of the same folder"),
     "other-class": (lambda f: _edit_index(f, _class_name="FluxPipeline"), r"_class_name is 'FluxPipeline'"),
     "own-code": (lambda f: _edit_index(f, unet=["evil", "Net"]), r"code from a model folder is never run"),

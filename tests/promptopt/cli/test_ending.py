@@ -12,6 +12,13 @@ SAID = {
     signal.SIGINT: "Interrupted. Finished work is kept; to go on, run again: promptopt template",
     signal.SIGTERM: "Stopped by SIGTERM. Finished work is kept; to go on, run again: promptopt template",
 }
+
+
+def heeding() -> None:
+    """In a child: signals end it, also where the tests run in the background, which ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 # The command line as its script starts it, with something slow at one place of its life.
 SCRIPT = """
 import builtins, sys, time
@@ -54,6 +61,7 @@ def test_a_signal_ends_in_one_sentence(number: int, when: str, wrapped: bool, tm
     child = subprocess.Popen(
         [sys.executable, "-c", script, "template", "check", "a {b|c}"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        preexec_fn=heeding,
     )  # fmt: skip
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n", child.communicate()[1]
@@ -86,8 +94,9 @@ with raising():
 @pytest.mark.parametrize("number", SAID)
 def test_a_signal_that_a_finalizer_swallows_is_raised_again(number: int) -> None:
     child = subprocess.Popen(
-        [sys.executable, "-c", IN_A_FINALIZER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", IN_A_FINALIZER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=heeding,
+    )  # fmt: skip
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     child.send_signal(number)

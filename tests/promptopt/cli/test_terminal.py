@@ -54,7 +54,7 @@ def test_study_show_prints_every_column_whole(run: SmallRun) -> None:
     table = lines[: next(i for i, line in enumerate(lines) if line.startswith("Score:"))]
     assert max(map(len, table)) <= 80
     head = next(line for line in table if "rank" in line)
-    assert head.split() == ["rank", "prompt", "weight", "score", "(95", "%)", "better?", "p"]
+    assert head.split() == ["rank", "prompt", "weight", "score", "(95", "%)", "verdict", "p"]
     assert sum("0.034" in line or "0.035" in line for line in table) == 1
     shown = " ".join(line[7:32] for line in table)  # of the column of prompts
     assert len(re.findall(r"very\s+large\s+polyp", shown)) == 6
@@ -66,7 +66,7 @@ def test_the_bars_of_a_running_study_keep_name_bar_and_count(
     for key, value in TERMINAL.items():
         monkeypatch.setenv(key, value)
     live = LiveStudy()
-    live.on_start(StudyStart("a", "red", 1000, 10, 0, 8, 3, 16))
+    live.on_start(StudyStart("a", "red", 1000, 10, 0, 8, 3, 16, images_in_search=88))
     for number, row in enumerate(latest(show(run.folder).trials)):
         live.on_image(generated=True)
         live.on_trial(replace(row, number=number, continues=None), row)
@@ -75,13 +75,15 @@ def test_the_bars_of_a_running_study_keep_name_bar_and_count(
     with console.capture() as capture:
         console.print(live._bars.display.get_renderable())
     (line,) = capture.get().rstrip().splitlines()
-    assert re.match(rf"search +━+ +{done}/10 .*images/s · .* left", line)
-    live.on_confirmation(1, 3, "a prompt")
+    assert re.match(rf"search +[━╸]+ +{done}/88 .*images/s · .* left", line)
+    live.on_phase("drawing the best prompts again")
+    live.on_image(generated=True)
+    live.on_confirmation(1, 4, "a prompt")
     with console.capture() as capture:
         console.print(live._bars.display.get_renderable())
     search, confirmation = capture.get().rstrip().splitlines()
-    assert search.split()[-1] == f"{done}/10"
-    assert re.match(r"confirmation +━+ +1/3 .*images/s", confirmation)
+    assert search.split()[-1] == f"{done}/{done}"
+    assert re.match(r"confirmation [━╸ ]+ 1/64 .*images/s · .* left", confirmation)
 
 
 def test_doctor_breaks_its_lines_beside_the_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from promptopt.config.study_file import (
     load_study,
     study_from_mapping,
 )
+from promptopt.space.of_category import open_category
 
 GOOD = """\
 name: mine
@@ -218,7 +219,7 @@ def test_overrides_are_checked_and_leave_the_original_alone(tmp_path: Path) -> N
 def test_the_schema_is_json_and_closed() -> None:
     schema = json.loads(json.dumps(json_schema()))
     assert schema["additionalProperties"] is False
-    assert {"name", "data"} <= set(schema["required"])
+    assert {"name"} <= set(schema["required"])
 
 
 def test_seeds_are_disjoint_reproducible_and_grow_from_the_front() -> None:
@@ -239,3 +240,45 @@ def test_a_hospital_of_the_phantom_needs_fewer_images_and_a_name_that_exists():
         study_from_mapping({**study, "data": {"phantom": {"images": 20}}})
     with pytest.raises(StudyError, match="'cost' does not exist; choose home, coast"):
         study_from_mapping({**study, "data": {"phantom": {"hospital": "cost"}}})
+
+
+def test_a_category_written_in_the_study_is_checked_like_the_rest(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        "category: polyps\n",
+        "category:\n  name: p\n  title: p\n  template: a polyp\n  text: [a polyp]\n  texts: [a polyp]\n"
+        "  distractors: {n: [n]}\n  baseline: a polyp\n",
+    )
+    with pytest.raises(StudyError, match=r"study.yaml: category, line 6: text: .*did you mean 'texts'"):
+        load_study(write(tmp_path, text))
+    assert (
+        load_study(write(tmp_path, text.replace("  text: [a polyp]\n", ""))).category["template"] == "a polyp"
+    )
+
+
+def test_a_folder_of_wildcards_in_the_study_begins_at_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "color.txt").write_text("red\npink\n")
+    text = GOOD.replace(
+        "category: polyps\n",
+        "category:\n  name: p\n  title: p\n  template: a __color__ polyp\n  wildcards: lists\n"
+        "  texts: [a polyp]\n  distractors: {n: [n]}\n  baseline: a polyp\n",
+    )
+    found = open_category(load_study(write(tmp_path, text)))
+    assert found.wildcards == {"color": ["red", "pink"]}
+
+
+@pytest.mark.parametrize(
+    ("uri", "wanted"),
+    [
+        ("owner/name", "hf:owner/name"),
+        ("owner/name@v1+lora:style.safetensors@0.5", "hf:owner/name@v1+lora:{base}/style.safetensors@0.5"),
+        ("models/sd", "{base}/models/sd"),
+        ("a/b/c", "{base}/a/b/c"),
+        ("sd.safetensors?config=sd21", "{base}/sd.safetensors?config=sd21"),
+        ("sd.safetensors?config=models", "{base}/sd.safetensors?config={base}/models"),
+        ("hf:owner/name/sd.safetensors?config=sd21", "hf:owner/name/sd.safetensors?config=sd21"),
+    ],
+)
+def test_names_on_the_hub_and_checkpoint_files(uri: str, wanted: str, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    assert absolute_uri(uri, tmp_path) == wanted.format(base=tmp_path)

@@ -87,9 +87,9 @@ def columns(latex: str) -> set[int]:
 
 def test_fid_and_is_by_generator_and_center(tmp_path):
     folder = write_comparison(tmp_path / "cmp", {"clip": 9.0, "sd_15": 4.0})
-    comparisons, runs = read_sources([folder])
-    assert not runs
-    written, notes = write_tables(comparisons, runs, tmp_path / "out")
+    sources = read_sources([folder])
+    assert not sources.runs
+    written, notes = write_tables(sources, tmp_path / "out")
     out = tmp_path / "out" / "generators"
     table = rows(out / "fid-is.csv")
     assert [row["generator"] for row in table] == [REAL, "clip", "sd_15"]
@@ -103,7 +103,7 @@ def test_fid_and_is_by_generator_and_center(tmp_path):
     assert "sd\\_15" in latex
     assert latex.count(r"\textbf") == 6  # its intervals lie apart from the other's in every column
     close = write_comparison(tmp_path / "close", {"clip": 4.2, "sd": 4.0})
-    write_tables(read_sources([close])[0], [], tmp_path / "close-out")
+    write_tables(read_sources([close]), tmp_path / "close-out")
     assert r"\textbf" not in (tmp_path / "close-out" / "generators" / "fid-is.tex").read_text()
     assert {path.name for path in written} >= {"all.csv", "table-both.tex", "chart-fid.png", "samples.png"}
     for path in written:
@@ -116,8 +116,8 @@ def test_fid_and_is_by_generator_and_center(tmp_path):
 
 def test_every_table_compiles_and_fits_the_text(tmp_path, run):
     folder = write_comparison(tmp_path / "cmp", {"clip_&": 9.0, "sd_15": 4.0, "a name that is long": 1e4})
-    comparisons, runs = read_sources([folder, run.folder])
-    written, _ = write_tables(comparisons, runs, tmp_path / "out", store=run.store)
+    sources = read_sources([folder, run.folder])
+    written, _ = write_tables(sources, tmp_path / "out", store=run.store)
     sources = [path.read_text() for path in written if path.suffix == ".tex"]
     assert len(sources) == 5  # two of all scopes' and one each, the prompts
     compile_tables(sources, tmp_path / "paper")
@@ -128,22 +128,23 @@ def test_comparisons_on_the_same_images_become_one_table(tmp_path):
     first = write_comparison(tmp_path / "first", {"clip": 9.0, "sd": 4.0})
     second = write_comparison(tmp_path / "second", {"sd": 5.0, "lora": 3.0}, samples=False)
     other = write_comparison(tmp_path / "other", {"sd": 7.0}, data="d2")
-    comparisons, _ = read_sources([first / "comparison.json", second, other])
+    sources = read_sources([first / "comparison.json", second, other])
+    comparisons = sources.comparisons
     assert len(comparisons) == 2
-    written, notes = write_tables(comparisons, [], tmp_path / "out")
+    written, notes = write_tables(sources, tmp_path / "out")
     table = rows(tmp_path / "out" / "generators-1-d1" / "fid-is.csv")
     assert [row["generator"] for row in table] == [REAL, "clip", "first/sd", "second/sd", "lora"]
     assert len(rows(tmp_path / "out" / "generators-2-d2" / "fid-is.csv")) == 2
     assert any("do not belong in one table" in note for note in notes)
     assert any("samples.png: missing" in note for note in notes)
-    again, _ = write_tables(comparisons, [], tmp_path / "again")
+    again, _ = write_tables(sources, tmp_path / "again")
     for a, b in zip(written, again, strict=True):
         assert a.read_bytes() == b.read_bytes()
 
 
 def test_the_confirmed_prompts_of_studies(run, tmp_path):
-    _, runs = read_sources([run.folder])
-    written, notes = write_tables([], runs, tmp_path / "out", store=run.store, top=2)
+    sources = read_sources([run.folder])
+    written, notes = write_tables(sources, tmp_path / "out", store=run.store, top=2)
     assert not notes
     prompts = read_prompts(run.folder / "prompts.json")
     table = rows(tmp_path / "out" / "prompts" / "prompts.csv")
@@ -169,16 +170,44 @@ def test_the_confirmed_prompts_of_studies(run, tmp_path):
         assert image.width > 8 * 128
         assert image.height > 2 * 128
 
-    _, notes = write_tables([], runs, tmp_path / "bare", store=tmp_path / "nowhere")
+    _, notes = write_tables(sources, tmp_path / "bare", store=tmp_path / "nowhere")
     assert any("--store" in note for note in notes)
     assert not (tmp_path / "bare" / "prompts" / "samples.png").exists()
+
+
+def test_a_study_of_sets_has_tables_of_its_own(classified_sets, tmp_path):
+    folder, store = classified_sets.folder, classified_sets.folder.parent.parent / "store"
+    command = ["tables", str(folder), "--out", str(tmp_path / "out"), "--store", str(store), "--top", "1"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    out = tmp_path / "out" / "sets"
+    assert {path.name for path in out.iterdir()} == {
+        *("sets.csv", "sets.tex", "comparisons.csv", "sizes.csv", "methods.tex"),
+        *("chart-closeness.png", "samples.png"),
+    }
+    with (out / "sets.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    sets = classified_sets.sets
+    assert [row["prompt"] for row in rows] == [one.prompt for c in sets.classes for one in c.set.prompts]
+    prompts, methods = ((out / name).read_text() for name in ("sets.tex", "methods.tex"))
+    for entry in sets.classes:
+        first, *rest = entry.set.prompts
+        assert f"{entry.label} & {first.prompt} & {first.weight:.2f}" in prompts
+        assert (f"and {len(rest)} more" in prompts) or not rest
+        assert f"{1000 * entry.closeness['set'].value:.1f}".replace("-", "$-$") in methods
+    assert f"{100 * sets.accuracy['real'].value:.1f}" in methods
+    with Image.open(out / "samples.png") as image:
+        assert image.height > 6 * 128  # three methods of two classes
+    bare = write_tables(read_sources([folder]), tmp_path / "bare", store=tmp_path / "nowhere")
+    assert any("--store" in note for note in bare[1])
+    compile_tables([prompts, methods], tmp_path / "paper")
 
 
 def test_the_cloud_of_captions_has_a_word_by_the_share_of_captions_that_hold_it(run, tmp_path):
     shares = word_shares(["a red, red square", "the Square on top", "blue", "square"])
     assert shares == {"blue": 0.25, "red": 0.25, "square": 0.75, "top": 0.25}
     assert word_shares([]) == {}
-    (finished,) = read_sources([run.folder])[1]
+    (finished,) = read_sources([run.folder]).runs
     assert write_cloud(finished, tmp_path / "cloud.png")
     with Image.open(tmp_path / "cloud.png") as image:
         ink = np.asarray(image.convert("L")) < 128

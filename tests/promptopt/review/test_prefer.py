@@ -153,6 +153,35 @@ def test_choices_are_kept_in_order_and_the_session_goes_on_where_it_stopped(run)
     assert len(read_choices(records_path(run.folder))) == len(own.schedule)
 
 
+def test_both_unusable_and_a_comment_are_recorded_and_counted(run):
+    own, path = session(run), records_path(run.folder)
+    with LocalServer(PreferencePage(own, question="Which?")).start() as server:
+        number = re.search(rb'name="number" value="(\d+)"', get(server.url))[1].decode()
+        form = {"number": number, "side": "unusable", "comment": "verwaschen, ö "}
+        urllib.request.urlopen(f"{server.url}choose", data=urllib.parse.urlencode(form).encode(), timeout=20)
+        choose(server, "left")
+        pair = own.current()[1]
+        assert get(f"{server.url}large/left.png") == own.picture(pair.left, pair.images, tile=480)
+    first, second = read_choices(path)
+    assert (first.choice, first.better, first.worse, first.comment) == (
+        "unusable",
+        None,
+        None,
+        "verwaschen, ö",
+    )
+    assert (second.better, second.comment) == (second.left, "")
+    values = write_preferences(run.images)
+    assert sum(row.unusable for row in values.prompts) == 2
+    assert sum(row.same for row in values.prompts) == 0
+    assert [one["comment"] for one in values.to_dict()["comments"]] == ["verwaschen, ö"]
+    assert values.left.n == 1
+    assert PreferenceMetric.read(run.folder).reference == values.reference
+    line = json.loads(path.read_text().splitlines()[1])
+    del line["comment"]  # as earlier versions wrote it
+    path.write_text(json.dumps(line) + "\n")
+    assert read_choices(path)[0].comment == ""
+
+
 def test_the_last_choice_can_be_taken_back_and_a_torn_line_is_no_harm(run):
     own, path = session(run), records_path(run.folder)
     with LocalServer(PreferencePage(own, question="Which?")).start() as server:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from promptopt.review.records import ReviewError
 from promptopt.review.sheet import write_sheet
 from promptopt.review.sheet_scores import score_answers
 from promptopt.run.images import RunImages
+from studies.phantom.dataset import STAMP
 from tests.promptopt.small_run import SmallRun
 
 
@@ -64,6 +66,17 @@ def test_nothing_but_the_picture_tells_the_images_apart(sheet):
     page = (sheet.folder / "sheet.html").read_text()
     parts = [page.split("<fieldset>")[n].split("</fieldset>")[0] for n in range(1, 25)]
     assert len({part.replace(f"{n:03d}", "N").replace(str(n), "N") for n, part in enumerate(parts, 1)}) == 1
+
+
+def test_raters_of_drawings_are_not_told_that_they_are_photographs(run, sheet, tmp_path):
+    assert "photographs of patients" in sheet.page.read_text()
+    shutil.copytree(run.data, tmp_path / "phantom")
+    (tmp_path / "phantom" / STAMP).write_text("{}")  # as `data prepare phantom` marks its sets
+    drawn = write_sheet(run.images, tmp_path / "phantom", tmp_path / "drawn", each=4, seed=7)
+    text = drawn.page.read_text()
+    assert "drawn by a program" in text
+    assert "photograph of" not in text
+    assert "photographs of" not in text
 
 
 def test_the_key_is_right_and_apart(run, sheet):

@@ -127,16 +127,12 @@ def test_prompts_to_synthesize(shared_sets: SetResult) -> None:
     "command",
     [
         ["transfer", "RUN", "--generator", "squares"],
-        ["tables", "RUN", "--out", "OUT"],
         ["review", "prefer", "RUN", "--rater", "a"],
-        ["dashboard", "RUN"],
     ],
 )
-def test_what_has_no_meaning_for_a_set_says_what_to_do(
-    shared_sets: SetResult, tmp_path: Path, command: list[str]
-) -> None:
-    words = [{"RUN": str(shared_sets.folder), "OUT": str(tmp_path / "out")}.get(w, w) for w in command]
-    words += [] if command[0] == "tables" else ["--store", str(shared_sets.folder.parent.parent / "store")]
+def test_what_has_no_meaning_for_a_set_says_what_to_do(shared_sets: SetResult, command: list[str]) -> None:
+    words = [{"RUN": str(shared_sets.folder)}.get(w, w) for w in command]
+    words += ["--store", str(shared_sets.folder.parent.parent / "store")]
     done = CliRunner().invoke(main, words)
     said = " ".join(done.output.split())
     assert done.exit_code != 0

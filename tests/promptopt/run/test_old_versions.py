@@ -47,7 +47,10 @@ def test_its_prompts_are_not_read(tmp_path: Path) -> None:
     content["version"] = 1
     content["prompts"][0]["settings"] = {"guidance": 2}
     path.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(StudyError, match=r"version: 1 is of another version of promptopt.*another name"):
+    with pytest.raises(
+        StudyError,
+        match=r"version: 1 is of another version of promptopt, and this one reads 2. Run the study",
+    ):
         read_prompts(path)
 
 

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from promptopt.search.model.slot_model import SlotModel
+from promptopt.search.model.noise import _image_noise, means_with_noise
+from promptopt.search.model.slot_model import SlotModel, correlations
 
 LEVELS = (4, 3, 3)
 CODES = np.array(list(itertools.product(*map(range, LEVELS))))
@@ -83,3 +84,58 @@ def test_the_best_of_many_is_shrunk() -> None:
 def test_equal_scores_and_single_images_leave_it_finite(scores: list[np.ndarray]) -> None:
     mean, sd = SlotModel(np.array([[0], [1]]), scores).predict(np.array([[0], [1], [2]]))
     assert np.isfinite([*mean, *sd]).all()
+
+
+def long_way(scores: list[np.ndarray], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Generalized least squares over every image, by the definition."""
+    image = _image_noise(scores, codes)
+    assert image is not None
+    n, most = len(scores), max(map(len, scores))
+    owner = np.concatenate([np.full(len(row), i) for i, row in enumerate(scores)])
+    seed = np.concatenate([np.arange(len(row)) for row in scores])
+    assert len(np.unique(seed)) == most
+    noise = image[np.ix_(owner, owner)] * (seed[:, None] == seed)
+    design = np.eye(n)[owner]
+    solved = np.linalg.solve(noise, design)
+    covariance = np.linalg.inv(design.T @ solved)
+    return covariance @ solved.T @ np.concatenate(scores), covariance
+
+
+@pytest.mark.parametrize("images", [(4,), (4, 8), (2, 3, 7, 16)])
+def test_means_and_their_noise_are_those_of_generalized_least_squares(images: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(len(images))
+    _, scores = planted(5)
+    raced = [row[: rng.choice(images)] for row in scores]
+    means, covariance = means_with_noise(raced, CODES)
+    expected_means, expected = long_way(raced, CODES)
+    assert means == pytest.approx(expected_means, rel=1e-8, abs=1e-8)
+    assert covariance == pytest.approx(expected, rel=1e-7, abs=1e-10)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.6])
+def test_the_most_promising_are_those_of_greatest_bound(share: float) -> None:
+    rng = np.random.default_rng(3)
+    codes = np.array(list(itertools.product(range(6), range(5), range(5), range(4))))
+    order = rng.permutation(len(codes))
+    known, rest = order[:200], order[200:]
+    values = sum(rng.normal(size=6)[codes[:, i]] for i in range(4))
+    scores = [v + share * rng.normal() + rng.normal(size=4) for v in values[known]]
+    model = SlotModel(codes[known], scores)
+    mean, sd = model.predict(codes[rest])
+    assert model.means(codes[rest]) == pytest.approx(mean)
+    for count in (1, 20, len(rest), len(rest) + 5):
+        expected = np.argsort(-(mean + 2 * sd), kind="stable")[:count]
+        assert model.most_promising(codes[rest], count).tolist() == expected.tolist()
+
+
+def test_covariances_by_shared_options_are_those_of_the_kernel() -> None:
+    _, scores = planted(1)
+    known, rest = np.arange(0, 36, 2), np.arange(0, 36, 3)
+    model = SlotModel(CODES[known], [scores[i] for i in known])
+    parts = correlations(CODES[rest], CODES[known])
+    prior = model._constant + np.tensordot(model._variances, parts, axes=1)
+    assert model._covariance(CODES[rest]) == pytest.approx(prior, rel=1e-12)
+    own = model._constant + np.tensordot(model._variances, correlations(CODES[rest], CODES[rest]), axes=1)
+    whole = model._constant + np.tensordot(model._variances, correlations(CODES[known], CODES[known]), axes=1)
+    left = own - prior @ np.linalg.solve(whole + model._error, prior.T)
+    assert model.covariance(CODES[rest]) == pytest.approx(left, rel=1e-6, abs=1e-9)

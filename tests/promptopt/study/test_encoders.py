@@ -154,6 +154,32 @@ def test_an_encoder_of_images_alone_runs_a_study_of_sets(tmp_path: Path) -> None
         Study(content, runs=tmp_path / "other", store=tmp_path / "store", **objects).run()
 
 
+def test_an_encoder_of_images_alone_scores_asks_and_tells(tmp_path: Path, squares: Path) -> None:
+    texts = {"red": ("a big red square on white",), "blue": ("a big blue square on black",)}
+    data = write_real(tmp_path / "sets", texts, each=20, test=20)
+    content = set_study(data, encoder="grid", score={"closeness": 1.0, "margin": 0.5})
+    where: dict[str, Any] = {"runs": tmp_path / "runs", "store": tmp_path / "store"}
+    with Study(content, generator=SquareGenerator(), encoder=GridEncoder(), **where) as own:
+        gap = own.tell(own.ask())["red"]
+        told = own.tell(["a big red square on white"], label="red")["red"]
+        assert told.images >= gap.images
+        good, bad = own.score(["a big red square on white", "a tiny green square"], label="red", images=8)
+        assert own.ask()
+    assert good.score.value is not None
+    assert bad.score.value is not None
+    assert good.score.value > bad.score.value
+    assert set(good.estimates) == {"closeness", "margin"}
+
+    single = study(tmp_path, data=str(squares), **SMALL)
+    (scored,) = Study(single, generator=SquareGenerator(), encoder=GridEncoder(), **where).score(
+        ["a big red square on black"]
+    )
+    assert "alignment" not in scored.estimates
+    assert scored.score.value is not None
+    with pytest.raises(StudyError, match="thumbnails"):
+        Study(single, generator=SquareGenerator(), encoder=BlindEncoder(), **where).score(["a red square"])
+
+
 def test_the_filter_of_an_augmentation_set_says_it_too(
     tmp_path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

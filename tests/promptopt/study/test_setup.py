@@ -67,6 +67,7 @@ def test_a_setup_is_whole_and_stays_as_it_is(folder: Path) -> None:
 
 
 def test_results_hold_no_path_of_the_machine_and_the_study_file_only_absolute_ones(folder: Path) -> None:
+    (folder / "models").mkdir(exist_ok=True)  # else these would be names on the hub
     changes = {
         "data": "data",
         "generator": {"uri": "models/sd", "named": {"other": "models/other"}},

@@ -90,7 +90,7 @@ def test_the_dashboard_serves_every_trial_with_its_images(run):
     pytest.importorskip("optuna_dashboard")
     before, told = digest(run), []
     rows, prompts = latest(show(run.folder).trials), read_prompts(run.folder / "prompts.json")
-    with open_dashboard(run.images, on_copied=told.append) as server:
+    with open_dashboard([run.images], on_copied=told.append) as server:
         server.start()
         assert is_loopback(server.host)
         assert b"<title>Optuna Dashboard</title>" in get(f"{server.url}dashboard")
@@ -141,9 +141,9 @@ def test_a_second_start_adds_only_what_is_new(run, tmp_path):
     pytest.importorskip("optuna_dashboard")
     told = []
     busy = pytest.raises(StudyError, match="another process shows this run")
-    with open_dashboard(run.images, on_copied=told.append), busy, open_dashboard(run.images):
+    with open_dashboard([run.images], on_copied=told.append), busy, open_dashboard([run.images]):
         pass
-    with open_dashboard(run.images, on_copied=told.append):
+    with open_dashboard([run.images], on_copied=told.append):
         pass
     assert [copied.trials for copied in told][1] == 0
 
@@ -153,16 +153,16 @@ def test_a_second_start_adds_only_what_is_new(run, tmp_path):
     assert new > 0
     for name in ("study.db", "prompts.json", "settings.json"):
         shutil.copy(more.folder / name, run.folder / name)
-    with open_dashboard(run.images, on_copied=told.append):
+    with open_dashboard([run.images], on_copied=told.append):
         pass
     prompts = len(read_prompts(run.folder / "prompts.json").prompts)
     assert told[2].trials == new + prompts  # the confirmed ones are ranked anew
 
     other = small_run(base, name="other", seed=6)
     shutil.copy(other.folder / "study.db", run.folder / "study.db")
-    with pytest.raises(StudyError, match="--rebuild"), open_dashboard(run.images):
+    with pytest.raises(StudyError, match="--rebuild"), open_dashboard([run.images]):
         pass
-    with open_dashboard(run.images, rebuild=True, on_copied=told.append):
+    with open_dashboard([run.images], rebuild=True, on_copied=told.append):
         pass
     assert told[-1].trials > 0
 
@@ -187,7 +187,7 @@ def test_a_study_that_goes_on_is_followed(run):
                     f"UPDATE {table} SET value_json = ? WHERE {own} = ?", (json.dumps(left), row)
                 )
     database.close()
-    with open_dashboard(run.images, refresh=0.05) as server:
+    with open_dashboard([run.images], refresh=0.05) as server:
         server.start()
 
         def shown() -> int:
@@ -213,7 +213,7 @@ def test_trials_that_grow_are_brought_up_to_date(tmp_path):
 
     def shown() -> list[tuple]:
         """The copy's trials, which are to be those of the run."""
-        with open_dashboard(first.images):
+        with open_dashboard([first.images]):
             pass
         storage = address(first.folder / "dashboard" / "dashboard.db")
         copy = optuna.load_study(study_name="red-squares: search", storage=storage)
@@ -250,7 +250,7 @@ def test_images_that_are_gone_are_counted(run, tmp_path):
     pytest.importorskip("optuna_dashboard")
     (tmp_path / "empty" / "images").mkdir(parents=True)
     told = []
-    with open_dashboard(RunImages.open(run.folder, store=tmp_path / "empty"), on_copied=told.append):
+    with open_dashboard([RunImages.open(run.folder, store=tmp_path / "empty")], on_copied=told.append):
         pass
     assert told[0].images_found == 0 < told[0].images_wanted
 

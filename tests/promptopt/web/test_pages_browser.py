@@ -110,6 +110,33 @@ def test_pictures_and_answers_fit_the_screen(tab: Browser, session: Session, wid
             assert bottom <= height
 
 
+def test_sets_are_enlarged_and_commented_without_answering(
+    run: SmallRun, tab: Browser, session: Session
+) -> None:
+    tab.problems.clear()
+    with LocalServer(PreferencePage(session, question="Which red is redder?")) as server:
+        server.start()
+        tab.open(server.url)
+        _pair(tab, 0)
+        tab.run("document.querySelector('[data-zoom=left]').focus()")
+        tab.press("Enter", code=13, text="\r")
+        tab.wait("document.querySelector('dialog[open] img')?.naturalWidth > 600")
+        tab.press("ArrowRight", code=39)
+        tab.wait("document.querySelector('dialog[open] img').src.includes('/large/right.png')")
+        tab.press("Escape", code=27)
+        tab.wait("!document.querySelector('dialog').open")
+        tab.run("document.querySelector('input[name=comment]').focus()")
+        tab.call("Input.insertText", text="both <i>blurred</i>")
+        tab.press("Enter", code=13, text="\r")
+        tab.press("ArrowLeft", code=37)
+        assert session.choices == []
+        tab.run("document.activeElement.blur()")
+        tab.press("ArrowUp", code=38)
+        _pair(tab, 1)
+    assert [(one.choice, one.comment) for one in session.choices] == [("unusable", "both <i>blurred</i>")]
+    assert tab.problems == []
+
+
 def _pair(tab: Browser, done: int) -> tuple[str, ...]:
     """The addresses of the two pictures, once the page after so many answers has them."""
     tab.wait(f"document.querySelector('.count')?.innerText.includes(' {done} of ')")

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from promptopt.formatting.charts import BLUE, COLORS, GRAY, ORANGE, error_bars
+from promptopt.run.set_names import LESS
 from promptopt.study.report.figures import faint, fragment
-from promptopt.study.sets.words import LESS
 
 if TYPE_CHECKING:
     from promptopt.run.prompt_sets import ClassEntry

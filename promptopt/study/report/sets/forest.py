@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from promptopt.formatting.numbers import AnyEstimate, number, value_and_interval
 from promptopt.run.prompt_sets import ClassEntry, SetList
-from promptopt.study.sets.words import LESS, SHORT, nearer
+from promptopt.run.set_names import LESS, SHORT
+from promptopt.study.sets.words import nearer
 
 _ORDER = ("real", "baseline", "random", "single", "learned", "captions", "set")
 
@@ -103,18 +104,25 @@ def forest(rows: Sequence[Row], style: str, *, scale: float = 1.0, zero: bool = 
 
 
 def accuracy_forest(sets: SetList, *, real: str = "real") -> Forest | None:
-    """Balanced accuracy of the classifier with each kind of image; None where none was trained."""
-    verdicts = {one.second: one.verdict for one in sets.comparisons if one.first == "set"}
+    """By how much a classifier is better with the set's images than with each other kind; None without one.
+
+    Each line names the other's balanced accuracy; the intervals are those of the differences.
+    """
+    names = {**SHORT, "real": f"{real} alone"}
     rows = [
         Row(
-            f"{real} images alone" if name == "real" else f"+ {SHORT.get(name, name)}",
-            sets.accuracy[name],
-            verdicts.get(name, ""),
-            marked=name == "set",
+            f"{names.get(one.second, one.second)}, {_percent(sets, one.second)}",
+            one.difference,
+            one.verdict,
         )
-        for name in sorted(sets.accuracy, key=_place)
+        for one in sorted(sets.comparisons, key=lambda one: _place(one.second))
+        if one.metric == "accuracy" and one.first == "set"
     ]
-    return forest(rows, ".1f", scale=100, zero=False) if rows else None
+    return forest(rows, "+.1f", scale=100) if rows else None
+
+
+def _percent(sets: SetList, name: str) -> str:
+    return value_and_interval(sets.accuracy.get(name), ".1f", scale=100, mark="")[0]
 
 
 def nearer_forest(entry: ClassEntry, metric: str = "closeness") -> Forest | None:

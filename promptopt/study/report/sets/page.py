@@ -12,14 +12,17 @@ from markupsafe import Markup
 
 from promptopt.base.files import write_text
 from promptopt.formatting.numbers import count, estimate_parts, p_value
+from promptopt.run.set_names import SHORT, TITLES
 from promptopt.scoring.metric_titles import METRICS
 from promptopt.study.report import figures
 from promptopt.study.report.calibration import calibration_rows, calibration_sentence
 from promptopt.study.report.likeness import nearest_pairs
-from promptopt.study.report.pictures import SMALL, embed, embed_all, embed_file
-from promptopt.study.report.sets import charts
+from promptopt.study.report.pictures import SMALL
+from promptopt.study.report.sets import atlas, charts
+from promptopt.study.report.sets.album import Album, in_script
 from promptopt.study.report.sets.forest import accuracy_forest, nearer_forest
-from promptopt.study.sets.words import SHORT, TITLES, nearer
+from promptopt.study.report.sets.gallery import gallery
+from promptopt.study.sets.words import nearer
 
 if TYPE_CHECKING:
     from promptopt.run.prompt_sets import LearnedTemplate, SetList
@@ -76,8 +79,25 @@ def _context(content: SetReport) -> dict[str, Any]:
         sets.classes, {label: one.chosen.sizes.chosen for label, one in content.confirmation.classes.items()}
     )
     history_plot = charts.history(content.steps)
+    album = Album()
+    rows = {label: dict(_rows(content, label, album)) for label in setup.labels}
+    prompt_images = {label: _prompt_images(content, label, album) for label in setup.labels}
+    weights = {label: one.chosen.weights for label, one in content.confirmation.classes.items()}
+    classes = gallery(content.searches, weights, album)
+    found, shares = atlas.points(content.searches, content.confirmation, album)
     return {
         "sets": sets,
+        "album": album,
+        "map_plot": Markup(atlas.chart(found, shares, real=real)),
+        "page_data": in_script(
+            {
+                "study": sets.study,
+                "data": sets.data[:16],
+                "real": real,
+                "classes": classes,
+                "points": atlas.as_data(found),
+            }
+        ),
         "titles": SHORT,
         "size": size,
         "pixelated": max(size) <= SMALL,
@@ -88,15 +108,15 @@ def _context(content: SetReport) -> dict[str, Any]:
         "accuracy": accuracy_forest(sets, real=real),
         "real": real,
         "nearer": {entry.label: nearer_forest(entry) for entry in sets.classes},
-        "rows": {label: dict(_rows(content, label)) for label in setup.labels},
+        "rows": rows,
         "first_rows": ("real", *_FIRST),
-        "prompt_images": {label: _prompt_images(content, label) for label in setup.labels},
+        "prompt_images": prompt_images,
         "slots": {
             entry.label: list(_slots(setup.classes[entry.label].space, entry.learned))
             for entry in sets.classes
             if entry.learned is not None
         },
-        "plotly": Markup(figures.plotly_script()) if sizes_plot or history_plot else None,
+        "plotly": Markup(figures.plotly_script()),
         "sizes_plot": None if sizes_plot is None else Markup(sizes_plot),
         "history_plot": None if history_plot is None else Markup(history_plot),
         "comparisons": list(_comparisons(sets)),
@@ -111,20 +131,20 @@ def _against_real(sets: SetList) -> Any:
     return next((one for one in sets.comparisons if (one.first, one.second) == ("set", "real")), None)
 
 
-def _rows(content: SetReport, label: str) -> Iterator[tuple[str, list[str]]]:
-    """Real images, then each method's on the same seeds."""
+def _rows(content: SetReport, label: str, album: Album) -> Iterator[tuple[str, list[int]]]:
+    """Real images, then each method's on the same seeds, as numbers in the album."""
     paths = content.setup.classes[label].positives.where(pool="test").paths()
     stride = max(1, len(paths) // SHOWN)
-    yield "real", [embed_file(path) for path in paths[::stride][:SHOWN]]
+    yield "real", album.add_all(paths[::stride][:SHOWN])
     for name, images in content.confirmation.classes[label].images.items():
-        yield name, embed_all(images, SHOWN)
+        yield name, album.add_all((i.path for i in images[:SHOWN]), small=name not in _FIRST)
 
 
-def _prompt_images(content: SetReport, label: str) -> list[list[str]]:
+def _prompt_images(content: SetReport, label: str, album: Album) -> list[list[int]]:
     """Images of each prompt of the set, in its order, on the seeds of the search."""
     known = content.searches[label].images
     chosen = content.confirmation.classes[label].chosen
-    return [[embed(image.load()) for image in known[one][:_EACH]] for one in chosen.weights]
+    return [album.add_all((i.path for i in known[one][:_EACH]), small=True) for one in chosen.weights]
 
 
 def _slots(space: Any, learned: LearnedTemplate) -> Iterator[tuple[str, list[tuple[str, float, float]]]]:

@@ -142,12 +142,13 @@ def test_the_slopes_of_the_embedding_model() -> None:
     rng = np.random.default_rng(0)
     gradient = rng.normal(size=len(codes))
     q = [rng.dirichlet(np.ones(n)) for n in world.sizes]
-    slopes = model.pull(q, gradient)
+    alone = [(s,) for s in range(len(q))]
+    slopes = model.pull(q, alone, gradient)
     for s, size in enumerate(world.sizes):
         for option in range(size):
             moved = [p.copy() for p in q]
             moved[s][option] += 1e-6
-            slope = gradient @ (model.weights(moved) - model.weights(q)) / 1e-6
+            slope = gradient @ (model.weights(moved, alone) - model.weights(q, alone)) / 1e-6
             assert slopes[s][option] == pytest.approx(slope, rel=1e-3, abs=1e-4)
 
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from evaluation.estimate import Estimate
 from promptopt.run.prompt_sets import read_sets
+from promptopt.space import Candidate
+from promptopt.study.report.sets.album import in_script
+from promptopt.study.report.sets.atlas import principal
 from promptopt.study.report.sets.forest import Row, accuracy_forest, forest, nearer_forest
+from promptopt.study.report.sets.gallery import ordered
 from promptopt.study.sets.run import SetResult
 from tests.browser import Browser, browser
 from tests.promptopt.set_run import square_category, square_study
@@ -84,6 +92,7 @@ def test_every_prompt_template_and_comparison_is_on_it(result: SetResult, page: 
 
 def test_it_is_short_and_fetches_nothing(page: str) -> None:
     assert len(words_of(page, without=("table", "pre"))) < 1200
+    assert len(words_of(page, without=("details", "dialog"))) < 700  # before anything is unfolded
     assert "default-src 'none'" in page
     assert not re.search(r"""<(?:link|img|script|iframe)[^>]+(?:src|href)=["'](?!data:)""", page)
 
@@ -91,11 +100,12 @@ def test_it_is_short_and_fetches_nothing(page: str) -> None:
 def test_forests_show_the_numbers_of_the_file(result: SetResult) -> None:
     drawn = accuracy_forest(result.sets)
     assert drawn is not None
-    assert drawn.lines[0].label == "real images alone"
-    assert drawn.lines[-1].label == "+ set"
-    assert float(drawn.lines[-1].value) == pytest.approx(
-        100 * (result.sets.accuracy["set"].value or 0), abs=0.06
-    )
+    alone = result.sets.accuracy["real"].value
+    assert alone is not None
+    assert drawn.lines[0].label == f"real alone, {100 * alone:.1f}"
+    gain = next(one for one in result.sets.comparisons if (one.first, one.second) == ("set", "real"))
+    assert float(drawn.lines[0].value) == pytest.approx(100 * (gain.difference.value or 0), abs=0.06)
+    assert drawn.lines[0].verdict == gain.verdict
     entry = result.sets.of("red")
     nearer = nearer_forest(entry)
     assert nearer is not None
@@ -122,6 +132,67 @@ def test_places_on_the_axis_are_linear_and_hold_every_interval() -> None:
     assert max(line.low + line.width for line in drawn.lines) <= 100
     undefined = forest([Row("c", Estimate(None, None, None, 0, "mean", "undefined"))], ".1f").lines[0]
     assert (undefined.value, undefined.dot) == ("undefined", None)
+
+
+def page_data(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="page-data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])  # type: ignore[no-any-return]
+
+
+def test_the_grid_holds_every_prompt_measured_with_its_images_and_the_baseline_first(
+    result: SetResult, page: str
+) -> None:
+    data = page_data(page)
+    for own, entry in zip(data["classes"], result.sets.classes, strict=True):
+        assert (own["label"], len(own["prompts"])) == (entry.label, entry.prompts_measured)
+        plain, *others = own["prompts"]
+        assert (plain["prompt"], plain["status"], plain["score"]) == (entry.baseline, "baseline", 0.0)
+        weights = {row["prompt"]: row["weight"] for row in own["prompts"] if row["weight"]}
+        assert weights == {one.candidate.label: one.weight for one in entry.set.prompts}
+        nearest = max(own["prompts"], key=lambda row: row["score"])
+        assert nearest["prompt"] == entry.single.candidate.label
+        assert all(len(row["pictures"]) == len(row["values"]) >= 4 for row in own["prompts"])
+        assert all(row["slots"] for row in others if row["status"] != "excluded")
+
+
+def test_each_picture_is_embedded_once_and_the_file_stays_small(result: SetResult, page: str) -> None:
+    sources = re.findall(r'<img alt="[^"]*" data-picture="\d+" src="([^"]+)"', page)
+    stored = re.search(r'id="pictures">(.*?)</script>', page, re.DOTALL)
+    assert stored is not None
+    sources += json.loads(stored[1]).values()
+    assert len(sources) > 200
+    assert len(sources) == len(set(sources))
+    assert result.report_path.stat().st_size < 15e6
+
+
+def test_texts_of_prompts_cannot_end_the_script_or_make_elements(page: str) -> None:
+    text = "</script><img src=x onerror=alert(1)>\u2028&"
+    written = in_script({"prompt": text})
+    assert not set("<>&\u2028") & set(written)
+    assert json.loads(written) == {"prompt": text}
+    assert "innerHTML" not in page[page.rindex("<script>") :]
+
+
+def test_the_grid_keeps_the_set_and_both_ends_where_not_all_fits() -> None:
+    names = [Candidate(f"prompt {i}") for i in range(9)]
+    scores = {name: float(i) for i, name in enumerate(names)}
+    found = ordered(
+        names, names[4], weights={names[2]: 0.3, names[6]: 0.7}, scores=scores, out={names[1]: "a copy"}
+    )
+    assert [names.index(one) for one in found] == [4, 6, 2, 1, 8, 0, 7, 3, 5]
+
+
+def test_the_map_has_the_first_two_principal_components() -> None:
+    from sklearn.decomposition import PCA
+
+    rows = np.random.default_rng(0).normal(size=(30, 5)) * [5, 3, 1, 1, 0.1]
+    places, shares = principal(rows)
+    known = PCA(2).fit(rows)
+    assert np.abs(places) == pytest.approx(np.abs(known.transform(rows)))
+    assert shares == pytest.approx(known.explained_variance_ratio_)
+    same, none = principal(np.ones((3, 4)))
+    assert (np.abs(same).max(), none) == (0.0, (0.0, 0.0))
 
 
 @pytest.fixture(scope="module", params=[(1280, "light"), (390, "dark")], ids=["desk", "phone, dark"])
@@ -171,3 +242,124 @@ def test_a_picture_opens_beside_the_other_methods_at_its_seed(opened: Browser) -
     opened.press("Escape", code=27)
     opened.wait("!document.querySelector('dialog').open", seconds=5)
     assert opened.problems == []
+
+
+def choose(tab: Browser, name: str, value: str) -> None:
+    tab.run(
+        f"(s => {{ s.value = {value!r}; s.dispatchEvent(new Event('change')); }})"
+        f"(document.getElementById({name!r}))"
+    )
+
+
+def open_grid(tab: Browser) -> None:
+    tab.run("document.getElementById('gallery').open = true")
+    tab.wait("document.querySelector('#grid .row')", seconds=5)
+    for name, value in (("of-class", "0"), ("view", "grid"), ("status", ""), ("sort", "weight")):
+        choose(tab, name, value)
+
+
+_SHOWN_PROMPTS = "Array.from(document.querySelectorAll('#grid .row .prompt'), p => p.textContent)"
+
+
+def test_the_grid_sorts_and_filters_below_the_baseline(opened: Browser, page: str) -> None:
+    open_grid(opened)
+    rows = page_data(page)["classes"][0]["prompts"]
+    plain, others = rows[0]["prompt"], rows[1:]
+    for sort, key in (("score", lambda row: -row["score"]), ("worst", lambda row: row["score"])):
+        choose(opened, "sort", sort)
+        shown = opened.run(_SHOWN_PROMPTS)
+        assert shown[0] == plain
+        scores = {row["prompt"]: row["score"] for row in others}
+        assert [scores[one] for one in shown[1:]] == [row["score"] for row in sorted(others, key=key)]
+    choose(opened, "sort", "weight")
+    choose(opened, "status", "set")
+    own = sorted((row for row in others if row["status"] == "set"), key=lambda row: -row["weight"])
+    assert opened.run(_SHOWN_PROMPTS) == [plain, *(row["prompt"] for row in own)]
+    choose(opened, "of-class", "1")
+    assert "blue" in opened.run(_SHOWN_PROMPTS)[0]
+    assert opened.problems == []
+
+
+def test_best_images_and_single_words_are_shown_and_enlarged(opened: Browser, page: str) -> None:
+    open_grid(opened)
+    choose(opened, "view", "ends")
+    rows = page_data(page)["classes"][0]["prompts"]
+    best = max(value for row in rows for value in row["values"])
+    assert opened.run("document.querySelector('#grid .strip img').alt").endswith(f"score {best:+.1f}")
+    choose(opened, "view", "words")
+    slots = [row["slots"] for row in rows if row["slots"]]
+    pairs = [(a, b) for i, a in enumerate(slots) for b in slots[i + 1 :]]
+    one_apart = [pair for pair in pairs if sum(x != y for x, y in zip(*pair, strict=True)) == 1]
+    named = opened.run("Array.from(document.getElementById('word').options, o => o.textContent)")
+    assert sum(int(re.findall(r"\((\d+)\)$", name)[0]) for name in named) == len(one_apart) > 0
+    opened.run("document.querySelector('#grid .strip').focus()")
+    opened.press("Enter", code=13, text="\r")
+    width = "document.querySelector('dialog img').getBoundingClientRect().width"
+    before = opened.run(width)
+    opened.press("+", code=187, text="+")
+    assert opened.run(width) > 1.4 * before
+    opened.press("-", code=189, text="-")
+    opened.run("document.querySelector('dialog [data-step=\"1\"]').click()")
+    assert "seed 2" in opened.run("document.querySelector('dialog figcaption').textContent")
+    opened.press("ArrowLeft", code=37)
+    opened.press("ArrowDown", code=40)
+    first = opened.run("document.querySelector('dialog figcaption').textContent")
+    assert first.endswith("seed 1")
+    opened.press("Escape", code=27)
+    opened.wait("!document.querySelector('dialog').open", seconds=5)
+    assert opened.problems == []
+
+
+def test_notes_are_kept_and_loaded_again(opened: Browser, result: SetResult) -> None:
+    open_grid(opened)
+    opened.run(
+        "(i => { i.value = '<b>soft</b>'; i.dispatchEvent(new Event('input')); })"
+        "(document.querySelectorAll('#grid .row input')[1])"
+    )
+    kept = opened.run("Object.entries(localStorage).find(e => e[0].startsWith('promptopt notes'))[1]")
+    assert [one["note"] for one in json.loads(kept)] == ["<b>soft</b>"]
+    choose(opened, "status", "notes")
+    assert len(opened.run(_SHOWN_PROMPTS)) == 2
+    opened.run(
+        "new Promise(done => { const all = new DataTransfer(), i = document.getElementById('load-notes');"
+        " const note = {class: 'red', prompt: document.querySelectorAll('#grid .row .prompt')[1].textContent,"
+        " note: ''};"
+        " all.items.add(new File([JSON.stringify({format: 'promptopt-notes', notes: [note]})], 'n.json'));"
+        " i.files = all.files; i.dispatchEvent(new Event('change')); setTimeout(done, 300); })"
+    )
+    assert len(opened.run(_SHOWN_PROMPTS)) == 1
+    assert opened.problems == []
+
+
+def test_the_map_shows_the_images_that_are_drawn_around_and_a_list_without_a_pointer(opened: Browser) -> None:
+    opened.run("document.getElementById('atlas').open = true")
+    opened.wait("document.querySelector('#map .main-svg')")
+    opened.run(
+        "document.getElementById('map').emit('plotly_selected', {points: [{customdata: 0}, {customdata: 1}]})"
+    )
+    assert opened.run("document.querySelectorAll('#picked img').length") == 2
+    choose(opened, "pick", "missed")
+    alts = opened.run("Array.from(document.querySelectorAll('#picked img'), i => i.alt)")
+    assert len(alts) == 24
+    assert all(alt.startswith("real, ") for alt in alts)
+    assert opened.problems == []
+
+
+def test_axe_finds_no_fault(opened: Browser) -> None:
+    package = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    opened.call(
+        "Runtime.evaluate",
+        expression=(resources.files(package) / "axe.min.js").read_text(encoding="utf-8"),
+    )
+    opened.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    opened.wait("document.querySelector('#grid .row')", seconds=5)
+    found = opened.run(
+        "axe.run({exclude: ['.main-svg']})"
+        ".then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 200))]))"
+    )
+    assert found == []
+    opened.run("document.querySelector('#grid .strip').click()")
+    opened.run("document.querySelector('#grid .strip img').click()")
+    found = opened.run("axe.run('dialog').then(r => r.violations.map(v => v.id))")
+    opened.run("document.querySelector('dialog').close()")
+    assert found == []

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from generators.request import ImageRequest
+from promptopt.cli.main import main
+from promptopt.config.study_file import StudyError
 from promptopt.run.finished import read_confirmed
 from promptopt.study.api import Study
 from promptopt.study.observer import Observer
@@ -100,6 +105,33 @@ def test_what_a_result_offers(shared_sets: SetResult) -> None:
     with pytest.raises(ValueError, match="no images of 'green'"):
         shared_sets.images("green")
     assert read_confirmed(shared_sets.prompts_path) == shared_sets.sets
+
+
+def test_distances_between_the_prompts_of_a_set_are_written(shared_sets: SetResult) -> None:
+    entry = next(c for c in shared_sets.sets.classes if len(c.set.prompts) > 1)
+    assert entry.distances is not None
+    words = [set(one.prompt.split()) for one in entry.set.prompts]
+    weights = [one.weight for one in entry.set.prompts]
+    expected = [[1 - len(a & b) / len(a | b) for b in words] for a in words]
+    assert np.array(entry.distances.between) == pytest.approx(np.array(expected), abs=1e-4)
+    assert entry.distances.mean == pytest.approx(np.array(weights) @ expected @ weights, abs=1e-4)
+    nearest = min(expected[i][j] for i in range(len(words)) for j in range(i))
+    assert entry.distances.nearest == pytest.approx(nearest, abs=1e-4)
+    alone = [c for c in shared_sets.sets.classes if len(c.set.prompts) == 1]
+    assert all(c.distances is None for c in alone)
+    said = entry.distances.sentence
+    assert said in html.unescape(shared_sets.report_path.read_text())
+    shown = CliRunner().invoke(main, ["study", "show", str(shared_sets.folder)])
+    assert said in " ".join(shown.output.split())
+
+
+def test_an_unusable_sentence_model_stops_a_study_before_the_first_image(
+    tmp_path: Path, shifted_data: Path
+) -> None:
+    settings = {"set": {**LITTLE["set"], "sentence_model": "no-such-package"}}
+    with pytest.raises(StudyError, match=r"set\.sentence_model: 'no-such-package'"):
+        square_study(tmp_path, shifted_data, **settings).run()
+    assert not list((tmp_path / "store").glob("images/**/*.png"))
 
 
 def test_prompts_nearer_than_asked_for_are_one(tmp_path: Path, shifted_data: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from evaluation.classifier.probe import fit_probe
+from evaluation.metrics.mmd import gaussian_kernel
 from promptopt.config.sets import SetScore
 from promptopt.space import Candidate
 from promptopt.study.sets.terms import CurrentSet, LinearPart, RealImages, TermBook
@@ -35,6 +36,8 @@ def book(score: SetScore, sets: Mapping[str, CurrentSet]) -> TermBook:
         validation=validation,
         reference=training.features[training.labels == "polyp"],
         sets=lambda: sets,
+        reals=lambda: {label: training.features[training.labels == label] for label in CENTERS},
+        bandwidth=2.0,
     )
 
 
@@ -90,3 +93,27 @@ def test_a_term_has_the_unit_of_the_closeness() -> None:
 def test_weights_are_relative_to_the_closeness() -> None:
     one, half = linear(SetScore(margin=1.0), 0.1), linear(SetScore(closeness=2.0, margin=1.0), 0.1)
     assert half[Candidate("wrong")] == pytest.approx(one[Candidate("wrong")] / 2, abs=1e-4)
+
+
+def test_contrast_is_the_slope_of_the_distance_between_the_errors_of_two_classes() -> None:
+    other = current(CENTERS["normal"] + [0, 1, 0])
+    terms = book(SetScore(contrast=0.4), {"polyp": current(CENTERS["polyp"]), "normal": other})
+    reals, kernel, c = terms.reals(), gaussian_kernel(2.0), 0.4
+    prompts = [RNG.normal(CENTERS["polyp"] + [0, shift, 0], 1.0, (8, 3)) for shift in (0.0, 1.0, -1.0)]
+    points = [*prompts, reals["polyp"], other.features, reals["normal"]]
+    means = np.array([[kernel(a, b).mean() for b in points] for a in points])
+
+    def errors(weights: np.ndarray) -> tuple[float, float]:
+        """Squared length of the error of polyps, and of its difference from that of normal mucosa."""
+        own = np.array([*weights, -1, 0, 0])
+        both = own - np.array([0, 0, 0, 0, 1, -1])
+        return float(own @ means @ own), float(both @ means @ both)
+
+    linear = np.array([c * terms.contrast(rows).mean() for rows in prompts])
+    gaps = []
+    for weights in RNG.dirichlet(np.ones(3), size=6):
+        own, both = errors(weights)
+        gaps.append((1 - c) * own + c * both - (own - weights @ linear))
+    assert np.ptp(gaps) < 1e-5  # equal up to what no weight changes
+    away, towards = terms.contrast(prompts[2]).mean(), terms.contrast(prompts[1]).mean()
+    assert towards > away  # the normal images err upwards; polyps that do so too are told apart no worse
