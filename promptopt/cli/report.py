@@ -7,11 +7,18 @@ import typer
 
 from promptopt.cli._options import Store
 from promptopt.cli._text import say
+from promptopt.cli._values import run_value
 
 
 def report(
-    first: Annotated[Path, typer.Argument(metavar="A", help="A finished run of sets, e.g. runs/polyps.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another one, on the same real images.")],
+    first: Annotated[
+        Path,
+        typer.Argument(metavar="A", callback=run_value, help="A finished run of sets, or its name in runs."),
+    ],
+    second: Annotated[
+        Path,
+        typer.Argument(metavar="B", callback=run_value, help="Another one, on the same real images."),
+    ],
     out: Annotated[Path | None, typer.Option(help="The page; default: A-and-B.html.")] = None,
     store: Store = Path("store"),
 ) -> None:

@@ -51,10 +51,10 @@ def run(
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
     store: Store = Path("store"),
     device: Device = "auto",
-    on: On = "here",
     tracker: Annotated[
         str | None, typer.Option(help="tensorboard (into RUN/tensorboard), wandb or mlflow.")
     ] = None,
+    on: On = "here",
     workers: Annotated[int, typer.Option(min=1, help="Short for --on processes:N.")] = 1,
 ) -> None:
     """Run a study, or go on with it: the same command again resumes, and a finished one generates nothing."""
@@ -221,6 +221,8 @@ def compare(
     for what, values in found.rows:
         table.add_row(Text(what), *(Text(value) for value in values))
     terminal(highlight=False).print(table)
+    if found.same_data and found.of_sets and len(runs) == 2:
+        say(f"Next: promptopt report {shlex.join(map(str, runs))}")
     if not found.same_data:
         say("The runs have different real images, so their numbers do not compare.", err=True)
 

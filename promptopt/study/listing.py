@@ -37,11 +37,13 @@ class ComparedRuns:
         names: of the runs, made different by their folders where needed.
         rows: what, and its value in each run.
         same_data: whether all of them have the same real images.
+        of_sets: whether all of them are of sets.
     """
 
     names: tuple[str, ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]
     same_data: bool
+    of_sets: bool
 
 
 def list_runs(runs: str | Path) -> list[ListedRun]:
@@ -82,7 +84,12 @@ def compare_runs(folders: Sequence[str | Path]) -> ComparedRuns:
         values = [own.get(key) for own in settings]
         if any(value != values[0] for value in values) and key not in ("name", "data"):
             rows.append((key, tuple("-" if value is None else _short(value) for value in values)))
-    return ComparedRuns(tuple(names), tuple(rows), len({one.data for one in found}) == 1)
+    return ComparedRuns(
+        tuple(names),
+        tuple(rows),
+        same_data=len({one.data for one in found}) == 1,
+        of_sets=all(isinstance(one, SetList) for one in found),
+    )
 
 
 def _listed(path: Path) -> ListedRun:
