@@ -9,6 +9,8 @@ from generators.adapters import lora
 from generators.errors import GeneratorError
 from generators.folder import fingerprint, read_defaults
 from generators.loading import resolve
+from generators.single_file.convert import is_single_file
+from promptopt.base import plugins
 
 if TYPE_CHECKING:
     from generators.request import ImageRequest
@@ -71,10 +73,14 @@ def runtime_facts(
 
 
 def has_card(uri: str) -> bool:
-    """Whether the generator behind an address can be known without loading it: embedded, folders, the hub."""
-    if uri == "embedded" or uri.startswith("hf:"):
-        return True
-    return Path(uri.split(lora.SEPARATOR)[0]).expanduser().is_dir()
+    """Whether a generator can be known without loading it: embedded, folders, checkpoints, the hub."""
+    base = uri.split(lora.SEPARATOR)[0]
+    return (
+        base == "embedded"
+        or base.startswith("hf:")
+        or (is_single_file(base) and plugins.scheme(base) is None)
+        or Path(base).expanduser().is_dir()
+    )
 
 
 def read_card(uri: str, *, facts: RuntimeFacts, digests: Path | None = None) -> DiffusionCard:

@@ -96,7 +96,9 @@ def test_what_has_to_be_loaded_to_be_known_has_no_card(tmp_path: Path) -> None:
     assert has_card("embedded")
     assert has_card(f"{EMBEDDED}+lora:x@0.5")
     assert has_card("hf:owner/name")
+    assert has_card("models/mine.safetensors")
     assert not has_card("clip-guided:embedded?mode=best")
+    assert not has_card("clip-guided:models/mine.safetensors")
     assert not has_card(str(tmp_path / "nowhere"))
     with pytest.raises(GeneratorError, match="is no model folder"):
         read_card("clip-guided:embedded", facts=FACTS)
