@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from generators.training.push import Pushed, check_repository, upload
 from promptopt.augmentation.journal import SUMMARY, WORK
-from promptopt.augmentation.setfolder import CHECKSUMS, damaged
+from promptopt.augmentation.setfolder import CHECKSUMS, damaged, read_summary
 from promptopt.augmentation.sources import AugmentationError
 from promptopt.augmentation.writers import SHARDS
 from promptopt.formatting.escapes import markdown
@@ -55,7 +53,7 @@ def push_data(folder: Path, repository: str, *, revision: str | None = None, pri
 
 def set_card(folder: Path) -> str:
     """README.md of an augmentation set."""
-    document = _summary(folder)
+    document = read_summary(folder)
     classes = [(str(one["label"]), int(one["kept"])) for one in document["classes"]]
     layout = (
         f"data_files: {SHARDS}/*.tar"
@@ -135,20 +133,11 @@ def _head(tasks: list[str], images: int, *, extra: list[str] | None = None) -> l
     ]
 
 
-def _summary(folder: Path) -> dict[str, Any]:
-    path = folder / SUMMARY
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AugmentationError(f"{path}: cannot be read ({error}); make the set again") from error
-    return found
-
-
 def _set_files(folder: Path) -> tuple[str, ...]:
     """The set's own files, each as it was written."""
     if (folder / WORK).exists():
         raise AugmentationError(f"{folder}: is not finished; run its command again")
-    if holes := damaged(folder, _summary(folder).get("checksums")):
+    if holes := damaged(folder, read_summary(folder).get("checksums")):
         raise AugmentationError(
             f"{folder}: {holes[0]} is missing or not as it was written; make the set again"
         )

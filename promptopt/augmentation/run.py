@@ -45,6 +45,7 @@ from promptopt.augmentation.writers import (
     png,
     slug,
 )
+from promptopt.base.checksums import summed
 from promptopt.base.files import writable_folder, write_json, write_text
 from promptopt.base.locks import hold
 from promptopt.synthesis.plan import image_seed, shares
@@ -334,7 +335,7 @@ class _Run:
             "settings": settings,
             "checksums": seal,
         }
-        write_json(self._folder / SUMMARY, document)
+        write_json(self._folder / SUMMARY, summed(document))
         shutil.rmtree(self._journal.work)
         return AugmentationSet(
             folder=self._folder, format=self._format, classes=classes, generated=self._made

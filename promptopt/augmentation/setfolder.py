@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from promptopt.augmentation.journal import SUMMARY, WORK, read_settings, refuse_
 from promptopt.augmentation.results import AugmentationSet, ClassResult
 from promptopt.augmentation.sources import AugmentationError
 from promptopt.augmentation.writers import SHARDS, Piece, slug
+from promptopt.base.checksums import without_sum
 from promptopt.base.files import file_digest, write_text
 from studies.dataset import METADATA
 
@@ -77,18 +77,8 @@ def finished(
                 f"{folder}: holds files of another origin ({sorted(foreign)[0]}); choose another folder"
             )
         return None
-    try:
-        old = (
-            json.loads(path.read_text(encoding="utf-8"))["settings"]
-            if path.exists()
-            else read_settings(begun)
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, AugmentationError):
-            raise
-        raise AugmentationError(
-            f"{path}: cannot be read ({error}); remove the folder, or choose another"
-        ) from error
+    document = read_summary(folder) if path.exists() else {}
+    old = document["settings"] if document else read_settings(begun)
     try:
         refuse_other(folder, old, settings)
     except AugmentationError:
@@ -96,9 +86,9 @@ def finished(
             raise
         _remove(folder, old)
         return None
-    if not path.exists():
+    if not document:
         return None
-    if holes := damaged(folder, json.loads(path.read_text(encoding="utf-8")).get("checksums")):
+    if holes := damaged(folder, document.get("checksums")):
         if on_warning is not None:
             more = f" and {len(holes) - 1} more" if len(holes) > 1 else ""
             on_warning(
@@ -110,9 +100,30 @@ def finished(
             _remove(folder, old)
         return None
     shutil.rmtree(folder / WORK, ignore_errors=True)
-    document = json.loads(path.read_text(encoding="utf-8"))
-    classes = tuple(ClassResult(**one) for one in document["classes"])
+    try:
+        classes = tuple(ClassResult(**one) for one in document["classes"])
+    except TypeError as error:
+        raise _unreadable(path, error) from error
     return AugmentationSet(folder=folder, format=settings["format"], classes=classes, generated=0)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What `augmentation.json` says of a finished set.
+
+    Raises:
+        AugmentationError: it cannot be read, or its checksum is another.
+    """
+    path = folder / SUMMARY
+    document = read_settings(path)
+    without_sum(path, error=AugmentationError, remedy="Remove the folder, or choose another.")
+    for key, kind in (("settings", dict), ("classes", list)):
+        if not isinstance(document.get(key), kind):
+            raise _unreadable(path, f"it has no {key}")
+    return document
+
+
+def _unreadable(path: Path, fault: object) -> AugmentationError:
+    return AugmentationError(f"{path}: cannot be read ({fault}); remove the folder, or choose another")
 
 
 def _remove(folder: Path, old: Mapping[str, Any]) -> None:

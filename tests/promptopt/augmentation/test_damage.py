@@ -212,6 +212,21 @@ def test_damaged_settings_are_refused_by_name(text: str, sets: tuple[str, Path],
         make(folder, done, kind=kind)
 
 
+@pytest.mark.parametrize(
+    "damage", [('"kept": 12', '"kept": 13'), ('"kept"', '"kepu"'), ('"classes"', '"clasres"')]
+)
+def test_a_bit_in_the_summary_of_a_finished_set_is_refused_by_name(
+    damage: tuple[str, str], sets: tuple[str, Path], tmp_path: Path
+) -> None:
+    kind, folder = sets
+    done = Path(shutil.copytree(folder / "whole", tmp_path / "done"))
+    text = (done / "augmentation.json").read_text()
+    assert damage[0] in text
+    (done / "augmentation.json").write_text(text.replace(*damage, 1))
+    with pytest.raises(AugmentationError, match=r"augmentation\.json: .*damaged.*another"):
+        make(folder, done, kind=kind)
+
+
 def test_swapped_real_pictures_are_another_set(sets: tuple[str, Path], tmp_path: Path) -> None:
     kind, folder = sets
     out = Path(shutil.copytree(folder / "cut", tmp_path / "set"))
