@@ -52,13 +52,12 @@ def _case(work: Path, job: Job, number: int, how: str, whole: bool, rng: random.
         arguments = [str(one) for one in job.argv(out)]
         if whole:
             call(*arguments, work=work).check(refused=False)
-        else:
+        share = 0.0 if whole else rng.uniform(0.4, 0.9)
+        while not (files := _files(out)):  # killed before it wrote anything: nothing to damage
             process = Process(arguments, work=work)
-            time.sleep(rng.uniform(0.4, 0.9) * job.seconds)
+            time.sleep(share * job.seconds)
             process.kill()
-        files = sorted(path for path in out.rglob("*") if path.is_file() and not path.name.endswith(".lock"))
-        if not files:
-            return  # killed before it wrote anything: nothing to damage, and that is as good as held
+            share *= 1.3
         chosen = rng.choice(files)
         name = chosen.relative_to(out)
         damage(chosen, how, rng)
@@ -68,7 +67,7 @@ def _case(work: Path, job: Job, number: int, how: str, whole: bool, rng: random.
         except CaseError as failed:
             raise CaseError(f"{name}: {failed}", done.command) from failed
         if done.code:  # refused; the message has to name the file or its folder
-            if not any(part in done.said for part in (name.name, str(name.parent), out.name)):
+            if not any(part in done.said for part in _names(out, name)):
                 raise CaseError(f"{name}: refused without its name: {done.said.strip()[-200:]}", done.command)
             return
         found = digests(out, job.results)
@@ -80,3 +79,13 @@ def _case(work: Path, job: Job, number: int, how: str, whole: bool, rng: random.
         shutil.rmtree(out.with_name(f"{out.name}-store"), ignore_errors=True)
 
     return case
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".lock"))
+
+
+def _names(out: Path, name: Path) -> list[str]:
+    """What a refusal may call a file by: its own name, or a folder that it lies in."""
+    folders = [out / parent for parent in name.parents]
+    return [name.name, *("/".join(folder.parts[-2:]) for folder in folders)]
