@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptopt.cli._options import Device, Store
+from promptopt.cli._options import AllowEmbedded, Device, Store
 from promptopt.cli._text import say
 
 if TYPE_CHECKING:
@@ -45,12 +45,7 @@ def init(
     measure: Annotated[
         bool, typer.Option(help="Make nine images to say how long the study will take.")
     ] = True,
-    allow_embedded: Annotated[
-        bool,
-        typer.Option(
-            "--allow-embedded", help="Let the embedded networks work on images that are not the phantom's."
-        ),
-    ] = False,
+    allow_embedded: AllowEmbedded = False,
     store: Store = Path("store"),
     device: Device = "auto",
 ) -> None:
