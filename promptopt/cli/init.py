@@ -1,5 +1,6 @@
 """`promptopt init`: a first study, asked for or by options."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -142,9 +143,15 @@ def _costs(study: Path, wanted: "Beginning", *, measure: bool, store: Path, devi
         told += f": about {duration(images * seconds)} on this machine ({1 / seconds:.2g} images/s{by})"
     say(f"{told}; then the classifiers' trainings.")
     say("Next:")
-    data = config.as_written(config.data)
+    data, encoder = config.as_written(config.data), config.as_written(config.encoder)
+    if config.encoder == str((_WORK / "clip").resolve()):
+        encoder = str(_WORK / "clip")
+    judges = {"clip": "", "sd": "" if encoder == "embedded" else f" --encoder {shlex.quote(encoder)}"}
     for line in [
-        *(f"promptopt train {kind} --data {data} --out {_WORK / kind} --init embedded" for kind in missing),
+        *(
+            f"promptopt train {kind} --data {data} --out {_WORK / kind} --init embedded{judges[kind]}"
+            for kind in missing
+        ),
         f"promptopt study check {study}",
         f"promptopt study run {study}",
     ]:
