@@ -115,7 +115,16 @@ def train_generator(work: Path, data: Path) -> None:
             "text_encoder_lr": leg.lr / 2,
         }
         changes = [word for key, value in settings.items() for word in ("--set", f"training.{key}={value}")]
-        promptopt("train", "sd", "--recipe", "tiny", *start, "--data", lesson, "--out", out, *changes)
+        options = (
+            "--recipe",
+            "tiny",
+            "--data",
+            lesson,
+            "--out",
+            out,
+            "--allow-embedded",
+        )  # a lesson has no stamp
+        promptopt("train", "sd", *options, *start, *changes)
         before = out
 
 

@@ -57,7 +57,20 @@ def test_real_patches_from_files_to_a_list_of_prompts(shared_data: Path, tmp_pat
     few = ("--set", "steps=4", "--set", "warmup_steps=1", "--set", "batch_size=16")
     promptopt("train", "clip", "--init", "embedded", "--data", "data", "--out", "clip", *few, cwd=tmp_path)
     few = ("--set", "vae_training.steps=2", "--set", "training.steps=3", "--set", "validation.images=4")
-    promptopt("train", "sd", "--init", "embedded", "--data", "data", "--out", "sd", *few, cwd=tmp_path)
+    promptopt(
+        "train",
+        "sd",
+        "--init",
+        "embedded",
+        "--data",
+        "data",
+        "--out",
+        "sd",
+        "--encoder",
+        "clip",
+        *few,
+        cwd=tmp_path,
+    )
     changes = {
         **{
             "data": tmp_path / "data",

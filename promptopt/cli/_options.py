@@ -18,6 +18,12 @@ On = Annotated[
 ]
 Store = Annotated[Path, typer.Option(help="Folder of images and features, shared by all runs.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images a forward pass; default: by the device.")]
+AllowEmbedded = Annotated[
+    bool,
+    typer.Option(
+        "--allow-embedded", help="Let the embedded networks work on images that are not the phantom's."
+    ),
+]
 Steps = Annotated[
     int | None,
     typer.Option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from promptopt.cli._options import AllowEmbedded
 from promptopt.cli._text import say, terminal
 from promptopt.cli._values import finite, finite_value
 from promptopt.formatting.numbers import p_value, points
@@ -83,6 +84,7 @@ def classify(
         Path | None,
         typer.Option(help="Of --network: .safetensors file to start from. Default: random weights."),
     ] = None,
+    allow_embedded: AllowEmbedded = False,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap replicates.")] = 2000,
     store: Annotated[Path, typer.Option(help="Folder of the features, shared with the studies.")] = Path(
         "store"
@@ -97,6 +99,7 @@ def classify(
     from evaluation.classifier.folders import prepared_files, refuse_copies, split_synthetic, synthetic_files
     from promptopt.base.files import writable_folder
     from promptopt.cli._progress import Bars
+    from promptopt.study.guards import refuse_embedded_encoders
     from studies.dataset import read_dataset, share_out
 
     chosen_ratios = None if ratios is None else _numbers(ratios)
@@ -112,6 +115,8 @@ def classify(
         {"real_train": train, "synthetic_train": made_train}, {"real_test": test, "synthetic_test": made_test}
     )
     network, weights = _starting(network, weights)
+    if network == "probe":
+        refuse_embedded_encoders({"--encoder": [encoder]}, real, allowed=allow_embedded)
     learner = _learner(network, steps=steps, batch_size=batch_size, weights=weights, device=device)
     writable_folder(out, "the results")
     with Bars() as bar:

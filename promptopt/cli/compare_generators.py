@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from promptopt.cli._options import BatchSize, Device, Guidance, On, Scheduler, Steps, Store
+from promptopt.cli._options import AllowEmbedded, BatchSize, Device, Guidance, On, Scheduler, Steps, Store
 from promptopt.cli._text import say, terminal
 from promptopt.cli._values import finite
 
@@ -72,6 +72,7 @@ def compare_generators(
             help="Measure by an encoder that knows the real images worse than 8x8 thumbnails do; unreliable."
         ),
     ] = False,
+    allow_embedded: AllowEmbedded = False,
     batch_size: BatchSize = None,
     store: Store = Path("store"),
     on: On = "here",
@@ -87,6 +88,7 @@ def compare_generators(
     from promptopt.comparison.output import write_comparison
     from promptopt.comparison.run import compare_generators as compare
     from promptopt.study.checks import fixed_texts
+    from promptopt.study.guards import refuse_embedded_encoders
     from promptopt.synthesis.plan import Sampling
     from promptopt.synthesis.prompt_files import read_prompt_file
     from studies.category import CATEGORIES, load_category
@@ -101,7 +103,9 @@ def compare_generators(
         for place in texts or CATEGORIES
     ]
     classes = {c.name: fixed_texts(c) for c in own}
-    encoders = [load_encoder(uri, device=device) for uri in encoder or ["embedded"]]
+    uris = encoder or ["embedded"]
+    refuse_embedded_encoders({"--encoder": uris}, data, allowed=allow_embedded)
+    encoders = [load_encoder(uri, device=device) for uri in uris]
     with Bars() as bars:
         found = compare(
             dataset,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptopt.cli._options import Device
+from promptopt.cli._options import AllowEmbedded, Device
 from promptopt.cli._text import say, terminal
 from promptopt.formatting.numbers import value_and_interval
 
@@ -65,6 +65,7 @@ def evaluate(
             help="Measure by an encoder that knows the real images worse than 8x8 thumbnails do; unreliable."
         ),
     ] = False,
+    allow_embedded: AllowEmbedded = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -87,6 +88,7 @@ def evaluate(
     from evaluation.report.evaluate import evaluate as measure
     from promptopt.cli._progress import Bars
     from promptopt.study.checks import fixed_texts
+    from promptopt.study.guards import refuse_embedded_encoders
     from studies.category import CATEGORIES, load_category
 
     names = _list(metrics)
@@ -103,7 +105,10 @@ def evaluate(
         for place in texts or CATEGORIES
     ]
     classes = {c.name: fixed_texts(c) for c in own}
-    encoders = [load_encoder(uri, device=device) for uri in encoder or ["embedded"]]
+    uris = encoder or ["embedded"]
+    named = {"--encoder": uris, "--second-encoder": [second_encoder] if second_encoder else []}
+    refuse_embedded_encoders(named, real, allowed=allow_embedded)
+    encoders = [load_encoder(uri, device=device) for uri in uris]
     second = None if second_encoder is None else load_encoder(second_encoder, device=device)
     with Bars() as bar:
         result = measure(

@@ -1,12 +1,13 @@
 """`promptopt init`: a first study, asked for or by options."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptopt.cli._options import Device, Store
+from promptopt.cli._options import AllowEmbedded, Device, Store
 from promptopt.cli._text import say
 
 if TYPE_CHECKING:
@@ -45,12 +46,7 @@ def init(
     measure: Annotated[
         bool, typer.Option(help="Make nine images to say how long the study will take.")
     ] = True,
-    allow_embedded: Annotated[
-        bool,
-        typer.Option(
-            "--allow-embedded", help="Let the embedded networks work on images that are not the phantom's."
-        ),
-    ] = False,
+    allow_embedded: AllowEmbedded = False,
     store: Store = Path("store"),
     device: Device = "auto",
 ) -> None:
@@ -147,9 +143,15 @@ def _costs(study: Path, wanted: "Beginning", *, measure: bool, store: Path, devi
         told += f": about {duration(images * seconds)} on this machine ({1 / seconds:.2g} images/s{by})"
     say(f"{told}; then the classifiers' trainings.")
     say("Next:")
-    data = config.as_written(config.data)
+    data, encoder = config.as_written(config.data), config.as_written(config.encoder)
+    if config.encoder == str((_WORK / "clip").resolve()):
+        encoder = str(_WORK / "clip")
+    judges = {"clip": "", "sd": "" if encoder == "embedded" else f" --encoder {shlex.quote(encoder)}"}
     for line in [
-        *(f"promptopt train {kind} --data {data} --out {_WORK / kind} --init embedded" for kind in missing),
+        *(
+            f"promptopt train {kind} --data {data} --out {_WORK / kind} --init embedded{judges[kind]}"
+            for kind in missing
+        ),
         f"promptopt study check {study}",
         f"promptopt study run {study}",
     ]:

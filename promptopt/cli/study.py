@@ -10,7 +10,7 @@ import typer
 
 from promptopt.base.reading import one_line
 from promptopt.cli import group
-from promptopt.cli._options import Device, Guidance, On, Steps, Store
+from promptopt.cli._options import AllowEmbedded, Device, Guidance, On, Steps, Store
 from promptopt.cli._text import say, terminal
 from promptopt.cli._values import run_value
 from promptopt.formatting.numbers import in_cell, p_value, value_and_interval
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 
 _WIDE = 200  # columns of a terminal that every metric fits in
 _MIDDLE = 100  # and the judge's
-
-AllowEmbedded = Annotated[
-    bool,
-    typer.Option(
-        "--allow-embedded", help="Let the embedded networks work on images that are not the phantom's."
-    ),
-]
 
 app = group("Search for the best prompts, and look at what was found.")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli import group
-from promptopt.cli._options import Device, Store
+from promptopt.cli._options import AllowEmbedded, Device, Store
 from promptopt.cli._text import say
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def sd(
         typer.Option(help="Folder that train clip wrote; the text encoder starts from its text tower."),
     ] = None,
     encoder: Judge = "embedded",
+    allow_embedded: AllowEmbedded = False,
     store: Store = Path("store"),
     changes: Set = None,
     seed: Seed = None,
@@ -91,7 +92,7 @@ def sd(
 
     start = _pipeline_folder(init)
     _no_foreign_bars()
-    scores = _judge(spec, dataset, encoder=encoder, store=store, device=device)
+    scores = _judge(spec, dataset, encoder=encoder, allowed=allow_embedded, store=store, device=device)
     with _denormals_flushed(), Bars() as bars:
         folder = train_sd(
             spec,
@@ -119,6 +120,7 @@ def dreambooth_lora(
         str, typer.Option(help="A recipe that ships, or a YAML file with a section 'lora'.")
     ] = "dreambooth-lora",
     encoder: Judge = "embedded",
+    allow_embedded: AllowEmbedded = False,
     store: Store = Path("store"),
     changes: Set = None,
     seed: Seed = None,
@@ -138,7 +140,7 @@ def dreambooth_lora(
     from generators.training import train_dreambooth
 
     _no_foreign_bars()
-    scores = _judge(spec, dataset, encoder=encoder, store=store, device=device)
+    scores = _judge(spec, dataset, encoder=encoder, allowed=allow_embedded, store=store, device=device)
     with _denormals_flushed(), Bars() as bars:
         folder = train_dreambooth(
             spec,
@@ -244,12 +246,14 @@ def _overrides(dataset: "Dataset", changes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _judge(
-    spec: "SdTrainingSpec", data: "Dataset", *, encoder: str, store: Path, device: str
+    spec: "SdTrainingSpec", data: "Dataset", *, encoder: str, allowed: bool, store: Path, device: str
 ) -> "ValidationJudge | None":
     if not spec.validation.every or encoder == "none":
         return None
     from evaluation.report.checkpoint_scores import ValidationJudge
+    from promptopt.study.guards import refuse_embedded_encoders
 
+    refuse_embedded_encoders({"--encoder": [encoder]}, data.root, allowed=allowed)
     return ValidationJudge(encoder, data, store=store / "features.sqlite", device=device)
 
 

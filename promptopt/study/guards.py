@@ -10,6 +10,7 @@ import numpy as np
 
 from evaluation.encoders.base import TextEncoder
 from evaluation.report.calibration import FLOOR
+from promptopt.base.errors import PromptoptError
 from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.space.emphasis import emphasis_warning
 from studies.dataset import CLAIM_FROM, Dataset
@@ -49,6 +50,23 @@ def refuse_embedded(
             "(promptopt train sd --init embedded, promptopt train clip --init embedded) and name the "
             "results, or name networks of your domain. --allow-embedded, or allow_embedded: true in the "
             "study, tries it all the same."
+        )
+
+
+def refuse_embedded_encoders(named: Mapping[str, Sequence[str]], data: Path, *, allowed: bool) -> None:
+    """The same for a command that measures by encoders: option -> their addresses.
+
+    Raises:
+        PromptoptError: naming the option and what to do.
+    """
+    found = [option for option, uris in named.items() if any(map(_is_embedded, uris))]
+    if found and not allowed and not is_phantom(data):
+        raise PromptoptError(
+            "embedded was trained on the phantom's drawings alone and knows nothing of the images of "
+            f"{data}, so its numbers mean nothing there",
+            key=" and ".join(found),
+            remedy="Fine-tune it on them (promptopt train clip --init embedded) and name the result, or name "
+            f"one of your domain (such as {BIOMEDCLIP}). --allow-embedded tries it all the same.",
         )
 
 

@@ -35,7 +35,7 @@ promptopt data sheet work/kvasir/data work/kvasir/data-sheet.png --per-category 
 promptopt train clip --init embedded --data work/kvasir/data --out work/kvasir/clip \
   --set steps=400 --set learning_rate=3e-4 --set warmup_steps=40
 # Stable Diffusion
-promptopt train sd --init embedded --data work/kvasir/data --out work/kvasir/sd
+promptopt train sd --init embedded --data work/kvasir/data --out work/kvasir/sd --allow-embedded
 # study
 promptopt study run studies/files/kvasir-polyps.yaml
 # portfolio, report

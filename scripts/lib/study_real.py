@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     steps.run(
         "train", "train", "sd", "--init", "embedded", "--data", data, "--out", work / "sd", *store,
-        *changes(size["sd"]), done=work / "sd" / "pipeline" / "model_index.json",
+        "--allow-embedded", *changes(size["sd"]), done=work / "sd" / "pipeline" / "model_index.json",
     )  # fmt: skip
     study = write_study(work, name, options.encoder, options.guidance, size)
     steps.run("study", "study", "run", study, "--runs", run.parent, *store)

@@ -12,6 +12,7 @@ import pytest
 import typer.main
 
 from promptopt.cli.main import main
+from tests.docs.challenge_files import write_challenge_files
 from tests.docs.pages import REPOSITORY, RUN, Block, Page, pages, read_page
 from tests.docs.running import run_block, run_command
 
@@ -42,20 +43,9 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def challenge(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures and captions as the challenge ships them; the pictures are the phantom's."""
-    from studies.phantom import write_phantom
-
+    """Pictures and captions as the challenge ships them."""
     folder = tmp_path_factory.mktemp("challenge")
-    data = write_phantom(folder / "phantom", images=240, seed=3, size=64)
-    images = folder / "medvqa-gi-2024" / "images"
-    images.mkdir(parents=True)
-    lines = ["Prompt;Filename"]
-    for number, record in enumerate(data):
-        name = f"{number:04d}{Path(record.file_name).suffix}"
-        shutil.copy(data.path(record), images / name)
-        lines += [f"{text};{name}" for text in record.text]
-    (images.parent / "prompt-gt.csv").write_text("\n".join(lines) + "\n")
-    shutil.rmtree(folder / "phantom")
+    write_challenge_files(folder)
     return folder
 
 

@@ -72,3 +72,20 @@ def test_an_image_that_is_wrong_fails_the_script_for_gpus(monkeypatch: pytest.Mo
     monkeypatch.setattr(gpu, "drawn", lambda generator, steps: np.full((1, 4, 4, 3), next(levels)))
     gpu.correctness(bench)
     assert bench.failed == ["images in bfloat16 are off by 30.0"]
+
+
+def test_a_newcomer_begins_in_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    command = [sys.executable, str(BENCH / "newcomers" / "laptop.py"), "--small", "--work", str(tmp_path)]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "is not empty" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.slow
+def test_the_engineer_gets_from_a_checkpoint_file_to_a_study(tmp_path: Path) -> None:
+    said = run("newcomers/engineer.py", "--small", "--work", tmp_path / "new")
+    assert "first useful picture: work/try/sheet.png after" in said
+    assert "| `promptopt study show runs/posters` |" in said
+    assert (tmp_path / "new" / "runs" / "posters" / "report.html").stat().st_size > 10_000

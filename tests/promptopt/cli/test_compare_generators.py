@@ -29,7 +29,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-COMMAND = ["compare-generators", "data", "--out", "out", "--texts", "red.yaml", "--limit", "16"]
+COMMAND = [
+    "compare-generators",
+    "data",
+    "--out",
+    "out",
+    "--texts",
+    "red.yaml",
+    "--limit",
+    "16",
+    "--encoder",
+    "colors",
+]
 
 
 def test_tables_are_printed_and_everything_is_written(place: Path) -> None:

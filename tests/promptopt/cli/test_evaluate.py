@@ -17,7 +17,7 @@ def test_two_folders_become_a_table_and_three_files(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path / "real" / "polyps", 6, seed=0)
     write_images(tmp_path / "made" / "polyps", 5, seed=1, tint=0.5)
-    command = ["evaluate", "real", "made", "--by", "category", "--out", "out", "--device", "cpu"]
+    command = ["evaluate", "real", "made", "--by", "category", "--out", "out", "--allow-embedded"]
     first = CliRunner().invoke(main, command)
     assert first.exit_code == 0, first.output
     assert "FD (embedded)" in first.stdout
@@ -54,6 +54,7 @@ def test_copies_are_drawn_and_old_pictures_do_not_stay(
         shutil.copy(tmp_path / "train" / name, tmp_path / "made" / f"copy-{name}")
     shutil.copy(tmp_path / "made" / "004.png", tmp_path / "made" / "again.png")
     command = ["evaluate", "real", "made", "--metrics", "memorization,duplicates", "--out", "out"]
+    command.append("--allow-embedded")
     done = CliRunner().invoke(main, [*command, "--training", "train"])
     assert done.exit_code == 0, done.output
     document = json.loads((tmp_path / "out" / "evaluation.json").read_text())
@@ -64,7 +65,7 @@ def test_copies_are_drawn_and_old_pictures_do_not_stay(
     for name in ("copies.png", "duplicates.png"):
         with Image.open(tmp_path / "out" / name) as picture:
             assert picture.width > 200
-    assert CliRunner().invoke(main, [*command[:4], "diversity", "--out", "out"]).exit_code == 0
+    assert CliRunner().invoke(main, [*command[:4], "diversity", *command[5:]]).exit_code == 0
     assert not list((tmp_path / "out").glob("*.png"))
 
 
@@ -86,6 +87,6 @@ def test_what_is_wrong_is_said(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path / "real", 2, seed=0)
-    done = CliRunner().invoke(main, ["evaluate", "real", "real", *words])
+    done = CliRunner().invoke(main, ["evaluate", "real", "real", "--allow-embedded", *words])
     assert done.exit_code == 2
     assert said in done.stderr.replace("\n", " ")

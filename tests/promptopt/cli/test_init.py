@@ -1,5 +1,6 @@
 """`promptopt init` and `promptopt study check`, as a new user calls them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_it_writes_a_study_that_loads_and_words_that_compile(
         assert all(words in one.prompt for one in space.distinct(200))
         assert len(category.distractors) == 2
     assert "At most 1,800 images" in said  # 3 classes x (100 + 5 methods x 100)
-    assert "promptopt train sd --data" in said
+    assert re.search(r"promptopt train sd --data .* --encoder work.clip\n", said)
     assert "promptopt study run first.yaml" in said
 
 

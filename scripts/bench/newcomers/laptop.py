@@ -1,0 +1,16 @@
+"""How long until somebody with a laptop, who knows nothing of promptopt, sees a report?
+
+    python scripts/bench/newcomers/laptop.py [--small] [--work DIR]
+
+The commands are those of docs/tutorials/laptop.md, all of them.
+"""
+
+from newcomer import blocks_of, study_files, walk
+
+if __name__ == "__main__":
+    walk(
+        __doc__,
+        blocks_of("docs/tutorials/laptop.md"),
+        picture="runs/quickstart-coast/report.html",
+        prepare=study_files,
+    )
