@@ -10,6 +10,7 @@ from promptopt.augmentation.journal import SUMMARY, WORK
 from promptopt.augmentation.setfolder import CHECKSUMS, damaged, read_summary
 from promptopt.augmentation.sources import AugmentationError
 from promptopt.augmentation.writers import SHARDS
+from promptopt.base.images import load_image
 from promptopt.formatting.escapes import markdown
 from promptopt.run.finished import read_confirmed
 from promptopt.run.folder import PROMPTS
@@ -148,12 +149,8 @@ def _set_files(folder: Path) -> tuple[str, ...]:
 
 
 def _refuse_unmarked(folder: Path, names: list[str]) -> None:
-    from PIL import Image
-
     for name in names:
-        with Image.open(folder / name) as image:
-            marked = image.info.get("synthetic") == "true"
-        if not marked:
+        if load_image(folder / name, error=AugmentationError).info.get("synthetic") != "true":
             raise AugmentationError(
                 f"{folder / name}: is not marked as synthetic, and no patient's image may leave; remove it, "
                 "or make the set again"

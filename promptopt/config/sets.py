@@ -60,7 +60,7 @@ class SetScore(_Model):
     frechet: float = Field(default=0.0, ge=0, description="Fréchet distance of the set, by influence")
     inception_score: float = Field(default=0.0, ge=0, description="Inception Score of the set, by influence")
     contrast: float = Field(
-        default=0.5,
+        default=0.0,
         ge=0,
         le=1,
         description="how much of what the images lack or have too much of may be common to the classes: the "

@@ -66,8 +66,8 @@ class StudyResult:
         >>> len(result.trials()), result.nothing_new, result.report_path.name
         (2, False, 'report.html')
         >>> first = result.best_prompts[0]
-        >>> first.rank, len(result.images(first.candidate)), list(result.to_dataframe().columns)[:2]
-        (1, 4, ['rank', 'prompt'])
+        >>> len(result.images(first.candidate)), list(result.to_dataframe().columns)[:2]
+        (4, ['rank', 'prompt'])
     """
 
     folder: Path

@@ -38,7 +38,7 @@ def test_the_dashboard_shows_the_studies_a_prompt_with_its_images_and_the_best_o
     tab.problems.clear()
     best = read_prompts(run.folder / "prompts.json").prompts[0].label
     row = show(run.folder).trials[1]
-    with open_dashboard(run.images) as server:
+    with open_dashboard([run.images]) as server:
         server.start()
         tab.open(f"{server.url}dashboard")
         for stage in ("search", "confirmed on fresh seeds"):
