@@ -85,6 +85,7 @@ def one_study(seed: int, *, classifier: bool) -> SetResult:
         content = set_study(
             real_images(root / "data", seed),
             seed=seed,
+            allow_weak_encoder=True,
             set={"budget": 64, "images": 4, "prompts": 8, "tolerance": None},
             confirm={
                 "images": 60,
