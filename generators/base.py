@@ -1,4 +1,4 @@
-"""Generator, the protocol of every text-to-image model."""
+"""Generator, the protocol of every text-to-image model, and what of it needs no weights."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 @runtime_checkable
-class Generator(Protocol):
-    """A text-to-image model.
+class GeneratorCard(Protocol):
+    """What of a generator needs no weights: enough to make requests and to count tokens.
 
     Attributes:
         uri: what it was loaded from.
@@ -22,9 +22,11 @@ class Generator(Protocol):
 
     Example:
         >>> from generators import load
+        >>> from generators.card import read_card, runtime_facts
+        >>> card = read_card("embedded", facts=runtime_facts(device="cpu"))
         >>> generator = load("embedded", device="cpu")
-        >>> isinstance(generator, Generator), generator.count_tokens("a polyp") < generator.max_tokens
-        (True, True)
+        >>> card.request("a polyp", 7) == generator.request("a polyp", 7)
+        True
     """
 
     @property
@@ -51,10 +53,22 @@ class Generator(Protocol):
         """A complete request, defaults filled in. Raises PromptTooLongError, GeneratorError."""
         ...
 
-    def generate(self, requests: Sequence[ImageRequest]) -> Iterator[Image.Image]:
-        """RGB images in the order of the requests; prompts and settings may mix."""
-        ...
-
     def count_tokens(self, prompt: str) -> int:
         """Tokens of the prompt, start and end tokens included."""
+        ...
+
+
+@runtime_checkable
+class Generator(GeneratorCard, Protocol):
+    """A text-to-image model.
+
+    Example:
+        >>> from generators import load
+        >>> generator = load("embedded", device="cpu")
+        >>> isinstance(generator, Generator), generator.count_tokens("a polyp") < generator.max_tokens
+        (True, True)
+    """
+
+    def generate(self, requests: Sequence[ImageRequest]) -> Iterator[Image.Image]:
+        """RGB images in the order of the requests; prompts and settings may mix."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from generators.adapters import lora
 from generators.errors import GeneratorError
@@ -13,50 +13,8 @@ from generators.single_file.convert import is_single_file
 from promptopt.base import plugins
 
 if TYPE_CHECKING:
-    from generators.request import ImageRequest
     from generators.stable_diffusion.card import DiffusionCard
     from generators.stable_diffusion.facts import RuntimeFacts
-
-
-@runtime_checkable
-class GeneratorCard(Protocol):
-    """What of a `generators.Generator` needs no weights; every generator is one too.
-
-    Example:
-        >>> from generators import load
-        >>> card = read_card("embedded", facts=runtime_facts(device="cpu"))
-        >>> generator = load("embedded", device="cpu")
-        >>> card.request("a polyp", 7) == generator.request("a polyp", 7)
-        True
-    """
-
-    @property
-    def uri(self) -> str: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    @property
-    def max_tokens(self) -> int: ...
-
-    def request(
-        self,
-        prompt: str,
-        seed: int,
-        *,
-        negative_prompt: str = "",
-        steps: int | None = None,
-        guidance: float | None = None,
-        scheduler: str | None = None,
-        width: int | None = None,
-        height: int | None = None,
-    ) -> ImageRequest:
-        """See `generators.Generator.request`."""
-        ...
-
-    def count_tokens(self, prompt: str) -> int:
-        """See `generators.Generator.count_tokens`."""
-        ...
 
 
 def runtime_facts(

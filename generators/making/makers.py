@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from generators.bad_images import BadImageError
-from generators.card import GeneratorCard, has_card, read_card, runtime_facts
+from generators.base import GeneratorCard
+from generators.card import has_card, read_card, runtime_facts
 from generators.engine import ImageEngine
 from generators.errors import GeneratorError
 from generators.making.place import Place

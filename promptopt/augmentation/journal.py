@@ -14,6 +14,7 @@ from typing import Any
 
 from promptopt.augmentation.sources import AugmentationError
 from promptopt.augmentation.writers import Piece
+from promptopt.base.differences import differences
 from promptopt.base.files import to_disk, write_json
 
 logger = logging.getLogger(__name__)
@@ -178,24 +179,10 @@ def refuse_other(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -
         AugmentationError: lists what differs.
     """
     now = json.loads(json.dumps(new))
-    differing = _differences(old, now)
+    differing = differences(old, now)
     if differing:
         raise AugmentationError(
             f"{folder}: holds a set made with other settings:\n"
             + "\n".join(f"  {line}" for line in differing)
             + "\nChoose another folder, put the settings back, or replace the set (--force)."
         )
-
-
-def _differences(old: Any, new: Any, place: str = "") -> list[str]:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        found = []
-        for key in sorted({*old, *new}):
-            found += _differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
-        return found
-    return [] if old == new else [f"{place}: {_short(old)} -> {_short(new)}"]
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:77] + "..."

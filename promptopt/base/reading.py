@@ -198,7 +198,7 @@ def _json_object(line: str, path: str | Path, number: int, error: type[Promptopt
             raise
         raise refuse(f"not JSON ({fault})") from None
     if not isinstance(value, dict):
-        raise refuse(f"got {_short(line.strip())!r}")
+        raise refuse(f"got {shortened(line.strip())!r}")
     if "\\u" in line:
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -242,10 +242,10 @@ def read_table(
         other = next((one for one in by_delimiter if one not in delimiters and one in header), None)
         if other is not None and len(by_delimiter[most]) == 1:
             own = " or ".join(map(repr, delimiters))
-            problem = f"got {_short(header)!r}, separated by {other!r}; the separator is {own}"
+            problem = f"got {shortened(header)!r}, separated by {other!r}; the separator is {own}"
         else:
             missing = next(name for name in columns if name not in by_delimiter[most])
-            problem = f"got {_short(header)!r}, without {missing!r}"
+            problem = f"got {shortened(header)!r}, without {missing!r}"
         raise error(problem, file=path, line=1, remedy=remedy)
     delimiter = max(fitting, key=lambda one: len(by_delimiter[one]))
     names = by_delimiter[delimiter]
@@ -258,8 +258,8 @@ def read_table(
             continue
         if len(cells) != len(names):
             raise error(
-                f"{len(cells)} fields where the header {_short(header)!r} has {len(names)}, separated by "
-                f"{delimiter!r}: {_short(delimiter.join(cells))!r}",
+                f"{len(cells)} fields where the header {shortened(header)!r} has {len(names)}, separated by "
+                f"{delimiter!r}: {shortened(delimiter.join(cells))!r}",
                 file=path,
                 line=line,
                 remedy=f"Put a cell that holds {delimiter!r} in double quotes.",
@@ -359,7 +359,7 @@ def _fault(cells: Sequence[str], raw: str, delimiter: str) -> str | None:
         # In a table of pictures, another row names another picture; in others, it has as many fields.
         full = not named and len(fields) == len(cells) > 1 and all(f.strip() and f[0] != " " for f in fields)
         if full or any(_PICTURE.fullmatch(field.strip()) for field in fields):
-            return f"a quotation mark that spans another row, {_short(part.strip())!r}"
+            return f"a quotation mark that spans another row, {shortened(part.strip())!r}"
     return None
 
 
@@ -369,5 +369,6 @@ def _parts(cell: str) -> list[str]:
     return lines if len(lines) > 1 else []
 
 
-def _short(text: str) -> str:
+def shortened(text: str) -> str:
+    """The first 80 characters."""
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -20,6 +20,11 @@ def say(text: object = "", *, err: bool = False, title: str = "", **style: Any) 
     typer.echo(line if style else title + said, err=err)
 
 
+def warn(text: object) -> None:
+    """A line on stderr that the reader should heed."""
+    say(f"Warning: {text}", fg="yellow", err=True)
+
+
 def terminal(**options: Any) -> Console:
     """rich's console, with `options` of it; only its own codes reach the terminal."""
     from rich.console import Console as RichConsole

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli._options import Device, Guidance, On, Steps
-from promptopt.cli._text import say
+from promptopt.cli._text import say, warn
 
 if TYPE_CHECKING:
     from generators.store import StoredImage
@@ -45,7 +45,7 @@ def generate(
     from promptopt.space.emphasis import emphasis_warning
 
     if warning := emphasis_warning([prompt]):
-        say(f"Warning: {warning}", fg="yellow", err=True)
+        warn(warning)
     made = done = 0
     with Makers(on, device=device) as makers, Bars() as bar:
         generator = makers.load(uri)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli._options import AllowEmbedded, Device, Store
-from promptopt.cli._text import say
+from promptopt.cli._text import say, warn
 
 if TYPE_CHECKING:
     from promptopt.study.beginning import Beginning
@@ -133,7 +133,7 @@ def _costs(study: Path, wanted: "Beginning", *, measure: bool, store: Path, devi
         setup = (preview := check_study(config, store=store, device=device)).setup
         generator, prompt = setup.generator, setup.category.baseline
         for warning in preview.warnings:
-            say(f"Warning: {warning}", fg="yellow", err=True)
+            warn(warning)
     told = f"At most {images:,} images"
     if measure:
         planned = "sd" in missing

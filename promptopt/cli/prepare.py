@@ -8,7 +8,7 @@ import typer
 
 from promptopt.cli import group
 from promptopt.cli._datasets import print_dataset, write_sheet
-from promptopt.cli._text import say, terminal
+from promptopt.cli._text import say, terminal, warn
 
 if TYPE_CHECKING:
     from studies.folders import Found
@@ -234,7 +234,7 @@ def _prepare(
     _print_rows(report.rows())
     print_dataset(read_dataset(out))
     for warning in report.warnings():
-        say(f"Warning: {warning}", fg="yellow", err=True)
+        warn(warning)
     sheet = out.with_name(f"{out.name}-sheet.png")
     write_sheet(out, sheet, per_category=10)
     say(f"wrote {out} and {sheet}; look at the sheet, then:\n  promptopt init --data {out}")

@@ -11,7 +11,7 @@ import typer
 from promptopt.base.reading import one_line
 from promptopt.cli import group
 from promptopt.cli._options import AllowEmbedded, Device, Guidance, On, Steps, Store
-from promptopt.cli._text import say, terminal
+from promptopt.cli._text import say, terminal, warn
 from promptopt.cli._values import run_value
 from promptopt.formatting.numbers import in_cell, p_value, value_and_interval
 
@@ -122,7 +122,7 @@ def check(
         real = real if config.data is not None else "none"
         say(f"{label}: {prompts:,} prompts; real images: {real}")
     for warning in found.warnings:
-        say(f"Warning: {warning}", fg="yellow", err=True)
+        warn(warning)
     say(f"{config.name}: at most {found.images:,} images. No faults found.\nNext: promptopt study run {file}")
 
 

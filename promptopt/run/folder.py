@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from generators.stable_diffusion.facts import parts
+from promptopt.base.differences import differences
 from promptopt.base.files import sweep, sweep_dead, writable_folder, write_json
 from promptopt.base.locks import hold
+from promptopt.base.reading import json_object
 from promptopt.config.study_file import StudyError
 
 DATABASE = "study.db"
@@ -80,7 +82,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
             f"{path}: written by an earlier version of promptopt, whose runs this one cannot go on with. "
             "Run the study again under another name (--name)."
         )
-    differing = _differences(old, new)
+    differing = differences(old, new)
     if differing:
         listed = "\n".join(f"  {line}" for line in differing)
         if (before := _gpus(old)) != (now := _gpus(new)):
@@ -104,13 +106,10 @@ def check_pictures(folder: Path, digests: Mapping[str, str]) -> None:
         StudyError: pictures were changed, removed or added; names them.
     """
     path = folder / PICTURES
-    try:
-        old = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         write_json(path, dict(digests), ensure_ascii=False)
         return
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: cannot be read ({error}). Choose another name for the study.") from error
+    old = json_object(path, error=StudyError, remedy="Choose another name for the study.")
     changed = sorted(name for name in {*old, *digests} if old.get(name) != digests.get(name))
     if changed:
         more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
@@ -134,19 +133,3 @@ def _gpus(settings: Mapping[str, Any]) -> set[str]:
 
 def _kinds(gpus: set[str]) -> str:
     return f"the {', '.join(sorted(gpus))}" if gpus else "the CPU"
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found: list[str] = []
-    for key in sorted({*old, *new}):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key}: {_short(a)} -> {_short(b)}")
-    return found
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from promptopt.base.errors import PromptoptError
-from promptopt.base.reading import json_lines, numbered_lines, read_table, read_text, visible
+from promptopt.base.reading import (
+    json_lines,
+    numbered_lines,
+    read_table,
+    read_text,
+    shortened,
+    visible,
+)
 
-_SHOWN = 80
 _PROMPT = "prompt"
 _NEGATIVE = "negative_prompt"
 _WEIGHTS = ("weight", "count")  # the challenge's caption list says how often each one comes
@@ -144,7 +150,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         last = number
         place = f"{path}, line {number}"
         if not isinstance(value.get(_PROMPT), str):
-            shown = _short(json.dumps(value, ensure_ascii=False))
+            shown = shortened(json.dumps(value, ensure_ascii=False))
             raise PromptFileError(
                 f'{place}: {shown!r} has no text under the key \'prompt\'; write {{"prompt": "..."}}'
             )
@@ -164,7 +170,3 @@ def checked_weight(value: object, place: str) -> float:
     if not (math.isfinite(weight) and weight >= 0) or isinstance(value, bool):
         raise PromptFileError(f"{place}: the weight is {value!r}; write a number, 0 or more")
     return weight
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

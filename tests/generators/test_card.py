@@ -10,7 +10,8 @@ import pytest
 
 import promptopt.base.files as files
 from generators import Generator, GeneratorError, PromptTooLongError, load
-from generators.card import GeneratorCard, has_card, read_card, runtime_facts
+from generators.base import GeneratorCard
+from generators.card import has_card, read_card, runtime_facts
 from generators.loading import EMBEDDED
 from generators.stable_diffusion.facts import RuntimeFacts
 from tests.generators.micro import build_micro_pipeline, build_micro_xl_pipeline

@@ -104,3 +104,7 @@ def test_a_run_names_the_pictures_that_were_changed(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"4\.png and 4 more"):
         check_pictures(tmp_path, dict.fromkeys(then, "new"))
     assert json.loads((tmp_path / "pictures.json").read_text()) == then
+    for content in ("[]", "{", "null"):
+        (tmp_path / "pictures.json").write_text(content)
+        with pytest.raises(StudyError, match=r"pictures\.json.*Choose another name"):
+            check_pictures(tmp_path, then)
