@@ -115,6 +115,8 @@ def little_space(folder: Path) -> bool:
 
 
 def _folder(path: Path) -> Path | None:
+    if "\0" in str(path):  # newer Pythons say that it is no folder, and its parent would be the current one
+        return None
     try:
         return next((one for one in (path, *path.absolute().parents) if one.is_dir()), None)
     except (OSError, ValueError):  # no path at all, such as a long text among arguments
