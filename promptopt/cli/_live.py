@@ -66,7 +66,7 @@ class LiveStudy(Observer):
 
     def on_warning(self, text: str) -> None:
         """What the results will suffer from."""
-        self._console.print(f"Warning: {text}", markup=False, style="yellow")
+        self._bars.warn(text)
 
     def on_start(self, start: StudyStart) -> None:
         """The search begins or goes on."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from promptopt.cli._options import Device, On
-from promptopt.cli._text import say
+from promptopt.cli._text import say, warn
 from promptopt.cli._values import finite, finite_value, run_value
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def augment(
         allow_weak_encoder=allow_weak_encoder,
     )
     for notice in reference.notices:
-        say(f"warning: {notice}", err=True)
+        warn(notice)
     how: dict[str, Any] = {
         "reference": reference,
         "filters": chosen,
@@ -204,7 +204,7 @@ def augment(
             format=format,
             shard_size=shard_size,
             on_image=bar.image,
-            on_warning=lambda text: bar.say(f"warning: {text}"),
+            on_warning=bar.warn,
             **how,
         )
     _summary(made)
@@ -252,7 +252,7 @@ def _prove(
             out / "sets",
             count=count,
             tell=lambda _, done, total, new: bar.image(done, total, new),
-            on_warning=lambda text: bar.say(f"warning: {text}"),
+            on_warning=bar.warn,
             **how,
         )
     with Bars() as bars:

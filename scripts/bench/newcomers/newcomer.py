@@ -2,14 +2,17 @@
 
 import argparse
 import os
+import resource
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPOSITORY))
@@ -19,20 +22,25 @@ from tests.docs.pages import RUN, Block, read_page  # noqa: E402
 _LINES = 40  # of what a step that failed said
 
 
-def blocks_of(page: str, *, without: str = "") -> list[Block]:
-    """What can be run of a page, and the files that it shows; no block in which `without` stands."""
+def blocks_of(page: str, *, without: Sequence[str] = ()) -> list[Block]:
+    """What can be run of a page, and the files that it shows; no block that has a text of `without`."""
     blocks = read_page(REPOSITORY / page).blocks
     return [
         block
         for block in blocks
         if (block.language in RUN or block.title)
         and not block.skip
-        and not (without and without in block.text)
+        and not any(text in block.text for text in without)
     ]
 
 
 def walk(
-    doc: str | None, blocks: Iterable[Block], *, picture: str, prepare: Callable[[Path], object]
+    doc: str | None,
+    blocks: Iterable[Block],
+    *,
+    picture: str,
+    prepare: Callable[[Path], object],
+    own: Sequence[argparse.ArgumentParser] = (),
 ) -> None:
     """Run the blocks in order; print the time of each command, and when the file `picture` was there.
 
@@ -40,8 +48,11 @@ def walk(
         doc: of the script, for `--help`.
         picture: the first useful picture, below the folder.
         prepare: puts into the empty folder what the user has before beginning; its time does not count.
+        own: options of the script besides.
     """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawTextHelpFormatter, parents=list(own)
+    )
     parser.add_argument("--work", type=Path, help="an empty or new folder; default: a temporary one, kept")
     parser.add_argument("--small", action="store_true", help="with the options of the documentation's tests")
     asked = parser.parse_args()
@@ -50,18 +61,26 @@ def walk(
     if any(work.iterdir()):
         raise SystemExit(f"{work} is not empty: a newcomer has made nothing yet. Name another folder.")
     prepare(work)
-    print(f"in {work}\n| s | since the start, s | command |\n| --- | --- | --- |", flush=True)
-    begun, seen = time.monotonic(), None
+    print(f"in {work}\n| s | CPU s | since the start, s | CPU s | command |", flush=True)
+    print("| --- | --- | --- | --- | --- |", flush=True)
+    begun, seen = _clock(), None
     for shown, words, code in _commands(blocks, work, small=asked.small):
-        step = time.monotonic()
+        step = _clock()
         _call(shown, words, work, code)
-        now = time.monotonic()
-        print(f"| {now - step:.0f} | {now - begun:.0f} | `{shown}` |", flush=True)
+        now = _clock()
+        one, all_ = now - step, now - begun
+        print(f"| {one[0]:.0f} | {one[1]:.0f} | {all_[0]:.0f} | {all_[1]:.0f} | `{shown}` |", flush=True)
         if seen is None and (work / picture).exists():
-            seen = now - begun
+            seen = all_
     if seen is None:
         raise SystemExit(f"no step made {picture}")
-    print(f"first useful picture: {picture} after {seen / 60:.1f} minutes")
+    print(f"first useful picture: {picture} after {seen[0] / 60:.1f} minutes, {seen[1] / 60:.1f} of a CPU")
+
+
+def _clock() -> np.ndarray:
+    """Seconds on the wall, and of CPU time in the commands that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return np.array([time.monotonic(), used.ru_utime + used.ru_stime])
 
 
 def _commands(blocks: Iterable[Block], work: Path, *, small: bool) -> Iterator[tuple[str, list[str], int]]:
