@@ -1,6 +1,7 @@
 """Does in an empty folder what a page of the documentation says, a process a command, and times it."""
 
 import argparse
+import contextlib
 import os
 import resource
 import shlex
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPOSITORY))
@@ -38,15 +40,15 @@ def walk(
     doc: str | None,
     blocks: Iterable[Block],
     *,
-    picture: str,
+    pictures: Sequence[str],
     prepare: Callable[[Path], object],
     own: Sequence[argparse.ArgumentParser] = (),
 ) -> None:
-    """Run the blocks in order; print the time of each command, and when the file `picture` was there.
+    """Run the blocks in order; print the time of each command, and when each of `pictures` was there.
 
     Args:
         doc: of the script, for `--help`.
-        picture: the first useful picture, below the folder.
+        pictures: useful ones, below the folder, from the first to the best.
         prepare: puts into the empty folder what the user has before beginning; its time does not count.
         own: options of the script besides.
     """
@@ -63,24 +65,35 @@ def walk(
     prepare(work)
     print(f"in {work}\n| s | CPU s | since the start, s | CPU s | command |", flush=True)
     print("| --- | --- | --- | --- | --- |", flush=True)
-    begun, seen = _clock(), None
+    begun, seen = _clock(), dict[str, np.ndarray]()
+
+    def look() -> None:
+        for name in pictures:
+            if name not in seen and (work / name).exists():
+                seen[name] = _clock() - begun
+
     for shown, words, code in _commands(blocks, work, small=asked.small):
         step = _clock()
-        _call(shown, words, work, code)
+        _call(shown, words, work, code, look)
         now = _clock()
         one, all_ = now - step, now - begun
         print(f"| {one[0]:.0f} | {one[1]:.0f} | {all_[0]:.0f} | {all_[1]:.0f} | `{shown}` |", flush=True)
-        if seen is None and (work / picture).exists():
-            seen = all_
-    if seen is None:
-        raise SystemExit(f"no step made {picture}")
-    print(f"first useful picture: {picture} after {seen[0] / 60:.1f} minutes, {seen[1] / 60:.1f} of a CPU")
+    for name in pictures:
+        if name not in seen:
+            raise SystemExit(f"no step made {name}")
+        wall, cpu = seen[name] / 60
+        print(f"{name} after {wall:.1f} minutes, {cpu:.1f} of a CPU")
 
 
 def _clock() -> np.ndarray:
-    """Seconds on the wall, and of CPU time in the commands that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return np.array([time.monotonic(), used.ru_utime + used.ru_stime])
+    """Seconds on the wall, and of CPU time in the commands, those that have ended and the one that runs."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = ended.ru_utime + ended.ru_stime
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            used = process.cpu_times()
+            cpu += used.user + used.system + used.children_user + used.children_system
+    return np.array([time.monotonic(), cpu])
 
 
 def _commands(blocks: Iterable[Block], work: Path, *, small: bool) -> Iterator[tuple[str, list[str], int]]:
@@ -109,7 +122,7 @@ def _commands(blocks: Iterable[Block], work: Path, *, small: bool) -> Iterator[t
                 yield shown, [*words, *further], block.exit if number == len(commands) else 0
 
 
-def _call(shown: str, words: list[str], work: Path, code: int) -> None:
+def _call(shown: str, words: list[str], work: Path, code: int, look: Callable[[], None]) -> None:
     """What the command says goes to `.newcomer.txt`, and to the screen if it does not end as it should."""
     log = work / ".newcomer.txt"
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
@@ -118,15 +131,13 @@ def _call(shown: str, words: list[str], work: Path, code: int) -> None:
     with log.open("a", encoding="utf-8") as stream:
         stream.write(f"\n$ {shown}\n")
         stream.flush()
-        done = subprocess.run(
-            words,
-            cwd=work,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            check=False,
+        done = subprocess.Popen(
+            words, cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
         )
+        while done.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                done.wait(timeout=1)
+            look()
     if done.returncode != code:
         said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES:]
         raise SystemExit("\n".join([*said, f"exit code {done.returncode} of: {shown}"]))

@@ -31,7 +31,7 @@ if __name__ == "__main__":
     walk(
         __doc__,
         blocks_of("docs/own-images.md", without=(AGAIN, *(DRAWN if photos else ()))),
-        picture="runs/own/report.html",
+        pictures=["runs/own/first-images.png", "runs/own/report.html"],
         prepare=lambda work: photos_of(photos, work),
         own=[own],
     )

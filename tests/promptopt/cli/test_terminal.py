@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from typer.testing import CliRunner
@@ -217,7 +218,7 @@ def test_study_show_says_how_far_a_run_of_sets_is(classified_sets: SetResult, tm
 
 
 def test_the_bars_of_a_study_of_sets_count_the_images_of_each_class(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shifted_data: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shifted_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for key, value in TERMINAL.items():
         monkeypatch.setenv(key, value)
@@ -236,9 +237,20 @@ def test_the_bars_of_a_study_of_sets_count_the_images_of_each_class(
             assert (f"nearer by {step.nearer:.3f}" if step.nearer > 0 else "not yet nearer") in own
             seen.append(step.label)
 
+        def on_first_images(self, path: Path) -> None:
+            super().on_first_images(path)
+            assert seen == ["red", "blue"]  # one step of each
+            with Image.open(path) as sheet:
+                first.append((path, sheet.tobytes()))
+
     live = Watched()
+    first: list[tuple[Path, bytes]] = []
     confirm = {"images": 4, "classifier": None}
     square_study(tmp_path, shifted_data, confirm=confirm).run(observer=live)
+    ((path, before),) = first
+    assert path.name in capsys.readouterr().err
+    with Image.open(path) as sheet:
+        assert sheet.tobytes() != before  # the set has changed since
     assert {"red", "blue"} == set(seen)
     console = Console(width=80, force_terminal=False)
     with console.capture() as capture:
