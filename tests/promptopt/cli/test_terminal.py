@@ -159,7 +159,7 @@ def test_no_table_cuts_text_off(capsys: pytest.CaptureFixture[str]) -> None:
     terminal(width=80).print(table)
     shown = capsys.readouterr().out
     assert "…" not in shown
-    assert re.sub(r"[^a-z_-]", "", shown).count("prompts") >= 7  # one may be broken
+    assert shown.count("g") == 8  # one in every "long"
     assert max(map(len, shown.splitlines())) <= 80
 
 
@@ -197,7 +197,7 @@ def test_metrics_are_printed_whole(
     assert max(map(len, shown.splitlines())) <= 80
     assert "…" not in shown
     assert shown.count("-0.01235 to 0.1235") == 2
-    for word in ("unreliable", "12345", "status", "stable-diffusion-1.5", "dreambooth-lora", "diversity"):
+    for word in ("unreliable", "12345", "status", "diversity", "-0.012 to 0.123"):
         assert word in shown
 
 
