@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if score.estimate.value is not None:
             value, low, high = score.estimate.value, score.estimate.low, score.estimate.high
             interval = "" if low is None or high is None else f" ({low:.3g} to {high:.3g})"
-            print(f"| {score.generator} | {score.scope} | {score.title} | {value:.3g}{interval} |")
+            print(f"| {score.generator} | {score.scope} | {score.name} | {value:.3g}{interval} |")
 
     scored = Scored(options.encoder)
     sets = [(REAL, compared.real), *((made.name, made.images) for made in compared.made)]
