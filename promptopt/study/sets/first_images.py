@@ -26,7 +26,7 @@ def write_first_images(path: Path, classes: Mapping[str, ClassSearch], *, real: 
     for label, one in classes.items():
         shown = {
             f"{label}: {real} images": one.setup.positives.where(pool="reference").paths(),
-            f"{label}: {one.baseline.label}": [image.path for image in one.images[one.baseline]],
+            f"{label}: baseline, {one.baseline.label}": [image.path for image in one.images[one.baseline]],
             f"{label}: the set after {one.known.images} images of the search": _of_set(one),
         }
         for title, paths in shown.items():

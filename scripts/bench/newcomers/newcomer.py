@@ -65,12 +65,14 @@ def walk(
     prepare(work)
     print(f"in {work}\n| s | CPU s | since the start, s | CPU s | command |", flush=True)
     print("| --- | --- | --- | --- | --- |", flush=True)
-    begun, seen = _clock(), dict[str, np.ndarray]()
+    begun, awaited = _clock(), list(pictures)
 
     def look() -> None:
-        for name in pictures:
-            if name not in seen and (work / name).exists():
-                seen[name] = _clock() - begun
+        for name in awaited[:]:
+            if (work / name).exists():
+                awaited.remove(name)
+                wall, cpu = (_clock() - begun) / 60
+                print(f"{name} after {wall:.1f} minutes, {cpu:.1f} of a CPU", flush=True)
 
     for shown, words, code in _commands(blocks, work, small=asked.small):
         step = _clock()
@@ -78,11 +80,8 @@ def walk(
         now = _clock()
         one, all_ = now - step, now - begun
         print(f"| {one[0]:.0f} | {one[1]:.0f} | {all_[0]:.0f} | {all_[1]:.0f} | `{shown}` |", flush=True)
-    for name in pictures:
-        if name not in seen:
-            raise SystemExit(f"no step made {name}")
-        wall, cpu = seen[name] / 60
-        print(f"{name} after {wall:.1f} minutes, {cpu:.1f} of a CPU")
+    if awaited:
+        raise SystemExit(f"no step made {', '.join(awaited)}")
 
 
 def _clock() -> np.ndarray:
