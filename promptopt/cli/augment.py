@@ -329,9 +329,12 @@ def _sources(runs: list[Path], by_hand: list[str], generator: str | None) -> "li
     from promptopt.augmentation.opening import hand_classes
     from promptopt.augmentation.sources import by_hand as from_prompts
     from promptopt.augmentation.sources import read_run
+    from promptopt.space.emphasis import emphasis_warning
 
     sources = [source for run in runs for source in read_run(run, generator=generator)]
     classes = hand_classes(by_hand)
+    if warning := emphasis_warning(prompt for prompts in classes.values() for prompt in prompts):
+        warn(warning)
     return sources + [from_prompts(name, prompts, like=sources[0]) for name, prompts in classes.items()]
 
 
