@@ -101,7 +101,7 @@ def main() -> None:
     options = parser.parse_args()
     (options.out / "gallery").mkdir(parents=True, exist_ok=True)
     with browser() as tab:
-        tab.open(options.run / "report.html", width=WIDTH, height=760)
+        tab.open(options.run / "report.html", width=WIDTH, height=692)
         taken = {name: take(tab) for name, take in TAKEN.items()}
     taken["sheet"] = sheet(options.run.resolve())
     for name, one in taken.items():
