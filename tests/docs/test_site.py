@@ -129,10 +129,10 @@ def test_the_search_finds_a_page_from_the_disk(site: Path):
     with browser() as tab:
         tab.open(site / "index.html", width=1280)
         query = "document.querySelector('[data-md-component=search-query]')"
+        tab.wait("document.querySelector('iframe')")  # where the search runs, instead of a worker
         tab.run(f"{query}.focus()")
-        tab.wait("typeof __index !== 'undefined'")
         tab.call("Input.insertText", text="certificate")
-        tab.wait("document.querySelector('.md-search-result__item')")
+        tab.wait("document.querySelector('.md-search-result__item')", seconds=90)
         first = tab.run("document.querySelector('.md-search-result__item a').getAttribute('href')")
         assert "sets.html" in first  # before the names of the reference
         assert not tab.problems
