@@ -70,7 +70,10 @@ def synthesize(
         bool, typer.Option("--skip-too-long", help="Leave out prompts that the generator would cut.")
     ] = False,
     batch_size: BatchSize = None,
-    store: Annotated[Path | None, typer.Option(help="Image store to share. Default: OUT/.store.")] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER|URL", help="Image store to share. Default: OUT/.store."),
+    ] = None,
     on: On = "here",
     device: Device = "auto",
 ) -> None:

@@ -85,7 +85,7 @@ class Seen:
 
 def by_feature_store(path: Path) -> object:
     encoder = Seen()
-    FeatureStore(path.parent / "features.sqlite").features(encoder, [path])
+    FeatureStore(path.parent / "features").features(encoder, [path])
     return encoder.shown[0]
 
 
