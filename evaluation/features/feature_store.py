@@ -99,8 +99,8 @@ class FeatureStore:
         if on_progress is not None:
             on_progress(int(there.sum()))
         first: dict[bytes, list[int]] = {}
-        for place in np.flatnonzero(~there):
-            first.setdefault(digests[place], []).append(int(place))
+        for place in np.flatnonzero(~there).tolist():
+            first.setdefault(digests[place], []).append(place)
         todo, done = list(first.items()), int(there.sum())
         for start in range(0, len(todo), batch_size):
             batch = todo[start : start + batch_size]
@@ -127,7 +127,7 @@ class FeatureStore:
             )
         digests = [_digest(Path(path)) for path in paths]
         there = self._read(encoder, digests, np.empty_like(rows, dtype=np.float32))
-        new = {digests[place]: int(place) for place in np.flatnonzero(~there)}
+        new = {digests[place]: place for place in np.flatnonzero(~there).tolist()}
         self._append(encoder, list(new), rows[list(new.values())])
 
     def __len__(self) -> int:
@@ -159,10 +159,9 @@ class FeatureStore:
             there = self._of(encoder).read(digests, out)
         except OSError as error:
             raise self._failure(error) from error
-        missing = np.flatnonzero(~there)
         places: dict[bytes, list[int]] = {}
-        for place in missing if self._before.exists else ():
-            places.setdefault(digests[place], []).append(int(place))
+        for place in np.flatnonzero(~there).tolist() if self._before.exists else ():
+            places.setdefault(digests[place], []).append(place)
         for part, rows in self._before.read(encoder, list(places)):
             self._append(encoder, part, rows)
             for digest, row in zip(part, rows, strict=True):

@@ -1,4 +1,4 @@
-"""Conformance suites: what every generator, store, engine, encoder, metric and sampler must do, as pytest classes.
+"""Conformance suites, pytest classes: what generators, stores, engines, encoders, metrics, samplers must do.
 
 Subclass one in a test module of your own and override the fixtures that its docstring names:
 
