@@ -8,7 +8,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from generators.request import ImageRequest
 
@@ -39,7 +39,7 @@ def png_fault(content: bytes, request: ImageRequest) -> str | None:
     Every chunk has a checksum of its own, and the request is in one of them.
     """
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+        with PngImageFile(io.BytesIO(content)) as image:
             said, size = image.info.get("request"), image.size
             image.verify()
     except (OSError, SyntaxError, ValueError, EOFError) as error:
