@@ -231,18 +231,16 @@ def test_real_images_that_cannot_be_compared_are_warned_of(tmp_path: Path) -> No
     assert any(found.level == "warning" and "GIF" in found.problem for found in findings)
 
 
-def test_features_of_an_older_reader_are_not_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_features_of_an_older_reader_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(ODD["alpha.png"][0])
     encoder = Seen()
     with monkeypatch.context() as patch:
         patch.setattr("evaluation.features.feature_store.READER", 0)
         FeatureStore(tmp_path / "features").features(encoder, [path])
-    before = len(encoder.images)
+    before = len(encoder.shown)
     FeatureStore(tmp_path / "features").features(encoder, [path])
-    assert len(encoder.images) == before + 1
+    assert len(encoder.shown) == before + 1
 
 
 def test_latents_of_another_reader_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
