@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from promptopt.cli._options import Device, On
+from promptopt.cli._options import Device, On, Store
 from promptopt.cli._text import say, warn
 from promptopt.cli._values import finite, finite_value, run_value
 
@@ -130,9 +130,7 @@ def augment(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images a forward pass; default: the study's.")
     ] = None,
-    store: Annotated[Path, typer.Option(help="Features of real images, shared with the studies.")] = Path(
-        "store"
-    ),
+    store: Store = Path("store"),
     on: On = "here",
     device: Device = "auto",
 ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptopt.cli._options import AllowEmbedded, Device
+from promptopt.cli._options import AllowEmbedded, Device, Store
 from promptopt.cli._text import say, terminal, warn
 from promptopt.formatting.numbers import value_and_interval
 
@@ -74,9 +74,7 @@ def evaluate(
             help="Folder for evaluation.json, evaluation.csv, card.md, copies.png and duplicates.png.",
         ),
     ] = None,
-    store: Annotated[Path, typer.Option(help="Folder of the features; nothing is encoded twice.")] = Path(
-        "store"
-    ),
+    store: Store = Path("store"),
     seed: Annotated[int, typer.Option(min=0, help="Of every shuffle and subsample.")] = 0,
     device: Device = "auto",
 ) -> None:
@@ -114,7 +112,7 @@ def evaluate(
         result = measure(
             *sets,
             encoders,
-            store=FeatureStore(store / "features.sqlite"),
+            store=FeatureStore(store / "features"),
             metrics=names or None,
             by=_list(by),
             cross=cross,

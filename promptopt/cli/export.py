@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from promptopt.cli import group
-from promptopt.cli._options import Device
+from promptopt.cli._options import Device, Store
 from promptopt.cli._text import say, warn
 from promptopt.cli._values import run_value
 from promptopt.cli._wrapped import wrapped
@@ -90,7 +90,7 @@ def submission(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="gi-2025: of the script's images.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="gi-2025: images the script makes at a time.")] = 8,
-    store: Annotated[Path, typer.Option(help="Store of the studies' images.")] = Path("store"),
+    store: Store = Path("store"),
     device: Device = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace a submission that is there.")] = False,
 ) -> None:

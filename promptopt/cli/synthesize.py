@@ -70,7 +70,10 @@ def synthesize(
         bool, typer.Option("--skip-too-long", help="Leave out prompts that the generator would cut.")
     ] = False,
     batch_size: BatchSize = None,
-    store: Annotated[Path | None, typer.Option(help="Image store to share. Default: OUT/.store.")] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER|URL", help="Image store to share. Default: OUT/.store."),
+    ] = None,
     on: On = "here",
     device: Device = "auto",
 ) -> None:
@@ -211,17 +214,23 @@ def _sheet(made: "Synthesis") -> Path:
 
 
 def _summary(made: "Synthesis", sheet: Path, store: Path | None) -> None:
+    from generators.stores.address import store_url
     from promptopt.formatting.numbers import file_size
     from promptopt.synthesis.folder import IMAGES
 
     if made.too_long:
         lines = [prompt.line for prompt in made.too_long]
         say(f"{len(lines)} prompts left out, too long for the generator: line {_some(lines)}", err=True)
+    url = None if store is None else store_url(store)
     place = store or made.folder / ".store"
     disk = (
-        f"{made.copied} of them copied out of {place}, so they lie there twice"
-        if made.copied
-        else f"shared with {place} by hard links, so they lie there once"
+        f"and at {url}"
+        if url
+        else (
+            f"{made.copied} of them copied out of {place}, so they lie there twice"
+            if made.copied
+            else f"shared with {place} by hard links, so they lie there once"
+        )
     )
     say(f"{made.images} images in {made.folder / IMAGES}: {file_size(made.size)}, {disk}")
     say(f"{made.generated} generated now, {made.images - made.generated} were there")
