@@ -29,6 +29,7 @@ from promptopt.study.proposals import Ask, Gap, Propose, ScoredPrompt, candidate
 from promptopt.study.results import resolved_study
 from promptopt.study.sets.opening import SetSetup, prepare_sets
 from promptopt.study.sets.search import ClassSearch, SetSearches, StepDone
+from promptopt.study.step_width import with_proposals
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
@@ -146,6 +147,7 @@ def opened_study(
         StudyError: as `promptopt.study.sets.opening.prepare_sets`, or another process has the folder.
     """
     with runfolder.locked_run(Path(runs), config.name) as folder, contextlib.ExitStack() as open_things:
+        config = with_proposals(config, folder=folder, on=on)
         store = runfolder.writable_folder(Path(store), "the store")
         observer.on_phase("checking the study, its data and its models")
         makers = open_things.enter_context(
