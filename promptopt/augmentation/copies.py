@@ -133,20 +133,18 @@ class OwnCopies:
 
     def _nearest_indexed(self, made: Features, nearest: NDArray[np.float64]) -> NDArray[np.float64]:
         own = self._parts(made)
-        # The likeliest of each block first: they say what the others have to reach.
-        likeliest: list[tuple[int, NDArray[np.intp]]] = []
-        for place, block in enumerate(self._bounds):
-            likeliest.append((place, (own @ block.T).argmax(axis=1)))
         kept = np.memmap(self._path, dtype=np.float16, mode="r").reshape(-1, self._dim)
-        for place, rows in likeliest:
-            found = _unit(kept[place * _ROWS + rows])
-            nearest = np.minimum(nearest, 1.0 - np.einsum("ij,ij->i", made, found))
         for place, block in enumerate(self._bounds):
+            rows = kept[place * _ROWS : place * _ROWS + len(block)]
             reach = own @ block.T
-            candidates = np.flatnonzero((reach >= (1.0 - nearest - _SLACK)[:, None]).any(axis=0))
+            # The likeliest first: it says what the others have to reach.
+            likeliest = _unit(rows[reach.argmax(axis=1)])
+            nearest = np.minimum(nearest, 1.0 - np.einsum("ij,ij->i", made, likeliest))
+            candidates = np.flatnonzero(
+                (reach >= (1.0 - nearest - _SLACK)[:, None].astype(np.float32)).any(axis=0)
+            )
             if len(candidates):
-                found = _unit(kept[place * _ROWS : place * _ROWS + len(block)][candidates])
-                nearest = np.minimum(nearest, _gaps(made, found).min(axis=1))
+                nearest = np.minimum(nearest, _gaps(made, _unit(rows[candidates])).min(axis=1))
         return np.maximum(nearest, 0.0)
 
     def keep(self, features: Features) -> None:

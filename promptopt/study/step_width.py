@@ -27,7 +27,8 @@ def with_proposals(config: StudyConfig, *, folder: Path, on: str) -> StudyConfig
 
     Example:
         >>> from promptopt.config.study_file import StudyConfig
-        >>> config = StudyConfig(name="polyps", aim="single", search={"proposals_per_step": "auto"})
+        >>> search = {"proposals_per_step": "auto"}
+        >>> config = StudyConfig(name="a", aim="single", category="polyps", search=search)
         >>> for place in ("here", "processes:8", "ray?gpus=64"):
         ...     print(with_proposals(config, folder=Path("none"), on=place).search.proposals_per_step)
         2

@@ -1,4 +1,4 @@
-"""What of a synthesis lies in its folder, so that going on reads no picture: keys, checksums, sizes and times."""
+"""What of a synthesis lies in its folder: keys, checksums, sizes, times; so that no picture is read again."""
 
 from __future__ import annotations
 

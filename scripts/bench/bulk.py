@@ -2,9 +2,9 @@
 
     python scripts/bench/bulk.py [--images 10000,100000] [--resume 2000,50000]
 
-The index: seconds to compare chunks of 64 thumbnails with so many that are kept, by the index and by a look at
-all of them, in one process and one after the other; and what a set of a million would take in all, as the cost
-of a chunk grows in proportion to what is kept. The thumbnails are of pictures with a natural spectrum.
+The index: seconds to compare chunks of 64 thumbnails with those that are kept, by the index and by a look at
+all of them, one after the other; and what a set of a million would take in all, as the cost of a chunk grows
+in proportion to what is kept. The thumbnails are of pictures with a natural spectrum.
 
 Going on: seconds and pictures read by a second call of `synthesize` in a folder that holds all images (a
 generator that draws one color, 16 x 16), and by one whose index was removed, as before there was one.
@@ -112,7 +112,7 @@ def main() -> None:
             million = [seconds * 1e6 / kept * (1e6 / CHUNK) / 2 / 3600 for seconds in (ours, all_)]
             print(
                 f"index, {kept:7,} kept: {1000 * ours:7.1f} ms a chunk, by all {1000 * all_:7.1f} ms "
-                f"({all_ / ours:.1f} times); a set of a million {million[0]:.2f} h, by all {million[1]:.2f} h",
+                f"({all_ / ours:.1f} times); a million in all {million[0]:.2f} h, by all {million[1]:.2f} h",
                 flush=True,
             )
         for images in map(int, filter(None, options.resume.split(","))):

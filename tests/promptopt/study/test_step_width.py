@@ -12,7 +12,7 @@ from promptopt.study.step_width import with_proposals
 
 def study(proposals: int | str) -> StudyConfig:
     return StudyConfig.model_validate(
-        {"name": "reds", "aim": "single", "search": {"proposals_per_step": proposals}}
+        {"name": "reds", "aim": "single", "category": "polyps", "search": {"proposals_per_step": proposals}}
     )
 
 
