@@ -142,7 +142,7 @@ def _normal_equations(
         both = np.add.reduceat(np.add.reduceat((own.T @ own) ** 2, begins, axis=0), begins, axis=1)
         system += (length - before) * (both - len(rows))
         before = length
-        block = np.stack([values[i][:length] for i in rows])
+        block = np.stack([v[:length] for v in values if len(v) >= length])
         block = (block - block.mean(axis=1, keepdims=True)) / scale[rows, None]
         # pairs that share just so many seeds: all, but those of which both have more
         longer = counts[rows] > length
