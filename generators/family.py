@@ -155,7 +155,7 @@ class GeneratorFamily:
     def scratch_engine(self) -> ImageEngine | None:
         """As `engine`, for images that nobody keeps."""
         elsewhere = getattr(self._main, "scratch_engine", None)
-        return None if elsewhere is None else elsewhere()  # type: ignore[no-any-return]
+        return None if elsewhere is None else elsewhere()
 
     def count_tokens(self, prompt: str) -> int:
         """Tokens as the strictest member counts them: above `max_tokens` when any member would cut."""

@@ -157,15 +157,13 @@ def make_missing(
                 yield from _make(generator, batch, waiting, writer)
             except BadImageError as error:
                 dropped = [
-                    (asked, image)
-                    for image in error.images
-                    if (asked := waiting.pop(image.request, None)) is not None
+                    (waiting.pop(image.request), image) for image in error.images if image.request in waiting
                 ]
                 if not dropped:
                     raise
                 if on_bad is not None:
-                    for asked, image in dropped:
-                        on_bad(BadImage(asked, image.fault))
+                    for original, image in dropped:
+                        on_bad(BadImage(original, image.fault))
                     continue
                 bad += [image for _, image in dropped]
                 if len(bad) > max(_FEW_BAD, writer.added):
