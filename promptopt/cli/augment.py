@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from promptopt.cli._options import Device, On
-from promptopt.cli._text import say
+from promptopt.cli._text import say, warn
 from promptopt.cli._values import finite, finite_value, run_value
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def augment(
         allow_weak_encoder=allow_weak_encoder,
     )
     for notice in reference.notices:
-        say(f"warning: {notice}", err=True)
+        warn(notice)
     how: dict[str, Any] = {
         "reference": reference,
         "filters": chosen,
@@ -212,7 +212,7 @@ def augment(
             format=format,
             shard_size=shard_size,
             on_image=bar.image,
-            on_warning=lambda text: bar.say(f"warning: {text}"),
+            on_warning=bar.warn,
             **how,
         )
     _summary(made)
@@ -261,7 +261,7 @@ def _prove(
             out / "sets",
             count=count,
             tell=lambda _, done, total, new: bar.image(done, total, new),
-            on_warning=lambda text: bar.say(f"warning: {text}"),
+            on_warning=bar.warn,
             **how,
         )
     with Bars() as bars:
@@ -329,9 +329,12 @@ def _sources(runs: list[Path], by_hand: list[str], generator: str | None) -> "li
     from promptopt.augmentation.opening import hand_classes
     from promptopt.augmentation.sources import by_hand as from_prompts
     from promptopt.augmentation.sources import read_run
+    from promptopt.space.emphasis import emphasis_warning
 
     sources = [source for run in runs for source in read_run(run, generator=generator)]
     classes = hand_classes(by_hand)
+    if warning := emphasis_warning(prompt for prompts in classes.values() for prompt in prompts):
+        warn(warning)
     return sources + [from_prompts(name, prompts, like=sources[0]) for name, prompts in classes.items()]
 
 

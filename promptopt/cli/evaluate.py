@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli._options import AllowEmbedded, Device
-from promptopt.cli._text import say, terminal
+from promptopt.cli._text import say, terminal, warn
 from promptopt.formatting.numbers import value_and_interval
 
 if TYPE_CHECKING:
@@ -197,9 +197,9 @@ def _print(result: "Evaluation") -> None:
         table = Table(title=title, title_justify="left")
         table.add_column("metric")
         for column in ("value", "95 % interval", "n"):
-            table.add_column(column, justify="right")
-        table.add_column("better")
-        table.add_column("status")
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("better", no_wrap=True)
+        table.add_column("status", no_wrap=True)
         for row in rows:
             e = row.estimate
             value, interval = value_and_interval(e, ".4g", mark="")
@@ -209,6 +209,5 @@ def _print(result: "Evaluation") -> None:
         for row in rows:
             if row.estimate.status == "undefined":
                 console.print(Text(f"{row.name} is undefined. {row.estimate.method}"), soft_wrap=True)
-    errors = terminal(stderr=True, highlight=False, soft_wrap=True)
     for warning in result.card["warnings"]:
-        errors.print(Text(f"warning: {warning}", style="yellow"))
+        warn(warning)

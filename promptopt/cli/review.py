@@ -7,7 +7,7 @@ import typer
 
 from promptopt.cli import group
 from promptopt.cli._options import AllowRemote, Host, Port
-from promptopt.cli._text import say, terminal
+from promptopt.cli._text import say, terminal, warn
 from promptopt.cli._values import run_value
 from promptopt.formatting.numbers import format_estimate, p_value
 
@@ -60,11 +60,9 @@ def prefer(
         per_set=images,
     )
     if allow_remote and not is_loopback(host):
-        say(
-            f"WARNING: {host}: whoever reaches this machine can see the images and answer in {rater}'s name; "
-            "there is no password and no encryption.",
-            fg="yellow",
-            err=True,
+        warn(
+            f"{host}: whoever reaches this machine can see the images and answer in {rater}'s name; "
+            "there is no password and no encryption."
         )
     title = str(found.settings["category"]["title"])
     like = "a picture that the phantom's program drew" if found.drawn else "a real patient's"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from promptopt.cli._options import BatchSize, Device, Guidance, On, Scheduler, Steps
-from promptopt.cli._text import say
+from promptopt.cli._text import say, warn
 from promptopt.cli._values import run_value
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def synthesize(
             skip_too_long=skip_too_long,
             store=store,
             on_image=bar.image,
-            on_warning=lambda text: bar.say(f"warning: {text}"),
+            on_warning=bar.warn,
         )
     _summary(made, _sheet(made), store)
 
@@ -144,7 +144,7 @@ def _report(listed: "PromptFile", edition: str) -> None:
     if listed.blank:
         say(f"{len(listed.blank)} empty lines left out: line {_some(listed.blank)}", err=True)
     if warning := emphasis_warning(line.text for line in listed.prompts):
-        say(f"warning: {warning}", err=True)
+        warn(warning)
     twice = listed.duplicates()
     if twice:
         copies = sum(len(lines) - 1 for lines in twice.values())
@@ -155,11 +155,7 @@ def _report(listed: "PromptFile", edition: str) -> None:
             err=True,
         )
     if edition == "gi-2025" and count % 2:
-        say(
-            f"warning: gi-2025 scores prompts in pairs of two wordings, and {count} is odd: the last "
-            "has no partner",
-            err=True,
-        )
+        warn(f"gi-2025 scores prompts in pairs of two wordings, and {count} is odd: the last has no partner")
 
 
 def _some(numbers: "list[int] | tuple[int, ...]") -> str:
@@ -179,10 +175,9 @@ def _sampling(
     from promptopt.synthesis.plan import Sampling
 
     if listed.generator is not None and listed.generator != model.fingerprint:
-        say(
-            f"warning: the prompts of {listed.path} were found with another generator "
-            f"({listed.generator[:12]}), this one is {model.fingerprint[:12]}",
-            err=True,
+        warn(
+            f"the prompts of {listed.path} were found with another generator "
+            f"({listed.generator[:12]}), this one is {model.fingerprint[:12]}"
         )
     options = {
         "negative_prompt": negative_prompt,
