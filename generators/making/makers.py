@@ -205,13 +205,17 @@ class GeneratorElsewhere:
         """Who makes its images for a store."""
         return self._makers.engine(store)
 
+    def scratch_engine(self) -> ImageEngine:
+        """Who makes its images for a store that is emptied by whoever takes them."""
+        return self._makers.engine(self._makers.scratch())
+
     def generate(self, requests: Sequence[ImageRequest]) -> Iterator[Image.Image]:
         """RGB images in the order of the requests, by way of a store for the while.
 
         Raises what `ImageEngine.make` does.
         """
         distinct = list(dict.fromkeys(requests))
-        engine = self._makers.engine(self._makers.scratch())
+        engine = self.scratch_engine()
         images: dict[ImageRequest, Image.Image] = {}
         bad: BadImageError | None = None
         try:
