@@ -1,8 +1,8 @@
 """Features of image files, each computed once.
 
-One SQLite file, keyed by the sha256 of the image file's bytes, the version of the reader of images and the
-encoder's fingerprint: no moved file and no changed encoder can give a stale answer. Several processes may use
-it at the same time.
+One SQLite file, keyed by the sha256 of the image file's bytes, the version of the reader of images and
+`feature_key` of the encoder: no moved file and no changed encoder can give a stale answer. Several processes
+may use it at the same time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.encoders.base import feature_key
 from promptopt.base.errors import ArgumentError, PromptoptError
 from promptopt.base.files import file_digest
 from promptopt.base.images import READER, read_image
@@ -176,7 +177,7 @@ class FeatureStore:
                 marks = ",".join("?" * len(part))
                 rows = connection.execute(
                     f"SELECT image, checksum, vector FROM features WHERE encoder = ? AND image IN ({marks})",
-                    [encoder.fingerprint, *part],
+                    [feature_key(encoder), *part],
                 )
                 for image, checksum, vector in rows:
                     # a row that fails the check counts as missing and is written anew
@@ -191,7 +192,7 @@ class FeatureStore:
     ) -> None:
         blobs = [row.astype("<f4").tobytes() for row in rows]
         values = [
-            (key, encoder.fingerprint, zlib.crc32(blob), blob) for key, blob in zip(keys, blobs, strict=True)
+            (key, feature_key(encoder), zlib.crc32(blob), blob) for key, blob in zip(keys, blobs, strict=True)
         ]
         try:
             with connection:
