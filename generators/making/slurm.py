@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import signal
 import time
 import uuid
 from collections import deque
@@ -83,6 +85,7 @@ class Jobs:
     """Submits jobs of one place; their logs, `N_0_log.out` and `.err`, and lines lie in one folder."""
 
     def __init__(self, place: Place) -> None:
+        self.local = place.job.local
         self._executor = _executor(place, _folder(place))
 
     def start(self) -> Job:
@@ -109,6 +112,7 @@ class Job:
 
     def __init__(self, jobs: Jobs, submitted: Any, inbox: Inbox, outbox: Outbox) -> None:
         self.jobs = jobs
+        self._local = jobs.local
         self._submitted = submitted
         self.inbox = inbox
         self.outbox = outbox
@@ -136,7 +140,11 @@ class Job:
         self._beat.stop()
         with suppress(OSError):
             self.outbox.send({"end": True})
-        self._submitted.cancel(check=False)
+        if not self._local:
+            self._submitted.cancel(check=False)
+        elif self._state() == "RUNNING":
+            with suppress(ProcessLookupError):  # submitit's own way ends in a traceback on the terminal
+                os.kill(int(self.number), signal.SIGTERM)
 
     @property
     def log(self) -> Path:
