@@ -26,6 +26,7 @@ from promptopt.cli import (
     export,
     generate,
     init,
+    plan,
     push,
     report,
     review,
@@ -163,6 +164,7 @@ def _options(
 
 main.command("init")(init.init)
 main.add_typer(study.app, name="study")
+main.command("plan")(plan.plan)
 main.add_typer(data.app, name="data")
 main.add_typer(train.app, name="train")
 main.command("generate")(generate.generate)

@@ -159,6 +159,12 @@ def test_no_worker_outlives_the_study(tmp_path: Path, number: int) -> None:
     assert ("Interrupted" in complaints) == (number == signal.SIGINT)
 
 
+def test_a_study_refuses_slurm_and_names_what_to_use(tmp_path: Path) -> None:
+    asked = Study(SMALL, runs=tmp_path / "runs", store=tmp_path / "store")
+    with pytest.raises(StudyError, match=r"images in bulk.*sbatch .*--on processes:4.*ray:ADDRESS"):
+        asked.run(on="slurm?jobs=2", device="cpu")
+
+
 def test_a_generator_of_ones_own_cannot_be_shared(tmp_path: Path) -> None:
     content = study(tmp_path, data=str(write_squares(tmp_path / "data", each=4)))
     mine = Study(content, generator=SquareGenerator(), runs=tmp_path / "runs", store=tmp_path / "store")
