@@ -166,18 +166,23 @@ class Makers:
 
         return load(uri, **self._settings)
 
-    def _open(self, root: Path) -> ImageEngine:
+    def spec(self, root: Path) -> MakerSpec:
+        """What workers are told whose images go into a store with that root."""
         import torch
 
-        spec = MakerSpec(
+        return MakerSpec(
             generators=tuple((uri, card.fingerprint) for uri, card in self._generators.items()),
             versions=self.facts.versions,
             chunk=self.facts.batch_size,
             threads=torch.get_num_threads(),
             store=str(root),
+            folder=str(Path.cwd()),
             **self._settings | {"device": self._device()},
             **self._encoders if self._computes_alike() else {},
         )
+
+    def _open(self, root: Path) -> ImageEngine:
+        spec = self.spec(root)
         if self.place.kind == "ray":
             from generators.making.ray import ray_actors
 
