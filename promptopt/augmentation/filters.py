@@ -61,9 +61,9 @@ class BlackFilter:
     def look(self, images: Sequence[Image.Image]) -> Look:
         spans, stays = [], []
         for image in images:
-            levels = np.asarray(image.convert("RGB"), dtype=np.int64).reshape(-1, 3)
-            span = int(np.ptp(levels, axis=0).max())
-            stays.append(int(levels.max()) > _DARK and span > _SAME)
+            extremes = image.convert("RGB").getextrema()
+            span = max(high - low for low, high in extremes)
+            stays.append(max(high for _, high in extremes) > _DARK and span > _SAME)
             spans.append(float(span))
         return Look(stays, list(spans))
 

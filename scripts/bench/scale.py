@@ -1,7 +1,7 @@
 """Many makers: are images lost or made twice when some are killed, and does the driver keep up with the rest?
 
-    python scripts/bench/scale.py [--kills 3] [--minutes M] [--images 640] [--only TEXT] [--parts kills,makers,pictures]
-        [--seed 0] [--work work/scale] [--smoke]
+    python scripts/bench/scale.py [--kills 3] [--minutes M] [--images 640] [--only TEXT]
+        [--parts kills,makers,pictures] [--seed 0] [--work work/scale] [--smoke]
 
 - kills: actors, nodes and drivers of a Ray cluster of two nodes on this machine (it listens on 127.0.0.1
   only) are killed at a random image of `study run`, `synthesize` and `augment`, so many times each. A command
@@ -57,6 +57,8 @@ def main() -> None:
     parts = options.parts.split(",")
     if not set(parts) <= set(PARTS):
         parser.error(f"--parts {options.parts!r}: choose from {', '.join(PARTS)}")
+    if options.images < 64:
+        parser.error(f"--images {options.images}: give 64 or more, since a quarter of them is made too")
     if "kills" in parts and not options.smoke and find_spec("ray") is None:
         parser.error("kills need Ray; pip install 'promptopt[ray]', or leave them out by --parts")
     work = options.work.absolute()
@@ -69,11 +71,12 @@ def main() -> None:
     if "makers" in parts or "pictures" in parts:
         own = work / "makers"
         own.mkdir()
-        images = 48 if options.smoke else options.images
+        images = 64 if options.smoke else options.images
         makers.prepare(own, pictures=4 if options.smoke else 16)
         if "makers" in parts:
             print(makers.table(makers.measure(own, images)), flush=True)
-            for name, rows in makers.terms(own, images // 4).items():
+            found = {} if options.smoke else makers.terms(own, images // 4)
+            for name, rows in found.items():
                 print(f"\n{name}: " + "; ".join(f"{share:.0%} {where}" for share, where in rows), flush=True)
         if "pictures" in parts:
             paths = sorted((own / "pictures").glob("*.png"))

@@ -6,6 +6,7 @@ import cProfile
 import json
 import pstats
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from scripts.bench.scale_cases.farm import SIZE, FarmCrew, prepare_pictures
 
 MAKERS, RATE, BATCH = 32, 10.0, 8
 MILLION = 1_000_000
+_REPOSITORY = Path(__file__).resolve().parents[3]
+_PACKAGES = ("promptopt", "generators", "evaluation", "studies")
 _EVERY = 16  # images between two looks at clock and memory
 
 
@@ -88,8 +91,11 @@ class _Driver(Process):
         from generators.making.crew import CrewEngine
         from generators.making.makers import Makers
         from generators.store import ImageStore
+        from promptopt.search.engine import Search
 
-        own, samples, arrived = psutil.Process(), [], 0
+        own, arrived = psutil.Process(), 0
+        samples: list[dict[str, Any]] = []
+        searches: list[dict[str, Any]] = []
         profile = cProfile.Profile(time.thread_time)
 
         def sample() -> dict[str, Any]:
@@ -111,7 +117,14 @@ class _Driver(Process):
             crew = FarmCrew(work / "pictures", root, rate=RATE, encoders=encoders, notice=notice)
             return CrewEngine(crew, makers.spec(root), count=MAKERS, store=ImageStore(root))
 
-        main = command.main
+        main, search = command.main, Search.run
+
+        def searched(*given: Any, **named: Any) -> str:
+            reason = search(*given, **named)
+            searches.append(sample())
+            return reason
+
+        Search.run = searched  # type: ignore[method-assign]
 
         def measured(given: list[str]) -> None:
             try:
@@ -119,6 +132,7 @@ class _Driver(Process):
             finally:
                 profile.disable()
                 (self._notes / "samples.json").write_text(json.dumps([*samples, sample()]))
+                (self._notes / "search.json").write_text(json.dumps(searches))
                 if self._profile:
                     profile.dump_stats(self._notes / "profile")
 
@@ -141,6 +155,40 @@ def prepare(work: Path, *, pictures: int = 16) -> None:
     _run(work, ["study", "run", "source.yaml", "--runs", "runs", "--store", "store"], name="source")
 
 
+def _nearest(stats: pstats.Stats) -> Counter[str]:
+    """Own time of functions, that of libraries given to promptopt's function that led to them."""
+    rows: dict[Any, Any] = stats.stats  # type: ignore[attr-defined]
+    owners: dict[Any, dict[Any, float]] = {}
+
+    def whose(place: Any, path: frozenset[Any]) -> dict[Any, float]:
+        if _own(place[0]):
+            return {place: 1.0}
+        if place in owners:
+            return owners[place]
+        callers = {one: row[3] for one, row in rows[place][4].items() if one not in path and one in rows}
+        whole = sum(callers.values())
+        shares: Counter[Any] = Counter()
+        for one, seconds in callers.items():
+            for owner, share in whose(one, path | {place}).items():
+                shares[owner] += share * seconds / whole if whole else 0
+        if not path:
+            owners[place] = shares
+        return shares
+
+    found: Counter[str] = Counter()
+    for place, row in rows.items():
+        for owner, share in whose(place, frozenset()).items():
+            found[f"{_own(owner[0])} {owner[2]}"] += share * row[2]
+    return found
+
+
+def _own(file: str) -> str:
+    """The path of a module of promptopt, from its package on; "" for another one."""
+    path = Path(file)
+    inside = path.is_relative_to(_REPOSITORY) and path.relative_to(_REPOSITORY).parts[0] in _PACKAGES
+    return path.relative_to(_REPOSITORY).as_posix() if inside else ""
+
+
 def measure(work: Path, images: int) -> list[Measured]:
     """Every command over about so many images, and then over a quarter of them."""
     return [*_measure(work, images), *_measure(work, images // 4)]
@@ -151,20 +199,21 @@ def _measure(work: Path, images: int) -> list[Measured]:
     for name, arguments in _commands(work, images).items():
         notes = _run(work, arguments, name=name)
         *samples, end = (Sample(**one) for one in json.loads((notes / "samples.json").read_text()))
+        for mark in (Sample(**one) for one in json.loads((notes / "search.json").read_text())):
+            steps = tuple(one for one in samples if one.images <= mark.images)
+            found.append(Measured(name=f"{name}: search alone", samples=steps, end=mark))
         found.append(Measured(name=name, samples=tuple(samples), end=end))
     return found
 
 
 def terms(work: Path, images: int, *, most: int = 6) -> dict[str, list[tuple[float, str]]]:
-    """Where the driver's main thread spends its time: command -> (share, function), by own time."""
+    """Where the driver's main thread spends its time: command -> (share, function), largest first."""
     found = {}
     for name, arguments in _commands(work, images).items():
         notes = _run(work, arguments, name=name, profile=True)
-        stats = pstats.Stats(str(notes / "profile"))
-        rows: dict[Any, Any] = stats.stats  # type: ignore[attr-defined]
-        whole = sum(row[2] for row in rows.values())
-        own = sorted(((row[2] / whole, _where(place)) for place, row in rows.items()), reverse=True)
-        found[name] = own[:most]
+        seconds = _nearest(pstats.Stats(str(notes / "profile")))
+        whole = seconds.total()
+        found[name] = [(own / whole, where) for where, own in seconds.most_common(most)]
     return found
 
 
@@ -197,11 +246,6 @@ def _run(work: Path, arguments: Sequence[object], *, name: str, profile: bool = 
     if not (notes / "samples.json").exists():
         raise CaseError(f"{name}: no image was made", " ".join(given))
     return notes
-
-
-def _where(place: tuple[str, int, str]) -> str:
-    file, line, function = place
-    return function if file == "~" else f"{Path(file).parent.name}/{Path(file).name}:{line} {function}"
 
 
 def _commands(work: Path, images: int) -> dict[str, list[object]]:
