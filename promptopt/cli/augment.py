@@ -92,6 +92,13 @@ def augment(
     real_per_class: Annotated[
         str, typer.Option(help="--prove: real training images of a class, as 20,50,100; or all.")
     ] = "all",
+    rare: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="--prove: CLASS=N, a class of which there are N real training images alone; it gets as many "
+            "synthetic ones as the others."
+        ),
+    ] = None,
     ratios: Annotated[str, typer.Option(help="--prove: synthetic images for each real one.")] = "0.5,1,2",
     compare: Annotated[
         str,
@@ -181,6 +188,7 @@ def augment(
             out,
             how,
             counts=_counts(real_per_class),
+            rare=_rare(rare or []),
             ratios=_numbers(ratios),
             methods=[prompts, *_names(compare)],
             classifiers=_names(classifiers),
@@ -218,6 +226,7 @@ def _prove(
     how: dict[str, Any],
     *,
     counts: list[int | None],
+    rare: dict[str, int],
     ratios: list[float],
     methods: list[str],
     classifiers: list[str],
@@ -271,6 +280,7 @@ def _prove(
             views,
             out,
             real_per_class=counts,
+            rare=rare,
             ratios=ratios,
             seeds=range(seeds),
             notes=proof_notes(reference.data, left_out, elsewhere=elsewhere),
@@ -292,6 +302,13 @@ def _encoder(
     if reference.encoder is not None:
         return reference.encoder
     return load_encoder(sources[0].config.encoder, device=device)
+
+
+def _rare(texts: list[str]) -> dict[str, int]:
+    try:
+        return {name.strip(): int(count) for name, _, count in (text.partition("=") for text in texts)}
+    except ValueError:
+        raise typer.BadParameter(f"--rare {', '.join(texts)}: write CLASS=N, say instruments=10") from None
 
 
 def _counts(text: str) -> list[int | None]:
