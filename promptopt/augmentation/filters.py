@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ class BlackFilter:
     def look(self, images: Sequence[Image.Image]) -> Look:
         spans, stays = [], []
         for image in images:
-            extremes = image.convert("RGB").getextrema()
+            extremes = cast("tuple[tuple[int, int], ...]", image.convert("RGB").getextrema())
             span = max(high - low for low, high in extremes)
             stays.append(max(high for _, high in extremes) > _DARK and span > _SAME)
             spans.append(float(span))
