@@ -61,7 +61,8 @@ class Browser:
             mobile=width < 600,
         )
         self.call("Page.navigate", url=url)
-        self.wait(f"location.href.startsWith({json.dumps(url)}) && document.readyState == 'complete'")
+        loaded = f"location.href.startsWith({json.dumps(url)}) && document.readyState == 'complete'"
+        self.wait(loaded, seconds=120)
 
     def prefer(self, scheme: str) -> None:
         """Ask pages for "light" or "dark" colors, from the next one on."""
