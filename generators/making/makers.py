@@ -186,16 +186,21 @@ class Makers:
 
         return load(uri, **self._settings)
 
-    def _open(self, store: str) -> ImageEngine:
-        spec = MakerSpec(
+    def spec(self, store: str) -> MakerSpec:
+        """What workers are told whose images go into the store at that address."""
+        return MakerSpec(
             generators=tuple((uri, card.fingerprint) for uri, card in self._generators.items()),
             versions=self.facts.versions,
             chunk=self._chunk(),
             threads=self._threads(),
             store=store,
+            folder=str(Path.cwd()),
             **self._settings | {"device": self._device()},
             **self._encoders if self._computes_alike() else {},
         )
+
+    def _open(self, store: str) -> ImageEngine:
+        spec = self.spec(store)
         if self.place.kind == "ray":
             from generators.making.ray import ray_actors
 

@@ -8,6 +8,7 @@ import os
 import uuid
 from collections import deque
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from generators.errors import GeneratorError
@@ -143,8 +144,11 @@ class _Actor:
         self._maker: Maker | None = None
 
     def load(self) -> list[dict[str, Any]]:
+        spec = MakerSpec.from_json(self._spec)
+        with suppress(OSError):  # not on this machine: absolute addresses may be
+            os.chdir(spec.folder)
         try:
-            self._maker = Maker(MakerSpec.from_json(self._spec))
+            self._maker = Maker(spec)
         except (ValueError, RuntimeError, OSError, MemoryError, ImportError) as error:
             return [failure(error)]
         return [{"ready": True}]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,9 +64,9 @@ class BlackFilter:
     def look(self, images: Sequence[Image.Image]) -> Look:
         spans, stays = [], []
         for image in images:
-            levels = np.asarray(image.convert("RGB"), dtype=np.int64).reshape(-1, 3)
-            span = int(np.ptp(levels, axis=0).max())
-            stays.append(int(levels.max()) > _DARK and span > _SAME)
+            extremes = cast("tuple[tuple[int, int], ...]", image.convert("RGB").getextrema())
+            span = max(high - low for low, high in extremes)
+            stays.append(max(high for _, high in extremes) > _DARK and span > _SAME)
             spans.append(float(span))
         return Look(stays, list(spans))
 

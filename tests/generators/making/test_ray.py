@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from generators import GeneratorError
+from generators.making.makers import Makers
 from generators.making.place import Place
-from generators.making.ray import RayCrew, check_room, connect
+from generators.making.ray import RayCrew, _Actor, check_room, connect
 from generators.making.spec import MakerSpec
+from tests.generators.micro import build_micro_pipeline
 
 CLUSTER = {"CPU": 64.0, "GPU": 8.0, "accelerator_type:H100": 1.0, "accelerator_type:L4": 2.0}
 
@@ -114,6 +118,20 @@ def test_secrets_of_this_environment_are_given_to_no_cluster(monkeypatch: pytest
     assert needs == {"max_restarts": 0, "num_gpus": 1, "num_cpus": 1, "accelerator_type": "H100"}
     assert "runtime_env" not in init
     assert "s3cret" not in repr((init, needs, given))
+
+
+def test_relative_addresses_are_meant_from_where_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_micro_pipeline(tmp_path / "here" / "model")
+    monkeypatch.chdir(tmp_path / "here")
+    with Makers("processes:1", device="cpu") as makers:
+        makers.load("model")
+        spec = makers.spec(str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # as Ray's actors are somewhere else
+    assert _Actor(spec.to_json()).load() == [{"ready": True}]
+    (said,) = _Actor(replace(spec, folder=str(tmp_path)).to_json()).load()
+    assert "model" in said["failed"]
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
