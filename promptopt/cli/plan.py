@@ -58,6 +58,7 @@ def plan(
     from promptopt.config.study_file import load_study
     from promptopt.study.plan import cost, parts_of
     from promptopt.study.preview import template_sizes
+    from promptopt.study.step_width import widened
 
     if rate is not None and rate <= 0:
         raise typer.BadParameter("give images per second, more than 0", param_hint="--rate")
@@ -69,11 +70,12 @@ def plan(
     if changes:
         config = config.override(changes)
     speed = _given(config, rate) if rate is not None else _measured(config, device=device)
-    parts = parts_of(config, template_sizes(config), augmentation=images)
-    costs = [
-        cost(config, parts, workers=count, batch=speed.batch, rate=1 / speed.seconds)
-        for count in _widths(max(gpus or 1, place.count))
-    ]
+    sizes = template_sizes(config)
+    costs = []
+    for count in _widths(max(gpus or 1, place.count)):
+        own = widened(config, count)
+        parts = parts_of(own, sizes, augmentation=images)
+        costs.append(cost(own, parts, workers=count, batch=speed.batch, rate=1 / speed.seconds))
     total = sum(part.images for part in parts)
     listed = ", ".join(f"{part.name} {part.images:,}" for part in parts)
     say(f"{config.name}: at most {total:,} images ({listed}) in batches of {speed.batch}.")

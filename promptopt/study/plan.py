@@ -77,7 +77,7 @@ def parts_of(config: StudyConfig, prompts: Sequence[int], *, augmentation: int =
         prompts: of each class's template.
         augmentation: images of the set that is made afterwards.
     """
-    total, together = most_images(config, prompts), config.search.proposals_per_step
+    total, together = most_images(config, prompts), config.search.proposals
     if config.aim == "set":
         searched = [_set_steps(config, size) for size in prompts]
         confirmed = (total - len(prompts) * config.set.budget) // len(prompts)
@@ -107,7 +107,7 @@ def cost(config: StudyConfig, parts: Sequence[Part], *, workers: int, batch: int
 def images_of_a_step(config: StudyConfig) -> int:
     """Images of an ordinary step of the search, made side by side."""
     first = config.set.images if config.aim == "set" else config.search.images
-    return config.search.proposals_per_step * first
+    return config.search.proposals * first
 
 
 def _waiting(config: StudyConfig, *, workers: int, batch: int) -> str:
@@ -115,7 +115,7 @@ def _waiting(config: StudyConfig, *, workers: int, batch: int) -> str:
     batches = _ceil(images, batch)
     if batches >= workers:
         return ""
-    first = images // config.search.proposals_per_step
+    first = images // config.search.proposals
     enough = _ceil(workers * batch, first)
     idle = workers - batches
     remedy = (

@@ -40,7 +40,7 @@ def with_proposals(config: StudyConfig, *, folder: Path, on: str) -> StudyConfig
 
     if config.search.proposals_per_step != "auto":
         return config
-    number = min(MOST, max(config.search.proposals, Place.parse(on).count))
+    number = _width(config, Place.parse(on).count)
     begun = folder / STUDY
     if begun.is_file():
         content: Any = yaml.safe_load(begun.read_text(encoding="utf-8"))
@@ -48,3 +48,14 @@ def with_proposals(config: StudyConfig, *, folder: Path, on: str) -> StudyConfig
         earlier = search.get("proposals_per_step") if isinstance(search, dict) else None
         number = earlier if isinstance(earlier, int) else number
     return config.override({"search.proposals_per_step": number})
+
+
+def widened(config: StudyConfig, workers: int) -> StudyConfig:
+    """The same for a run that is not begun, with so many workers."""
+    if config.search.proposals_per_step != "auto":
+        return config
+    return config.override({"search.proposals_per_step": _width(config, workers)})
+
+
+def _width(config: StudyConfig, workers: int) -> int:
+    return min(MOST, max(config.search.proposals, workers))

@@ -48,6 +48,23 @@ def test_with_a_rate_it_opens_no_data_and_no_network(tmp_path: Path) -> None:
     assert "Not counted: loading the model" in said
 
 
+def test_steps_as_wide_as_the_workers_are_planned_as_such(tmp_path: Path) -> None:
+    words = ("--rate", "4", "--batch-size", "8", "--gpus", "8")
+    _, narrow = invoke(tmp_path, *words)
+    code, wide = invoke(
+        tmp_path, *words, text=STUDY.replace("proposals_per_step: 2", "proposals_per_step: auto")
+    )
+    assert code == 0, wide
+
+    def row(text: str, workers: str) -> str:
+        return next(line for line in text.splitlines() if line.split()[:1] == [workers])
+
+    assert row(wide, "1") == row(narrow, "1")
+    assert row(wide, "8") != row(narrow, "8")
+    assert "4 of 8 workers wait" in wide  # 8 prompts of 4 images are 4 batches
+    assert "7 of 8 workers wait" in narrow
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
