@@ -16,6 +16,10 @@ On = Annotated[
         help="Where images are made: here, processes:N, ray?workers=N, ray:ADDRESS?gpus=N&gpu=H100.",
     ),
 ]
+Publish = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="A team's database to copy the trials to: postgresql://HOST/DATABASE."),
+]
 Store = Annotated[Path, typer.Option(help="Folder of images and features, shared by all runs.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images a forward pass; default: by the device.")]
 AllowEmbedded = Annotated[
