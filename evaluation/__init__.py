@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from evaluation.encoders.base import Encoder, EncoderError, TextEncoder
     from evaluation.encoders.load import load_encoder, load_text_encoder
     from evaluation.estimate import Estimate
-    from evaluation.features.feature_store import FeatureStore, FeatureStoreError
+    from evaluation.features.errors import FeatureStoreError
+    from evaluation.features.feature_store import FeatureStore
     from evaluation.features.image_set import EvaluationError, ImageSet, read_image_set
     from evaluation.features.moments import FeatureStatistics, StatisticsError, StatisticsManifest
     from evaluation.inference.multiple_testing import holm
@@ -62,7 +63,7 @@ _HOME = {
     "EvaluationError": "evaluation.features.image_set",
     "FeatureStatistics": "evaluation.features.moments",
     "FeatureStore": "evaluation.features.feature_store",
-    "FeatureStoreError": "evaluation.features.feature_store",
+    "FeatureStoreError": "evaluation.features.errors",
     "ImageSet": "evaluation.features.image_set",
     "JudgeGap": "evaluation.metrics.judge_gap",
     "LabeledImages": "evaluation.classifier.images",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from generators.request import ImageRequest
-from generators.store import ImageStore, StoredImage
+from generators.store import Store, StoredImage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class ImageEngine(Protocol):
     """
 
     @property
-    def store(self) -> ImageStore: ...
+    def store(self) -> Store: ...
 
     def make(self, requests: Iterable[ImageRequest], *, ahead: int) -> Iterator[Made]:
         """Each of the distinct requests once, as they come to be, in any order.

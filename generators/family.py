@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from generators.base import Generator
     from generators.engine import ImageEngine
     from generators.request import ImageRequest
-    from generators.store import ImageStore
+    from generators.store import Store
 
 MAIN = "main"
 """Name of the generator that is meant where a request names none."""
@@ -146,7 +146,7 @@ class GeneratorFamily:
         made = {name: self._by_fingerprint[name].generate(share) for name, share in shares.items()}
         return (next(made[request.generator]) for request in requests)
 
-    def engine(self, store: ImageStore) -> ImageEngine | None:
+    def engine(self, store: Store) -> ImageEngine | None:
         """Who makes the images for a store, where that is not this process: one engine makes all members'."""
         elsewhere = getattr(self._main, "engine", None)
         found: ImageEngine | None = None if elsewhere is None else elsewhere(store)

@@ -7,13 +7,14 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from generators.bad_images import BadImage, BadImageError
 from generators.engine import ImageEngine, Made
-from generators.errors import BatchHalvedError, GeneratorError
+from generators.errors import BatchHalvedError, GeneratorError, StoreError
 from generators.family import GeneratorFamily
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from generators.base import Generator
     from generators.request import ImageRequest
-    from generators.store import ImageStore, StoredImage
+    from generators.store import Store, StoredImage
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ _FEW_BAD = 8
 
 
 def fetch(
-    store: ImageStore,
+    store: Store,
     generator: Generator,
     requests: Sequence[ImageRequest],
     *,
@@ -76,24 +77,29 @@ def fetch(
                 on_image(image, new and copy == 0)
 
     missing: list[ImageRequest] = []
-    for request in repeats:
-        found = store.get(request)
+    for request, found in zip(repeats, store.get_many(repeats), strict=True):
         if found is None:
             missing.append(request)
         else:
             arrived(request, found, False)
-    if missing:
-        for made in engine_of(generator, store).make(missing, ahead=len(missing)):
-            if made.features and on_features is not None:
-                on_features(made.image, made.features)
-            arrived(made.asked, made.image, made.new)
+    try:
+        if missing:
+            for made in engine_of(generator, store).make(missing, ahead=len(missing)):
+                if made.features and on_features is not None:
+                    on_features(made.image, made.features)
+                arrived(made.asked, made.image, made.new)
+    except BaseException:
+        with suppress(StoreError):  # the error that led here is the one to report
+            store.flush()
+        raise
+    store.flush()
     return [stored[request] for request in requests]
 
 
 class Here:
     """The engine of this process: its own generator makes the images."""
 
-    def __init__(self, generator: Generator, store: ImageStore) -> None:
+    def __init__(self, generator: Generator, store: Store) -> None:
         self.store = store
         self._generator = generator
 
@@ -107,7 +113,7 @@ class Here:
         """Nothing runs that would have to end."""
 
 
-def engine_of(generator: Generator, store: ImageStore) -> ImageEngine:
+def engine_of(generator: Generator, store: Store) -> ImageEngine:
     """Who makes a generator's images for a store: this process, unless the generator says another engine."""
     elsewhere = getattr(generator, "engine", None)
     found: ImageEngine | None = elsewhere(store) if elsewhere is not None else None

@@ -9,31 +9,24 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import json
 import logging
 import os
-import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from generators.errors import GeneratorError, StoreError
+from generators.png import encode_png
 from generators.request import ImageRequest
 from promptopt.base.files import write_bytes
 from promptopt.base.images import read_image
 
 logger = logging.getLogger(__name__)
-
-# Run lengths alone: a quarter of the time of the default level 6 for files 2 to 3 % larger (endoscopy, 128 to
-# 300 pixels), and both less time and smaller files than level 1's own strategy.
-_PNG_LEVEL, _PNG_STRATEGY = 1, zlib.Z_RLE
 
 
 @dataclass(frozen=True)
@@ -67,6 +60,63 @@ class StoredImage:
         return read_image(self.path, error=StoreError, content=content)
 
 
+@runtime_checkable
+class Store(Protocol):
+    """Where images are kept, each under its request's key. Any number of threads and processes may share one.
+
+    `ImageStore` is a folder; `generators.stores.open_store` opens the others. `promptopt.testing.StoreSuite`
+    holds a store to it.
+
+    Attributes:
+        root: the folder in which this machine has the files.
+        address: what `open_store` opens it by, on another machine too where that is a URL.
+    """
+
+    root: Path
+
+    @property
+    def address(self) -> str: ...
+
+    def path(self, request: ImageRequest) -> Path:
+        """Where the request's PNG lies on this machine once it was read or written here."""
+        ...
+
+    def has(self, request: ImageRequest) -> bool:
+        """Whether the store lists an image, by name and size: the picture is not read, so not verified."""
+        ...
+
+    def has_many(self, requests: Iterable[ImageRequest]) -> set[ImageRequest]:
+        """Those that `has` is true of."""
+        ...
+
+    def get(self, request: ImageRequest) -> StoredImage | None:
+        """The stored image, verified; None when there is none or it is damaged (which is logged).
+
+        Raises StoreError when the store cannot be read.
+        """
+        ...
+
+    def get_many(self, requests: Iterable[ImageRequest]) -> Iterator[StoredImage | None]:
+        """`get` of each, in their order."""
+        ...
+
+    def put(self, request: ImageRequest, image: Image.Image) -> StoredImage:
+        """Stores the image whole or not at all, in place of what was stored under the key.
+
+        Raises StoreError when it cannot be written, and GeneratorError when the image's size is not the
+        requested one.
+        """
+        ...
+
+    def made(self, request: ImageRequest, sha256: str) -> StoredImage:
+        """An image that another process says it has stored. Raises StoreError where it is not there."""
+        ...
+
+    def flush(self) -> None:
+        """Called when a batch has been put: what a store has kept back goes where others see it."""
+        ...
+
+
 class ImageStore:
     """Images keyed by everything that can change a pixel. Any number of processes may share one store.
 
@@ -82,6 +132,11 @@ class ImageStore:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
 
+    @property
+    def address(self) -> str:
+        """The folder's absolute path."""
+        return str(self.root.absolute())
+
     def __repr__(self) -> str:
         return f"ImageStore({str(self.root)!r})"
 
@@ -90,34 +145,47 @@ class ImageStore:
         key = request.key
         return self.root / key[:2] / f"{key}.png"
 
+    def has(self, request: ImageRequest) -> bool:
+        """Whether both files are there and not empty; neither is read."""
+        path = self.path(request)
+        return _size(path) > 0 and _size(path.with_suffix(".json")) > 0
+
+    def has_many(self, requests: Iterable[ImageRequest]) -> set[ImageRequest]:
+        """Those that `has` is true of."""
+        return {request for request in requests if self.has(request)}
+
     def get(self, request: ImageRequest) -> StoredImage | None:
         """The stored image, checksum verified; None when there is none or it is damaged (which is logged).
 
         Raises StoreError when the store cannot be read.
         """
+        found = self.verified(request)
+        if isinstance(found, str):
+            logger.warning("%s; the image will be made again", found)
+            return None
+        return found
+
+    def verified(self, request: ImageRequest) -> StoredImage | str | None:
+        """`get`, with the sentence about a damaged image in its place."""
         path = self.path(request)
         side, content = _read(path.with_suffix(".json")), _read(path)
         if side is None and content is None:
             return None
         if side is None:  # the writer was stopped between the two files
-            logger.warning(
-                "%s has no side file: its writing was interrupted; the image will be made again", path
-            )
-            return None
+            return f"{path} has no side file: its writing was interrupted"
         if content is None:
-            logger.warning("%s is missing although its side file exists; the image will be made again", path)
-            return None
+            return f"{path} is missing although its side file exists"
         digest = hashlib.sha256(content).hexdigest()
         expected = _checksum(side, request)
         if expected is None:
-            logger.warning("%s is damaged; the image will be made again", path.with_suffix(".json"))
-            return None
+            return f"{path.with_suffix('.json')} is damaged"
         if digest != expected:
-            logger.warning(
-                "%s is damaged (sha256 %s, expected %s); the image will be made again", path, digest, expected
-            )
-            return None
+            return f"{path} is damaged (sha256 {digest}, expected {expected})"
         return StoredImage(request=request, path=path, sha256=digest)
+
+    def get_many(self, requests: Iterable[ImageRequest]) -> Iterator[StoredImage | None]:
+        """`get` of each, in their order."""
+        return map(self.get, requests)
 
     def put(self, request: ImageRequest, image: Image.Image) -> StoredImage:
         """Writes the image and its side file, each atomically, in place of what was stored under the key.
@@ -125,13 +193,11 @@ class ImageStore:
         Raises StoreError when it cannot be written (then nothing half-written lies under the final name), and
         GeneratorError when the image's size is not the requested one.
         """
-        if image.size != (request.width, request.height):
-            raise GeneratorError(
-                f"the image has {image.size[0]}x{image.size[1]} pixels, "
-                f"its request asks for {request.width}x{request.height}"
-            )
+        return self.put_png(request, checked_png(request, image))
+
+    def put_png(self, request: ImageRequest, content: bytes) -> StoredImage:
+        """`put` of a file of the request's image, as it is."""
         path = self.path(request)
-        content = _png(request, image)
         digest = hashlib.sha256(content).hexdigest()
         side = {
             "request": json.loads(request.to_json()),
@@ -143,60 +209,22 @@ class ImageStore:
         _write(path.with_suffix(".json"), (json.dumps(side, indent=1, sort_keys=True) + "\n").encode("ascii"))
         return StoredImage(request=request, path=path, sha256=digest)
 
+    def made(self, request: ImageRequest, sha256: str) -> StoredImage:
+        """An image that another process says it has stored in this folder; it is verified when it is read."""
+        return StoredImage(request=request, path=self.path(request), sha256=sha256)
 
-def _png(request: ImageRequest, image: Image.Image) -> bytes:
-    # tEXt is Latin-1; the request's JSON is ASCII.
-    text = PngInfo()
-    text.add_text("synthetic", "true")
-    text.add_text("Software", _software())
-    text.add_text("request", request.to_json())
-    text.add_text("parameters", web_ui_parameters(request))
-    buffer = io.BytesIO()
-    image.convert("RGB").save(
-        buffer, format="PNG", pnginfo=text, compress_level=_PNG_LEVEL, compress_type=_PNG_STRATEGY
-    )
-    return buffer.getvalue()
+    def flush(self) -> None:
+        """Every image is in its place already."""
 
 
-_WEB_UI_SAMPLERS = {
-    "ddim": "DDIM",
-    "dpmpp_2m": "DPM++ 2M",
-    "dpmpp_2m_karras": "DPM++ 2M Karras",
-    "dpmpp_2m_sde": "DPM++ 2M SDE",
-    "dpmpp_2m_sde_karras": "DPM++ 2M SDE Karras",
-    "euler": "Euler",
-    "euler_ancestral": "Euler a",
-    "heun": "Heun",
-    "unipc": "UniPC",
-}
-
-
-def web_ui_parameters(request: ImageRequest) -> str:
-    """The request as AUTOMATIC1111's web UI writes it into PNG files and reads it from them.
-
-    The initial noise is drawn otherwise there, so the same parameters do not give the same image.
-    """
-    facts = {
-        "Steps": request.steps,
-        "Sampler": _WEB_UI_SAMPLERS.get(request.scheduler, request.scheduler),
-        "CFG scale": f"{request.guidance:g}",
-        "Seed": request.seed,
-        "Size": f"{request.width}x{request.height}",
-        "Model hash": request.generator[:10],
-        "Version": _software(),
-    }
-    negative = [f"Negative prompt: {request.negative_prompt}"] if request.negative_prompt else []
-    return "\n".join(
-        [request.prompt, *negative, ", ".join(f"{key}: {value}" for key, value in facts.items())]
-    )
-
-
-@lru_cache(maxsize=1)
-def _software() -> str:
-    try:
-        return f"promptopt {version('promptopt')}"
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "promptopt"
+def checked_png(request: ImageRequest, image: Image.Image) -> bytes:
+    """The file to store. Raises GeneratorError when the image's size is not the requested one."""
+    if image.size != (request.width, request.height):
+        raise GeneratorError(
+            f"the image has {image.size[0]}x{image.size[1]} pixels, "
+            f"its request asks for {request.width}x{request.height}"
+        )
+    return encode_png(request, image)
 
 
 def _checksum(side: bytes, request: ImageRequest) -> str | None:
@@ -215,6 +243,18 @@ def _read(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be read ({_reason(error)}); check the store's permissions"
+        ) from error
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
     except OSError as error:
         raise StoreError(
             f"{path}: cannot be read ({_reason(error)}); check the store's permissions"

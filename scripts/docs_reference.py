@@ -1,10 +1,13 @@
 """Writes the reference pages as the site is built: the study file by its schema, commands by their help.
 
-A hook of mkdocs (see mkdocs.yml). Run alone it prints both pages.
+Those of Python name what the packages export; mkdocstrings reads its docstrings without importing anything.
+
+A hook of mkdocs (see mkdocs.yml). Run alone it prints the pages.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -33,6 +36,16 @@ category: polyps
 data: {phantom: {images: 1500}}
 ```
 """
+PYTHON = {
+    "promptopt": "Studies, their results, and what you give them.",
+    "promptopt.space": "The [prompt language](../prompt-language.md): a template becomes a space of prompts.",
+    "promptopt.samplers": "The model over slots for [Optuna studies of your own](../optuna.md).",
+    "generators": "Generators, the requests they answer, and the store of their images.",
+    "evaluation": "Encoders and metrics for [any two sets of images](../evaluation.md).",
+    "studies.phantom": "The drawn scenes whose truth is known, and the hospitals they come from.",
+}
+_LAST_IN_SEARCH = "---\nsearch: {boost: 0.3}\n---\n\n"
+TESTING = ("generators", "encoders", "metrics", "samplers", "engines")
 _LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 
@@ -40,8 +53,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages."""
     from mkdocs.structure.files import File
 
-    for path, content in (("study-file.md", study_file()), ("commands.md", commands())):
-        files.append(File.generated(config, f"reference/{path}", content=content))
+    pages = {"study-file": study_file(), "commands": commands(), "promptopt.testing": testing()}
+    pages |= {package: python(package) for package in PYTHON}
+    for name, content in pages.items():
+        files.append(File.generated(config, f"reference/{name}.md", content=content))
     return files
 
 
@@ -50,6 +65,26 @@ def commands() -> str:
     command = [sys.executable, "-m", "typer", "promptopt.cli.main", "utils", "docs", "--name", "promptopt"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return re.sub(r"^# `promptopt`", "# Commands", text, count=1)
+
+
+def python(package: str) -> str:
+    """Markdown that has mkdocstrings show every name that the package exports, classes first."""
+    names = [name for name in importlib.import_module(package).__all__ if not name.startswith("_")]
+    names.sort(key=lambda name: (name.isupper(), name[0].islower(), name.lower()))
+    parts = [f"{_LAST_IN_SEARCH}# {package}\n", f"{PYTHON[package]}\n"]
+    for name in names:
+        # the arguments of an error are those of `PromptoptError`
+        signature = "    options: {show_signature: false}\n" if name.endswith("Error") else ""
+        parts.append(f"::: {package}.{name}\n{signature}")
+    return "\n".join(parts)
+
+
+def testing() -> str:
+    """Markdown that has mkdocstrings show the conformance suites, without their tests."""
+    parts = [f"{_LAST_IN_SEARCH}# promptopt.testing\n"]
+    parts.append("::: promptopt.testing\n    options: {members: false, show_root_heading: false}\n")
+    shown = "    options: {filters: ['Suite$'], show_root_full_path: true}\n"
+    return "\n".join([*parts, *(f"::: promptopt.testing.{name}\n{shown}" for name in TESTING)])
 
 
 def study_file() -> str:

@@ -24,7 +24,8 @@ class Selection:
     """Which pictures are taken, and what is written anew of them.
 
     - ``where``: attribute -> values; a picture must have one of them (of a list of values: one in common);
-      an attribute that is not known of a picture is none of them
+      an attribute that is not known of a picture is none of them. ``CLASS:attribute`` asks it of pictures
+      of that label or category alone: all others fit
     - ``any_of``: whether one attribute is enough; else all must fit
     - ``labels``, ``centers``, ``groups``, ``pools``: those taken; empty: any. A label may be a category
     - ``center``: what the hospital is called now; None: as before
@@ -59,7 +60,12 @@ class Selection:
         )
         if any(wanted and not own & set(wanted) for wanted, own in plain):
             return False
-        hits = [bool(_values(record, name) & set(values)) for name, values in self.where.items()]
+        asked = [(_of(key), values) for key, values in self.where.items()]
+        hits = [
+            bool(_values(record, name) & set(values))
+            for (of, name), values in asked
+            if of in ("", record.label, record.category)
+        ]
         return not hits or (any(hits) if self.any_of else all(hits))
 
 
@@ -118,6 +124,12 @@ def select(
     return read_dataset(out)
 
 
+def _of(key: str) -> tuple[str, str]:
+    """The class that a condition is for, "" for all, and its attribute."""
+    of, _, name = key.rpartition(":")
+    return of, name
+
+
 def _values(record: Record, name: str) -> set[str]:
     value = record.attributes.get(name)
     values = value if isinstance(value, list | tuple) else [] if value is None else [value]
@@ -129,7 +141,12 @@ def _check(dataset: Dataset, selection: Selection) -> None:
     for record in dataset:
         for name in record.attributes:
             known[name] |= _values(record, name)
-    for name, values in selection.where.items():
+    classes = {r.label for r in dataset} | {r.category for r in dataset}
+    for key, values in selection.where.items():
+        of, name = _of(key)
+        if of and of not in classes:
+            there = ", ".join(sorted(classes)[:20])
+            raise DatasetError(f"{dataset.root}: {key}: no picture has the label {of!r}; there are {there}")
         if name not in known:
             there = ", ".join(sorted(known)) or "none: prepare the data with --grammar"
             raise DatasetError(f"{dataset.root}: no picture has the attribute {name!r}; there are {there}")
@@ -137,7 +154,7 @@ def _check(dataset: Dataset, selection: Selection) -> None:
             there = ", ".join(sorted(known[name])[:20])
             raise DatasetError(f"{dataset.root}: no picture has {name} {unknown[0]!r}; values there: {there}")
     for key, wanted, values_there in (
-        ("label", selection.labels, {r.label for r in dataset} | {r.category for r in dataset}),
+        ("label", selection.labels, classes),
         ("center", selection.centers, {r.center for r in dataset}),
         ("group", selection.groups, {r.group for r in dataset}),
         ("pool", (*selection.pools, *selection.limits), set(POOLS)),

@@ -10,6 +10,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ class Browser:
             mobile=width < 600,
         )
         self.call("Page.navigate", url=url)
-        self.wait(f"location.href.startsWith({json.dumps(url)}) && document.readyState == 'complete'")
+        loaded = f"location.href.startsWith({json.dumps(url)}) && document.readyState == 'complete'"
+        self.wait(loaded, seconds=120)
 
     def prefer(self, scheme: str) -> None:
         """Ask pages for "light" or "dark" colors, from the next one on."""
@@ -73,6 +75,16 @@ class Browser:
         while not self.run(f"Boolean({condition})"):
             assert time.monotonic() < end, f"not within {seconds:g} s: {condition}"
             time.sleep(0.05)
+
+    def axe(self, within: str = "document", *, without: str = "") -> list[list[Any]]:
+        """What axe-core finds against accessibility: [rule, elements]; skips where it is not installed."""
+        package = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+        source = (resources.files(package) / "axe.min.js").read_text(encoding="utf-8")
+        self.call("Runtime.evaluate", expression=source)
+        where = json.dumps({"exclude": [without]}) if without else within
+        read = "r => r.violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 200))])"
+        found: list[list[Any]] = self.run(f"axe.run({where}).then({read})")
+        return found
 
     def press(self, key: str, *, code: int, text: str = "") -> None:
         """One key, down and up; `code` is its Windows virtual key code."""

@@ -1,6 +1,8 @@
 """Fixtures shared by every test."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,3 +22,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real patient images are not part of the project; none found at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache() -> Iterator[None]:
+    """Nothing that a test keeps goes into the user's cache, or comes from it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="promptopt-cache-") as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("PROMPTOPT_CACHE", folder)
+        yield

@@ -32,6 +32,8 @@ class Arm:
         alias: another name that the field knows it by, such as TSTR.
         real: whether real images are in it.
         per_class: real images of each class, drawn by the seed; None: all.
+        rare: pairs of a class and the real images of it at most. With `by_class` it gets as many synthetic
+            ones as the largest class: what is rare is what they are to make up for.
         synthetic: name of the synthetic images in it; None: none.
         ratio: synthetic images for each real one, drawn by the seed; a larger ratio holds the smaller. None:
             all of them.
@@ -45,6 +47,7 @@ class Arm:
     alias: str = ""
     real: bool = True
     per_class: int | None = None
+    rare: tuple[tuple[str, int], ...] = ()
     synthetic: str | None = None
     ratio: float | None = None
     by_class: bool = False
@@ -64,12 +67,14 @@ class Arm:
     @property
     def drawn(self) -> bool:
         """Whether the seed decides which images are trained on."""
-        return self.per_class is not None or self.ratio is not None
+        return self.per_class is not None or bool(self.rare) or self.ratio is not None
 
     @property
     def training(self) -> tuple[object, ...]:
         """What is trained, whatever the name and the test: arms that agree in it share their classifiers."""
-        return (self.real, self.per_class, self.synthetic, self.ratio, self.by_class, self.classical)
+        return (
+            self.real, self.per_class, self.rare, self.synthetic, self.ratio, self.by_class, self.classical
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -163,9 +168,10 @@ def train_arms(
 def training_set(arm: Arm, view: View, classes: Sequence[str], seed: int) -> tuple[LabeledImages, int]:
     """The images of one training, and how many of them are synthetic."""
     real = view.real.take([]) if not arm.real else view.real
-    if arm.real and arm.per_class is not None:
+    if arm.real and (arm.per_class is not None or arm.rare):
+        rare = dict(arm.rare)
         own = [
-            _shuffled(view.real, name, [seed, 11, place])[: arm.per_class]
+            _shuffled(view.real, name, [seed, 11, place])[: arm.per_class][: rare.get(name)]
             for place, name in enumerate(classes)
         ]
         real = view.real.take(np.sort(np.concatenate(own)))
@@ -185,8 +191,10 @@ def _drawn(
     if not arm.by_class:
         order = np.random.default_rng([seed, 1]).permutation(len(made))
         return order[: round(arm.ratio * len(real))]
+    counts = {name: real.labels.count(name) for name in classes}
+    counts |= dict.fromkeys(dict(arm.rare), max(counts.values()))
     own = [
-        _shuffled(made, name, [seed, 12, place])[: round(arm.ratio * real.labels.count(name))]
+        _shuffled(made, name, [seed, 12, place])[: round(arm.ratio * counts[name])]
         for place, name in enumerate(classes)
     ]
     return np.concatenate(own)

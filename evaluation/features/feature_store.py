@@ -1,57 +1,50 @@
 """Features of image files, each computed once.
 
-One SQLite file, keyed by the sha256 of the image file's bytes, the version of the reader of images and the
-encoder's fingerprint: no moved file and no changed encoder can give a stale answer. Several processes may use
-it at the same time.
+Keyed by the sha256 of the image file's bytes, the version of the reader of images and the encoder's
+fingerprint: no moved file and no changed encoder can give a stale answer. Several processes may use a store
+at the same time, on a shared disk too. Memory is that of the answer, and time is linear in the images.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import zlib
+import hashlib
+import json
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from promptopt.base.errors import ArgumentError, PromptoptError
-from promptopt.base.files import file_digest
+from evaluation.features.before import FeaturesBefore
+from evaluation.features.errors import FeatureStoreError
+from evaluation.features.rows import Rows
+from promptopt.base.errors import ArgumentError
+from promptopt.base.files import file_digest, writable_folder, write_json
 from promptopt.base.images import READER, read_image
+from promptopt.base.reading import json_object
 
 if TYPE_CHECKING:
     from evaluation.encoders.base import Encoder
 
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS features (
-    image TEXT NOT NULL,
-    encoder TEXT NOT NULL,
-    checksum INTEGER NOT NULL,
-    vector BLOB NOT NULL,
-    PRIMARY KEY (image, encoder)
-) WITHOUT ROWID
-"""
-
+_LAYOUT = 1
+_FACTS, _OLD = "encoder.json", ".sqlite"
+_AGAIN = "Delete its folder, and the features are computed again."
 
 Progress = Callable[[str, int, int], None]
 """Called with what is read, images done, images in all."""
 
 
-class FeatureStoreError(PromptoptError, ValueError):
-    """The store or an image file cannot be used; the message names it and the remedy."""
-
-
 class FeatureStore:
-    """Features in one SQLite file.
+    """Features in a folder, one below it for each encoder; see `evaluation.features.rows`.
 
     Args:
-        path: of the file; it and its folder are made when absent.
+        path: the folder; made when absent. Where a file of the same name with the end ``.sqlite`` lies beside
+            it, from versions before this one, what that holds is taken over as it is asked for. A path with
+            that end means the folder without it.
 
     Raises:
-        FeatureStoreError: the place cannot be written, or holds something else.
+        FeatureStoreError: the place cannot be written, or is a file.
 
     Example:
         >>> import tempfile
@@ -60,21 +53,17 @@ class FeatureStore:
         >>> from evaluation import load_encoder
         >>> folder = Path(tempfile.mkdtemp())
         >>> Image.new("RGB", (8, 8), "red").save(folder / "red.png")
-        >>> store = FeatureStore(folder / "features.sqlite")
+        >>> store = FeatureStore(folder / "features")
         >>> store.features(load_encoder("thumbnail"), [folder / "red.png"]).shape
         (1, 193)
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FeatureStoreError(
-                f"{self.path}: cannot make its folder ({error}); give a writable place"
-            ) from error
-        with closing(self._connect()) as connection:
-            self._prepare(connection)
+        path = Path(path)
+        self.path = path.with_suffix("") if path.suffix == _OLD else path
+        writable_folder(self.path, "the features", error=FeatureStoreError)
+        self._before = FeaturesBefore(self.path.with_name(self.path.name + _OLD))
+        self._rows: dict[str, Rows] = {}
 
     def features(
         self,
@@ -104,23 +93,25 @@ class FeatureStore:
         if batch_size < 1:
             raise ArgumentError(f"batch_size is {batch_size}; expected 1 or more")
         files = [Path(path) for path in paths]
-        keys = [_key(path) for path in files]
-        with closing(self._connect()) as connection:
-            found = self._read(connection, encoder, keys)
-            missing = {key: path for key, path in zip(keys, files, strict=True) if key not in found}
+        digests = [_digest(path) for path in files]
+        found = np.zeros((len(files), encoder.dim), dtype=np.float32)
+        there = self._read(encoder, digests, found)
+        if on_progress is not None:
+            on_progress(int(there.sum()))
+        first: dict[bytes, list[int]] = {}
+        for place in np.flatnonzero(~there).tolist():
+            first.setdefault(digests[place], []).append(place)
+        todo, done = list(first.items()), int(there.sum())
+        for start in range(0, len(todo), batch_size):
+            batch = todo[start : start + batch_size]
+            rows = encode(encoder, [files[places[0]] for _, places in batch])
+            self._append(encoder, [digest for digest, _ in batch], rows)
+            for row, (_, places) in zip(rows, batch, strict=True):
+                found[places] = row
+                done += len(places)
             if on_progress is not None:
-                on_progress(sum(key in found for key in keys))
-            todo = list(missing.items())
-            for start in range(0, len(todo), batch_size):
-                batch = todo[start : start + batch_size]
-                rows = encode(encoder, [path for _, path in batch])
-                self._write(connection, encoder, [key for key, _ in batch], rows)
-                found.update((key, row) for (key, _), row in zip(batch, rows, strict=True))
-                if on_progress is not None:
-                    on_progress(sum(key in found for key in keys))
-        if not keys:
-            return np.zeros((0, encoder.dim), dtype=np.float32)
-        return np.stack([found[key] for key in keys])
+                on_progress(done)
+        return found
 
     def keep(self, encoder: Encoder, paths: Sequence[str | Path], rows: NDArray[np.float32]) -> None:
         """Store features (len(paths), encoder.dim) that were computed elsewhere, by the same encoder.
@@ -134,80 +125,63 @@ class FeatureStore:
                 f"{encoder.uri}: features of shape {rows.shape} for {len(paths)} images came back; expected "
                 f"finite ones of shape {(len(paths), encoder.dim)}"
             )
-        with closing(self._connect()) as connection:
-            self._write(connection, encoder, [_key(Path(path)) for path in paths], rows)
+        digests = [_digest(Path(path)) for path in paths]
+        there = self._read(encoder, digests, np.empty_like(rows, dtype=np.float32))
+        new = {digests[place]: place for place in np.flatnonzero(~there).tolist()}
+        self._append(encoder, list(new), rows[list(new.values())])
 
     def __len__(self) -> int:
-        """Number of feature vectors in the store, of all encoders."""
-        with closing(self._connect()) as connection:
-            return int(connection.execute("SELECT count(*) FROM features").fetchone()[0])
+        """Number of feature vectors in the store, of all encoders; without those of versions before."""
+        total = 0
+        for file in sorted(self.path.glob(f"*/{_FACTS}")):
+            facts = json_object(file, error=FeatureStoreError, remedy=_AGAIN)
+            total += len(Rows(file.parent, int(facts["dim"])))
+        return total
 
-    def _connect(self) -> sqlite3.Connection:
-        try:
-            # another process may hold the write lock for the length of one batch's insert
-            return sqlite3.connect(self.path, timeout=60.0)
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        try:
-            with connection:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-                version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-                if version not in (0, _VERSION):
-                    raise FeatureStoreError(
-                        f"{self.path}: made by another version (layout {version}, here {_VERSION}); "
-                        "delete it, and the features are computed again"
-                    )
-                connection.execute(_SCHEMA)
-                connection.execute(f"PRAGMA user_version = {_VERSION}")
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
+    def _of(self, encoder: Encoder) -> Rows:
+        facts = {"encoder": encoder.fingerprint, "dim": encoder.dim, "reader": READER, "layout": _LAYOUT}
+        name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+        if name not in self._rows:
+            folder = self.path / name
+            folder.mkdir(exist_ok=True)
+            if not (folder / _FACTS).exists():
+                write_json(folder / _FACTS, facts)
+            self._rows[name] = Rows(folder, encoder.dim)
+        return self._rows[name]
 
     def _read(
-        self, connection: sqlite3.Connection, encoder: Encoder, keys: Sequence[str]
-    ) -> dict[str, NDArray[np.float32]]:
-        found: dict[str, NDArray[np.float32]] = {}
-        unique = sorted(set(keys))
+        self, encoder: Encoder, digests: Sequence[bytes], out: NDArray[np.float32]
+    ) -> NDArray[np.bool_]:
+        """Fill in what is there, also in a file of versions before; which ones these are."""
+        if not digests:
+            return np.zeros(0, dtype=bool)
         try:
-            for start in range(0, len(unique), 500):  # SQLite bounds the number of parameters
-                part = unique[start : start + 500]
-                marks = ",".join("?" * len(part))
-                rows = connection.execute(
-                    f"SELECT image, checksum, vector FROM features WHERE encoder = ? AND image IN ({marks})",
-                    [encoder.fingerprint, *part],
-                )
-                for image, checksum, vector in rows:
-                    # a row that fails the check counts as missing and is written anew
-                    if _intact(vector, checksum, encoder.dim):
-                        found[image] = np.frombuffer(vector, dtype="<f4").astype(np.float32)
-        except sqlite3.Error as error:
+            there = self._of(encoder).read(digests, out)
+        except OSError as error:
             raise self._failure(error) from error
-        return found
+        places: dict[bytes, list[int]] = {}
+        for place in np.flatnonzero(~there).tolist() if self._before.exists else ():
+            places.setdefault(digests[place], []).append(place)
+        for part, rows in self._before.read(encoder, list(places)):
+            self._append(encoder, part, rows)
+            for digest, row in zip(part, rows, strict=True):
+                out[places[digest]], there[places[digest]] = row, True
+        return there
 
-    def _write(
-        self, connection: sqlite3.Connection, encoder: Encoder, keys: Sequence[str], rows: NDArray[np.float32]
-    ) -> None:
-        blobs = [row.astype("<f4").tobytes() for row in rows]
-        values = [
-            (key, encoder.fingerprint, zlib.crc32(blob), blob) for key, blob in zip(keys, blobs, strict=True)
-        ]
+    def _append(self, encoder: Encoder, digests: Sequence[bytes], rows: NDArray[np.float32]) -> None:
+        if not digests:
+            return
         try:
-            with connection:
-                connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", values)
-        except sqlite3.Error as error:
+            self._of(encoder).append(digests, rows)
+        except OSError as error:
             raise self._failure(error) from error
 
-    def _failure(self, error: sqlite3.Error) -> FeatureStoreError:
-        text = str(error)
-        if "not a database" in text or "malformed" in text:
-            remedy = "it is damaged or not a feature store; delete it, and the features are computed again"
-        elif "readonly" in text or "unable to open" in text:
-            remedy = "the file or its folder cannot be written; give a writable place"
-        else:
-            remedy = "check the disk, and that no other program holds the file"
-        return FeatureStoreError(f"{self.path}: {text}: {remedy}")
+    def _failure(self, error: OSError) -> FeatureStoreError:
+        return FeatureStoreError(
+            f"cannot be used ({error.strerror or error})",
+            file=error.filename or self.path,
+            remedy="Free some space, or give a writable place.",
+        )
 
 
 def told(on_progress: Progress | None, what: str, total: int) -> Callable[[int], None] | None:
@@ -215,13 +189,9 @@ def told(on_progress: Progress | None, what: str, total: int) -> Callable[[int],
     return None if on_progress is None else lambda done: on_progress(what, done, total)
 
 
-def _intact(vector: object, checksum: int, dim: int) -> bool:
-    return isinstance(vector, bytes) and len(vector) == 4 * dim and zlib.crc32(vector) == checksum
-
-
-def _key(path: Path) -> str:
+def _digest(path: Path) -> bytes:
     try:
-        return f"{file_digest(path)} reader {READER}"
+        return bytes.fromhex(file_digest(path))
     except OSError as error:
         raise FeatureStoreError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 

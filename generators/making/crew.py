@@ -14,7 +14,7 @@ from generators.errors import GeneratorError, LostWorkersError, StoreError
 from generators.making.queue import WorkQueue
 from generators.making.spec import MakerSpec
 from generators.request import ImageRequest
-from generators.store import ImageStore, StoredImage
+from generators.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class CrewEngine:
         count: how many work side by side.
     """
 
-    def __init__(self, crew: Crew, spec: MakerSpec, *, count: int, store: ImageStore) -> None:
+    def __init__(self, crew: Crew, spec: MakerSpec, *, count: int, store: Store) -> None:
         self.store = store
         self._crew = crew
         self._size = spec.chunk
@@ -144,7 +144,7 @@ class CrewEngine:
     def _made(self, asked: ImageRequest, said: Mapping[str, Any]) -> Made:
         import numpy as np
 
-        image = StoredImage(request=asked, path=self.store.path(asked), sha256=said["sha256"])
+        image = self.store.made(asked, said["sha256"])
         rows = {
             address: np.frombuffer(base64.b64decode(text), dtype="<f4")
             for address, text in said.get("features", {}).items()

@@ -14,6 +14,7 @@ from generators.fetching import fetch
 from generators.making.spec import MakerSpec
 from generators.request import ImageRequest
 from generators.store import ImageStore, StoredImage
+from generators.stores.opening import open_store
 from promptopt.base.errors import PromptoptError
 
 if TYPE_CHECKING:
@@ -42,13 +43,12 @@ class Maker:
         torch.set_num_threads(spec.threads)
         self.spec = spec
         device = place or spec.device
-        root = Path(spec.store)
-        if not root.is_dir():
+        self._store = open_store(spec.store)
+        if isinstance(self._store, ImageStore) and not self._store.root.is_dir():
             raise GeneratorError(
-                f"{root}: there is no such folder here; every maker needs the store at the same path, on a "
-                "disk that they share"
+                f"{spec.store}: there is no such folder here; every maker needs the store at the same path, "
+                "on a disk that they share, or at a URL"
             )
-        self._store = ImageStore(root)
         self._generator = _load(spec, device)
         self._encode = _features(spec, device)
 

@@ -19,7 +19,7 @@ from generators.making.spec import MakerSpec
 from generators.request import ImageRequest
 from generators.stable_diffusion.card import DiffusionCard
 from generators.stable_diffusion.facts import parts
-from generators.store import ImageStore
+from generators.store import ImageStore, Store
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -139,12 +139,14 @@ class Makers:
         gpus = [parts(one.versions).get("gpu") for one in (own, self.facts)]
         return own.device == self.facts.device and gpus[0] == gpus[1]
 
-    def engine(self, store: ImageStore) -> ImageEngine:
+    def engine(self, store: Store) -> ImageEngine:
         """Who makes these generators' images for a store; started when first needed, one for each store."""
         root = store.root.absolute()
+        if store.address.startswith("memory:"):
+            raise GeneratorError(f"{store.address}: no other process sees this memory; use --on here")
         if root not in self._engines:
             root.mkdir(parents=True, exist_ok=True)
-            self._engines[root] = self._open(root)
+            self._engines[root] = self._open(store.address)
         return self._engines[root]
 
     def close(self) -> None:
@@ -168,7 +170,7 @@ class Makers:
 
         return load(uri, **self._settings)
 
-    def _open(self, root: Path) -> ImageEngine:
+    def _open(self, store: str) -> ImageEngine:
         import torch
 
         spec = MakerSpec(
@@ -176,7 +178,7 @@ class Makers:
             versions=self.facts.versions,
             chunk=self.facts.batch_size,
             threads=torch.get_num_threads(),
-            store=str(root),
+            store=store,
             **self._settings | {"device": self._device()},
             **self._encoders if self._computes_alike() else {},
         )
@@ -201,7 +203,7 @@ class GeneratorElsewhere:
         self.request = card.request
         self.count_tokens = card.count_tokens
 
-    def engine(self, store: ImageStore) -> ImageEngine:
+    def engine(self, store: Store) -> ImageEngine:
         """Who makes its images for a store."""
         return self._makers.engine(store)
 

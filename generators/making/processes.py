@@ -24,7 +24,7 @@ from typing import Any
 from generators.making.crew import CrewEngine, Ended, Message
 from generators.making.spec import MakerSpec
 from generators.request import ImageRequest
-from generators.store import ImageStore
+from generators.stores.opening import open_store
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def processes(spec: MakerSpec, *, count: int) -> CrewEngine:
         count: how many.
     """
     return CrewEngine(
-        ProcessCrew(spec, _devices(spec.device, count)), spec, count=count, store=ImageStore(spec.store)
+        ProcessCrew(spec, _devices(spec.device, count)), spec, count=count, store=open_store(spec.store)
     )
 
 

@@ -16,7 +16,7 @@ from generators.making.maker import Maker, failure
 from generators.making.place import Place
 from generators.making.spec import MakerSpec
 from generators.request import ImageRequest
-from generators.store import ImageStore
+from generators.stores.opening import open_store
 
 if TYPE_CHECKING:
     from generators.stable_diffusion.facts import RuntimeFacts
@@ -28,14 +28,14 @@ _LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 def ray_actors(spec: MakerSpec, place: Place) -> CrewEngine:
     """The engine of Ray actors, one maker each.
 
-    The store's folder must be on a disk that all machines share, at the same path. Without an address a
-    cluster of this machine alone is started, which listens on the loopback interface only.
+    The store must be a URL, or a folder on a disk that all machines share, at the same path. Without an
+    address a cluster of this machine alone is started, which listens on the loopback interface only.
 
     Raises:
         GeneratorError: Ray is not installed, or no cluster answers at the address.
     """
     connect(place.address, place.count)
-    return CrewEngine(RayCrew(spec, place), spec, count=place.count, store=ImageStore(spec.store))
+    return CrewEngine(RayCrew(spec, place), spec, count=place.count, store=open_store(spec.store))
 
 
 def connect(address: str, count: int) -> Any:

@@ -19,7 +19,7 @@ class MakerSpec:
             others ends.
         chunk: requests handed out at a time.
         threads: of the CPU, since rounding depends on their number.
-        store: folder of the image store, as the maker sees it.
+        store: address of the image store, as the maker sees it.
         encoders: addresses of the encoders whose features come back with each image.
         features: "module:function" that opens encoders: (addresses, device) -> (paths -> address -> rows).
     """

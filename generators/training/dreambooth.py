@@ -9,7 +9,8 @@ from pathlib import Path
 
 from generators.fetching import fetch
 from generators.loading import load, resolve
-from generators.store import ImageStore, StoredImage
+from generators.store import StoredImage
+from generators.stores.opening import open_store
 from generators.training.conditioning import check_lengths
 from generators.training.finetune import Material, check_family, check_start, train_parts
 from generators.training.images import Pictures
@@ -129,4 +130,4 @@ def _class_images(
         if on_progress is not None:
             on_progress(throughput(done, len(requests), begun, stage="class images"))
 
-    return fetch(ImageStore(store), generator, requests, on_image=on_image)
+    return fetch(open_store(store), generator, requests, on_image=on_image)

@@ -68,7 +68,7 @@ def open_reference(
         raise AugmentationError(f"{first.source}: {error}; or leave 'judge' out of --filters") from error
     reference = Reference(
         data=open_data(sources[0], data=data, store=store),
-        features=FeatureStore(store / "features.sqlite"),
+        features=FeatureStore(store / "features"),
         encoder=encoder,
         judge=judge,
     )

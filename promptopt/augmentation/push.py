@@ -111,9 +111,9 @@ def _prompts(found: PromptList | SetList) -> Iterator[str]:
             for one in entry.set.prompts:
                 yield f"| {markdown(entry.label)} | {one.weight:.2f} | {markdown(one.candidate.label)} |"
         return
-    yield from ("| rank | prompt | better than the baseline |", "| ---: | --- | --- |")
+    yield from ("| rank | prompt | beside the baseline |", "| ---: | --- | --- |")
     for row in found.prompts:
-        yield f"| {row.rank} | {markdown(row.label)} | {'yes' if row.better_than_baseline else 'not shown'} |"
+        yield f"| {row.rank} | {markdown(row.label)} | {found.verdict(row) or 'the baseline'} |"
 
 
 def _head(tasks: list[str], images: int, *, extra: list[str] | None = None) -> list[str]:

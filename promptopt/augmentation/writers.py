@@ -18,8 +18,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import promptopt
+from generators.png import web_ui_parameters
 from generators.request import ImageRequest
-from generators.store import web_ui_parameters
 from promptopt.base import naming
 from promptopt.base.files import to_disk
 

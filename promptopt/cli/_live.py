@@ -1,6 +1,7 @@
 """The live display of a running study: which trial, the best so far, images/s, time left."""
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promptopt.base.reading import one_line
@@ -66,7 +67,7 @@ class LiveStudy(Observer):
 
     def on_warning(self, text: str) -> None:
         """What the results will suffer from."""
-        self._console.print(f"Warning: {text}", markup=False, style="yellow")
+        self._bars.warn(text)
 
     def on_start(self, start: StudyStart) -> None:
         """The search begins or goes on."""
@@ -135,6 +136,10 @@ class LiveStudy(Observer):
                 f"{count(len(step.weights), 'prompt')}, {_nearer_words(step.nearer)} than the baseline "
                 "on the images fitted to"
             )
+
+    def on_first_images(self, path: Path) -> None:
+        """A sheet of the images so far is there."""
+        self._say(f"images so far, nothing confirmed yet: {path}")
 
     def on_training(self, done: int, total: int, note: str) -> None:
         """Classifiers are being trained."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from promptopt.cli._values import finite_value
+from promptopt.cli._values import finite_value, store_value
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 On = Annotated[
@@ -20,7 +20,14 @@ Publish = Annotated[
     str | None,
     typer.Option(metavar="URL", help="A team's database to copy the trials to: postgresql://HOST/DATABASE."),
 ]
-Store = Annotated[Path, typer.Option(help="Folder of images and features, shared by all runs.")]
+Store = Annotated[
+    Path,
+    typer.Option(
+        callback=store_value,
+        metavar="FOLDER|URL",
+        help="Images and features, shared by all runs; s3://BUCKET/PREFIX too, for the images.",
+    ),
+]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images a forward pass; default: by the device.")]
 AllowEmbedded = Annotated[
     bool,

@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Any
 
-from promptopt.cli._text import terminal
+from promptopt.cli._text import WARNING, terminal
 from promptopt.formatting.numbers import duration
 
 if TYPE_CHECKING:
@@ -70,9 +70,13 @@ class Bars:
         """From here on `image` counts under another title."""
         self._title, self._made, self._begun = title, 0, time.monotonic()
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, *, style: str = "") -> None:
         """A line above the bars."""
-        self.display.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.display.console.print(text, markup=False, highlight=False, soft_wrap=True, style=style)
+
+    def warn(self, text: str) -> None:
+        """A line above the bars that the reader should heed."""
+        self.say(WARNING + text, style="yellow")
 
     def busy(self, text: str | None) -> None:
         """Something without a count is being done, or (None) no longer."""

@@ -20,17 +20,27 @@ def say(text: object = "", *, err: bool = False, title: str = "", **style: Any) 
     typer.echo(line if style else title + said, err=err)
 
 
+WARNING = "Warning: "  # every warning begins so, as every error does with "Error: "
+
+
 def warn(text: object) -> None:
     """A line on stderr that the reader should heed."""
-    say(f"Warning: {text}", fg="yellow", err=True)
+    say(f"{WARNING}{text}", fg="yellow", err=True)
 
 
 def terminal(**options: Any) -> Console:
-    """rich's console, with `options` of it; only its own codes reach the terminal."""
+    """rich's console, with `options` of it: only its own codes act on the terminal, tables cut no text."""
     from rich.console import Console as RichConsole
     from rich.segment import Segment
+    from rich.table import Table
 
     class Plain(RichConsole):
+        def print(self, *objects: Any, **options: Any) -> None:
+            for table in objects:
+                for column in table.columns if isinstance(table, Table) else ():
+                    column.overflow = "fold"
+            super().print(*objects, **options)
+
         def render(self, *arguments: Any, **options: Any) -> Iterable[Segment]:
             for segment in super().render(*arguments, **options):
                 if segment.control:

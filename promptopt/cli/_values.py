@@ -25,6 +25,13 @@ def finite_value(value: float | None) -> float | None:
     return value
 
 
+def store_value(value: Path) -> Path:
+    """Callback of every option that names a whole store: the folder that this machine has of it."""
+    from generators.stores.address import store_folder
+
+    return store_folder(value)
+
+
 Run = TypeVar("Run", Path, list[Path], None)
 
 

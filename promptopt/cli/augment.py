@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from promptopt.cli._options import Device, On
-from promptopt.cli._text import say
+from promptopt.cli._options import Device, On, Store
+from promptopt.cli._text import say, warn
 from promptopt.cli._values import finite, finite_value, run_value
 
 if TYPE_CHECKING:
@@ -92,6 +92,13 @@ def augment(
     real_per_class: Annotated[
         str, typer.Option(help="--prove: real training images of a class, as 20,50,100; or all.")
     ] = "all",
+    rare: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="--prove: CLASS=N, a class of which there are N real training images alone; it gets as many "
+            "synthetic ones as the others."
+        ),
+    ] = None,
     ratios: Annotated[str, typer.Option(help="--prove: synthetic images for each real one.")] = "0.5,1,2",
     compare: Annotated[
         str,
@@ -123,9 +130,7 @@ def augment(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images a forward pass; default: the study's.")
     ] = None,
-    store: Annotated[Path, typer.Option(help="Features of real images, shared with the studies.")] = Path(
-        "store"
-    ),
+    store: Store = Path("store"),
     on: On = "here",
     device: Device = "auto",
 ) -> None:
@@ -154,7 +159,7 @@ def augment(
         allow_weak_encoder=allow_weak_encoder,
     )
     for notice in reference.notices:
-        say(f"warning: {notice}", err=True)
+        warn(notice)
     how: dict[str, Any] = {
         "reference": reference,
         "filters": chosen,
@@ -181,6 +186,7 @@ def augment(
             out,
             how,
             counts=_counts(real_per_class),
+            rare=_rare(rare or []),
             ratios=_numbers(ratios),
             methods=[prompts, *_names(compare)],
             classifiers=_names(classifiers),
@@ -204,7 +210,7 @@ def augment(
             format=format,
             shard_size=shard_size,
             on_image=bar.image,
-            on_warning=lambda text: bar.say(f"warning: {text}"),
+            on_warning=bar.warn,
             **how,
         )
     _summary(made)
@@ -218,6 +224,7 @@ def _prove(
     how: dict[str, Any],
     *,
     counts: list[int | None],
+    rare: dict[str, int],
     ratios: list[float],
     methods: list[str],
     classifiers: list[str],
@@ -252,7 +259,7 @@ def _prove(
             out / "sets",
             count=count,
             tell=lambda _, done, total, new: bar.image(done, total, new),
-            on_warning=lambda text: bar.say(f"warning: {text}"),
+            on_warning=bar.warn,
             **how,
         )
     with Bars() as bars:
@@ -271,6 +278,7 @@ def _prove(
             views,
             out,
             real_per_class=counts,
+            rare=rare,
             ratios=ratios,
             seeds=range(seeds),
             notes=proof_notes(reference.data, left_out, elsewhere=elsewhere),
@@ -294,6 +302,13 @@ def _encoder(
     return load_encoder(sources[0].config.encoder, device=device)
 
 
+def _rare(texts: list[str]) -> dict[str, int]:
+    try:
+        return {name.strip(): int(count) for name, _, count in (text.partition("=") for text in texts)}
+    except ValueError:
+        raise typer.BadParameter(f"--rare {', '.join(texts)}: write CLASS=N, say instruments=10") from None
+
+
 def _counts(text: str) -> list[int | None]:
     try:
         return [None if part.strip() == "all" else int(part) for part in text.split(",")]
@@ -312,9 +327,12 @@ def _sources(runs: list[Path], by_hand: list[str], generator: str | None) -> "li
     from promptopt.augmentation.opening import hand_classes
     from promptopt.augmentation.sources import by_hand as from_prompts
     from promptopt.augmentation.sources import read_run
+    from promptopt.space.emphasis import emphasis_warning
 
     sources = [source for run in runs for source in read_run(run, generator=generator)]
     classes = hand_classes(by_hand)
+    if warning := emphasis_warning(prompt for prompts in classes.values() for prompt in prompts):
+        warn(warning)
     return sources + [from_prompts(name, prompts, like=sources[0]) for name, prompts in classes.items()]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from promptopt.cli._options import AllowEmbedded
+from promptopt.cli._options import AllowEmbedded, Store
 from promptopt.cli._text import say, terminal
 from promptopt.cli._values import finite, finite_value
 from promptopt.formatting.numbers import p_value, points
@@ -86,9 +86,7 @@ def classify(
     ] = None,
     allow_embedded: AllowEmbedded = False,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap replicates.")] = 2000,
-    store: Annotated[Path, typer.Option(help="Folder of the features, shared with the studies.")] = Path(
-        "store"
-    ),
+    store: Store = Path("store"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Train on real (R) or synthetic (S) images, test on either, and compare with real on real.
@@ -158,7 +156,7 @@ class _Reader:
             from evaluation.features.feature_store import FeatureStore
 
             self._encoder = load_encoder(encoder, device=device)
-            self._features = FeatureStore(store / "features.sqlite")
+            self._features = FeatureStore(store / "features")
             self.identity = {"uri": self._encoder.uri, "fingerprint": self._encoder.fingerprint}
         self._before = 0
 

@@ -191,22 +191,21 @@ def _print(found: "GeneratorComparison") -> None:
     for scope in found.scopes:
         scores = found.of(scope=scope.title)
         table = Table(title=scope.title, title_justify="left")
-        names = list(dict.fromkeys(score.name for score in scores))
-        table.add_column("generator")
-        for name in names:
-            better = next(score.better for score in scores if score.name == name)
-            table.add_column(f"{name}\n({better} is better)", justify="right")
-        for generator in dict.fromkeys(score.generator for score in scores):
-            own = {score.name: score for score in scores if score.generator == generator}
+        generators = list(dict.fromkeys(score.generator for score in scores))
+        table.add_column("metric")
+        for generator in generators:
+            table.add_column(Text(generator), justify="right")
+        for name in dict.fromkeys(score.name for score in scores):
+            own = {score.generator: score for score in scores if score.name == name}
             cells = []
-            for name in names:
-                if name not in own:
+            for generator in generators:
+                if generator not in own:
                     cells.append(Text(""))
                     continue
-                value, interval = shown(own[name])
+                value, interval = shown(own[generator])
                 text = f"{value}\n{interval}" if interval else value or "undefined"
-                cells.append(Text(text, style=_STYLES[own[name].estimate.status]))
-            table.add_row(Text(generator), *cells)
+                cells.append(Text(text, style=_STYLES[own[generator].estimate.status]))
+            table.add_row(Text(f"{name}\n({next(iter(own.values())).better} is better)"), *cells)
         console.print(table)
     errors = terminal(stderr=True, highlight=False, soft_wrap=True)
     for score in found.of():

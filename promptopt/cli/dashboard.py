@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli._options import AllowRemote, Host, Port, Store
-from promptopt.cli._text import say
+from promptopt.cli._text import say, warn
 from promptopt.cli._values import finite_value, run_value
 
 if TYPE_CHECKING:
@@ -46,14 +46,11 @@ def dashboard(
     def told(copied: "Copied") -> None:
         say(f"{copied.trials} trials added to the copy")
         if copied.images_found < copied.images_wanted:
-            complain(missing_sentence(copied.images_found, copied.images_wanted, classes[0]))
-
-    def complain(text: str) -> None:
-        say(text, fg="yellow", err=True)
+            warn(missing_sentence(copied.images_found, copied.images_wanted, classes[0]))
 
     if allow_remote and not is_loopback(host):
-        complain(
-            f"WARNING: {host}: whoever reaches this machine can see the images and change the copy; there is "
+        warn(
+            f"{host}: whoever reaches this machine can see the images and change the copy; there is "
             "no password and no encryption."
         )
     with open_dashboard(
@@ -64,7 +61,7 @@ def dashboard(
         rebuild=rebuild,
         on_copied=told,
         refresh=refresh or None,
-        on_trouble=complain,
+        on_trouble=warn,
     ) as server:
         say(f"{server.url}  (Ctrl-C stops)")
         server.serve_forever()

@@ -23,7 +23,10 @@ def select(
     out: Out,
     where: Annotated[
         list[str] | None,
-        typer.Option(help="ATTRIBUTE=VALUE[,VALUE], as brightness=dim; again for more, which must all fit."),
+        typer.Option(
+            help="ATTRIBUTE=VALUE[,VALUE], as brightness=dim; again for more, which must all fit. "
+            "Asked of one class alone: polyps:size=small."
+        ),
     ] = None,
     any_of: Annotated[bool, typer.Option("--any", help="One --where is enough.")] = False,
     label: Annotated[list[str] | None, typer.Option(help="Label or category; again for more.")] = None,

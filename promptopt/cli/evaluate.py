@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptopt.cli._options import AllowEmbedded, Device
-from promptopt.cli._text import say, terminal
+from promptopt.cli._options import AllowEmbedded, Device, Store
+from promptopt.cli._text import say, terminal, warn
 from promptopt.formatting.numbers import value_and_interval
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ def evaluate(
             help="Folder for evaluation.json, evaluation.csv, card.md, copies.png and duplicates.png.",
         ),
     ] = None,
-    store: Annotated[Path, typer.Option(help="Folder of the features; nothing is encoded twice.")] = Path(
-        "store"
-    ),
+    store: Store = Path("store"),
     seed: Annotated[int, typer.Option(min=0, help="Of every shuffle and subsample.")] = 0,
     device: Device = "auto",
 ) -> None:
@@ -114,7 +112,7 @@ def evaluate(
         result = measure(
             *sets,
             encoders,
-            store=FeatureStore(store / "features.sqlite"),
+            store=FeatureStore(store / "features"),
             metrics=names or None,
             by=_list(by),
             cross=cross,
@@ -197,9 +195,9 @@ def _print(result: "Evaluation") -> None:
         table = Table(title=title, title_justify="left")
         table.add_column("metric")
         for column in ("value", "95 % interval", "n"):
-            table.add_column(column, justify="right")
-        table.add_column("better")
-        table.add_column("status")
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("better", no_wrap=True)
+        table.add_column("status", no_wrap=True)
         for row in rows:
             e = row.estimate
             value, interval = value_and_interval(e, ".4g", mark="")
@@ -209,6 +207,5 @@ def _print(result: "Evaluation") -> None:
         for row in rows:
             if row.estimate.status == "undefined":
                 console.print(Text(f"{row.name} is undefined. {row.estimate.method}"), soft_wrap=True)
-    errors = terminal(stderr=True, highlight=False, soft_wrap=True)
     for warning in result.card["warnings"]:
-        errors.print(Text(f"warning: {warning}", style="yellow"))
+        warn(warning)

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from promptopt.cli import group
-from promptopt.cli._options import Device
-from promptopt.cli._text import say
+from promptopt.cli._options import Device, Store
+from promptopt.cli._text import say, warn
 from promptopt.cli._values import run_value
 from promptopt.cli._wrapped import wrapped
 from promptopt.formatting.numbers import count
@@ -90,7 +90,7 @@ def submission(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="gi-2025: of the script's images.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="gi-2025: images the script makes at a time.")] = 8,
-    store: Annotated[Path, typer.Option(help="Store of the studies' images.")] = Path("store"),
+    store: Store = Path("store"),
     device: Device = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace a submission that is there.")] = False,
 ) -> None:
@@ -106,6 +106,12 @@ def submission(
     team = {} if info is None else read_team(info)
     if edition == "gi-2024":
         _gi2024_alone(repo=repo, template=template)
+        if test_prompts is not None:
+            from promptopt.space.emphasis import emphasis_warning
+            from promptopt.synthesis.prompt_files import read_prompt_file
+
+            if warning := emphasis_warning(line.text for line in read_prompt_file(test_prompts).prompts):
+                warn(warning)
         from generators.loading import load
         from promptopt.challenge.submission.gi2024 import write_gi2024
         from promptopt.cli._progress import Bars

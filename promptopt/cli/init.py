@@ -114,7 +114,9 @@ def _from(out: Path, path: Path) -> str:
 
     if path.is_absolute():
         return str(path)
-    return os.path.relpath(path, out)
+    text = os.path.relpath(path, out)
+    # before the training there is no folder to tell work/clip from a name on the hub
+    return text if text.startswith(os.pardir) else os.curdir + os.sep + text
 
 
 def _costs(study: Path, wanted: "Beginning", *, measure: bool, store: Path, device: str) -> None:
@@ -143,19 +145,24 @@ def _costs(study: Path, wanted: "Beginning", *, measure: bool, store: Path, devi
         told += f": about {duration(images * seconds)} on this machine ({1 / seconds:.2g} images/s{by})"
     say(f"{told}; then the classifiers' trainings.")
     say("Next:")
-    data, encoder = config.as_written(config.data), config.as_written(config.encoder)
-    if config.encoder == str((_WORK / "clip").resolve()):
-        encoder = str(_WORK / "clip")
-    judges = {"clip": "", "sd": "" if encoder == "embedded" else f" --encoder {shlex.quote(encoder)}"}
-    for line in [
+    data, encoder = _from_here(str(config.data), wanted.data), _from_here(config.encoder, wanted.encoder)
+    judges = {"clip": [], "sd": [] if encoder == "embedded" else ["--encoder", encoder]}
+    for words in [
         *(
-            f"promptopt train {kind} --data {data} --out {_WORK / kind} --init embedded{judges[kind]}"
+            ["train", kind, "--data", data, "--out", str(_WORK / kind), "--init", "embedded", *judges[kind]]
             for kind in missing
         ),
-        f"promptopt study check {study}",
-        f"promptopt study run {study}",
+        ["study", "check", str(study)],
+        ["study", "run", str(study)],
     ]:
-        say(f"  {line}")
+        say(f"  {shlex.join(['promptopt', *words])}")
+
+
+def _from_here(address: str, written: str) -> str:
+    """An address of the study as a command takes it: relative paths start here, not at the file."""
+    import os
+
+    return address if Path(written).is_absolute() or address == written else os.path.relpath(address)
 
 
 def _untrained(generator: str, encoder: str) -> list[str]:

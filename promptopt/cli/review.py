@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptopt.cli import group
-from promptopt.cli._options import AllowRemote, Host, Port
-from promptopt.cli._text import say, terminal
+from promptopt.cli._options import AllowRemote, Host, Port, Store
+from promptopt.cli._text import say, terminal, warn
 from promptopt.cli._values import run_value
 from promptopt.formatting.numbers import format_estimate, p_value
 
@@ -20,7 +20,6 @@ app = group("Ask experts: which prompt's images are better, and can they be told
 _Run = Annotated[
     Path, typer.Argument(metavar="RUN", callback=run_value, help="A run folder, or the name of one in runs.")
 ]
-_Store = Annotated[Path, typer.Option(help="The store that the study was run with.")]
 
 
 @app.command()
@@ -30,7 +29,7 @@ def prefer(
     port: Port = 8081,
     host: Host = "127.0.0.1",
     allow_remote: AllowRemote = False,
-    store: _Store = Path("store"),
+    store: Store = Path("store"),
     prompts: Annotated[int, typer.Option(min=2, max=50, help="Most prompts, the baseline among them.")] = 6,
     images: Annotated[int, typer.Option(min=1, max=36, help="Images in each set.")] = 9,
     rounds: Annotated[int, typer.Option(min=1, help="How often every pair is shown.")] = 2,
@@ -60,11 +59,9 @@ def prefer(
         per_set=images,
     )
     if allow_remote and not is_loopback(host):
-        say(
-            f"WARNING: {host}: whoever reaches this machine can see the images and answer in {rater}'s name; "
-            "there is no password and no encryption.",
-            fg="yellow",
-            err=True,
+        warn(
+            f"{host}: whoever reaches this machine can see the images and answer in {rater}'s name; "
+            "there is no password and no encryption."
         )
     title = str(found.settings["category"]["title"])
     like = "a picture that the phantom's program drew" if found.drawn else "a real patient's"
@@ -82,7 +79,7 @@ def prefer(
 
 
 @app.command()
-def values(run: _Run, store: _Store = Path("store")) -> None:
+def values(run: _Run, store: Store = Path("store")) -> None:
     """Compute each prompt's value from the experts' choices, and how far the experts agree.
 
     Writes RUN/review/preferences.json, which a study can take as a term of its score, and preferences.csv.
@@ -110,7 +107,7 @@ def sheet(
         int | None, typer.Option(min=16, max=1024, help="Side in pixels; default: the smallest there is.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw and the order.")] = 0,
-    store: _Store = Path("store"),
+    store: Store = Path("store"),
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier sheet and its key.")] = False,
 ) -> None:
     """Make a blinded sheet of real and synthetic images for a committee: a page, answers.csv, a separate key.

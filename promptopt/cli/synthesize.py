@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from promptopt.cli._options import BatchSize, Device, Guidance, On, Scheduler, Steps
-from promptopt.cli._text import say
+from promptopt.cli._text import say, warn
 from promptopt.cli._values import run_value
 
 if TYPE_CHECKING:
@@ -70,7 +70,10 @@ def synthesize(
         bool, typer.Option("--skip-too-long", help="Leave out prompts that the generator would cut.")
     ] = False,
     batch_size: BatchSize = None,
-    store: Annotated[Path | None, typer.Option(help="Image store to share. Default: OUT/.store.")] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER|URL", help="Image store to share. Default: OUT/.store."),
+    ] = None,
     on: On = "here",
     device: Device = "auto",
 ) -> None:
@@ -107,7 +110,7 @@ def synthesize(
             skip_too_long=skip_too_long,
             store=store,
             on_image=bar.image,
-            on_warning=lambda text: bar.say(f"warning: {text}"),
+            on_warning=bar.warn,
         )
     _summary(made, _sheet(made), store)
 
@@ -144,7 +147,7 @@ def _report(listed: "PromptFile", edition: str) -> None:
     if listed.blank:
         say(f"{len(listed.blank)} empty lines left out: line {_some(listed.blank)}", err=True)
     if warning := emphasis_warning(line.text for line in listed.prompts):
-        say(f"warning: {warning}", err=True)
+        warn(warning)
     twice = listed.duplicates()
     if twice:
         copies = sum(len(lines) - 1 for lines in twice.values())
@@ -155,11 +158,7 @@ def _report(listed: "PromptFile", edition: str) -> None:
             err=True,
         )
     if edition == "gi-2025" and count % 2:
-        say(
-            f"warning: gi-2025 scores prompts in pairs of two wordings, and {count} is odd: the last "
-            "has no partner",
-            err=True,
-        )
+        warn(f"gi-2025 scores prompts in pairs of two wordings, and {count} is odd: the last has no partner")
 
 
 def _some(numbers: "list[int] | tuple[int, ...]") -> str:
@@ -179,10 +178,9 @@ def _sampling(
     from promptopt.synthesis.plan import Sampling
 
     if listed.generator is not None and listed.generator != model.fingerprint:
-        say(
-            f"warning: the prompts of {listed.path} were found with another generator "
-            f"({listed.generator[:12]}), this one is {model.fingerprint[:12]}",
-            err=True,
+        warn(
+            f"the prompts of {listed.path} were found with another generator "
+            f"({listed.generator[:12]}), this one is {model.fingerprint[:12]}"
         )
     options = {
         "negative_prompt": negative_prompt,
@@ -216,17 +214,23 @@ def _sheet(made: "Synthesis") -> Path:
 
 
 def _summary(made: "Synthesis", sheet: Path, store: Path | None) -> None:
+    from generators.stores.address import store_url
     from promptopt.formatting.numbers import file_size
     from promptopt.synthesis.folder import IMAGES
 
     if made.too_long:
         lines = [prompt.line for prompt in made.too_long]
         say(f"{len(lines)} prompts left out, too long for the generator: line {_some(lines)}", err=True)
+    url = None if store is None else store_url(store)
     place = store or made.folder / ".store"
     disk = (
-        f"{made.copied} of them copied out of {place}, so they lie there twice"
-        if made.copied
-        else f"shared with {place} by hard links, so they lie there once"
+        f"and at {url}"
+        if url
+        else (
+            f"{made.copied} of them copied out of {place}, so they lie there twice"
+            if made.copied
+            else f"shared with {place} by hard links, so they lie there once"
+        )
     )
     say(f"{made.images} images in {made.folder / IMAGES}: {file_size(made.size)}, {disk}")
     say(f"{made.generated} generated now, {made.images - made.generated} were there")

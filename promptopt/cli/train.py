@@ -254,7 +254,7 @@ def _judge(
     from promptopt.study.guards import refuse_embedded_encoders
 
     refuse_embedded_encoders({"--encoder": [encoder]}, data.root, allowed=allowed)
-    return ValidationJudge(encoder, data, store=store / "features.sqlite", device=device)
+    return ValidationJudge(encoder, data, store=store / "features", device=device)
 
 
 def _pipeline_folder(init: str | None) -> Path | None:

@@ -14,6 +14,7 @@ import numpy as np
 from evaluation.features.feature_store import FeatureStore
 from evaluation.features.image_set import ImageSet
 from evaluation.report.evaluate import Texts
+from generators.stores.address import store_folder
 from promptopt.base.files import writable_folder
 from promptopt.base.naming import without_home
 from promptopt.comparison.scopes import ComparisonError, Scope, Scopes, center_scopes
@@ -193,7 +194,7 @@ def compare_generators(
         training=training,
         held_out=held_out,
         encoders=encoders,
-        store=FeatureStore(writable_folder(Path(store), "the store") / "features.sqlite"),
+        store=FeatureStore(writable_folder(store_folder(store), "the store") / "features"),
         scopes=scopes.tables,
         texts=texts,
         seed=seed,
@@ -218,7 +219,7 @@ def compare_generators(
             Path(out) / "images" / contender.name,
             per_prompt=per_prompt,
             seed=seed,
-            store=Path(store) / "images",
+            store=store_folder(store) / "images",
             device=device,
             on=on,
             batch_size=batch_size,

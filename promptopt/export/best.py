@@ -49,7 +49,7 @@ class Row:
     Attributes:
         rank: None for a baseline that was not confirmed beside the others, and for a set as a whole.
         estimates: confirmed metrics, then whatever else of the entry has an interval, by name.
-        scalars: further single values of the entry, by name.
+        scalars: the verdict beside the baseline, and further single values of the entry, by name.
     """
 
     rank: int | None
@@ -95,8 +95,7 @@ def rows(study: PromptList) -> list[Row]:
 
     A set was confirmed as a whole, so its estimates are in a row of their own, and the baseline's after it.
     """
-    plain = study.baseline.candidate
-    found = [_row(entry, is_baseline=entry.candidate == plain) for entry in study.prompts]
+    found = [_row(entry, study.verdict(entry)) for entry in study.prompts]
     whole = study.portfolio is not None and study.portfolio.method == SET
     if study.portfolio is not None and whole:
         found = [replace(row, is_baseline=False, scalars={}) for row in found]
@@ -131,10 +130,10 @@ def rows(study: PromptList) -> list[Row]:
     return found
 
 
-def _row(entry: PromptEntry, *, is_baseline: bool) -> Row:
+def _row(entry: PromptEntry, verdict: str | None) -> Row:
     """All that the entry has; fields of later versions show up by their kind."""
     estimates = dict(entry.confirmation)
-    scalars: dict[str, Scalar] = {}
+    scalars: dict[str, Scalar] = {} if verdict is None else {"verdict": verdict}
     for name in type(entry).model_fields:
         value = getattr(entry, name)
         if name in _OWN or name == "confirmation":
@@ -156,7 +155,7 @@ def _row(entry: PromptEntry, *, is_baseline: bool) -> Row:
         generation_parameters=entry.generation_parameters or {},
         weight=entry.weight,
         tied=entry.tied_with_first,
-        is_baseline=is_baseline,
+        is_baseline=verdict is None,
         estimates=estimates,
         scalars=scalars,
     )

@@ -21,6 +21,8 @@ _NOTE = (
     "from the first; *: unreliable at this number of images."
 )
 
+_SAID_BY_VERDICT = "better_than_baseline"  # a column of the table in files alone
+
 
 def to_csv(best: BestList) -> str:
     """One line a prompt: every estimate with all its parts, settings, generator and seeds.
@@ -183,7 +185,8 @@ def _best(tied: int) -> str:
 
 def _names(shown: Sequence[Row]) -> tuple[list[str], list[str]]:
     metrics = dict.fromkeys(name for row in shown for name in row.estimates)
-    return list(metrics), list(dict.fromkeys(name for row in shown for name in row.scalars))
+    scalars = dict.fromkeys(name for row in shown for name in row.scalars if name != _SAID_BY_VERDICT)
+    return list(metrics), list(scalars)
 
 
 def _rank(row: Row) -> str:
@@ -210,8 +213,8 @@ def _claimed(row: Row, name: str) -> str:
     value = row.scalars.get(name)
     if value is None or (row.is_baseline and isinstance(value, bool)):
         return "-"
-    if isinstance(value, bool):  # a test that finds nothing has not shown the contrary
-        return "yes" if value else "not shown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

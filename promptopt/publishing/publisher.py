@@ -100,7 +100,7 @@ class Publisher:
         self.target = target
         self._database = Database(target)
         self._user = user
-        self._store = Path(store)
+        self._store = store
         self._artifacts = None
         if artifacts is not None:
             from promptopt.publishing.pictures import artifact_store

@@ -19,6 +19,7 @@ from promptopt.config.study_file import StudyError
 DATABASE = "study.db"
 PROMPTS = "prompts.json"
 REPORT = "report.html"
+FIRST_IMAGES = "first-images.png"
 STUDY = "study.yaml"
 SETTINGS = "settings.json"
 PICTURES = "pictures.json"

@@ -11,7 +11,9 @@ from typing import Any, Literal
 from generators.errors import GeneratorError
 from generators.family import MAIN, split_settings
 from generators.request import ImageRequest
-from generators.store import ImageStore, StoredImage
+from generators.store import StoredImage
+from generators.stores.address import store_folder
+from generators.stores.opening import open_store
 from promptopt.base.reading import json_object
 from promptopt.base.seeds import seed_panel
 from promptopt.config.study_file import StudyError, load_study
@@ -63,7 +65,7 @@ class RunImages:
         Raises:
             StudyError: not a run folder, or a store without images.
         """
-        folder, store = Path(run), Path(store)
+        folder, store = Path(run), store_folder(store)
         path = folder / runfolder.SETTINGS
         settings = json_object(path, error=StudyError, remedy="Give a run folder, such as runs/polyps.")
         if not (store / "images").is_dir():
@@ -138,12 +140,12 @@ class RunImages:
         self, candidate: Candidate, *, stage: Stage, count: int | None = None
     ) -> list[StoredImage | None]:
         """The stored images in order of the seeds; None for one that is not in the store, or damaged."""
-        store = ImageStore(self.store / "images")
+        store = open_store(self.store / "images")
         return [store.get(request) for request in self.requests(candidate, stage=stage, count=count)]
 
     def find_each(self, candidates: Sequence[Candidate], *, stage: Stage) -> list[StoredImage | None]:
         """The stored image of each candidate, the first with the first seed and so on; None as in `find`."""
-        store = ImageStore(self.store / "images")
+        store = open_store(self.store / "images")
         return [store.get(request) for request in self._requests(lambda: candidates, stage=stage)]
 
     def present(self, candidate: Candidate, *, stage: Stage, count: int | None = None) -> list[StoredImage]:

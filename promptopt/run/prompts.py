@@ -234,6 +234,26 @@ class PromptList(_Model):
         shown = "better than the baseline" if first.better_than_baseline else "not shown to be better"
         return f"{first.label!r}: {score} SD, {shown}."
 
+    @property
+    def alpha(self) -> float:
+        """The level of the confirmation's tests, over all prompts together."""
+        return float(self.settings.get("confirm", {}).get("alpha", 0.05))
+
+    def verdict(self, entry: PromptEntry) -> str | None:
+        """Beside the baseline: better, worse or unclear; None for the baseline itself.
+
+        A prompt that an independent check contradicts is unclear.
+        """
+        if entry.candidate == self.baseline.candidate:
+            return None
+        if entry.contradicted_by is not None:
+            return "unclear"
+        if entry.better_than_baseline:
+            return "better"
+        score = entry.confirmation.get("score")
+        below = score is not None and (score.value or 0.0) < 0
+        return "worse" if entry.p_value is not None and entry.p_value < self.alpha and below else "unclear"
+
     def drawn_with(self, settings: Mapping[str, Any] | None) -> Network:
         """The generator that a prompt's settings name. Raises StudyError for a file that does not say."""
         name, _ = split_settings(settings or {})

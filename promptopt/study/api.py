@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from generators.stores.address import store_folder
 from promptopt.config.study_file import StudyConfig, StudyError, load_study, study_from_mapping
 from promptopt.run.folder import DATABASE
 from promptopt.study.proposals import Ask, Gap, Propose, ScoredPrompt, candidate_of
@@ -78,7 +79,7 @@ class Study:
             self.config = study_from_mapping(source)
         else:
             self.config = load_study(source)
-        self.runs, self.store = Path(runs), Path(store)
+        self.runs, self.store = Path(runs), store_folder(store)
         self._objects: dict[str, Any] = {"generator": generator, "encoder": encoder, "judge": judge}
         self._metrics = tuple(metrics)
         self._stack = contextlib.ExitStack()

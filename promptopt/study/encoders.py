@@ -67,7 +67,7 @@ def compare_encoders(
     from evaluation.features.feature_store import FeatureStore
     from evaluation.report.encoder_check import MOST_IMAGES
 
-    features = FeatureStore(store / "features.sqlite")
+    features = FeatureStore(store / "features")
     seen = data.where(pool=_POOLS)
     first = compare_encoder(encoder, classes, seen, features=features, most=MOST_IMAGES)
     if first.verdict == "worse" and not config.allow_weak_encoder:

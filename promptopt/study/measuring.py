@@ -18,7 +18,8 @@ from evaluation.metrics import alignment
 from evaluation.metrics.diversity import diversity
 from evaluation.metrics.memorization import memorization
 from generators.fetching import fetch
-from generators.store import ImageStore, StoredImage
+from generators.store import StoredImage
+from generators.stores.opening import open_store
 from promptopt.base.files import file_digest, new_file
 from promptopt.base.images import read_image
 from promptopt.config.study_file import ConstraintSettings
@@ -56,8 +57,8 @@ class Measuring:
         self.setup = setup
         self.metrics = metrics
         self._store = store
-        self.images = ImageStore(store / "images")
-        self.features = FeatureStore(store / "features.sqlite")
+        self.images = open_store(store / "images")
+        self.features = FeatureStore(store / "features")
         self.generated = 0
         self.reused = 0
         self._on_image = on_image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ class Observer:
     def on_step(self, step: StepDone) -> None:
         """A class's search has measured some prompts and solved its set anew."""
 
+    def on_first_images(self, path: Path) -> None:
+        """Every class's search has taken a step: a sheet of images is there, drawn again after the search."""
+
     def on_training(self, done: int, total: int, note: str) -> None:
         """Classifiers are being trained: steps done, in all, and of which one."""
 
@@ -147,6 +151,11 @@ class Observers(Observer):
         """As `Observer`."""
         for one in self.observers:
             one.on_step(step)
+
+    def on_first_images(self, path: Path) -> None:
+        """As `Observer`."""
+        for one in self.observers:
+            one.on_first_images(path)
 
     def on_training(self, done: int, total: int, note: str) -> None:
         """As `Observer`."""

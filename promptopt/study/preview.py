@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.features.feature_store import FeatureStore
+from generators.stores.address import store_folder
 from promptopt.base.files import writable_folder
 from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.run.prompt_sets import METHODS
@@ -37,7 +38,7 @@ class Preview:
 
 def check_study(config: StudyConfig, *, store: Path, device: str = "auto") -> Preview:
     """Open and check all that a run would. Raises StudyError as `promptopt.study.run.run_study` does."""
-    store = writable_folder(Path(store), "the store", error=StudyError)
+    store = writable_folder(store_folder(store), "the store", error=StudyError)
     if config.aim == "set":
         from promptopt.study.sets.opening import prepare_sets
 
@@ -56,7 +57,7 @@ def check_study(config: StudyConfig, *, store: Path, device: str = "auto") -> Pr
         images=most_images(config, [own.space.size for own in classes.values()]),
         warnings=(
             *checks.notices(config),
-            *warnings(classes, FeatureStore(store / "features.sqlite")),
+            *warnings(classes, FeatureStore(store / "features")),
         ),
         setup=next(iter(classes.values())),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.features.feature_store import FeatureStore
+from generators.stores.address import store_folder
 from promptopt.base.files import writable_folder, write_text
 from promptopt.config.study_file import StudyConfig, StudyError, load_study
 from promptopt.portfolio.weigh import weigh
@@ -243,7 +244,7 @@ def run_study(
         raise StudyError(f"{config.source}: aim: a proposer is asked by a study of sets; write aim: set.")
     metrics = (*registered_metrics(config.metrics), *metrics)
     with runfolder.locked_run(Path(runs), config.name) as folder, contextlib.ExitStack() as open_things:
-        store = writable_folder(Path(store), "the store", error=StudyError)
+        store = writable_folder(store_folder(store), "the store", error=StudyError)
         made_by = makers or open_things.enter_context(
             makers_of(config, on, device=device, store=store, features=encoder is None)
         )
@@ -263,7 +264,7 @@ def run_study(
             observer.on_warning(notice)
         runfolder.check_settings(folder, setup.identity)
         write_text(folder / runfolder.STUDY, resolved_study(setup))
-        for text in warnings({setup.positive_name: setup}, FeatureStore(store / "features.sqlite")):
+        for text in warnings({setup.positive_name: setup}, FeatureStore(store / "features")):
             observer.on_warning(text)
         measuring = Measuring(setup, store=store, metrics=metrics, on_image=observer.on_image)
         run = _Run(measuring, folder=folder, observer=observer)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from generators.stores.address import store_folder
 from promptopt.base.errors import ArgumentError
 from promptopt.base.files import writable_folder
 from promptopt.config.study_file import StudyConfig, StudyError
@@ -32,7 +33,7 @@ def score_prompts(
     Args:
         objects: generator, encoder and judge in place of those that the study names.
     """
-    store = writable_folder(store, "the store", error=StudyError)
+    store = writable_folder(store_folder(store), "the store", error=StudyError)
     metrics = (*registered_metrics(config.metrics), *metrics)
     setup = prepare(config, store=store, metrics=metrics, **objects)
     count = config.search.images if images is None else images

@@ -86,7 +86,7 @@ def synthesize(
         pattern: of the file names; see `check_pattern`.
         sampling: negative prompt (a prompt's own goes first), steps, guidance and scheduler.
         skip_too_long: leave out prompts with more tokens than the generator reads, instead of refusing.
-        store: the image store; OUT/.store when not given.
+        store: the image store, a folder or a URL; OUT/.store when not given.
         on_image: called with (images at hand, images in all, whether it was generated now).
         on_warning: called once where the disk seems too small for what is left.
 
@@ -142,11 +142,11 @@ class _Run:
         on_image: Callable[[int, int, bool], None] | None,
         on_warning: Callable[[str], None] | None,
     ) -> None:
-        from generators.store import ImageStore
+        from generators.stores.opening import open_store
 
         self._plan = plan
         self._folder = folder
-        self._store = ImageStore(folder / STORE if store is None else store)
+        self._store = open_store(folder / STORE if store is None else store)
         self._on_image = on_image
         self._on_warning = on_warning
         self._done = self._made = self._size = self._copied = self._rows = 0

@@ -1,4 +1,4 @@
-"""Conformance suites: what every generator, engine, encoder, metric and sampler must do, as pytest classes.
+"""Conformance suites, pytest classes: what generators, stores, engines, encoders, metrics, samplers must do.
 
 Subclass one in a test module of your own and override the fixtures that its docstring names:
 
@@ -17,5 +17,5 @@ from __future__ import annotations
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{name}" for name in ("encoders", "engines", "generators", "metrics", "samplers"))
+    *(f"{__name__}.{name}" for name in ("encoders", "engines", "generators", "metrics", "samplers", "stores"))
 )

@@ -17,6 +17,7 @@ import numpy as np
 from evaluation.estimate import Estimate
 from evaluation.inference.agreement import rank_correlation
 from generators.family import GeneratorFamily
+from generators.stores.address import store_folder
 from promptopt.base.files import writable_folder
 from promptopt.base.naming import without_home
 from promptopt.config.generator_uris import varied_members
@@ -156,7 +157,7 @@ def transfer(
         instead="Run its study again with the other generator: `promptopt study run FILE --set "
         "generator.uri=... --name ...`.",
     )
-    store = writable_folder(Path(store), "the store")
+    store = writable_folder(store_folder(store), "the store")
     entries = [e for e in prompts.prompts if e.candidate != prompts.baseline.candidate]
     if not entries:
         raise StudyError(f"{folder / runfolder.PROMPTS}: holds no prompt besides the baseline.")

@@ -98,7 +98,7 @@ def one(images: int, kind: Any, data: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
         reference = Reference(
             data=read_dataset(data),
-            features=FeatureStore(Path(work) / "features.sqlite"),
+            features=FeatureStore(Path(work) / "features"),
             encoder=ThumbnailEncoder(),
         )
         began = time.perf_counter()

@@ -90,7 +90,7 @@ def blur_files(files: ImageFiles, folder: Path) -> list[Path]:
 
 
 def arms(work: Path, options: argparse.Namespace) -> None:
-    encoder, store = load_encoder("embedded"), FeatureStore(work / "features.sqlite")
+    encoder, store = load_encoder("embedded"), FeatureStore(work / "features")
     real = prepared_files(write_phantom(work / "real", images=options.images, seed=1))
     made = prepared_files(write_phantom(work / "made", images=options.synthetic, seed=2))
 

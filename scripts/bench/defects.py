@@ -56,7 +56,7 @@ PIXELS = {"blur": blurred, "color shift": shifted}
 
 def features_of(data: Dataset, encoder: Encoder, folder: Path) -> dict[str, Rows]:
     """Features of the images as they are and with each defect of pixels; encoded once."""
-    store = FeatureStore(folder / "features.sqlite")
+    store = FeatureStore(folder / "features")
     found = {"sound": store.features(encoder, data.paths()).astype(np.float64)}
     for name, change in PIXELS.items():
         place = folder / name.replace(" ", "-")

@@ -74,7 +74,7 @@ class Patches:
         self.labels = np.array([row["label"] for row in rows])
         self.groups = [row["group"] for row in rows]
         self.train = np.array([row["split"] == "train" for row in rows])
-        self.store = FeatureStore(work / "features.sqlite")
+        self.store = FeatureStore(work / "features")
 
     def features(self, encoder: Encoder) -> np.ndarray:
         return self.store.features(encoder, self.paths)

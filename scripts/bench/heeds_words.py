@@ -85,7 +85,7 @@ def main() -> None:
     data, grammar = read_dataset(options.data), load_grammar(options.grammar)
     if grammar.captions is None:
         raise SystemExit(f"{options.grammar}: writes no captions, so it cannot say how a word is asked for")
-    store, features = ImageStore(options.work / "store"), FeatureStore(options.work / "features.sqlite")
+    store, features = ImageStore(options.work / "store"), FeatureStore(options.work / "features")
     encoder, generator = load_encoder("embedded"), load(options.generator)
     settings = {"guidance": options.guidance, "steps": options.steps}
     readers = Readers(data, grammar, looks(data.paths()), features.features(encoder, data.paths()))

@@ -65,7 +65,7 @@ def drawn_prompts(setup: Setup, count: int) -> list[str]:
 def on_images(config: StudyConfig, options: argparse.Namespace) -> None:
     store = options.work / "store"
     setup = prepare(config.override({"confirm.images": options.images}), store=store)
-    images, cache = ImageStore(store / "images"), FeatureStore(store / "features.sqlite")
+    images, cache = ImageStore(store / "images"), FeatureStore(store / "features")
     prompts = drawn_prompts(setup, options.prompts)
     features: dict[str, Rows] = {}
     with Bars() as bar:

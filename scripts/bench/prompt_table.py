@@ -54,7 +54,7 @@ def main() -> None:
     config = config.override({"search.images": options.seeds, "search.racing": False})
     setup = prepare(config, store=work / "store")
     images = ImageStore(work / "store" / "images")
-    features = FeatureStore(work / "store" / "features.sqlite")
+    features = FeatureStore(work / "store" / "features")
     if options.study is None:
         assert setup.candidates is not None
         chosen = list(setup.candidates)

@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("work/real-patches"))
     options = parser.parse_args()
     data, encoder, thumbnails = read_dataset(options.data), load_encoder(options.encoder), ThumbnailEncoder()
-    store, features = ImageStore(options.work / "store"), FeatureStore(options.work / "features.sqlite")
+    store, features = ImageStore(options.work / "store"), FeatureStore(options.work / "features")
     labels = sorted({record.label for record in data})
     captions = {label: data.where(label=label).records[0].text[0] for label in labels}
     weights = class_weights(encoder, {label: [text] for label, text in captions.items()})

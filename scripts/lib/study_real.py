@@ -90,7 +90,7 @@ def write_study(
     if not path.exists():
         study = {
             "name": name,
-            "classes": {label: {"category": f"{label}.yaml"} for label in CLASSES},
+            "classes": {label: {"category": f"{name}-{label}.yaml"} for label in CLASSES},
             "data": name,
             "generator": {"uri": "sd/pipeline", "guidance": guidance, **size["generator"]},
             # whole batches of 32 images
@@ -125,16 +125,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "prepare", "data", "prepare", "medvqa-gi-2024", options.source, data, "--grammar", GRAMMAR,
         done=data / "metadata.jsonl",
     )  # fmt: skip
-    for label in CLASSES:
-        file = work / f"{label}.yaml"
-        words = ("--label", label, "--out", file, "--pool", "reference", "--grammar", GRAMMAR)
-        steps.run(f"mine {label}", "template", "mine", data, *words, done=file)
     where = [word for one in options.where or TARGET for word in ("--where", one)]
     held_out = ("--validation", 0.3, "--limit", f"reference={options.reference}", "--name", name)
     steps.run(
         "select", "data", "select", data, target, *where, *["--any"] * options.any, *held_out,
         done=target / "metadata.jsonl",
     )  # fmt: skip
+    for label in CLASSES:  # from the target's own pictures: their shares of words are where the search begins
+        file = work / f"{name}-{label}.yaml"
+        words = ("--label", label, "--out", file, "--pool", "reference", "--grammar", GRAMMAR)
+        steps.run(f"mine {label}", "template", "mine", target, *words, done=file)
     steps.run(
         "train", "train", "sd", "--init", "embedded", "--data", data, "--out", work / "sd", *store,
         "--allow-embedded", *changes(size["sd"]), done=work / "sd" / "pipeline" / "model_index.json",

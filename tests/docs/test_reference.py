@@ -1,24 +1,11 @@
 """The reference pages hold every key and every command there is."""
 
-import importlib.util
 from types import ModuleType
 
-import pytest
 import typer.main
 
 from promptopt.cli.main import main
 from promptopt.config.study_file import StudyConfig
-from tests.docs.pages import REPOSITORY
-
-
-@pytest.fixture(scope="module")
-def reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reference", REPOSITORY / "scripts" / "docs_reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_every_key_of_the_study_file_is_there_and_says_what_it_means(reference: ModuleType):

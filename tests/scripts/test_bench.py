@@ -86,6 +86,6 @@ def test_a_newcomer_begins_in_an_empty_folder(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_engineer_gets_from_a_checkpoint_file_to_a_study(tmp_path: Path) -> None:
     said = run("newcomers/engineer.py", "--small", "--work", tmp_path / "new")
-    assert "first useful picture: work/try/sheet.png after" in said
+    assert "work/try/sheet.png after" in said
     assert "| `promptopt study show runs/posters` |" in said
     assert (tmp_path / "new" / "runs" / "posters" / "report.html").stat().st_size > 10_000

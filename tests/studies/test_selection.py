@@ -48,6 +48,20 @@ def test_conditions_all_or_any(data: Dataset, tmp_path: Path) -> None:
     assert read_dataset(tmp_path / "a", verify_images=True).records == both.records
 
 
+def test_a_condition_for_one_class_leaves_the_others_whole(data: Dataset, tmp_path: Path) -> None:
+    dim = select(data, tmp_path / "a", Selection(where={"polyps:light": ["dim"]}))
+    assert [r.file_name for r in dim] == [f"images/{i:02d}.png" for i in range(60) if i >= 40 or i % 3 == 0]
+    where = {"polyps:light": ["dim"], "polyps:marks": ["box"], "normal:light": ["bright"]}
+    either = select(data, tmp_path / "b", Selection(where=where, any_of=True))
+    assert [int(r.file_name[7:9]) for r in either] == [
+        i for i in range(60) if (i % 3 == 1 if i >= 40 else i % 3 == 0 or i % 5 == 0)
+    ]
+    with pytest.raises(DatasetError, match="polyp:light: no picture has the label 'polyp'; there are normal"):
+        select(data, tmp_path / "c", Selection(where={"polyp:light": ["dim"]}))
+    with pytest.raises(DatasetError, match="no picture has the attribute 'lights'"):
+        select(data, tmp_path / "c", Selection(where={"polyps:lights": ["dim"]}))
+
+
 def test_pools_anew_keep_groups_whole(data: Dataset, tmp_path: Path) -> None:
     shared = select(data, tmp_path / "a", Selection(shares=(0.2, 0.3, 0.5), seed=3))
     pools = {r.group: {o.pool for o in shared if o.group == r.group} for r in shared}

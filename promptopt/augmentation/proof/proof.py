@@ -33,18 +33,23 @@ class Proof:
     notes: tuple[str, ...]
 
 
+Rare = tuple[tuple[str, int], ...]
+
+
 def arm(
     *,
     per_class: int | None,
     classical: bool = False,
     variant: str | None = None,
     ratio: float | None = None,
+    rare: Rare = (),
 ) -> Arm:
     """What a classifier is trained on besides the real images: nothing, or more."""
     words = ["real", *["classical"] * classical, *([] if variant is None else [variant])]
     return Arm(
         name=" + ".join(words),
         per_class=per_class,
+        rare=rare,
         synthetic=variant,
         ratio=ratio,
         by_class=True,
@@ -57,6 +62,7 @@ def prove(
     out: Path,
     *,
     real_per_class: Sequence[int | None] = (None,),
+    rare: Mapping[str, int] | None = None,
     ratios: Sequence[float] = RATIOS,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     resamples: int = 2000,
@@ -72,6 +78,8 @@ def prove(
         views: one a learner, with a set of synthetic images for each variant; the first one's answer is the
             main one. Sets by the names ELSEWHERE and BOTH are taken whole, whatever the ratios.
         real_per_class: real training images of each class; None: all.
+        rare: class -> real training images of it at most, whatever `real_per_class`; it gets as many
+            synthetic images as the others.
         ratios: synthetic images for each real one.
         seeds: different numbers.
         notes: said beside the results.
@@ -86,10 +94,11 @@ def prove(
     if not ratios or not all(0 < ratio < float("inf") for ratio in ratios):
         raise AugmentationError(f"ratios is {list(ratios)}; give numbers above 0, say 0.5,1,2")
     classes = sorted(set(views[0].real.labels))
-    _check(views, classes, real_per_class)
+    few = tuple(sorted((rare or {}).items()))
+    _check(views, classes, real_per_class, dict(few))
     elsewhere = ELSEWHERE in views[0].synthetic
     variants = [name for name in views[0].synthetic if name not in (ELSEWHERE, BOTH)]
-    arms = [one for count in real_per_class for one in _plan(count, variants, ratios, elsewhere)]
+    arms = [one for count in real_per_class for one in _plan(count, variants, ratios, elsewhere, few)]
     trained = train_arms(
         views, arms, classes=classes, seeds=seeds, cache=out / _CACHE, on_progress=on_progress
     )
@@ -98,7 +107,7 @@ def prove(
         views[0].test,
         classes=classes,
         seeds=seeds,
-        families=[o for count in real_per_class for o in _families(count, variants, ratios, elsewhere)],
+        families=[o for count in real_per_class for o in _families(count, variants, ratios, elsewhere, few)],
         resamples=resamples,
         level=level,
     )
@@ -106,15 +115,22 @@ def prove(
         "seeds": list(seeds),
         "ratios": [float(ratio) for ratio in ratios],
         "real_per_class": list(real_per_class),
+        **({"rare": dict(few)} if few else {}),
         "resamples": resamples,
         "level": level,
         "learners": {view.learner.name: dict(view.learner.settings()) for view in views},
     }
     result = ArmsResult(classes=tuple(classes), settings=settings, rows=rows, comparisons=comparisons)
-    return Proof(result=result, notes=(*notes, *_shortage(rows, len(classes))))
+    said = [
+        f"of {name} {count} real images train at most, and as many synthetic ones as of the other classes"
+        for name, count in few
+    ]
+    return Proof(result=result, notes=(*notes, *said, *_shortage(rows, len(classes))))
 
 
-def _check(views: Sequence[View], classes: Sequence[str], counts: Sequence[int | None]) -> None:
+def _check(
+    views: Sequence[View], classes: Sequence[str], counts: Sequence[int | None], rare: Mapping[str, int]
+) -> None:
     for view in views:
         test = view.test[REAL_TEST]
         check_disjoint({"real training": view.real}, {"real test": test})
@@ -126,9 +142,11 @@ def _check(views: Sequence[View], classes: Sequence[str], counts: Sequence[int |
             f"there is one class, {classes[0]!r}; a classifier needs two: add the run of another study, or a "
             'class by hand (--class normal="a colonoscopy image of normal mucosa")'
         )
+    if unknown := sorted(set(rare) - set(classes)):
+        raise AugmentationError(f"rare: no class is called {unknown[0]!r}; there are {', '.join(classes)}")
     for name in classes:
         there = views[0].real.labels.count(name)
-        for count in counts:
+        for count in [rare[name]] if name in rare else counts:
             if count is not None and not 2 <= count <= there:
                 raise AugmentationError(
                     f"real_per_class: {count} images of {name!r} are asked for; give 2 to {there}, the "
@@ -136,29 +154,34 @@ def _check(views: Sequence[View], classes: Sequence[str], counts: Sequence[int |
                 )
 
 
-def _plan(count: int | None, variants: Sequence[str], ratios: Sequence[float], elsewhere: bool) -> list[Arm]:
+def _plan(
+    count: int | None, variants: Sequence[str], ratios: Sequence[float], elsewhere: bool, rare: Rare
+) -> list[Arm]:
     """Without classical augmentation, then with it."""
     arms = []
     for classical in (False, True):
-        arms.append(arm(per_class=count, classical=classical))
+        arms.append(arm(per_class=count, rare=rare, classical=classical))
         arms += [
-            arm(per_class=count, classical=classical, variant=name, ratio=ratio)
+            arm(per_class=count, rare=rare, classical=classical, variant=name, ratio=ratio)
             for name in variants
             for ratio in ratios
         ]
         if elsewhere:
-            arms += [arm(per_class=count, classical=classical, variant=name) for name in (ELSEWHERE, BOTH)]
+            arms += [
+                arm(per_class=count, rare=rare, classical=classical, variant=name)
+                for name in (ELSEWHERE, BOTH)
+            ]
     return arms
 
 
 def _families(
-    count: int | None, variants: Sequence[str], ratios: Sequence[float], elsewhere: bool
+    count: int | None, variants: Sequence[str], ratios: Sequence[float], elsewhere: bool, rare: Rare
 ) -> list[Family]:
     def over(name: str, *, classical: bool = False) -> list[Arm]:
-        return [arm(per_class=count, classical=classical, variant=name, ratio=r) for r in ratios]
+        return [arm(per_class=count, rare=rare, classical=classical, variant=name, ratio=r) for r in ratios]
 
     first, *others = variants
-    real, classical = arm(per_class=count), arm(per_class=count, classical=True)
+    real, classical = arm(per_class=count, rare=rare), arm(per_class=count, rare=rare, classical=True)
     families = [
         Family(ALONE, tuple((one, real) for one in over(first))),
         Family(CLASSICAL, ((classical, real),)),
@@ -170,7 +193,9 @@ def _families(
             families.append(Family(question, tuple(pairs)))
     if elsewhere:
         for beside in (False, True):
-            alone, both = (arm(per_class=count, classical=beside, variant=name) for name in (ELSEWHERE, BOTH))
+            alone, both = (
+                arm(per_class=count, rare=rare, classical=beside, variant=name) for name in (ELSEWHERE, BOTH)
+            )
             families.append(Family(ELSEWHERE, ((alone, classical if beside else real), (both, alone))))
     return families
 
@@ -180,6 +205,7 @@ def _shortage(rows: Sequence[ArmRow], classes: int) -> list[str]:
         f"{row.title}, {row.arm.per_class or 'all'} real: {row.train_synthetic} of {wanted} images"
         for row in rows
         if row.arm.ratio is not None
+        and not row.arm.rare
         and abs(row.train_synthetic - (wanted := round(row.arm.ratio * row.train_real))) > classes
     }
     return [f"fewer synthetic images than the ratio asks for: {text}" for text in sorted(short)]

@@ -19,7 +19,7 @@ class Finding:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.level}: {self.file}: {self.problem}. {self.remedy}"
+        return f"{self.level.capitalize()}: {self.file}: {self.problem}. {self.remedy}"
 
 
 @dataclass

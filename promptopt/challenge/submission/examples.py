@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from generators.errors import GeneratorError
 from generators.family import split_settings
 from generators.request import ImageRequest
+from generators.stores.address import store_folder
 from promptopt.base.files import link_or_copy
 from promptopt.run.errors import ExportError
 from promptopt.run.finished import FinishedRun
@@ -53,7 +54,7 @@ def write_examples(
         ExportError: too few seeds, or the generator is not the study's.
         StoreError, GeneratorError: the store or the generator fails.
     """
-    from generators.store import ImageStore
+    from generators.stores.opening import open_store
 
     seeds = run.prompts.seeds.confirmation
     if each > len(seeds):
@@ -68,7 +69,7 @@ def write_examples(
         for number, entry in enumerate(run.submitted, start=1)
         for index in range(each)
     ]
-    images = ImageStore(store / "images")
+    images = open_store(store_folder(store) / "images")
     found = [images.get(_request(run, entry, seed)) for _, entry, seed in jobs]
     if any(image is None for image in found):
         found = list(_made(run, jobs, images, load))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from generators.stores.address import store_folder
 from promptopt.base.files import file_digest, link_or_copy
 from promptopt.challenge.submission.details import SynthesisEntry
 from promptopt.run.errors import ExportError
@@ -42,7 +43,7 @@ def make_synthesis(
         generator,
         work,
         per_prompt=per_prompt,
-        store=store / "images",
+        store=store_folder(store) / "images",
         on_image=on_image,
     )
     return work

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from generators.stores.address import store_folder
 from promptopt.base.files import new_file, writable_folder, write_text
 from promptopt.base.naming import slug
 from promptopt.comparison.charts import write_charts
@@ -53,12 +54,12 @@ def write_tables(
         )
     if runs:
         written += _studies(
-            runs, writable_folder(Path(out) / "prompts", "the tables"), Path(store), top, notes
+            runs, writable_folder(Path(out) / "prompts", "the tables"), store_folder(store), top, notes
         )
     for number, run in enumerate(sources.sets, start=1):
         name = "sets" if len(sources.sets) == 1 else f"sets-{number}-{slug(run.folder.resolve().name)}"
         folder = writable_folder(Path(out) / name, "the tables")
-        files, missing = write_sets_of_paper(run, folder, label=name, store=Path(store), top=top)
+        files, missing = write_sets_of_paper(run, folder, label=name, store=store_folder(store), top=top)
         written += files
         notes += missing
     return written, list(dict.fromkeys(notes))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -35,6 +35,8 @@ class Form:
         per_real: R, (k, m).
         real: mean kernel value among the real images, each pair different (scalar).
         counts: images of each prompt, (k,).
+        groups: of the real images, m; None where each is its own. Ten frames of one lesion say little more
+            than one, so errors over real images are errors over groups.
     """
 
     within: FloatArray
@@ -42,6 +44,7 @@ class Form:
     per_real: FloatArray
     real: float
     counts: np.ndarray[Any, np.dtype[np.int64]]
+    groups: tuple[Hashable, ...] | None = None
 
     @cached_property
     def across(self) -> FloatArray:
@@ -64,23 +67,38 @@ class Form:
             generated: how many times the expected squared error of the sampled mixture is added, 1 or more.
             real: how many times the squared standard error of ``w'b`` over the real images is added.
         """
-        m = self.per_real.shape[1]
-        centered = self.per_real - self.across[:, None]
-        spread = centered @ centered.T / (m * max(m - 1, 1))
+        sums = self.group_sums(self.per_real)
+        m, n = self.per_real.shape[1], sums.shape[1]
+        spread = sums @ sums.T * (n / m) / (m * max(n - 1, 1))
         few = self.error * np.maximum(self.counts[:, None], self.counts) / self.counts.min()
         return np.asarray(self.within + generated * few + real * spread)
+
+    def group_sums(self, values: FloatArray) -> FloatArray:
+        """Values (k, m) of the real images less their means, added up within each group, (k, groups)."""
+        centered = values - values.mean(axis=1, keepdims=True)
+        if self.groups is None:
+            return np.asarray(centered)
+        number = {group: i for i, group in enumerate(dict.fromkeys(self.groups))}
+        own = np.zeros((len(self.groups), len(number)))
+        own[np.arange(len(self.groups)), [number[group] for group in self.groups]] = 1
+        return np.asarray(centered @ own)
 
     def over_reals(self, rows: ArrayLike) -> Form:
         """The same prompts over a part of the real images; ``real`` stays, as no weight depends on it."""
         chosen = np.asarray(rows)
-        return Form(self.within, self.error, self.per_real[:, chosen], self.real, self.counts)
+        groups = None if self.groups is None else tuple(self.groups[int(i)] for i in chosen)
+        return replace(self, per_real=self.per_real[:, chosen], groups=groups)
 
     def only(self, places: ArrayLike) -> Form:
         """Some of the prompts, over the same real images."""
         rows = np.asarray(places)
         inside = np.ix_(rows, rows)
-        return Form(
-            self.within[inside], self.error[inside], self.per_real[rows], self.real, self.counts[rows]
+        return replace(
+            self,
+            within=self.within[inside],
+            error=self.error[inside],
+            per_real=self.per_real[rows],
+            counts=self.counts[rows],
         )
 
 
@@ -90,6 +108,7 @@ class MeanEmbeddings(Generic[K]):
     Args:
         reference: features of the real images, shape (m, d), two rows or more.
         bandwidth: of the Gaussian kernel, above 0, in feature units.
+        groups: of the real images, m; those of a group show the same scene. None: each is its own.
 
     Example:
         >>> import numpy as np
@@ -102,10 +121,14 @@ class MeanEmbeddings(Generic[K]):
         True
     """
 
-    def __init__(self, reference: ArrayLike, *, bandwidth: float) -> None:
+    def __init__(
+        self, reference: ArrayLike, *, bandwidth: float, groups: Sequence[Hashable] | None = None
+    ) -> None:
         real = check_features(reference, "reference")
         if len(real) < 2 or not bandwidth > 0:
             raise ValueError(f"{len(real)} real images and bandwidth {bandwidth!r}; 2 and above 0 are needed")
+        alone = groups is None or len(set(groups)) == len(groups)
+        self.groups = None if groups is None or alone else tuple(groups)
         self.bandwidth = float(bandwidth)
         self._kernel = gaussian_kernel(self.bandwidth)
         self._center = real.mean(axis=0)  # near the origin, distances lose nothing to cancellation
@@ -173,6 +196,7 @@ class MeanEmbeddings(Generic[K]):
             np.round(per_real, _DECIMALS),
             self._real_mean,
             counts,
+            self.groups,
         )
 
     def witness(self, weights: ArrayLike) -> list[FloatArray]:

@@ -33,29 +33,21 @@ class SizeChoice:
     chosen: int
 
 
-def choose_size(
-    form: Form,
-    problem: Problem,
-    *,
-    most: int,
-    groups: Sequence[Hashable] | None = None,
-    seed: int = 0,
-) -> SizeChoice:
+def choose_size(form: Form, problem: Problem, *, most: int, seed: int = 0) -> SizeChoice:
     """Try sets of 1 to `most` prompts by cross-validation over the real images.
 
     For each fold the path of growing sets is found from the other real images; what is held out says how near
     each set comes. The rule of one standard error (Breiman et al. 1984) is applied to paired differences from
-    the best size, over real images.
+    the best size, over groups of real images: ten frames of one lesion say little more than one.
 
     Args:
-        form: of all measured prompts.
+        form: of all measured prompts; the real images of one of its groups stay in one fold.
         problem: of the same; its quadratic and linear terms and its floor are used.
         most: largest set, 1 or more.
-        groups: of the real images; those of a group stay in one fold.
         seed: of the folds.
     """
     m = form.per_real.shape[1]
-    fold_of = _folds(list(range(m)) if groups is None else list(groups), seed)
+    fold_of = _folds(list(range(m)) if form.groups is None else list(form.groups), seed)
     paths: list[list[FloatArray]] = []
     for fold in range(int(fold_of.max()) + 1):
         seen = form.over_reals(np.flatnonzero(fold_of != fold))
@@ -75,7 +67,9 @@ def choose_size(
             fitted[place] += (own - 2 * float(near[~rows].mean())) / len(paths)
     best = int(held.mean(axis=1).argmin())
     gaps = held - held[best]
-    errors = gaps.std(axis=1, ddof=1) / np.sqrt(m)
+    sums = form.group_sums(gaps)
+    count = sums.shape[1]
+    errors = np.sqrt((sums**2).sum(axis=1) * count / max(count - 1, 1)) / m
     chosen = max(i for i in range(longest) if i == best or gaps[i].mean() <= errors[i])
     method = f"MMD^2 to real images held out ({len(paths)} folds), less the real images' own term"
     return SizeChoice(

@@ -56,7 +56,7 @@ def _claim(prompts: PromptList, best: PromptEntry) -> str:
             "By the study's score, the best prompt found makes better images than the plain baseline prompt: "
             f"{amount}."
         )
-    if best.p_value is not None and best.p_value < _alpha(prompts) and (score.value or 0.0) < 0:
+    if best.p_value is not None and best.p_value < prompts.alpha and (score.value or 0.0) < 0:
         return (
             "No prompt found is better than the plain baseline prompt; the best one is worse by the study's "
             f"score: {amount}."
@@ -80,10 +80,6 @@ def _chance(p: float | None, compared: int) -> str:
     return f", {p_value(p, name='p')}" + (f" after correction for {compared} prompts" if compared > 1 else "")
 
 
-def _alpha(prompts: PromptList) -> float:
-    return float(prompts.settings.get("confirm", {}).get("alpha", 0.05))
-
-
 def _best_found(prompts: PromptList) -> PromptEntry:
     return next(entry for entry in prompts.prompts if entry.candidate != prompts.baseline.candidate)
 
@@ -105,7 +101,7 @@ def check_sentence(prompts: PromptList, entry: PromptEntry) -> str:
     """What the independent checks say of one prompt, in a few words."""
     said = []
     for name, check in entry.independent_checks.items():
-        gain, sure = check.gain, check.p_value < _alpha(prompts)
+        gain, sure = check.gain, check.p_value < prompts.alpha
         title = "Second encoder" if name == "second_encoder" else "Judge"
         unit = " of its SDs" if name == "second_encoder" else " in the share of images it recognizes"
         word = "no clear difference" if not sure else "better" if (gain.value or 0) > 0 else "worse"
@@ -117,16 +113,9 @@ def check_sentence(prompts: PromptList, entry: PromptEntry) -> str:
 
 def claim_word(prompts: PromptList, entry: PromptEntry) -> str:
     """What may be said of a prompt beside the baseline."""
-    if entry.candidate == prompts.baseline.candidate:
-        return "the baseline itself"
     if entry.contradicted_by is not None:
         return f"unclear: contradicted by the {entry.contradicted_by.replace('_', ' ')}"
-    if entry.better_than_baseline:
-        return "better"
-    value = entry.confirmation["score"].value or 0.0
-    if entry.p_value is not None and entry.p_value < _alpha(prompts) and value < 0:
-        return "worse"
-    return "unclear"
+    return prompts.verdict(entry) or "the baseline itself"
 
 
 def search_sentences(prompts: PromptList, trials: Sequence[TrialRow]) -> list[str]:

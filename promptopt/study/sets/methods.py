@@ -49,7 +49,7 @@ def choose(one: ClassSearch, *, most: int, seed: int) -> Chosen:
     allowed = [i for i, key in enumerate(state.keys) if key not in state.excluded]
     allowed = _far_apart(one, problem, allowed, most=most)
     part = problem.only(allowed)
-    sizes = choose_size(form.only(allowed), part, most=most, groups=one.groups, seed=seed)
+    sizes = choose_size(form.only(allowed), part, most=most, seed=seed)
     path = part.path(most)
     rows = [allowed[int(i)] for i in np.flatnonzero(path[min(sizes.chosen, len(path)) - 1])]
     w = problem.without_crumbs(rows)

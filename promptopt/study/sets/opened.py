@@ -15,6 +15,7 @@ import yaml
 from evaluation.estimate import Estimate
 from evaluation.features.feature_store import FeatureStore
 from evaluation.metrics.mmd import mmd
+from generators.stores.address import store_folder
 from promptopt.base.errors import ArgumentError
 from promptopt.base.files import write_text
 from promptopt.config.study_file import StudyConfig
@@ -148,7 +149,7 @@ def opened_study(
         StudyError: as `promptopt.study.sets.opening.prepare_sets`, or another process has the folder.
     """
     with runfolder.locked_run(Path(runs), config.name) as folder, contextlib.ExitStack() as open_things:
-        store = runfolder.writable_folder(Path(store), "the store")
+        store = runfolder.writable_folder(store_folder(store), "the store")
         observer.on_phase("checking the study, its data and its models")
         makers = makers or open_things.enter_context(
             makers_of(config, on, device=device, store=store, features=encoder is None)
@@ -167,7 +168,7 @@ def opened_study(
             observer.on_warning(notice)
         runfolder.check_settings(folder, setup.identity)
         write_text(folder / runfolder.STUDY, _resolved(setup))
-        for text in warnings(setup.classes, FeatureStore(store / "features.sqlite")):
+        for text in warnings(setup.classes, FeatureStore(store / "features")):
             observer.on_warning(text)
         measuring: dict[str, Measuring] = {}
         for label, own in setup.classes.items():

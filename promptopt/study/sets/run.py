@@ -16,10 +16,11 @@ from promptopt.space import Candidate
 from promptopt.study.observer import Observer, SetStart
 from promptopt.study.proposals import Propose
 from promptopt.study.sets.confirm import Confirmation, confirm_sets
+from promptopt.study.sets.first_images import write_first_images
 from promptopt.study.sets.opened import opened_study
 from promptopt.study.sets.opening import SetSetup
 from promptopt.study.sets.results import set_list
-from promptopt.study.sets.search import SetSearches, StepDone
+from promptopt.study.sets.search import ClassSearch, SetSearches, StepDone
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
@@ -158,6 +159,13 @@ def run_set_study(
     def stepped(step: StepDone) -> None:
         steps.append(step)
         observer.on_step(step)
+        classes = opened.searches.classes
+        if len(steps) == len(classes):  # in turn, so each has taken one
+            observer.on_first_images(draw(classes))
+
+    def draw(classes: Mapping[str, ClassSearch]) -> Path:
+        real = "real" if isinstance(config.data, str) else "phantom"
+        return write_first_images(opened.folder / runfolder.FIRST_IMAGES, classes, real=real)
 
     with opened_study(
         config,
@@ -177,6 +185,7 @@ def run_set_study(
         observer.on_sets(_start(setup))
         prepared = time.perf_counter()
         searches.run()
+        draw(searches.classes)
         searched = time.perf_counter()
         confirmation = confirm_sets(
             setup,

@@ -340,7 +340,7 @@ class SetSearches:
         margins = one.book.margin(one.real)
         one.state = SetState(
             candidates=Candidates(setup.space, setup.candidates),
-            embeddings=MeanEmbeddings(one.real, bandwidth=one.bandwidth),
+            embeddings=MeanEmbeddings(one.real, bandwidth=one.bandwidth, groups=one.groups),
             terms=None
             if not one.book.used and not config.set_score.contrast
             else LinearPart(

@@ -14,6 +14,6 @@ if __name__ == "__main__":
     walk(
         __doc__,
         blocks_of("docs/tutorials/challenge.md"),
-        picture="runs/polyps/report.html",
+        pictures=["work/data-sheet.png", "runs/polyps/report.html"],
         prepare=write_challenge_files,
     )

@@ -65,4 +65,4 @@ def blocks() -> list[Block]:
 
 
 if __name__ == "__main__":
-    walk(__doc__, blocks(), picture="work/try/sheet.png", prepare=prepare)
+    walk(__doc__, blocks(), pictures=["work/try/sheet.png"], prepare=prepare)

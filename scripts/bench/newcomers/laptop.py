@@ -11,6 +11,6 @@ if __name__ == "__main__":
     walk(
         __doc__,
         blocks_of("docs/tutorials/laptop.md"),
-        picture="runs/quickstart-coast/report.html",
+        pictures=["runs/quickstart-coast/first-images.png", "runs/quickstart-coast/report.html"],
         prepare=study_files,
     )

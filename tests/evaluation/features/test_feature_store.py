@@ -1,8 +1,11 @@
 """The feature store: each image once, nothing stale, nothing corrupt, several processes at a time."""
 
+import hashlib
 import multiprocessing
 import os
 import sqlite3
+import tracemalloc
+import zlib
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +15,9 @@ import pytest
 from PIL import Image
 
 from evaluation import FeatureStore, FeatureStoreError
+from evaluation.features import feature_store
+from promptopt.base.images import READER
+from promptopt.base.locks import hold
 
 
 class MeanColor:
@@ -45,9 +51,9 @@ def images(tmp_path: Path) -> list[Path]:
 
 def test_second_time_nothing_is_encoded(tmp_path: Path, images: list[Path]) -> None:
     encoder = MeanColor()
-    first = FeatureStore(tmp_path / "new" / "features.sqlite").features(encoder, images, batch_size=3)
+    first = FeatureStore(tmp_path / "new" / "features").features(encoder, images, batch_size=3)
     assert encoder.calls == [3, 3, 1]
-    again = FeatureStore(tmp_path / "new" / "features.sqlite").features(encoder, images[::-1])
+    again = FeatureStore(tmp_path / "new" / "features").features(encoder, images[::-1])
     assert encoder.encoded == 7
     assert first.dtype == np.float32
     np.testing.assert_array_equal(first, again[::-1])
@@ -55,7 +61,7 @@ def test_second_time_nothing_is_encoded(tmp_path: Path, images: list[Path]) -> N
 
 
 def test_features_that_came_with_images_are_not_computed_again(tmp_path: Path, images: list[Path]) -> None:
-    encoder, store = MeanColor(), FeatureStore(tmp_path / "features.sqlite")
+    encoder, store = MeanColor(), FeatureStore(tmp_path / "features")
     rows = encoder.encode_images([Image.open(path) for path in images[:3]])
     store.keep(encoder, images[:3], rows)
     encoder.calls.clear()
@@ -67,7 +73,7 @@ def test_features_that_came_with_images_are_not_computed_again(tmp_path: Path, i
 
 
 def test_keyed_by_content_and_encoder(tmp_path: Path, images: list[Path]) -> None:
-    store, encoder = FeatureStore(tmp_path / "f.sqlite"), MeanColor()
+    store, encoder = FeatureStore(tmp_path / "features"), MeanColor()
     features = store.features(encoder, images)
     moved = tmp_path / "moved.png"
     moved.write_bytes(images[2].read_bytes())
@@ -82,29 +88,136 @@ def test_keyed_by_content_and_encoder(tmp_path: Path, images: list[Path]) -> Non
 
 
 def test_progress_counts_images_that_are_ready(tmp_path: Path, images: list[Path]) -> None:
-    store, seen = FeatureStore(tmp_path / "f.sqlite"), []
+    store, seen = FeatureStore(tmp_path / "features"), []
     store.features(MeanColor(), images[:2])
     store.features(MeanColor(), images, batch_size=2, on_progress=seen.append)
     assert seen == [2, 4, 6, 7]
 
 
 def test_nothing_asked_nothing_given(tmp_path: Path) -> None:
-    assert FeatureStore(tmp_path / "f.sqlite").features(MeanColor(), []).shape == (0, 9)
+    assert FeatureStore(tmp_path / "features").features(MeanColor(), []).shape == (0, 9)
 
 
-@pytest.mark.parametrize("damage", ["x'00'", "x'" + "00" * 36 + "'", "NULL", "'text'"])
-def test_corrupt_row_is_made_again(tmp_path: Path, images: list[Path], damage: str) -> None:
-    store, encoder = FeatureStore(tmp_path / "f.sqlite"), MeanColor()
+def _flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 16
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "a bit of a vector": lambda keys, rows: _flip(rows, 9 * 4 * 3 + 5),
+    "a bit of a key": lambda keys, rows: _flip(keys, 36 * 3 + 7),
+    "a bit of a checksum": lambda keys, rows: _flip(keys, 36 * 3 + 33),
+    "rows cut": lambda keys, rows: rows.write_bytes(rows.read_bytes()[: 36 * 3 + 10]),
+    "keys cut": lambda keys, rows: keys.write_bytes(keys.read_bytes()[: 36 * 3 + 10]),
+    "rows gone": lambda keys, rows: rows.unlink(),
+    "zeros": lambda keys, rows: rows.write_bytes(bytes(rows.stat().st_size)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_is_damaged_is_computed_again_and_nothing_else(
+    tmp_path: Path, images: list[Path], damage: str
+) -> None:
+    store, encoder = FeatureStore(tmp_path / "features"), MeanColor()
     good = store.features(encoder, images)
-    with closing(sqlite3.connect(store.path)) as connection, connection:
-        if damage == "NULL":
-            connection.execute("UPDATE features SET checksum = checksum + 1")
-        else:
-            connection.execute(f"UPDATE features SET vector = {damage}")
-    np.testing.assert_array_equal(store.features(encoder, images), good)
-    assert encoder.encoded == 14
-    np.testing.assert_array_equal(store.features(encoder, images), good)
-    assert encoder.encoded == 14
+    (keys,), (rows,) = store.path.glob("*/*.keys"), store.path.glob("*/*.rows")
+    DAMAGE[damage](keys, rows)
+    lost = {"rows cut": 4, "keys cut": 4, "rows gone": 7, "zeros": 7}.get(damage, 1)
+    for place, count in ((tmp_path / "features", 7 + lost), (tmp_path / "features", 7 + lost)):
+        np.testing.assert_array_equal(FeatureStore(place).features(encoder, images), good)
+        assert encoder.encoded == count
+
+
+def test_what_a_killed_writer_left_is_overwritten(tmp_path: Path, images: list[Path]) -> None:
+    encoder = MeanColor()
+    FeatureStore(tmp_path / "features").features(encoder, images[:3])
+    (rows,) = (tmp_path / "features").glob("*/*.rows")
+    rows.write_bytes(rows.read_bytes() + b"half a row")  # written, and its key not
+    FeatureStore(tmp_path / "features").features(encoder, images)
+    assert rows.stat().st_size == 7 * 36
+    again = FeatureStore(tmp_path / "features").features(encoder, images)
+    np.testing.assert_array_equal(again, MeanColor().encode_images([Image.open(path) for path in images]))
+    assert encoder.encoded == 7
+
+
+def test_a_store_of_the_version_before_is_read(tmp_path: Path, images: list[Path]) -> None:
+    """As that version's own statements write it."""
+    encoder, rows = MeanColor(), MeanColor().encode_images([Image.open(path) for path in images[:5]])
+    with closing(sqlite3.connect(tmp_path / "features.sqlite")) as connection, connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(
+            "CREATE TABLE features (image TEXT NOT NULL, encoder TEXT NOT NULL, checksum INTEGER NOT NULL, "
+            "vector BLOB NOT NULL, PRIMARY KEY (image, encoder)) WITHOUT ROWID"
+        )
+        connection.execute("PRAGMA user_version = 1")
+        for path, row in zip(images, rows, strict=False):
+            blob = row.astype("<f4").tobytes()
+            key = f"{hashlib.sha256(path.read_bytes()).hexdigest()} reader {READER}"
+            wrong = path == images[4]  # its checksum does not fit
+            values = (key, encoder.fingerprint, zlib.crc32(blob) + wrong, blob)
+            connection.execute("INSERT INTO features VALUES (?, ?, ?, ?)", values)
+    found = FeatureStore(tmp_path / "features").features(encoder, images)
+    assert encoder.encoded == 3
+    np.testing.assert_array_equal(found[:4], rows[:4])
+    (tmp_path / "features.sqlite").unlink()
+    FeatureStore(tmp_path / "features.sqlite").features(encoder, images)  # the old name means the new folder
+    assert encoder.encoded == 3
+
+
+def test_a_damaged_store_of_the_version_before_is_warned_of(
+    tmp_path: Path, images: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "features.sqlite").write_text("this is no database" * 100)
+    encoder = MeanColor()
+    FeatureStore(tmp_path / "features").features(encoder, images)
+    assert encoder.encoded == 7
+    assert "features.sqlite" in caplog.text
+    assert "computed again" in caplog.text
+
+
+def test_writers_side_by_side_have_segments_of_their_own(tmp_path: Path, images: list[Path]) -> None:
+    store, encoder = FeatureStore(tmp_path / "features"), MeanColor()
+    store.features(encoder, images[:2])
+    (folder,) = (path.parent for path in store.path.glob("*/0000.keys"))
+    with hold(folder / "0000.lock"):
+        store.features(encoder, images[:5])
+    assert sorted(path.name for path in folder.glob("*.keys")) == ["0000.keys", "0001.keys"]
+    FeatureStore(tmp_path / "features").features(encoder, images)
+    assert encoder.encoded == 7
+
+
+def test_memory_is_that_of_the_answer_and_progress_costs_no_square(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the vectors themselves; no image is read, since only the bookkeeping counts here."""
+    count, dim = 3000, 512
+
+    class Constant(MeanColor):
+        uri, dim = "constant", 512
+
+    rows = np.random.default_rng(0).normal(size=(count, dim)).astype(np.float32)
+    paths = [Path(f"/{index}") for index in range(count)]
+    monkeypatch.setattr(
+        feature_store, "file_digest", lambda path: hashlib.sha256(str(path).encode()).hexdigest()
+    )
+    monkeypatch.setattr(feature_store, "encode", lambda _, some: rows[[int(path.name) for path in some]])
+    store, seen = FeatureStore(tmp_path / "features"), []
+    tracemalloc.start()
+    try:
+        found = store.features(Constant(), paths, on_progress=seen.append)
+        peak = tracemalloc.get_traced_memory()[1]
+        np.testing.assert_array_equal(found, rows)
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        again = FeatureStore(tmp_path / "features").features(Constant(), paths)
+        second = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(again, rows)
+    assert seen == [0, *range(64, count, 64), count]
+    assert peak < 2 * count * 4 * dim
+    assert second < 1.6 * count * 4 * dim + 2 * 1024 * 4 * dim
 
 
 def test_interrupted_work_is_kept(tmp_path: Path, images: list[Path]) -> None:
@@ -114,7 +227,7 @@ def test_interrupted_work_is_kept(tmp_path: Path, images: list[Path]) -> None:
                 raise KeyboardInterrupt
             return super().encode_images(images)
 
-    store = FeatureStore(tmp_path / "f.sqlite")
+    store = FeatureStore(tmp_path / "features")
     with pytest.raises(KeyboardInterrupt):
         store.features(Tired(), images, batch_size=2)
     rested = MeanColor()
@@ -123,7 +236,7 @@ def test_interrupted_work_is_kept(tmp_path: Path, images: list[Path]) -> None:
 
 
 def test_broken_and_missing_images_are_named(tmp_path: Path, images: list[Path]) -> None:
-    store = FeatureStore(tmp_path / "f.sqlite")
+    store = FeatureStore(tmp_path / "features")
     images[4].write_bytes(images[4].read_bytes()[:60])
     with pytest.raises(FeatureStoreError, match=r"image 4\.png: not a readable image"):
         store.features(MeanColor(), images)
@@ -145,7 +258,7 @@ def test_encoder_that_misbehaves_is_caught(tmp_path: Path, images: list[Path]) -
             rows[1, 2] = np.nan
             return rows
 
-    store = FeatureStore(tmp_path / "f.sqlite")
+    store = FeatureStore(tmp_path / "features")
     with pytest.raises(FeatureStoreError, match=r"shape \(7, 5\)"):
         store.features(Wrong(), images)
     with pytest.raises(FeatureStoreError, match=r"image 1\.png: mean-color gives a NaN"):
@@ -154,25 +267,17 @@ def test_encoder_that_misbehaves_is_caught(tmp_path: Path, images: list[Path]) -
 
 
 def test_places_that_cannot_hold_a_store(tmp_path: Path, images: list[Path]) -> None:
-    images[0].write_text("this is no database" * 100)
-    with pytest.raises(FeatureStoreError, match=r"not a database.*delete it"):
-        FeatureStore(images[0])
-    with pytest.raises(FeatureStoreError, match="cannot make its folder"):
-        FeatureStore(images[1] / "f.sqlite")
-    with pytest.raises(FeatureStoreError, match="writable place"):
-        FeatureStore(tmp_path)
-    with closing(sqlite3.connect(tmp_path / "later.sqlite")) as connection:
-        connection.execute("PRAGMA user_version = 9")
-    with pytest.raises(FeatureStoreError, match="another version"):
-        FeatureStore(tmp_path / "later.sqlite")
+    for place in (images[0], images[1] / "features"):
+        with pytest.raises(FeatureStoreError, match=r"the features cannot be written.*another place"):
+            FeatureStore(place)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
 def test_read_only_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(FeatureStoreError, match="writable place"):
-            FeatureStore(tmp_path / "f.sqlite")
+        with pytest.raises(FeatureStoreError, match="choose another place"):
+            FeatureStore(tmp_path / "features")
     finally:
         tmp_path.chmod(0o700)
 
@@ -183,13 +288,13 @@ def _work(path: Path, images: list[Path], turn: int) -> None:
 
 def test_processes_at_the_same_time(tmp_path: Path, images: list[Path]) -> None:
     context = multiprocessing.get_context("fork")
-    jobs = [context.Process(target=_work, args=(tmp_path / "f.sqlite", images, turn)) for turn in range(3)]
+    jobs = [context.Process(target=_work, args=(tmp_path / "features", images, turn)) for turn in range(3)]
     for job in jobs:
         job.start()
     for job in jobs:
         job.join(60)
     assert [job.exitcode for job in jobs] == [0, 0, 0]
-    store, encoder = FeatureStore(tmp_path / "f.sqlite"), MeanColor()
+    store, encoder = FeatureStore(tmp_path / "features"), MeanColor()
     assert len(store) == 7
     expected = encoder.encode_images([Image.open(path) for path in images])
     np.testing.assert_array_equal(store.features(MeanColor(), images), expected)

@@ -111,7 +111,7 @@ def planted(folder: Path, *, each: int = 30) -> tuple[list[ClassSource], Referen
         write_run(folder / "run", data)
     (red,) = read_run(folder / "run")
     reference = Reference(
-        data=read_dataset(data), features=FeatureStore(folder / "features.sqlite"), encoder=ColorEncoder()
+        data=read_dataset(data), features=FeatureStore(folder / "features"), encoder=ColorEncoder()
     )
     return [red, by_hand("other", OTHERS, like=red)], reference
 

@@ -74,7 +74,7 @@ def test_a_sound_submission_has_one_warning(folder: Path) -> None:
     assert code == 0
     assert len(lines) == 2
     assert lines[0].startswith(
-        "warning: sub: submitting makes the repository public. Look through every file"
+        "Warning: sub: submitting makes the repository public. Look through every file"
     )
     assert lines[1] == f"{folder}: 0 errors, 1 warning"
 
@@ -179,7 +179,7 @@ def test_every_fault_is_an_error_with_its_file(
 ) -> None:
     change(folder)
     code, lines = check(folder, "--write-checksums")
-    hits = [line for line in lines if line.startswith(f"error: {file}: ") and problem in line]
+    hits = [line for line in lines if line.startswith(f"Error: {file}: ") and problem in line]
     assert hits, lines
     assert code == 1
     assert all(line.rstrip(".").count(". ") >= 1 for line in hits)  # problem, then remedy
@@ -200,7 +200,7 @@ def test_checksums(folder: Path, change: Callable[[Path], None], file: str, prob
     change(folder)
     code, lines = check(folder)
     assert code == 1
-    assert any(line.startswith(f"error: {file}: ") and problem in line for line in lines)
+    assert any(line.startswith(f"Error: {file}: ") and problem in line for line in lines)
 
 
 def test_what_is_odd_is_a_warning_and_ends_with_0(folder: Path) -> None:
@@ -210,8 +210,8 @@ def test_what_is_odd_is_a_warning_and_ends_with_0(folder: Path) -> None:
     code, lines = check(folder, "--write-checksums")
     assert code == 0, lines
     said = "\n".join(lines)
-    assert "warning: README.md: names a path of your machine: /home/someone/thesis" in said
-    assert "warning: polyps/.DS_Store: is a leftover" in said
+    assert "Warning: README.md: names a path of your machine: /home/someone/thesis" in said
+    assert "Warning: polyps/.DS_Store: is a leftover" in said
     assert lines[-1].endswith("0 errors, 3 warnings")
 
 
@@ -224,7 +224,7 @@ def test_a_partial_submission_is_said_to_be_one(tmp_path: Path) -> None:
     code, lines = check(tmp_path / "out")
     assert code == 0
     said = "\n".join(lines)
-    assert "warning: landmarks: is left out" in said
+    assert "Warning: landmarks: is left out" in said
     assert "polyps: hf:me/model names no revision" in said
     assert "hf:me/model is not on this machine, so prompts are counted by CLIP's vocabulary" in said
     details = json.loads((tmp_path / "out" / "submission.json").read_text())
@@ -232,7 +232,7 @@ def test_a_partial_submission_is_said_to_be_one(tmp_path: Path) -> None:
     (tmp_path / "out" / "submission.json").write_text(json.dumps(details))
     code, lines = check(tmp_path / "out", "--write-checksums")
     assert code == 1
-    assert any(line.startswith("error: instruments: is missing") for line in lines)
+    assert any(line.startswith("Error: instruments: is missing") for line in lines)
 
 
 def test_real_images_are_found_under_any_name(folder: Path, tmp_path: Path) -> None:
@@ -248,9 +248,9 @@ def test_real_images_are_found_under_any_name(folder: Path, tmp_path: Path) -> N
     code, lines = check(folder, "--write-checksums", "--data", tmp_path / "data")
     said = "\n".join(lines)
     assert code == 1
-    assert "error: polyps/logo.png: is the data set's file images/patient0.png" in said
-    assert f"error: {ONE}: is the real image patient1.png" in said
-    assert f"warning: {second}: looks like the real image patient2.png" in said
+    assert "Error: polyps/logo.png: is the data set's file images/patient0.png" in said
+    assert f"Error: {ONE}: is the real image patient1.png" in said
+    assert f"Warning: {second}: looks like the real image patient2.png" in said
     assert check(folder, "--data", tmp_path / "nowhere")[0] == 2
 
 

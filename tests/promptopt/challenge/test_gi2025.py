@@ -257,7 +257,7 @@ def test_the_check_finds(place: Path, change: Callable[[Path], object], file: st
     )
     lines = done.output.splitlines()
     assert done.exit_code == 1
-    assert any(line.startswith(f"error: {file}: ") and problem in line for line in lines), lines
+    assert any(line.startswith(f"Error: {file}: ") and problem in line for line in lines), lines
 
 
 def test_without_the_organizers_script_the_check_says_so(

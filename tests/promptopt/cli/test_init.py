@@ -1,6 +1,7 @@
 """`promptopt init` and `promptopt study check`, as a new user calls them."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,7 @@ def test_it_writes_a_study_that_loads_and_words_that_compile(
         assert all(words in one.prompt for one in space.distinct(200))
         assert len(category.distractors) == 2
     assert "At most 1,800 images" in said  # 3 classes x (100 + 5 methods x 100)
+    assert re.search(r"promptopt train clip --data .* --out work.clip --init embedded\n", said)
     assert re.search(r"promptopt train sd --data .* --encoder work.clip\n", said)
     assert "promptopt study run first.yaml" in said
 
@@ -80,6 +82,21 @@ def test_it_overwrites_nothing_and_names_what_is_wrong(
     code, said = invoke("init")
     assert code == 2
     assert "promptopt data prepare folders" in said.replace("\n", " ")
+
+
+def test_the_next_commands_start_here_wherever_the_study_lies(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my data").symlink_to(photos)
+    monkeypatch.chdir(tmp_path)
+    code, said = invoke("init", "--data", "my data", "--out", "studies/new", "--no-measure")
+    assert code == 0, said
+    clip, sd, check, run = (shlex.split(line) for line in said.split("Next:")[1].strip().splitlines())
+    for words in (clip, sd):
+        assert Path(words[words.index("--data") + 1]).samefile(photos)
+    assert sd[sd.index("--encoder") + 1] == "work/clip"
+    assert check[3] == run[3] == "studies/new/first.yaml"
+    assert Path(run[3]).is_file()
 
 
 def test_on_a_terminal_it_asks(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from promptopt.base.reading import printable
 from promptopt.cli._sets import print_sets
-from promptopt.cli._text import say, terminal
+from promptopt.cli._text import WARNING, say, terminal
 from promptopt.cli.main import main
 from promptopt.run.prompts import read_prompts, write_prompts
 from promptopt.study.sets.run import SetResult
@@ -66,6 +66,14 @@ def test_every_command_prints_through_it() -> None:
                     file,
                     name,
                 )
+
+
+def test_every_warning_has_one_form() -> None:
+    for file in CLI.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                begins = node.value.lstrip().lower().startswith("warning:")
+                assert not begins or (file.name, node.value) == ("_text.py", WARNING), (file, node.value)
 
 
 def test_prompts_names_errors_and_warnings_with_escapes(

@@ -8,16 +8,25 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from rich.console import Console
+from rich.table import Table
 from typer.testing import CliRunner
 
+from evaluation.estimate import Estimate
+from evaluation.report.table import Row
 from promptopt.cli._live import LiveStudy
+from promptopt.cli._text import terminal
 from promptopt.cli._wrapped import wrapped
+from promptopt.cli.compare_generators import _print as print_comparison
+from promptopt.cli.evaluate import _print as print_evaluation
 from promptopt.cli.main import main
+from promptopt.comparison.scores import Score
 from promptopt.doctor.checks import Check, Report
 from promptopt.run.prompts import read_prompts, write_prompts
 from promptopt.run.trials import latest
@@ -104,7 +113,7 @@ def test_a_submissions_faults_are_whole_words(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "submission.json").write_text("{}")
     lines = printed("export", "check", folder, "--edition", "gi-2025")
-    assert any(line.startswith("error:") for line in lines)
+    assert any(line.startswith("Error:") for line in lines)
     assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80
 
 
@@ -141,6 +150,57 @@ def test_study_show_prints_a_run_of_sets_whole(classified_sets: SetResult) -> No
     assert str(classified_sets.report_path) in after
 
 
+LONG = "prompts_of_a_long_name-" * 4
+
+
+def test_no_table_cuts_text_off(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("first", "second", title="a table")
+    table.add_row(LONG, LONG + "end")
+    terminal(width=80).print(table)
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert shown.count("g") == 8  # one in every "long"
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_lists_and_comparisons_of_runs_are_printed_whole(classified_sets: SetResult, tmp_path: Path) -> None:
+    names = (LONG[:60], "b" * 50)
+    for name in names:
+        shutil.copytree(classified_sets.folder, tmp_path / name)
+    for words in (["list", tmp_path], ["compare", *(tmp_path / name for name in names)]):
+        lines = printed("study", *words)
+        table = lines[: next((i for i, line in enumerate(lines) if line.startswith("Next:")), None)]
+        assert max(len(line) for line in table if str(tmp_path) not in line) <= 80
+        text = "".join(table).replace(" ", "")
+        assert "…" not in text
+        for word in ("finished", "set") if words[0] == "list" else ("generator", "encoder", "accuracy"):
+            assert word in text
+        assert classified_sets.sets.sentence.split()[-1] in text
+
+
+def test_metrics_are_printed_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    measured = Estimate(-0.001234, -0.012345, 0.123456, 12345, "a method", "unreliable")
+    long = "FD (open_clip:ViT-B-32/laion2b_s34b_b79k)"
+    rows = [Row("fd", name, "e", "label=polyp", "lower", 9999, 9999, measured) for name in ("MMD", long)]
+    print_evaluation(SimpleNamespace(rows=rows, card={"warnings": []}))
+    scores = [
+        Score(generator, "all", "fd", name, "lower", True, 9, 9, measured)
+        for generator in ("real", "stable-diffusion-1.5", "dreambooth-lora")
+        for name in (long, "MMD", "KID", "diversity", "alignment", "utility")
+    ]
+    scopes = [SimpleNamespace(title="all")]
+    print_comparison(SimpleNamespace(scopes=scopes, of=lambda scope=None: scores, notes=[]))
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…" not in shown
+    assert shown.count("-0.01235 to 0.1235") == 2
+    for word in ("unreliable", "12345", "status", "diversity", "-0.012 to 0.123"):
+        assert word in shown
+
+
 def test_study_show_says_how_far_a_run_of_sets_is(classified_sets: SetResult, tmp_path: Path) -> None:
     folder = tmp_path / "running"
     folder.mkdir()
@@ -158,7 +218,7 @@ def test_study_show_says_how_far_a_run_of_sets_is(classified_sets: SetResult, tm
 
 
 def test_the_bars_of_a_study_of_sets_count_the_images_of_each_class(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shifted_data: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shifted_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for key, value in TERMINAL.items():
         monkeypatch.setenv(key, value)
@@ -177,9 +237,20 @@ def test_the_bars_of_a_study_of_sets_count_the_images_of_each_class(
             assert (f"nearer by {step.nearer:.3f}" if step.nearer > 0 else "not yet nearer") in own
             seen.append(step.label)
 
+        def on_first_images(self, path: Path) -> None:
+            super().on_first_images(path)
+            assert seen == ["red", "blue"]  # one step of each
+            with Image.open(path) as sheet:
+                first.append((path, sheet.tobytes()))
+
     live = Watched()
+    first: list[tuple[Path, bytes]] = []
     confirm = {"images": 4, "classifier": None}
     square_study(tmp_path, shifted_data, confirm=confirm).run(observer=live)
+    ((path, before),) = first
+    assert path.name in capsys.readouterr().err
+    with Image.open(path) as sheet:
+        assert sheet.tobytes() != before  # the set has changed since
     assert {"red", "blue"} == set(seen)
     console = Console(width=80, force_terminal=False)
     with console.capture() as capture:

@@ -124,12 +124,14 @@ def test_fields_of_later_versions_show_up_by_themselves() -> None:
     study = prompt_list().model_copy(update={"prompts": [later]})
     row = rows(study)[0]
     assert {"new metric", "regret", "second_encoder/mmd"} <= set(row.estimates)
-    assert row.scalars == {"better_than_baseline": False, "holm_p": 0.0321}
+    assert row.scalars == {"verdict": "unclear", "better_than_baseline": False, "holm_p": 0.0321}
     best = BestList.model_construct(categories={"polyps": [study]})
     table = next(csv.DictReader(to_csv(best).splitlines()))
     assert (table["holm_p"], table["second_encoder/mmd:low"]) == ("0.0321", "1.5")
     assert "| holm p |" in to_markdown(best)
-    assert "| not shown |" in to_markdown(best)
+    assert "| verdict |" in to_markdown(best)
+    assert "| unclear |" in to_markdown(best)
+    assert "better than baseline" not in to_markdown(best)
 
 
 def test_a_baseline_that_was_not_ranked_stands_at_the_end() -> None:

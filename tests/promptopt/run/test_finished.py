@@ -73,7 +73,7 @@ def test_augmentation_sets_by_every_method(
     sources = read_run(shared_sets.folder)
     counts = {"red": 24, "blue": 12}
     reference = Reference(
-        data=read_dataset(shifted_data), features=FeatureStore(tmp_path / "features.sqlite"),
+        data=read_dataset(shifted_data), features=FeatureStore(tmp_path / "features"),
         encoder=ColorEncoder(),
     )  # fmt: skip
     texts = {}

@@ -67,7 +67,7 @@ def test_an_encoder_that_knows_the_classes_and_enough_images_give_no_warning(
     squares: Path, tmp_path: Path
 ) -> None:
     setup = opened(squares, tmp_path)
-    assert warnings({"red": setup}, FeatureStore(tmp_path / "features.sqlite")) == []
+    assert warnings({"red": setup}, FeatureStore(tmp_path / "features")) == []
 
 
 def test_an_encoder_that_guesses_is_named_with_what_to_do(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_an_encoder_that_guesses_is_named_with_what_to_do(tmp_path: Path) -> Non
         for number, line in enumerate(lines)
     ]
     meta.write_text("\n".join(swapped))
-    (said,) = warnings({"red": opened(data, tmp_path)}, FeatureStore(tmp_path / "features.sqlite"))
+    (said,) = warnings({"red": opened(data, tmp_path)}, FeatureStore(tmp_path / "features"))
     assert "'colors' hardly tells real images of 'red' from the others" in said
     assert "train clip" in said
     assert "BiomedCLIP" in said
@@ -89,6 +89,6 @@ def test_an_encoder_that_guesses_is_named_with_what_to_do(tmp_path: Path) -> Non
 
 def test_too_few_images_for_a_claim_are_told(squares: Path, tmp_path: Path) -> None:
     setup = opened(squares, tmp_path, aim="set", confirm={"images": 8})
-    test, fresh = warnings({"red": setup}, FeatureStore(tmp_path / "features.sqlite"))
+    test, fresh = warnings({"red": setup}, FeatureStore(tmp_path / "features"))
     assert "fewer than 32 real images of a class (red: 20)" in test
     assert "confirm.images is 8" in fresh

@@ -277,7 +277,7 @@ def test_the_command_listens_on_loopback_and_warns_of_anything_else(run, monkeyp
     monkeypatch.setattr(LocalServer, "serve_forever", lambda self: None)
     warned = CliRunner().invoke(main, [*arguments, "--host", "0.0.0.0", "--allow-remote"])
     assert warned.exit_code == 0, warned.output
-    assert "WARNING" in warned.stderr
+    assert "Warning: 0.0.0.0" in warned.stderr
 
 
 def hello(environ, start_response):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from promptopt.review.candidates import candidates
 from promptopt.review.page import PreferencePage
 from promptopt.review.records import read_choices, records_path
 from promptopt.review.session import Session
+from promptopt.review.sheet import write_sheet
 from promptopt.run.prompts import read_prompts
 from promptopt.study.run import show
 from promptopt.web.dashboard.serving import open_dashboard
@@ -135,6 +138,65 @@ def test_sets_are_enlarged_and_commented_without_answering(
         _pair(tab, 1)
     assert [(one.choice, one.comment) for one in session.choices] == [("unusable", "both <i>blurred</i>")]
     assert tab.problems == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_axe_finds_no_fault_in_the_comparison_by_day_and_on_a_phone_by_night(
+    tab: Browser, session: Session, width: int, scheme: str
+) -> None:
+    tab.problems.clear()
+    tab.prefer(scheme)
+    with LocalServer(PreferencePage(session, question="Which red is redder?")) as server:
+        server.start()
+        tab.open(server.url, width=width, height=844)
+        _pair(tab, 0)
+        assert (_lightness(tab) < 0.2) == (scheme == "dark")
+        assert tab.axe() == []
+        tab.run("document.querySelector('[data-zoom=left]').click()")
+        assert tab.axe("'dialog'") == []
+        tab.press("Escape", code=27)
+    assert tab.problems == []
+
+
+def test_the_sheet_is_answered_by_keyboard_alone(run: SmallRun, tab: Browser, tmp_path: Path) -> None:
+    page = write_sheet(run.images, run.data, tmp_path / "sheet", each=4, seed=7).page
+    tab.problems.clear()
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        tab.prefer(scheme)
+        tab.open(page, width=width, height=844)
+        assert all(tab.run(_LOADED))
+        assert (_lightness(tab) < 0.2) == (scheme == "dark")
+        assert tab.run("document.documentElement.scrollWidth <= window.innerWidth")
+        assert tab.axe() == []
+        tab.press("Tab", code=9)  # to the name
+        tab.call("Input.insertText", text="anna")
+        tab.press("Tab", code=9)
+        for number in range(1, 9):
+            tab.press("Tab", code=9)  # to the image, which Enter enlarges
+            if number == 1:
+                tab.press("Enter", code=13, text="\r")
+                tab.press("ArrowRight", code=39)
+                assert tab.run("document.querySelector('dialog[open] img').alt") == "Image 2"
+                assert tab.axe("'dialog'") == []
+                tab.press("Escape", code=27)
+                tab.wait("!document.querySelector('dialog').open", seconds=5)
+            assert tab.run("document.activeElement.getAttribute('aria-label')") == f"Enlarge image {number}"
+            assert tab.run("getComputedStyle(document.activeElement).outlineWidth") == "3px"
+            tab.press("Tab", code=9)
+            tab.press(" ", code=32, text=" ")
+            tab.press("Tab", code=9)  # to the comment
+        tab.call("Input.insertText", text="blurred")
+        assert tab.run("document.getElementById('state').innerText") == "8 of 8 answered"
+        tab.press("Tab", code=9)
+        assert tab.run("document.activeElement.id") == "save"
+        assert not tab.run("document.activeElement.disabled")
+    assert tab.problems == []
+
+
+def _lightness(tab: Browser) -> float:
+    """Of the page behind everything, from 0 to 1."""
+    color = tab.run("getComputedStyle(document.body).backgroundColor")
+    return sum(map(int, re.findall(r"\d+", color)[:3])) / 765
 
 
 def _pair(tab: Browser, done: int) -> tuple[str, ...]:

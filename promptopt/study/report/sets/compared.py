@@ -16,7 +16,7 @@ from evaluation.estimate import Estimate
 from evaluation.inference.multiple_testing import holm
 from generators.errors import GeneratorError
 from generators.request import ImageRequest
-from generators.store import ImageStore
+from generators.stores.opening import open_store
 from promptopt.base.files import write_text
 from promptopt.config.study_file import StudyError
 from promptopt.formatting.numbers import count, p_value, value_and_interval
@@ -346,6 +346,6 @@ def _pictures(sets: SetList, one: WeightedPrompt, store: Path | None) -> list[Pa
             request = ImageRequest(
                 **drawn, generator=sets.generator.fingerprint, prompt=one.prompt, seed=seed
             )
-            image = ImageStore(store / "images").get(request)
+            image = open_store(store / "images").get(request)
             paths += [] if image is None else [image.path]
     return paths

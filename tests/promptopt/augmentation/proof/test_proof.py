@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from evaluation.classifier.engine import REAL_TEST, View
+from evaluation.classifier.engine import REAL_TEST, View, training_set
 from evaluation.classifier.images import ClassifierError, LabeledImages
 from evaluation.classifier.learners import ProbeLearner
 from evaluation.classifier.network import NetworkLearner
@@ -72,6 +72,28 @@ def run(folder: Path, **changes: Any) -> Proof:
     settings: dict[str, Any] = {"real_per_class": [6], "ratios": [1.0, 10.0], "resamples": 400}
     one = changes.pop("view", None) or view()
     return prove([one], folder, **{**settings, **changes})
+
+
+def test_a_rare_class_has_few_real_images_and_as_many_synthetic_ones(tmp_path: Path) -> None:
+    rare = run(tmp_path / "rare", rare={"b": 2})
+    sizes = {
+        (row.arm.synthetic, row.arm.ratio): (row.train_real, row.train_synthetic) for row in rare.result.rows
+    }
+    assert sizes[None, None] == (8, 0)
+    assert sizes["set", 10.0] == (8, 120)
+    assert rare.notes == (
+        "of b 2 real images train at most, and as many synthetic ones as of the other classes",
+    )
+    few = arm(per_class=6, variant="set", ratio=10.0, rare=(("b", 2),))
+    images, made = training_set(few, view(), ["a", "b"], seed=0)
+    assert (images.labels.count("a"), images.labels.count("b"), made) == (66, 62, 120)
+    whole, _ = training_set(arm(per_class=6), view(), ["a", "b"], seed=0)
+    cut, _ = training_set(arm(per_class=6, rare=(("b", 2),)), view(), ["a", "b"], seed=0)
+    assert {row.tobytes() for row in cut.inputs} < {row.tobytes() for row in whole.inputs}
+    with pytest.raises(AugmentationError, match="rare: no class is called 'c'; there are a, b"):
+        run(tmp_path / "none", rare={"c": 2})
+    with pytest.raises(AugmentationError, match="1 images of 'b' are asked for; give 2 to 40"):
+        run(tmp_path / "one", rare={"b": 1})
 
 
 def test_planted_help_and_harm_are_found(tmp_path: Path) -> None:

@@ -374,7 +374,7 @@ def test_a_planted_copy_is_shown_beside_its_original(tmp_path: Path, result: Stu
         SimpleNamespace(path=path, load=partial(_open, path)) for path in (reference[7], *_strange(tmp_path))
     ]
     images = [("a square", image) for image in stored]
-    found = nearest_pairs(data, FeatureStore(tmp_path / "features.sqlite"), images)  # type: ignore[arg-type]
+    found = nearest_pairs(data, FeatureStore(tmp_path / "features"), images)  # type: ignore[arg-type]
     assert found is not None
     first, *others = found.pairs
     assert first.copy

@@ -1,0 +1,92 @@
+"""An image as the PNG file that a store keeps: its request and what it is lie inside."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile, PngInfo
+
+from generators.request import ImageRequest
+
+# Run lengths alone: a quarter of the time of the default level 6 for files 2 to 3 % larger (endoscopy, 128 to
+# 300 pixels), and both less time and smaller files than level 1's own strategy.
+_PNG_LEVEL, _PNG_STRATEGY = 1, zlib.Z_RLE
+_END = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+def encode_png(request: ImageRequest, image: Image.Image) -> bytes:
+    """The file of an RGB image: equal requests and pixels give equal bytes."""
+    # tEXt is Latin-1; the request's JSON is ASCII.
+    text = PngInfo()
+    text.add_text("synthetic", "true")
+    text.add_text("Software", _software())
+    text.add_text("request", request.to_json())
+    text.add_text("parameters", web_ui_parameters(request))
+    buffer = io.BytesIO()
+    image.convert("RGB").save(
+        buffer, format="PNG", pnginfo=text, compress_level=_PNG_LEVEL, compress_type=_PNG_STRATEGY
+    )
+    return buffer.getvalue()
+
+
+def png_fault(content: bytes, request: ImageRequest) -> str | None:
+    """What is wrong with a file that should be the request's image; None where nothing is.
+
+    Every chunk has a checksum of its own, and the request is in one of them.
+    """
+    try:
+        with PngImageFile(io.BytesIO(content)) as image:
+            said, size = image.info.get("request"), image.size
+            image.verify()
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        return f"no whole PNG file ({type(error).__name__})"
+    if not content.endswith(_END):
+        return "no whole PNG file"
+    if said != request.to_json() or size != (request.width, request.height):
+        return "the image of another request"
+    return None
+
+
+_WEB_UI_SAMPLERS = {
+    "ddim": "DDIM",
+    "dpmpp_2m": "DPM++ 2M",
+    "dpmpp_2m_karras": "DPM++ 2M Karras",
+    "dpmpp_2m_sde": "DPM++ 2M SDE",
+    "dpmpp_2m_sde_karras": "DPM++ 2M SDE Karras",
+    "euler": "Euler",
+    "euler_ancestral": "Euler a",
+    "heun": "Heun",
+    "unipc": "UniPC",
+}
+
+
+def web_ui_parameters(request: ImageRequest) -> str:
+    """The request as AUTOMATIC1111's web UI writes it into PNG files and reads it from them.
+
+    The initial noise is drawn otherwise there, so the same parameters do not give the same image.
+    """
+    facts = {
+        "Steps": request.steps,
+        "Sampler": _WEB_UI_SAMPLERS.get(request.scheduler, request.scheduler),
+        "CFG scale": f"{request.guidance:g}",
+        "Seed": request.seed,
+        "Size": f"{request.width}x{request.height}",
+        "Model hash": request.generator[:10],
+        "Version": _software(),
+    }
+    negative = [f"Negative prompt: {request.negative_prompt}"] if request.negative_prompt else []
+    return "\n".join(
+        [request.prompt, *negative, ", ".join(f"{key}: {value}" for key, value in facts.items())]
+    )
+
+
+@lru_cache(maxsize=1)
+def _software() -> str:
+    try:
+        return f"promptopt {version('promptopt')}"
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "promptopt"
