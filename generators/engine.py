@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -11,6 +11,8 @@ from generators.store import Store, StoredImage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from generators.bad_images import BadImage
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,20 @@ class ImageEngine(Protocol):
     @property
     def store(self) -> Store: ...
 
-    def make(self, requests: Iterable[ImageRequest], *, ahead: int) -> Iterator[Made]:
+    def make(
+        self,
+        requests: Iterable[ImageRequest],
+        *,
+        ahead: int,
+        on_bad: Callable[[BadImage], None] | None = None,
+    ) -> Iterator[Made]:
         """Each of the distinct requests once, as they come to be, in any order.
 
         Args:
             requests: read as they are needed, so that there may be millions.
             ahead: requests that are read before their images have been taken; an engine that hands out
                 chunks reads a whole one at least.
+            on_bad: called with each bad image as it comes up, in place of the error.
 
         Raises:
             BadImageError: at the end, when all others were given; before it when most are bad.

@@ -152,6 +152,11 @@ class GeneratorFamily:
         found: ImageEngine | None = None if elsewhere is None else elsewhere(store)
         return found
 
+    def scratch_engine(self) -> ImageEngine | None:
+        """As `engine`, for images that nobody keeps."""
+        elsewhere = getattr(self._main, "scratch_engine", None)
+        return None if elsewhere is None else elsewhere()
+
     def count_tokens(self, prompt: str) -> int:
         """Tokens as the strictest member counts them: above `max_tokens` when any member would cut."""
         room = min(one.max_tokens - one.count_tokens(prompt) for one in self._by_fingerprint.values())

@@ -103,11 +103,19 @@ class Here:
         self.store = store
         self._generator = generator
 
-    def make(self, requests: Iterable[ImageRequest], *, ahead: int) -> Iterator[Made]:
+    def make(
+        self,
+        requests: Iterable[ImageRequest],
+        *,
+        ahead: int,
+        on_bad: Callable[[BadImage], None] | None = None,
+    ) -> Iterator[Made]:
         """See `generators.engine.ImageEngine.make`. Raises what `make_missing` does."""
         rest = iter(requests)
         while part := list(islice(rest, max(1, ahead))):
-            yield from make_missing(self._generator, part, get=self.store.get, put=self.store.put)
+            yield from make_missing(
+                self._generator, part, get=self.store.get, put=self.store.put, on_bad=on_bad
+            )
 
     def close(self) -> None:
         """Nothing runs that would have to end."""
@@ -126,6 +134,7 @@ def make_missing(
     *,
     get: Callable[[ImageRequest], StoredImage | None],
     put: Callable[[ImageRequest, Image.Image], StoredImage],
+    on_bad: Callable[[BadImage], None] | None = None,
 ) -> Iterator[Made]:
     """Generates and stores one image for each of the distinct requests; gives them as they were made.
 
@@ -137,6 +146,7 @@ def make_missing(
         asked: distinct requests.
         get: the stored image of a request, or None.
         put: stores an image; called from several threads at a time.
+        on_bad: called with each bad image, by the request asked for, in place of the error.
 
     Raises:
         StoreError: as `put` and `get` do.
@@ -152,10 +162,16 @@ def make_missing(
             try:
                 yield from _make(generator, batch, waiting, writer)
             except BadImageError as error:
-                dropped = [image for image in error.images if waiting.pop(image.request, None) is not None]
+                dropped = [
+                    (waiting.pop(image.request), image) for image in error.images if image.request in waiting
+                ]
                 if not dropped:
                     raise
-                bad += dropped
+                if on_bad is not None:
+                    for original, image in dropped:
+                        on_bad(BadImage(original, image.fault))
+                    continue
+                bad += [image for _, image in dropped]
                 if len(bad) > max(_FEW_BAD, writer.added):
                     break
             except BatchHalvedError as error:

@@ -29,6 +29,18 @@ def exact_inference(device: torch.device) -> Iterator[None]:
         yield
 
 
+def computed_on(device: torch.device, batch_size: int | None) -> str:
+    """What rounds beside an encoder's own: kind of GPU, threads of a CPU, a batch that is not the usual one.
+
+    Numbers are float32 everywhere. "" for one thread of a CPU with the usual batch (None).
+    """
+    if device.type == "cuda":
+        parts = [f"gpu={torch.cuda.get_device_name(device)}", f"cuda={torch.version.cuda}"]
+    else:
+        parts = [f"threads={threads}"] if (threads := torch.get_num_threads()) > 1 else []
+    return ";".join(parts + ([] if batch_size is None else [f"batch={batch_size}"]))
+
+
 def filled(batch: torch.Tensor, size: int) -> torch.Tensor:
     """The batch with its first row repeated up to `size`: a row must not depend on how many stand by it."""
     missing = size - len(batch)

@@ -73,6 +73,16 @@ class TextEncoder(Encoder, Protocol):
         """Number of tokens of the whole text, start and end marks included, before any cut."""
 
 
+def feature_key(encoder: Encoder) -> str:
+    """What features are kept under: the fingerprint, and what their rounding depends on beside it.
+
+    The latter is an encoder's `computed_on`, where it has one; "" stands for one thread of a CPU and the
+    batches that are usual there.
+    """
+    on = getattr(encoder, "computed_on", "")
+    return f"{encoder.fingerprint} {on}" if on else encoder.fingerprint
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file, or an EncoderError that names it."""
     try:

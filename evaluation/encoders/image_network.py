@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from evaluation.arrays import check_features
-from evaluation.encoders._batches import encode_in_batches, exact_inference
+from evaluation.encoders._batches import computed_on, encode_in_batches, exact_inference
 from evaluation.encoders.backbones import (
     TIMM,
     TORCHVISION,
@@ -64,6 +64,7 @@ class ImageNetworkEncoder:
         self.uri, self.fingerprint, self.classes = uri, fingerprint, classes
         self.preprocessing: Mapping[str, Any] = {**asdict(policy), "resize_mode": "squash"}
         self.batch_size = batch_size or (64 if device.type == "cuda" else 8)
+        self.computed_on = computed_on(device, batch_size)
         self.probabilities: Callable[[ArrayLike], NDArray[np.float64]] | None = None
         head = network.get_submodule(heads[0])
         if isinstance(head, nn.Linear) and classes >= 2:

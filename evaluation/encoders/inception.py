@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from evaluation.arrays import check_features
-from evaluation.encoders._batches import encode_in_batches
+from evaluation.encoders._batches import computed_on, encode_in_batches
 from evaluation.encoders.base import EncoderError
 from promptopt.base.devices import resolve_device
 from promptopt.base.errors import ArgumentError
@@ -76,6 +76,7 @@ class InceptionEncoder:
         policy = repr(sorted(self.preprocessing.items()))
         self.fingerprint = hashlib.sha256(f"inception {sha256} {policy}".encode()).hexdigest()
         self.batch_size = batch_size or (64 if device.type == "cuda" else 4)
+        self.computed_on = computed_on(device, batch_size)
         self._layers = layers
         self._weight = weight.detach().to("cpu", torch.float64).numpy()
         self._bias = bias.detach().to("cpu", torch.float64).numpy()

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluation.encoders._batches import encode_in_batches, exact_inference, filled
+from evaluation.encoders._batches import computed_on, encode_in_batches, exact_inference, filled
 from evaluation.encoders.base import EncoderError
 from evaluation.encoders.open_clip_folder import (
     CONFIG,
@@ -65,6 +65,7 @@ class OpenClipEncoder:
         self.fingerprint = fingerprint
         self.preprocessing: Mapping[str, Any] = dict(model.visual.preprocess_cfg)
         self.batch_size = batch_size or (64 if device.type == "cuda" else 8)
+        self.computed_on = computed_on(device, batch_size)
         self._device = device
         self._model = model.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
         self._tokenizer = tokenizer

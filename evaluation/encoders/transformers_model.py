@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluation.encoders._batches import encode_in_batches, exact_inference
+from evaluation.encoders._batches import computed_on, encode_in_batches, exact_inference
 from evaluation.encoders.base import EncoderError, read_json
 from promptopt.base.devices import resolve_device
 from promptopt.base.files import file_digest
@@ -62,6 +62,7 @@ class TransformersEncoder:
         self.fingerprint = fingerprint
         self.preprocessing = dict(preprocessing)
         self.batch_size = batch_size or (64 if device.type == "cuda" else 4)
+        self.computed_on = computed_on(device, batch_size)
         self._device, self._pooled = device, pooled
         self._model = model.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
         self._class_token = any(name.endswith(_CLASS_TOKENS) for name, _ in model.named_parameters())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.encoders.base import feature_key
 from promptopt.base.images import READER
 
 if TYPE_CHECKING:
@@ -60,5 +61,5 @@ class FeaturesBefore:
                 raise sqlite3.DatabaseError(f"layout {version} of another version")
             return connection.execute(
                 f"SELECT image, checksum, vector FROM features WHERE encoder = ? AND image IN ({marks})",
-                [encoder.fingerprint, *keys],
+                [feature_key(encoder), *keys],
             ).fetchall()

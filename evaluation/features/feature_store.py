@@ -1,7 +1,7 @@
 """Features of image files, each computed once.
 
 Keyed by the sha256 of the image file's bytes, the version of the reader of images and the encoder's
-fingerprint: no moved file and no changed encoder can give a stale answer. Several processes may use a store
+`feature_key`: no moved file and no changed encoder can give a stale answer. Several processes may use a store
 at the same time, on a shared disk too. Memory is that of the answer, and time is linear in the images.
 """
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.encoders.base import feature_key
 from evaluation.features.before import FeaturesBefore
 from evaluation.features.errors import FeatureStoreError
 from evaluation.features.rows import Rows
@@ -139,7 +140,7 @@ class FeatureStore:
         return total
 
     def _of(self, encoder: Encoder) -> Rows:
-        facts = {"encoder": encoder.fingerprint, "dim": encoder.dim, "reader": READER, "layout": _LAYOUT}
+        facts = {"encoder": feature_key(encoder), "dim": encoder.dim, "reader": READER, "layout": _LAYOUT}
         name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
         if name not in self._rows:
             folder = self.path / name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -79,7 +79,13 @@ class CrewEngine:
         self._busy: set[Hashable] = set()
         self._ends = 0  # workers that ended since the last image
 
-    def make(self, requests: Iterable[ImageRequest], *, ahead: int) -> Iterator[Made]:
+    def make(
+        self,
+        requests: Iterable[ImageRequest],
+        *,
+        ahead: int,
+        on_bad: Callable[[BadImage], None] | None = None,
+    ) -> Iterator[Made]:
         """See `generators.engine.ImageEngine.make`."""
         queue = WorkQueue(requests, size=self._size, ahead=ahead)
         bad: list[BadImage] = []
@@ -101,7 +107,7 @@ class CrewEngine:
                 elif "bad" in said:
                     for key, fault in said["bad"]:
                         if (asked := queue.finish(worker, key)) is not None:
-                            bad.append(BadImage(asked, fault))
+                            (on_bad or bad.append)(BadImage(asked, fault))
                     if len(bad) > max(_FEW, good):
                         queue.stop()  # most are bad, so the rest is not worth its time
                 elif "failed" in said:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from generators.base import Generator
+    from generators.making.slurm import Job
     from generators.stable_diffusion.facts import RuntimeFacts
 
 
@@ -74,6 +75,7 @@ class Makers:
         self._generators: dict[str, GeneratorCard] = {}
         self._engines: dict[Path, ImageEngine] = {}
         self._facts: RuntimeFacts | None = None
+        self._first_job: Job | None = None
         self._scratch_in = scratch
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
@@ -102,26 +104,36 @@ class Makers:
         known = self._generators.get(uri)
         if known is None or known.fingerprint != card.fingerprint:
             self._generators[uri] = card
-            self.close()  # workers that run know fewer generators
+            self._end_engines()  # workers that run know fewer generators
         return GeneratorElsewhere(card, self)
 
     @property
     def facts(self) -> RuntimeFacts:
         """How images are made at the place."""
         if self._facts is None:
-            if self.place.kind == "ray":
-                from generators.making.ray import facts_there
-
-                self._facts = facts_there(self.place, self._named)
-            else:
-                self._facts = runtime_facts(**self._named)
+            self._facts = self._find_facts()
         return self._facts
+
+    def _find_facts(self) -> RuntimeFacts:
+        if self.place.kind == "ray":
+            from generators.making import ray
+
+            return ray.facts_there(self.place, self._named, threads=self._threads())
+        if self.place.kind == "slurm" and self.place.gpus:
+            from generators.making import slurm
+
+            facts, self._first_job = slurm.facts_there(self.place, self._named)
+            return facts
+        return runtime_facts(**self._named)
 
     @property
     def _named(self) -> dict[str, Any]:
-        return {"compile_": self._settings["compile"]} | {
-            name: self._settings[name] for name in ("device", "dtype", "batch_size")
-        }
+        own = {name: self._settings[name] for name in ("device", "dtype", "batch_size")}
+        if self.place.kind == "slurm" and not self.place.gpus:
+            if own["device"] not in ("auto", "cpu"):
+                raise GeneratorError(f"--on slurm: --device {own['device']} needs gpus=1, a GPU for each job")
+            own["device"] = "cpu"
+        return {"compile_": self._settings["compile"], **own}
 
     def _device(self) -> str:
         """The kind of device; on this machine also its index, where one was asked for."""
@@ -130,7 +142,7 @@ class Makers:
 
     def _computes_alike(self) -> bool:
         """Whether this process computes on the kind of device that the makers have: features must not mix."""
-        if self.place.kind != "ray":
+        if self.place.kind not in ("ray", "slurm"):
             return True
         try:
             own = runtime_facts(**self._named)
@@ -151,12 +163,18 @@ class Makers:
 
     def close(self) -> None:
         """End the workers; the generators stay good, and start new ones when they are asked for images."""
-        engines, self._engines = list(self._engines.values()), {}
-        for engine in engines:
-            engine.close()
+        self._end_engines()
+        if self._first_job is not None:
+            self._first_job.cancel()
+            self._first_job = None
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None
+
+    def _end_engines(self) -> None:
+        engines, self._engines = list(self._engines.values()), {}
+        for engine in engines:
+            engine.close()
 
     def scratch(self) -> ImageStore:
         """A store for images that nobody keeps, until `close`."""
@@ -170,25 +188,49 @@ class Makers:
 
         return load(uri, **self._settings)
 
-    def _open(self, store: str) -> ImageEngine:
-        import torch
-
-        spec = MakerSpec(
+    def spec(self, store: str) -> MakerSpec:
+        """What workers are told whose images go into the store at that address."""
+        return MakerSpec(
             generators=tuple((uri, card.fingerprint) for uri, card in self._generators.items()),
             versions=self.facts.versions,
-            chunk=self.facts.batch_size,
-            threads=torch.get_num_threads(),
+            chunk=self._chunk(),
+            threads=self._threads(),
             store=store,
+            folder=str(Path.cwd()),
             **self._settings | {"device": self._device()},
             **self._encoders if self._computes_alike() else {},
         )
+
+    def _open(self, store: str) -> ImageEngine:
+        spec = self.spec(store)
         if self.place.kind == "ray":
             from generators.making.ray import ray_actors
 
             return ray_actors(spec, self.place)
+        if self.place.kind == "slurm":
+            from generators.making.slurm import slurm_jobs
+
+            first, self._first_job = self._first_job, None
+            return slurm_jobs(spec, self.place, first=first)
         from generators.making.processes import processes
 
         return processes(spec, count=self.place.count)
+
+    def _chunk(self) -> int:
+        if self.place.kind != "slurm":
+            return self.facts.batch_size
+        from generators.making.slurm import BATCHES
+
+        return self.place.job.chunk or BATCHES * self.facts.batch_size
+
+    def _threads(self) -> int:
+        if self.place.kind == "slurm":
+            from generators.making.slurm import threads_of
+
+            return threads_of(self.place)
+        import torch
+
+        return torch.get_num_threads()
 
 
 class GeneratorElsewhere:
@@ -207,13 +249,17 @@ class GeneratorElsewhere:
         """Who makes its images for a store."""
         return self._makers.engine(store)
 
+    def scratch_engine(self) -> ImageEngine:
+        """Who makes its images for a store that is emptied by whoever takes them."""
+        return self._makers.engine(self._makers.scratch())
+
     def generate(self, requests: Sequence[ImageRequest]) -> Iterator[Image.Image]:
         """RGB images in the order of the requests, by way of a store for the while.
 
         Raises what `ImageEngine.make` does.
         """
         distinct = list(dict.fromkeys(requests))
-        engine = self._makers.engine(self._makers.scratch())
+        engine = self.scratch_engine()
         images: dict[ImageRequest, Image.Image] = {}
         bad: BadImageError | None = None
         try:

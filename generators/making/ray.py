@@ -8,6 +8,7 @@ import os
 import uuid
 from collections import deque
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from generators.errors import GeneratorError
@@ -55,11 +56,7 @@ def connect(address: str, count: int) -> Any:
         raise GeneratorError("--on ray: Ray is not installed; pip install 'promptopt[ray]'") from error
     if ray.is_initialized():
         return ray
-    if address and not _is_loopback(address) and os.environ.get("RAY_AUTH_MODE") != "token":
-        raise GeneratorError(
-            f"--on ray:{address}: whoever reaches this cluster can run code on it. Start it and this command "
-            "with RAY_AUTH_MODE=token"
-        )
+    _check_let_in(address)
     if not address and not _is_loopback(ray.util.get_node_ip_address()):
         raise GeneratorError(
             f"--on ray: Ray was imported before and would listen on all interfaces; set {_LOOPBACK_SWITCH}=0 "
@@ -70,6 +67,7 @@ def connect(address: str, count: int) -> Any:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(
+                address="local",  # whatever RAY_ADDRESS says
                 num_cpus=max(count, os.cpu_count() or 1),
                 _node_ip_address=_LOOPBACK,
                 log_to_driver=False,
@@ -84,13 +82,25 @@ def connect(address: str, count: int) -> Any:
     return ray
 
 
-def facts_there(place: Place, settings: Mapping[str, Any]) -> RuntimeFacts:
-    """`generators.card.runtime_facts` of the machines that would make the images."""
+def _check_let_in(address: str) -> None:
+    """Raise a GeneratorError for another machine's cluster that does not ask who comes."""
+    # "auto" goes where the environment says, and to a cluster of this machine where it says nothing.
+    named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    if named and not _is_loopback(named) and os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        raise GeneratorError(
+            f"--on ray:{address}: whoever reaches the cluster at {named} can run code on it. Start it and "
+            "this command with RAY_AUTH_MODE=token; `ray get-auth-token --generate` makes a token, "
+            "which belongs into ~/.ray/auth_token of every machine"
+        )
+
+
+def facts_there(place: Place, settings: Mapping[str, Any], *, threads: int) -> RuntimeFacts:
+    """`generators.card.runtime_facts` of the machines that would make the images, with so many threads."""
     ray = connect(place.address, place.count)
     check_room(place, ray.cluster_resources())
     task = ray.remote(**_needs(place))(_facts)
     try:
-        found: RuntimeFacts = ray.get(task.remote(dict(settings)))
+        found: RuntimeFacts = ray.get(task.remote(dict(settings), threads))
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None)
         raise GeneratorError(f"--on ray: {cause or error}") from error
@@ -111,9 +121,12 @@ def check_room(place: Place, resources: Mapping[str, float]) -> None:
         raise GeneratorError(f"--on ray: the cluster has no GPU of the kind {place.gpu!r}; {has}")
 
 
-def _facts(settings: dict[str, Any]) -> RuntimeFacts:
+def _facts(settings: dict[str, Any], threads: int) -> RuntimeFacts:
+    import torch
+
     from generators.card import runtime_facts
 
+    torch.set_num_threads(threads)  # Ray lets a worker on the CPU have one
     return runtime_facts(**settings)
 
 
@@ -131,8 +144,11 @@ class _Actor:
         self._maker: Maker | None = None
 
     def load(self) -> list[dict[str, Any]]:
+        spec = MakerSpec.from_json(self._spec)
+        with suppress(OSError):  # not on this machine: absolute addresses may be
+            os.chdir(spec.folder)
         try:
-            self._maker = Maker(MakerSpec.from_json(self._spec))
+            self._maker = Maker(spec)
         except (ValueError, RuntimeError, OSError, MemoryError, ImportError) as error:
             return [failure(error)]
         return [{"ready": True}]

@@ -20,6 +20,7 @@ class MakerSpec:
         chunk: requests handed out at a time.
         threads: of the CPU, since rounding depends on their number.
         store: address of the image store, as the maker sees it.
+        folder: from which relative addresses are meant; "" for the maker's own.
         encoders: addresses of the encoders whose features come back with each image.
         features: "module:function" that opens encoders: (addresses, device) -> (paths -> address -> rows).
     """
@@ -33,6 +34,7 @@ class MakerSpec:
     chunk: int = 8
     threads: int = 1
     store: str
+    folder: str = ""
     encoders: tuple[str, ...] = ()
     features: str = ""
 

@@ -65,6 +65,8 @@ class Runtime:
         parts.append(f"batch={self.batch_size}")
         if self.on_gpu:
             parts += ["layout=channels_last", *_gpu(self.device)]
+        elif (threads := torch.get_num_threads()) > 1:
+            parts.append(f"threads={threads}")  # one is not named: keys stay those of before
         if self.compiled:
             parts.append("compile=on")
         return ";".join(parts)

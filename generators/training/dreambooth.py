@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 from generators.fetching import fetch
-from generators.loading import load, resolve
+from generators.loading import resolve
+from generators.making.makers import Makers
+from generators.making.place import Place
 from generators.store import StoredImage
 from generators.stores.opening import open_store
 from generators.training.conditioning import check_lengths
@@ -18,6 +20,7 @@ from generators.training.parts import load_parts
 from generators.training.spec import DreamBoothSpec, SdTrainingSpec
 from generators.training.vae_stage import vae_is_given
 from generators.training.validation import Judge
+from promptopt.base.training.denormals import denormals
 from promptopt.base.training.errors import TrainingDataError, TrainingError
 from promptopt.base.training.folder import alone
 from promptopt.base.training.progress import OnProgress, throughput
@@ -43,6 +46,7 @@ def train_dreambooth(
     out: Path,
     init: str,
     store: Path,
+    on: str = "here",
     device: str = "auto",
     judge: Judge | None = None,
     on_progress: OnProgress | None = None,
@@ -51,8 +55,11 @@ def train_dreambooth(
 
     ``init`` is the URI of the model to adapt; its class images are kept in the image store ``store`` under
     their full requests, so another model, prompt or seed never gets these. Class images have the seeds 0, 1,
-    ...; other arguments and errors are those of `train_sd`.
+    ...; ``on`` says where they are made (`generators.making.place.Place`), with the same bytes. Validation
+    images are of the weights in training, so this process draws them. Other arguments and errors are those
+    of `train_sd`.
     """
+    place = Place.parse(on)
     if spec.lora is None:
         raise TrainingError("lora: is missing in the recipe; add a section such as lora: {rank: 16}")
     records = data.where(pool="reference").records
@@ -78,7 +85,8 @@ def train_dreambooth(
         long_captions=spec.training.long_captions,
         say=True,
     )
-    made = _class_images(dream, subjects, init=init, store=store, device=device, on_progress=on_progress)
+    with Makers(place, device=device, scratch=store) as makers, denormals(flushed=False):
+        made = _class_images(dream, subjects, init=init, store=store, makers=makers, on_progress=on_progress)
     own = [(data.path(record), instance[str(getattr(record, dream.per))]) for record in records]
     pairs = [*own, *((image.path, image.request.prompt) for image in made)]
     keys = "".join(image.request.key for image in made)
@@ -110,12 +118,12 @@ def _class_images(
     *,
     init: str,
     store: Path,
-    device: str,
+    makers: Makers,
     on_progress: OnProgress | None,
 ) -> list[StoredImage]:
     if not spec.class_images:
         return []
-    generator = load(init, device=device)
+    generator = makers.load(init)
     prompts = dict.fromkeys(spec.class_prompt.format(subject=subject) for subject in subjects.values())
     requests = [
         generator.request(prompt, seed, steps=spec.class_steps, guidance=spec.class_guidance)

@@ -19,7 +19,9 @@ from promptopt.base.errors import ArgumentError
 
 Features = NDArray[np.float32]
 
-_ROWS = 8192  # of kept features read at a time
+_ROWS = 8192  # of kept features looked at together
+_AXES = 48
+_SLACK = 1e-5  # of a bound, for the rounding of sums in single precision
 _EQUAL = 1e-6  # cosine distance of images with the same thumbnail, rounding included
 _DIGITS = 4
 
@@ -79,6 +81,11 @@ def radius_of(real: Features, groups: Sequence[Hashable], *, images: int, quanti
 class OwnCopies:
     """Near-duplicates among the images kept of one class; their features lie in a file, not in memory.
 
+    The nearest image is found exactly, and most of the time without a look at all features: a cosine is at
+    most that of the parts in some `_AXES` directions plus the product of the lengths of what is left. Only
+    those whose bound reaches the nearest found so far are compared in full. Memory: 4 bytes a direction and
+    image, 200 MB a million.
+
     Args:
         path: the file, float16, made when absent.
         dim: features of an image.
@@ -93,6 +100,9 @@ class OwnCopies:
         self.radius = max(radius, _EQUAL)
         path.touch()
         self.checksum = 0
+        self._axes: Features | None = None  # (dim, _AXES), of length 1 and at right angles
+        self._bounds: list[Features] = []  # parts of the kept images in them and length of the rest, by block
+        self._waiting: list[Features] = []  # kept since the last whole block
 
     def resume(self, kept: int, checksum: int, images: Callable[[], Iterable[Features]]) -> None:
         """Go on with the first `kept` images.
@@ -106,22 +116,60 @@ class OwnCopies:
             content = b"".join(_half(features) for features in images())
         self._path.write_bytes(content)
         self.checksum = zlib.crc32(content)
+        self._axes, self._bounds, self._waiting = None, [], []
+        rows = np.frombuffer(content, dtype=np.float16).reshape(-1, self._dim)
+        for start in range(0, len(rows), _ROWS):
+            self._index(_unit(rows[start : start + _ROWS]))
 
     def distances(self, features: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Cosine distances to the nearest kept image, shape (n,), and among the images, shape (n, n)."""
         made = self._rounded(features)
         nearest = np.full(len(made), np.inf)
-        with self._path.open("rb") as stream:
-            while chunk := stream.read(_ROWS * self._dim * 2):
-                kept = _unit(np.frombuffer(chunk, dtype=np.float16).reshape(-1, self._dim))
-                nearest = np.minimum(nearest, pair_distances(made, kept, "cosine").min(axis=1))  # type: ignore[arg-type]
-        return nearest, np.asarray(pair_distances(made, made, "cosine"), dtype=np.float64)  # type: ignore[arg-type]
+        for kept in self._waiting:
+            nearest = np.minimum(nearest, _gaps(made, kept).min(axis=1))
+        if self._bounds:
+            nearest = self._nearest_indexed(made, nearest)
+        return nearest, np.asarray(_gaps(made, made), dtype=np.float64)
+
+    def _nearest_indexed(self, made: Features, nearest: NDArray[np.float64]) -> NDArray[np.float64]:
+        own = self._parts(made)
+        kept = np.memmap(self._path, dtype=np.float16, mode="r").reshape(-1, self._dim)
+        for place, block in enumerate(self._bounds):
+            rows = kept[place * _ROWS : place * _ROWS + len(block)]
+            reach = own @ block.T
+            # The likeliest first: it says what the others have to reach.
+            likeliest = _unit(rows[reach.argmax(axis=1)])
+            nearest = np.minimum(nearest, 1.0 - np.einsum("ij,ij->i", made, likeliest))
+            candidates = np.flatnonzero(
+                (reach >= (1.0 - nearest - _SLACK)[:, None].astype(np.float32)).any(axis=0)
+            )
+            if len(candidates):
+                nearest = np.minimum(nearest, _gaps(made, _unit(rows[candidates])).min(axis=1))
+        return np.maximum(nearest, 0.0)
 
     def keep(self, features: Features) -> None:
         """Add images to those that later ones are compared with."""
         with self._path.open("ab") as stream:
             stream.write(content := _half(features))
         self.checksum = zlib.crc32(content, self.checksum)
+        self._index(self._rounded(features))
+
+    def _index(self, features: Features) -> None:
+        if len(features):
+            self._waiting.append(features)
+        while sum(map(len, self._waiting)) >= _ROWS:
+            rows = np.concatenate(self._waiting)
+            block, rest = rows[:_ROWS], rows[_ROWS:]
+            if self._axes is None:  # where the first images differ most, and what they have in common
+                self._axes = np.linalg.eigh(block.T @ block)[1][:, -_AXES:].astype(np.float32)
+            self._bounds.append(self._parts(block))
+            self._waiting = [rest] if len(rest) else []
+
+    def _parts(self, rows: Features) -> Features:
+        assert self._axes is not None  # for the type checker
+        along = rows @ self._axes
+        left = np.sqrt(np.maximum(1.0 - np.einsum("ij,ij->i", along, along), 0.0))
+        return np.concatenate([along, left[:, None]], axis=1)
 
     def _rounded(self, features: Features) -> Features:
         return _unit(_unit(features).astype(np.float16))
@@ -146,6 +194,10 @@ def _nearest(made: Features, views: Features) -> NDArray[np.float64]:
     best = np.full(len(made), np.inf)
     for view in views:
         for start in range(0, len(view), _ROWS):
-            gaps = pair_distances(made, view[start : start + _ROWS], "cosine")  # type: ignore[arg-type]
-            best = np.minimum(best, gaps.min(axis=1))
+            best = np.minimum(best, _gaps(made, view[start : start + _ROWS]).min(axis=1))
     return best
+
+
+def _gaps(a: Features, b: Features) -> Features:
+    found: Features = pair_distances(a, b, "cosine")  # type: ignore[arg-type, assignment]
+    return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,7 @@ QUANTILE = 0.01
 """Chance that an image which copies and repeats nothing is taken for a copy, and for a repetition."""
 
 _MOST_REAL = 5000  # that calibrate the radius of repetitions; of more, a seeded sample
+_THREADS = min(4, os.cpu_count() or 1)
 _DARK, _SAME = 3, 2  # levels of 255, as generators.stable_diffusion.pixels has them
 
 
@@ -61,9 +64,9 @@ class BlackFilter:
     def look(self, images: Sequence[Image.Image]) -> Look:
         spans, stays = [], []
         for image in images:
-            levels = np.asarray(image.convert("RGB"), dtype=np.int64).reshape(-1, 3)
-            span = int(np.ptp(levels, axis=0).max())
-            stays.append(int(levels.max()) > _DARK and span > _SAME)
+            extremes = cast("tuple[tuple[int, int], ...]", image.convert("RGB").getextrema())
+            span = max(high - low for low, high in extremes)
+            stays.append(max(high for _, high in extremes) > _DARK and span > _SAME)
             spans.append(float(span))
         return Look(stays, list(spans))
 
@@ -100,16 +103,37 @@ class ProbeFilter:
         return Look((odds > 0).tolist(), [rounded(value) for value in odds])
 
 
+class Thumbnails:
+    """Thumbnails of a chunk's images, each made once, in threads, however many filters ask for it."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[Image.Image, NDArray[np.float32]]] = {}
+
+    def of(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Shape (n, dim)."""
+        encoder = ThumbnailEncoder()
+        new = [image for image in images if id(image) not in self._last]
+        if new:
+            with ThreadPoolExecutor(_THREADS) as pool:
+                rows = pool.map(lambda image: encoder.encode_images([image])[0], new)
+                # the images too, so that no other one can have the same id
+                self._last = {id(image): (image, row) for image, row in zip(new, rows, strict=True)}
+        found = np.empty((len(images), encoder.dim), dtype=np.float32)
+        for place, image in enumerate(images):
+            found[place] = self._last[id(image)][1]
+        return found
+
+
 class MemorizationFilter:
     """Refuses copies of training images; the score is the ratio of distances that `memorization` has."""
 
     name = MEMORIZATION
 
-    def __init__(self, copies: TrainingCopies) -> None:
-        self._copies = copies
+    def __init__(self, copies: TrainingCopies, thumbnails: Thumbnails) -> None:
+        self._copies, self._thumbnails = copies, thumbnails
 
     def look(self, images: Sequence[Image.Image]) -> Look:
-        ratios = self._copies.ratios(_thumbnails(images))
+        ratios = self._copies.ratios(self._thumbnails.of(images))
         return Look((ratios >= self._copies.threshold).tolist(), [rounded(ratio) for ratio in ratios])
 
 
@@ -121,12 +145,12 @@ class DuplicatesFilter:
 
     name = DUPLICATES
 
-    def __init__(self, copies: OwnCopies) -> None:
-        self._copies = copies
+    def __init__(self, copies: OwnCopies, thumbnails: Thumbnails) -> None:
+        self._copies, self._thumbnails = copies, thumbnails
 
     def resume(self, kept: int, checksum: int, images: Callable[[], Iterator[Image.Image]]) -> None:
         """Forget all images but the first `kept`; `images` gives these where their features are damaged."""
-        self._copies.resume(kept, checksum, lambda: (_thumbnails([image]) for image in images()))
+        self._copies.resume(kept, checksum, lambda: (self._thumbnails.of([image]) for image in images()))
 
     @property
     def checksum(self) -> int:
@@ -136,7 +160,7 @@ class DuplicatesFilter:
     def look(self, images: Sequence[Image.Image]) -> Look:
         if not images:
             return Look([], [])
-        features = _thumbnails(images)
+        features = self._thumbnails.of(images)
         nearest, among = self._copies.distances(features)
         stays: list[bool] = []
         scores: list[float | None] = []
@@ -215,19 +239,20 @@ def class_filters(
     if unknown := sorted(set(wanted) - set(FILTERS)):
         raise AugmentationError(f"--filters: {unknown[0]!r} does not exist; use {', '.join(FILTERS)}")
     found: list[Filter] = []
+    thumbnails = Thumbnails()
     if BLACK in wanted:
         found.append(BlackFilter())
     if JUDGE in wanted:
         found.append(_judge(source, reference))
     if MEMORIZATION in wanted:
-        found.append(_memorization(source, reference))
+        found.append(_memorization(source, reference, thumbnails))
     if DUPLICATES in wanted:
         own = members(reference.data, source.positives)[0].where(pool="reference")
         own = _sample(own, _MOST_REAL)
         encoder = ThumbnailEncoder()
         real = reference.features.features(encoder, own.paths())
         radius = radius_of(real, [record.group for record in own], images=images, quantile=QUANTILE)
-        found.append(DuplicatesFilter(OwnCopies(work, dim=encoder.dim, radius=radius)))
+        found.append(DuplicatesFilter(OwnCopies(work, dim=encoder.dim, radius=radius), thumbnails))
     return found
 
 
@@ -251,14 +276,14 @@ def _judge(source: ClassSource, reference: Reference) -> Filter:
     return ProbeFilter(reference.encoder, fit_probe(features, labels, seed=0))
 
 
-def _memorization(source: ClassSource, reference: Reference) -> Filter:
+def _memorization(source: ClassSource, reference: Reference, thumbnails: Thumbnails) -> Filter:
     known = ThumbnailViewsEncoder()
     training = reference.data.where(pool="reference")
     held_out = reference.data.where(pool=("validation", "test"))
     views = [known.unfold(reference.features.features(known, part.paths())) for part in (training, held_out)]
     try:
         groups = [record.group for record in held_out]
-        return MemorizationFilter(TrainingCopies(*views, groups=groups, quantile=QUANTILE))
+        return MemorizationFilter(TrainingCopies(*views, groups=groups, quantile=QUANTILE), thumbnails)
     except ValueError as error:
         raise AugmentationError(
             f"class {source.name}: memorization: {error}; leave it out of --filters"
@@ -272,7 +297,3 @@ def _sample(data: Dataset, most: int) -> Dataset:
         return data
     rows = np.sort(np.random.default_rng(0).choice(len(data), size=most, replace=False))
     return Records(data.root, tuple(data.records[i] for i in rows), data.fingerprint)
-
-
-def _thumbnails(images: Sequence[Image.Image]) -> NDArray[np.float32]:
-    return ThumbnailEncoder().encode_images(images)

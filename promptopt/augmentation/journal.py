@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,20 +25,31 @@ _JOURNAL, _SETTINGS = "journal.jsonl", "settings.json"
 
 @dataclass
 class Progress:
-    """Counts of one prompt of a class: attempts made, images kept, images removed by each filter."""
+    """Counts of one prompt of a class: attempts made and images kept, and both when its round began."""
 
     tried: int = 0
     kept: int = 0
+    tried_before: int = 0
+    kept_before: int = 0
+
+
+@dataclass
+class _Class:
+    """Counts of a class: its round, images removed by each filter, checksum of the features kept."""
+
+    round: int = 0
     removed: Counter[str] = field(default_factory=Counter)
+    features: int = 0
 
 
 class Journal:
     """The file, read once on resuming; memory holds counts alone.
 
-    A line is `{"n": i, "class": c, "prompt": p, "tried": n, "removed": {...}, "rows": [...], "pieces": [...],
-    "features": f, "state": {...}, "crc": ...}`, the counts being those of its chunk. A line that is cut,
-    damaged or there twice, or whose images are not on the disk as they were written, is made again with all
-    that follows it, in the same chunks: so an interrupted or damaged set ends with the bytes of any other.
+    A line is `{"n": i, "class": c, "round": r, "tried": [[p, n], ...], "kept": [[p, n], ...],
+    "removed": {...}, "rows": [...], "pieces": [...], "features": f, "state": {...}, "crc": ...}`, the counts
+    being those of its chunk, by prompt. A line that is cut, of an earlier version, damaged or there twice, or
+    whose images are not on the disk as they were written, is made again with all that follows it, in the same
+    chunks: so an interrupted or damaged set ends with the bytes of any other.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,7 +58,7 @@ class Journal:
         self.prompts: dict[tuple[int, int], Progress] = {}
         self.state: dict[str, int] | None = None
         self._lines = 0
-        self._features: dict[int, int] = {}
+        self._classes: defaultdict[int, _Class] = defaultdict(_Class)
 
     def open(self, settings: Mapping[str, Any], *, intact: Callable[[Piece], bool]) -> None:
         """Begin, or read what is there.
@@ -89,7 +100,8 @@ class Journal:
             crc = line.pop("crc")
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
-        return line if crc == zlib.crc32(_dump(line)) and line["n"] == self._lines else None
+        own = crc == zlib.crc32(_dump(line)) and line["n"] == self._lines
+        return line if own and "round" in line else None
 
     def at(self, number: int, prompt: int) -> Progress:
         """Of one prompt of a class."""
@@ -101,11 +113,18 @@ class Journal:
 
     def removed(self, number: int) -> Counter[str]:
         """Images removed of a class, by filter."""
-        total: Counter[str] = Counter()
+        return self._classes[number].removed
+
+    def round(self, number: int) -> int:
+        """Of a class: the first is 1; 0 before it has begun."""
+        return self._classes[number].round
+
+    def begin_round(self, number: int) -> None:
+        """What the next lines of a class count comes after what there is now."""
+        self._classes[number].round += 1
         for (own, _), one in self.prompts.items():
             if own == number:
-                total.update(one.removed)
-        return total
+                one.tried_before, one.kept_before = one.tried, one.kept
 
     def tried(self, number: int) -> int:
         """Images made for a class."""
@@ -113,7 +132,7 @@ class Journal:
 
     def features(self, number: int) -> int:
         """Checksum of the features of the images kept of a class."""
-        return self._features.get(number, 0)
+        return self._classes[number].features
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Note a chunk whose images are on the disk."""
@@ -143,12 +162,16 @@ class Journal:
                 yield from map(json.loads, stream)
 
     def _count(self, line: Mapping[str, Any]) -> None:
-        own = self.at(line["class"], line["prompt"])
-        own.tried += line["tried"]
-        own.kept += len(line["rows"])
-        own.removed.update(line["removed"])
+        number = line["class"]
+        if line["round"] != self._classes[number].round:
+            self.begin_round(number)
+        for prompt, count in line["tried"]:
+            self.at(number, prompt).tried += count
+        for prompt, count in line["kept"]:
+            self.at(number, prompt).kept += count
+        self._classes[number].removed.update(line["removed"])
+        self._classes[number].features = line["features"]
         self.state = line["state"]
-        self._features[line["class"]] = line["features"]
         self._lines += 1
 
 

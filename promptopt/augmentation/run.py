@@ -11,13 +11,14 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generators.family import MAIN
-from promptopt.augmentation.drawing import draw
+from promptopt.augmentation.drawing import Drawn, draw_chunks
 from promptopt.augmentation.filters import (
     BLACK,
     FILTERS,
@@ -38,6 +39,7 @@ from promptopt.augmentation.sources import (
     check_generator,
 )
 from promptopt.augmentation.writers import (
+    IN_A_FOLDER,
     Entry,
     FolderWriter,
     ShardWriter,
@@ -86,8 +88,9 @@ def augment(
     """Make a set of synthetic images, class by class; what exists is kept, so the same call goes on.
 
     Each prompt has its share of a class's images (`promptopt.synthesis.plan.shares`). Its images are drawn
-    with seeds that follow from `seed`, the prompt and the number of the attempt; one that a filter refuses is
-    replaced by the next attempt, up to `attempts` times the share.
+    with seeds that follow from `seed`, the prompt and the number of the attempt, those of all prompts side by
+    side; what the filters refuse is replaced in the next round, up to `attempts` times the share. Images are
+    looked at in one order, whoever makes them, and made ahead of that.
 
     Args:
         sources: one a class.
@@ -153,8 +156,11 @@ class _Run:
         self._on_image, self._on_warning = on_image, on_warning
         self._labels = {s.name: label_of(reference.data, s.positives) for s in sources}
         self._journal = Journal(folder)
+        large = [slug(name) for name, count in counts.items() if count > IN_A_FOLDER]
         self._writer: Writer = (
-            FolderWriter(folder) if format == "imagefolder" else ShardWriter(folder, size=shard_size)
+            FolderWriter(folder, large=large)
+            if format == "imagefolder"
+            else ShardWriter(folder, size=shard_size)
         )
         self._made = self._done = 0
         self._generators = [open_generator(source) for source in sources]
@@ -234,15 +240,45 @@ class _Run:
             if isinstance(one, DuplicatesFilter):
                 kept, checksum = self._journal.kept(number), self._journal.features(number)
                 one.resume(kept, checksum, partial(self._kept, number))
-        for index, prompt in enumerate(source.prompts):
-            own = at[index]
-            while own.kept < wanted[index] and own.tried < limits[index]:
-                size = min(CHUNK, wanted[index] - own.kept, limits[index] - own.tried)
-                requests = [
-                    source.request(generator, prompt, image_seed(self._seed, prompt.key, own.tried + k))
-                    for k in range(1, size + 1)
-                ]
-                self._chunk(number, index, source, generator, filters, requests)
+        while attempts := self._round(number, wanted, limits):
+            chunks = [attempts[start : start + CHUNK] for start in range(0, len(attempts), CHUNK)]
+            asked = ([self._request(number, index, n) for index, n in chunk] for chunk in chunks)
+            with closing(draw_chunks(generator, asked)) as made:
+                for chunk, images in zip(chunks, made, strict=True):
+                    self._chunk(number, source, filters, [index for index, _ in chunk], images)
+
+    def _round(self, number: int, wanted: Sequence[int], limits: Sequence[int]) -> list[tuple[int, int]]:
+        """What is left of this round or makes up the next one: prompts with the numbers of their attempts.
+
+        A round has an attempt for every image that is missing when it begins, prompts in their order. So
+        which image is looked at after which depends on what was refused alone, not on who makes them, how
+        many at a time, or where a kill came between.
+        """
+        at = [self._journal.at(number, index) for index in range(len(wanted))]
+        for begin in (False, True):
+            if begin:
+                self._journal.begin_round(number)
+            elif not self._journal.round(number):
+                continue
+            left = [
+                (index, attempt)
+                for index, own in enumerate(at)
+                for attempt in range(
+                    own.tried + 1,
+                    own.tried_before
+                    + min(wanted[index] - own.kept_before, limits[index] - own.tried_before)
+                    + 1,
+                )
+            ]
+            if left:
+                return left
+        return []
+
+    def _request(self, number: int, index: int, attempt: int) -> ImageRequest:
+        source = self._sources[number]
+        prompt = source.prompts[index]
+        seed = image_seed(self._seed, prompt.key, attempt)
+        return source.request(self._generators[number], prompt, seed)
 
     def _kept(self, number: int) -> Iterator[Image.Image]:
         from promptopt.base.images import read_image
@@ -253,16 +289,15 @@ class _Run:
     def _chunk(
         self,
         number: int,
-        index: int,
         source: ClassSource,
-        generator: Generator,
         filters: Sequence[Filter],
-        requests: Sequence[ImageRequest],
+        prompts: Sequence[int],
+        images: Sequence[Drawn],
     ) -> None:
-        images = draw(generator, requests)
-        self._made += len(requests)
+        self._made += len(images)
         kept = [(request, image) for request, image in images if image is not None]
-        removed = Counter({BLACK: len(requests) - len(kept)})
+        owners = [index for index, (_, image) in zip(prompts, images, strict=True) if image is not None]
+        removed = Counter({BLACK: len(images) - len(kept)})
         scores: list[dict[str, float | None]] = [dict.fromkeys(FILTERS) for _ in kept]
         for one in filters:
             look = one.look([image for _, image in kept])
@@ -270,13 +305,15 @@ class _Run:
                 row[one.name] = score
             removed[one.name] += look.stays.count(False)
             kept = [own for own, stays in zip(kept, look.stays, strict=True) if stays]
+            owners = [own for own, stays in zip(owners, look.stays, strict=True) if stays]
             scores = [own for own, stays in zip(scores, look.stays, strict=True) if stays]
         before = self._journal.kept(number)
         rows = self._write(source, kept, scores, before)
         line = {
             "class": number,
-            "prompt": index,
-            "tried": len(requests),
+            "round": self._journal.round(number),
+            "tried": list(Counter(prompts).items()),
+            "kept": list(Counter(owners).items()),
             "removed": {name: count for name, count in sorted(removed.items()) if count},
             "rows": rows,
             "pieces": [astuple(piece) for piece in self._writer.settle()],

@@ -9,7 +9,7 @@ import os
 import re
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -24,6 +24,8 @@ from promptopt.base import naming
 from promptopt.base.files import to_disk
 
 SHARDS = "shards"
+IN_A_FOLDER = 10_000
+"""Files in one folder, at most."""
 # As the image store has them: a quarter of the time of level 6 for files 2 to 3 % larger.
 _PNG_LEVEL, _PNG_STRATEGY = 1, zlib.Z_RLE
 _BLOCK = tarfile.BLOCKSIZE
@@ -100,17 +102,23 @@ class Writer(Protocol):
 
 
 class FolderWriter:
-    """CLASS/CLASS-000001.png. An image written beyond the last state is written again, the same."""
+    """CLASS/CLASS-000001.png. An image written beyond the last state is written again, the same.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        large: classes' folders of more than `IN_A_FOLDER` images, which get folders of so many each within
+            (CLASS/00000/CLASS-000001.png): file managers and shared disks are slow with more.
+    """
+
+    def __init__(self, folder: Path, *, large: Collection[str] = ()) -> None:
+        self._folder, self._large = folder, frozenset(large)
         self._pieces: list[Piece] = []
 
     def resume(self, state: Mapping[str, int]) -> None:
         """Nothing to put back."""
 
     def add(self, entry: Entry) -> str:
-        name = f"{entry.group}/{entry.key}.png"
+        part = f"{(entry.number - 1) // IN_A_FOLDER:05d}/" if entry.group in self._large else ""
+        name = f"{entry.group}/{part}{entry.key}.png"
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(entry.content)

@@ -13,7 +13,8 @@ On = Annotated[
     typer.Option(
         "--on",
         metavar="PLACE",
-        help="Where images are made: here, processes:N, ray?workers=N, ray:ADDRESS?gpus=N&gpu=H100.",
+        help="Where images are made: here, processes:N, ray?workers=N, ray:ADDRESS?gpus=N&gpu=H100; in bulk "
+        "also slurm:PARTITION?jobs=N&gpus=1&time=4h.",
     ),
 ]
 Publish = Annotated[

@@ -44,7 +44,7 @@ def init(
         Path, typer.Option("--out", "--output-dir", help="Folder for the study file and the category files.")
     ] = Path(),
     measure: Annotated[
-        bool, typer.Option(help="Make nine images to say how long the study will take.")
+        bool, typer.Option(help="Make a few images to say how long the study will take.")
     ] = True,
     allow_embedded: AllowEmbedded = False,
     store: Store = Path("store"),
@@ -124,7 +124,7 @@ def _costs(study: Path, wanted: "Beginning", *, measure: bool, store: Path, devi
     from generators.loading import load
     from promptopt.config.study_file import load_study
     from promptopt.formatting.numbers import duration
-    from promptopt.study.beginning import seconds_an_image
+    from promptopt.study.beginning import speed_of
     from promptopt.study.preview import check_study, most_images
 
     config = load_study(study)
@@ -140,7 +140,7 @@ def _costs(study: Path, wanted: "Beginning", *, measure: bool, store: Path, devi
     if measure:
         planned = "sd" in missing
         generator = generator or load("embedded" if planned else config.generator.uri, device=device)
-        seconds = seconds_an_image(generator, config, prompt)
+        seconds = speed_of(generator, config, prompt).seconds
         by = " by a generator like the embedded one" if planned else ""
         told += f": about {duration(images * seconds)} on this machine ({1 / seconds:.2g} images/s{by})"
     say(f"{told}; then the classifiers' trainings.")

@@ -26,6 +26,7 @@ from promptopt.cli import (
     export,
     generate,
     init,
+    plan,
     publish,
     push,
     report,
@@ -165,6 +166,7 @@ def _options(
 
 main.command("init")(init.init)
 main.add_typer(study.app, name="study")
+main.command("plan")(plan.plan)
 main.command("sweep")(sweep.sweep)
 main.command("publish")(publish.publish)
 main.add_typer(data.app, name="data")

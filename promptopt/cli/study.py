@@ -132,6 +132,8 @@ def check(
         say(f"{label}: {prompts:,} prompts; real images: {real}")
     for warning in found.warnings:
         warn(warning)
+    if config.search.proposals_per_step == "auto":
+        say("search.proposals_per_step: auto: a prompt for each worker of --on, 2 to 16 at a time")
     say(f"{config.name}: at most {found.images:,} images. No faults found.\nNext: promptopt study run {file}")
 
 

@@ -1,15 +1,13 @@
 """`promptopt train`: the networks that a study needs, from a prepared data set."""
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promptopt.cli import group
-from promptopt.cli._options import AllowEmbedded, Device, Store
+from promptopt.cli._options import AllowEmbedded, Device, On, Store
 from promptopt.cli._text import say
 
 if TYPE_CHECKING:
@@ -89,11 +87,12 @@ def sd(
     spec = load_recipe(name, overrides=_overrides(dataset, _seeded(changes, seed)))
     # From here on it takes seconds to load the libraries; a fault above shows at once.
     from generators.training import train_sd
+    from promptopt.base.training.denormals import denormals
 
     start = _pipeline_folder(init)
     _no_foreign_bars()
     scores = _judge(spec, dataset, encoder=encoder, allowed=allow_embedded, store=store, device=device)
-    with _denormals_flushed(), Bars() as bars:
+    with denormals(flushed=True), Bars() as bars:
         folder = train_sd(
             spec,
             data=dataset,
@@ -124,30 +123,36 @@ def dreambooth_lora(
     store: Store = Path("store"),
     changes: Set = None,
     seed: Seed = None,
+    on: On = "here",
     device: Device = "auto",
 ) -> None:
     """Teach a model what the data show under rare tokens, by adapters; OUT/lora becomes the adapter's folder.
 
-    Class images that keep the model from forgetting are drawn first, by the model itself, into STORE.
+    Class images that keep the model from forgetting are drawn first, by the model itself, into STORE; --on
+    says where. Validation images are of the weights in training, and so are always drawn here.
     """
+    from generators.making.place import Place
     from generators.training import load_recipe
     from promptopt.cli._progress import Bars
     from studies.dataset import read_dataset
 
+    Place.parse(on)
     load_recipe(recipe, overrides=_seeded(changes, seed))  # its faults are named before the data's
     dataset = read_dataset(data)
     spec = load_recipe(recipe, overrides=_overrides(dataset, _seeded(changes, seed)))
     from generators.training import train_dreambooth
+    from promptopt.base.training.denormals import denormals
 
     _no_foreign_bars()
     scores = _judge(spec, dataset, encoder=encoder, allowed=allow_embedded, store=store, device=device)
-    with _denormals_flushed(), Bars() as bars:
+    with denormals(flushed=True), Bars() as bars:
         folder = train_dreambooth(
             spec,
             data=dataset,
             out=out,
             init=init,
             store=store,
+            on=on,
             device=device,
             judge=scores,
             on_progress=bars.training,
@@ -192,8 +197,9 @@ def clip(
         )
     dataset = share_out(read_dataset(data))
     from evaluation.training import train_clip
+    from promptopt.base.training.denormals import denormals
 
-    with _denormals_flushed(), Bars() as bars:
+    with denormals(flushed=True), Bars() as bars:
         folder = train_clip(
             spec,
             data=dataset,
@@ -227,8 +233,9 @@ def judge(
         )
     dataset = share_out(read_dataset(data))
     from evaluation.training import train_judge
+    from promptopt.base.training.denormals import denormals
 
-    with _denormals_flushed(), Bars() as bars:
+    with denormals(flushed=True), Bars() as bars:
         folder = train_judge(spec, data=dataset, out=out, device=device, on_progress=bars.training)
     say(f"wrote {folder}")
 
@@ -261,18 +268,6 @@ def _pipeline_folder(init: str | None) -> Path | None:
     from generators.loading import resolve
 
     return None if init is None else resolve(init)
-
-
-@contextmanager
-def _denormals_flushed() -> Iterator[None]:
-    """Denormal numbers in Adam's moments cost a CPU up to a third of its speed."""
-    import torch
-
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
 
 
 def _no_foreign_bars() -> None:

@@ -118,8 +118,10 @@ class SearchSettings(_Model):
             "anyOf": [{"enum": list(SAMPLER_NAMES)}, {"type": "string", "pattern": _CLASS_PATH}]
         },
     )
-    proposals_per_step: int = Field(
-        default=2, ge=1, le=1000, description="prompts proposed at a time, then measured together"
+    proposals_per_step: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = Field(
+        default=2,
+        description="prompts proposed at a time, then measured together; auto: one for each worker of --on, "
+        "2 to 16",
     )
     max_images: int | None = Field(default=None, ge=4, description="stop before more are made")
     minutes: float | None = Field(default=None, gt=0, description="stop when the search has taken so long")
@@ -135,6 +137,11 @@ class SearchSettings(_Model):
         default=(), description="run folders of earlier studies whose best prompts, or sets, are tried first"
     )
     seed: int | None = Field(default=None, ge=0, description="of the sampler; default: from the study's seed")
+
+    @property
+    def proposals(self) -> int:
+        """Prompts proposed at a time; 2 where that is left to the run's workers, and these are not known."""
+        return 2 if self.proposals_per_step == "auto" else self.proposals_per_step
 
     @_field_validator("sampler")
     @classmethod

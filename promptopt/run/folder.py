@@ -98,12 +98,18 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     differing = differences(old, new)
     if differing:
         listed = "\n".join(f"  {line}" for line in differing)
-        if (before := _gpus(old)) != (now := _gpus(new)):
+        if (before := _of_versions(old, "gpu")) != (now := _of_versions(new, "gpu")):
             raise StudyError(
                 f"{folder}: this study is pinned to {_kinds(before)}, which made its first images, and here "
                 f"{_kinds(now)} would make the others: another kind rounds otherwise, so they could not be "
                 "compared. Go on where it began (--device, or --on 'ray?gpus=8&gpu=H100' with its kind), or "
                 f"choose another name (--name).\n{listed}"
+            )
+        if (threads := _of_versions(old, "threads")) != _of_versions(new, "threads"):
+            count = ", ".join(sorted(threads)) or "1"
+            raise StudyError(
+                f"{folder}: this study began with {count} threads of the CPU, and another number rounds "
+                f"otherwise. Set OMP_NUM_THREADS={count}, or choose another name (--name).\n{listed}"
             )
         raise StudyError(
             f"{folder}: this study was started with other settings, and its trials do not fit the new ones:\n"
@@ -133,14 +139,14 @@ def check_pictures(folder: Path, digests: Mapping[str, str]) -> None:
         )
 
 
-def _gpus(settings: Mapping[str, Any]) -> set[str]:
-    """Kinds of GPU in all `versions` of a generator's requests."""
+def _of_versions(settings: Mapping[str, Any], name: str) -> set[str]:
+    """What all `versions` of a generator's requests say of one thing."""
     found: set[str] = set()
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            found |= _gpus(value)
+            found |= _of_versions(value, name)
         elif key == "versions" and isinstance(value, str):
-            found |= {parts(value).get("gpu", "")} - {""}
+            found |= {parts(value).get(name, "")} - {""}
     return found
 
 

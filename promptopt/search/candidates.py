@@ -37,6 +37,7 @@ class Candidates:
         self._names = [slot.name for slot in space.slots]
         self._nested = any(slot.contents for slot in space.slots)
         self._places = {key: i for i, key in enumerate(self.listed or ())}
+        self._places_of_choices: dict[tuple[str, ...], int] = {}
         self._codes = None if self.listed is None else self.codes(list(self.listed.values()))
 
     def key(self, choice: Choice) -> str:
@@ -86,9 +87,16 @@ class Candidates:
         taken = {self._places[key] for key in known if key in self._places}
         if len(self._places) <= _SAMPLED:
             return [i for i in range(len(self._places)) if i not in taken]
-        near = [self._places[self.key(choice)] for choice in self._neighbors(best)]
+        near = [self._place(choice) for choice in self._neighbors(best)]
         drawn = rng.choice(len(self._places), size=_SAMPLED, replace=False).tolist()
         return [i for i in dict.fromkeys([*near, *drawn]) if i not in taken]
+
+    def _place(self, choice: Choice) -> int:
+        """Of a listed prompt; the same few are asked for at every step."""
+        options = tuple(choice[name] for name in self._names)
+        if options not in self._places_of_choices:
+            self._places_of_choices[options] = self._places[self.key(choice)]
+        return self._places_of_choices[options]
 
     def _neighbors(self, best: Sequence[Choice]) -> Iterator[Choice]:
         for center in best[:_NEIGHBORS_OF]:

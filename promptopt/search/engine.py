@@ -173,7 +173,7 @@ class Search:
                     f"after {len(arms)} prompts, another one is better by {settings.margin:g} with a "
                     f"probability of only {doubt:.3f}"
                 )
-        room = min(settings.proposals_per_step, self.target - len(arms), left // self.looks[0])
+        room = min(settings.proposals, self.target - len(arms), left // self.looks[0])
         choices = propose(self.sampling, rows, room, models)
         if not choices:
             return [], f"the space holds no further prompt after {len(arms)}"

@@ -83,9 +83,11 @@ def extensions(
     """
     found: list[Extension] = []
     for i in np.argsort(-leading, kind="stable"):
+        if leading[i] < _CHANCE:
+            break  # and so are all after it
         arm = arms[int(i)]
         further = [look for look in looks if look > arm.images]
-        if leading[i] < _CHANCE or not further or arm.eliminated_by is not None or arm.violations:
+        if not further or arm.eliminated_by is not None or arm.violations:
             continue
         one = Extension(arm, further[0])
         if one.cost <= allowance:

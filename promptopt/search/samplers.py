@@ -128,11 +128,14 @@ class Models:
         taken = set(known)
         by_term = self.draws(codes, rng)
         measured, picked, chosen = len(self.arms), list[int](), list[Choice]()
+        values, lead = by_term[0], by_term[0, :, :measured].max(axis=1)
         while len(chosen) < count and len(picked) < len(codes):
-            weights = rng.dirichlet(np.ones(len(by_term))) if len(by_term) > 1 else np.ones(1)
-            values = np.tensordot(weights, by_term, axes=1)
-            seen = np.concatenate([np.arange(measured), measured + np.array(picked, dtype=np.int64)])
-            lead = values[:, seen].max(axis=1)
+            if len(by_term) > 1:
+                weights = rng.dirichlet(np.ones(len(by_term)))
+                values = np.tensordot(weights, by_term, axes=1)
+                lead = values[:, [*range(measured), *(measured + i for i in picked)]].max(axis=1)
+            elif picked:
+                lead = np.maximum(lead, values[:, measured + picked[-1]])
             gain = improvements(values[:, measured:], lead)
             gain[picked] = -np.inf
             picked.append(int(gain.argmax()))
@@ -185,6 +188,8 @@ class Models:
 def _scores(arms: Sequence[TrialRow], name: str, by_term: bool) -> list[FloatArray]:
     """Per-image scores; those of prompts that break a constraint are moved down to the worst sound one."""
     rows = [np.asarray(arm.terms()[name] if by_term else arm.per_image["score"]) for arm in arms]
+    if not any(arm.violations for arm in arms):
+        return rows
     sound = [row.mean() for arm, row in zip(arms, rows, strict=True) if not arm.violations]
     floor = min(sound, default=0.0)
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from generators.stable_diffusion.facts import parts
+from generators.store import ImageStore
 from promptopt.base.errors import PromptoptError
 from promptopt.base.files import write_text
 from promptopt.config.study_file import StudyConfig, load_study, study_from_mapping
@@ -21,6 +24,8 @@ from promptopt.study.guards import refuse_embedded
 from studies.dataset import Dataset
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from generators.base import Generator
     from generators.request import ImageRequest
 
@@ -86,22 +91,54 @@ def write_beginning(wanted: Beginning, dataset: Dataset, folder: Path) -> list[P
     return written
 
 
-def seconds_an_image(generator: Generator, config: StudyConfig, prompt: str) -> float:
-    """Time of an image on this machine, of one batch after a first image, or of that one where it is slow."""
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """How fast one worker makes images.
+
+    Attributes:
+        seconds: of an image, in full batches.
+        batch: images of a forward pass.
+        bytes: of an image in the store, its request with it; None where none was made.
+        threads: of the CPU that made it; None on a GPU, or where none was made.
+    """
+
+    seconds: float
+    batch: int
+    bytes: float | None
+    threads: int | None
+
+
+def speed_of(generator: Generator, config: StudyConfig, prompt: str) -> Speed:
+    """Speed on this machine, of one batch after a first image, or of that one where it is slow."""
     own = config.generator
+    rows: int | None = getattr(generator, "batch_size", None)
+    batch = rows or 8
     requests = [
         generator.request(prompt, seed, steps=own.steps, guidance=own.guidance, scheduler=own.scheduler)
-        for seed in range(9)
+        for seed in range(1 + batch)
     ]
+    images: list[Image.Image] = []
 
     def timed(part: Sequence[ImageRequest]) -> float:
         started = time.perf_counter()
-        for _ in generator.generate(part):
-            pass
+        images.extend(generator.generate(part))
         return (time.perf_counter() - started) / len(part)
 
-    first = timed(requests[:1])
-    return first if first > _SLOW else timed(requests[1:])
+    on_cpu = requests[0].device == "cpu"
+    first = timed(requests[:1])  # on a GPU it may be compiled first
+    # a batch is filled up, so one image takes the time of all of its rows
+    seconds = first / (rows or 1) if first > _SLOW and on_cpu else timed(requests[1:])
+    with tempfile.TemporaryDirectory() as folder:
+        store = ImageStore(folder)
+        for request, image in zip(requests, images, strict=False):
+            store.put(request, image)
+        size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+    return Speed(
+        seconds=seconds,
+        batch=batch,
+        bytes=size / len(images),
+        threads=int(parts(requests[0].versions).get("threads", "1")) if on_cpu else None,
+    )
 
 
 def _slug(label: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import promptopt
 from evaluation.features.elsewhere import OPENER
 from generators.making.makers import Makers
+from generators.making.place import Place
 from promptopt.base.files import new_folder, write_text
 from promptopt.base.locks import hold
 from promptopt.config.generator_uris import varied_members
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
     from studies.category import Category
 
 logger = logging.getLogger(__name__)
+
+_NOT_IN_JOBS = (
+    "--on slurm is for images in bulk: a study asks for a few at a time, and its jobs would wait idle for "
+    "most of theirs. Run the study inside one job (sbatch --gres=gpu:4 --wrap 'promptopt study run "
+    "STUDY.yaml --on processes:4'), or on a Ray cluster (--on 'ray:ADDRESS?gpus=8')"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,19 +136,24 @@ def _sealed(data: Dataset, store: Path) -> str:
     return hashlib.sha256(found.encode()).hexdigest()
 
 
-def makers_of(config: StudyConfig, on: str, *, device: str, store: Path, features: bool = False) -> Makers:
+def makers_of(
+    config: StudyConfig, on: str, *, device: str, store: Path, features: bool = False, bulk: bool = False
+) -> Makers:
     """Who makes a study's images.
 
     Args:
         on: the place, as `generators.making.place.Place.parse` reads it.
         features: whether those of the study's encoder are to come with the images.
+        bulk: whether they are all asked for at once, and not a few at a time.
 
     Raises:
-        StudyError: no such place.
+        StudyError: no such place, or one that makes images in bulk alone.
     """
     from generators.errors import GeneratorError
 
     try:
+        if not bulk and Place.parse(on).kind == "slurm":
+            raise StudyError(_NOT_IN_JOBS)
         return Makers(
             on,
             device=device,

@@ -12,6 +12,7 @@ from promptopt.base.files import writable_folder
 from promptopt.config.study_file import StudyConfig, StudyError
 from promptopt.run.prompt_sets import METHODS
 from promptopt.scoring.registered import registered_metrics
+from promptopt.space.of_category import class_studies, compile_space, open_category
 from promptopt.study.guards import warnings
 from promptopt.study.setup import Setup, prepare
 from studies.dataset import POOLS
@@ -61,6 +62,11 @@ def check_study(config: StudyConfig, *, store: Path, device: str = "auto") -> Pr
         ),
         setup=next(iter(classes.values())),
     )
+
+
+def template_sizes(config: StudyConfig) -> list[int]:
+    """Prompts of each class's template; opens no data and no network. Raises StudyError as a run would."""
+    return [compile_space(open_category(own), config.source).size for own in class_studies(config).values()]
 
 
 def most_images(config: StudyConfig, prompts: Sequence[int]) -> int:

@@ -31,6 +31,7 @@ from promptopt.study.observer import Observer, StudyStart
 from promptopt.study.opening import makers_of
 from promptopt.study.results import Finished, prompt_list, resolved_study
 from promptopt.study.setup import Setup, prepare
+from promptopt.study.step_width import with_proposals
 from promptopt.study.tables import write_confirmation, write_effects, write_trials
 
 if TYPE_CHECKING:
@@ -244,6 +245,7 @@ def run_study(
         raise StudyError(f"{config.source}: aim: a proposer is asked by a study of sets; write aim: set.")
     metrics = (*registered_metrics(config.metrics), *metrics)
     with runfolder.locked_run(Path(runs), config.name) as folder, contextlib.ExitStack() as open_things:
+        config = with_proposals(config, folder=folder, on=on)
         store = writable_folder(store_folder(store), "the store", error=StudyError)
         made_by = makers or open_things.enter_context(
             makers_of(config, on, device=device, store=store, features=encoder is None)

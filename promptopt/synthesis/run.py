@@ -17,6 +17,7 @@ from promptopt.base.locks import hold
 from promptopt.formatting.numbers import file_size
 from promptopt.space.prompt_lines import PromptLine
 from promptopt.synthesis.folder import IMAGES, MANIFEST, STORE, keep_settings, place
+from promptopt.synthesis.index import Index
 from promptopt.synthesis.manifest import COLUMNS, ManifestWriter, manifest_row
 from promptopt.synthesis.naming import PATTERN, check_pattern
 from promptopt.synthesis.plan import (
@@ -158,10 +159,10 @@ class _Run:
         total = len(self._plan)
         try:
             keep_settings(self._folder, self._plan)
-            with partial.open("w", encoding="utf-8", newline="") as stream:
+            with partial.open("w", encoding="utf-8", newline="") as stream, Index(self._folder) as index:
                 writer = ManifestWriter(stream)
                 for chunk in self._plan.chunks():
-                    self._make_chunk(chunk, total, writer)
+                    self._make_chunk(chunk, total, writer, index)
                 stream.flush()
                 os.fsync(stream.fileno())
             partial.replace(manifest)
@@ -184,20 +185,22 @@ class _Run:
             copied=self._copied,
         )
 
-    def _make_chunk(self, chunk: list[Item], total: int, writer: ManifestWriter) -> None:
+    def _make_chunk(self, chunk: list[Item], total: int, writer: ManifestWriter, index: Index) -> None:
         from generators.errors import StoreError
         from generators.fetching import fetch
+        from generators.store import StoredImage
 
         # Not by the request: where memory runs out, a store may give the image of a smaller batch instead.
-        index_of = {_identity(item.request): index for index, item in enumerate(chunk)}
+        index_of = {_identity(item.request): number for number, item in enumerate(chunk)}
         arrived: dict[int, StoredImage] = {}
 
-        def on_image(image: StoredImage, generated: bool) -> None:
-            index = index_of[_identity(image.request)]
-            if index in arrived:
+        def on_image(image: StoredImage, generated: bool, *, placed: bool = False) -> None:
+            number = index_of[_identity(image.request)]
+            if number in arrived:
                 return
-            self._copied += place(image, self._folder / IMAGES / chunk[index].name)
-            arrived[index] = image
+            if not placed:
+                self._copied += place(image, self._folder / IMAGES / chunk[number].name)
+            arrived[number] = image
             self._size += image.path.stat().st_size
             self._done += 1
             self._made += generated
@@ -207,7 +210,12 @@ class _Run:
                 self._check_space(total)
 
         try:
-            fetch(self._store, self._plan.generator, [item.request for item in chunk], on_image=on_image)
+            for item in chunk:
+                if (sha256 := index.checksum(item)) is not None:
+                    path = self._folder / IMAGES / item.name
+                    on_image(StoredImage(item.request, path, sha256), False, placed=True)
+            left = [item.request for number, item in enumerate(chunk) if number not in arrived]
+            fetch(self._store, self._plan.generator, left, on_image=on_image)
         except BaseException:
             # A store may keep images that it had no time to tell of; the error is the one to report.
             with suppress(OSError, StoreError):
@@ -216,8 +224,9 @@ class _Run:
                         on_image(stored, True)
             raise
         finally:  # what is finished is listed, however the chunk ends
-            for index in sorted(arrived):
-                item, image = chunk[index], arrived[index]
+            for number in sorted(arrived):
+                item, image = chunk[number], arrived[number]
+                index.add(item, image)
                 writer.write(
                     manifest_row(
                         f"{IMAGES}/{item.name}", item.prompt.number, item.image, image,

@@ -163,7 +163,7 @@ def transfer(
         raise StudyError(f"{folder / runfolder.PROMPTS}: holds no prompt besides the baseline.")
     config = load_study(folder / runfolder.STUDY)
     config = config.override({"confirm.images": images or len(prompts.seeds.confirmation), **(changes or {})})
-    with makers_of(config, on, device=device, store=store, features=encoder is None) as makers:
+    with makers_of(config, on, device=device, store=store, features=encoder is None, bulk=True) as makers:
         setup = _setup(
             folder,
             prompts,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import threading
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +41,44 @@ def test_interrupted_fetch_keeps_every_image_that_was_made(store: ImageStore) ->
     assert len(generator.made) < 200
     assert [request for request in panel if store.get(request)] == generator.made
     assert {path.suffix for path in store.root.rglob("*.*")} == {".png", ".json"}
+
+
+def test_threads_write_png_files_at_level_1_with_run_lengths(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers = set()
+    put = ImageStore.put
+
+    def noted(self, request, image):  # type: ignore[no-untyped-def]
+        writers.add(threading.current_thread().name.rpartition("_")[0])
+        return put(self, request, image)
+
+    monkeypatch.setattr(ImageStore, "put", noted)
+    generator = FakeGenerator()
+    for stored in fetch(store, generator, [generator.request("a", seed) for seed in range(8)]):
+        found = _pixel_data(stored.path.read_bytes())
+        image = stored.load()
+        assert found == _pixel_data(_saved(image, compress_level=1, compress_type=zlib.Z_RLE))
+        assert found != _pixel_data(_saved(image))  # Pillow's own level costs several times as much
+    assert writers == {"image-store"}
+
+
+def _saved(image: Image.Image, **how: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", **how)
+    return buffer.getvalue()
+
+
+def _pixel_data(png: bytes) -> bytes:
+    """The IDAT chunks, as they are compressed."""
+    place, found = 8, b""
+    while place < len(png):
+        (length,) = struct.unpack(">I", png[place : place + 4])
+        if png[place + 4 : place + 8] == b"IDAT":
+            found += png[place + 8 : place + 8 + length]
+        place += 12 + length
+    assert zlib.decompress(found)
+    return found
 
 
 def test_images_are_written_beside_the_generation(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:

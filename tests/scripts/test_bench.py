@@ -89,3 +89,14 @@ def test_the_engineer_gets_from_a_checkpoint_file_to_a_study(tmp_path: Path) -> 
     assert "work/try/sheet.png after" in said
     assert "| `promptopt study show runs/posters` |" in said
     assert (tmp_path / "new" / "runs" / "posters" / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_every_command_is_measured_over_simulated_makers(tmp_path: Path) -> None:
+    said = run("scale.py", "--smoke", "--work", tmp_path / "scale")
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ")[1:] for line in said.splitlines()}
+    for command, images in (("study", 64), ("study: search alone", 64), ("synthesize", 64), ("augment", 64)):
+        assert int(rows[command][0]) >= images
+        assert float(rows[command][1]) > 0
+    milliseconds = {name: float(row[0]) for name, row in rows.items() if name.startswith("level ")}
+    assert milliseconds["level 1, run lengths"] < milliseconds["level 6, Pillow's default"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -33,32 +33,71 @@ def means_with_noise(values: Sequence[FloatArray], codes: IntArray) -> tuple[Flo
         means = m_c1 + sum_k>1 B_k (m_ck - m_c(k-1))[R_k]
         covariance = S / c_1 - sum_k>1 (1 / c_(k-1) - 1 / c_k) B_k S[R_k, :]
 
+    B_k is 1 on R_k itself, so that only what these say of the others is to be computed.
+
     Args:
         values: per-image differences of each prompt; each is a beginning of the same row of seeds.
         codes: option of each prompt and slot, shape (prompts, slots).
     """
-    image = _image_noise(values, codes)
-    if image is None:
+    noise = _image_noise(values, codes)
+    if noise is None:
         return np.array([v.mean() for v in values]), np.zeros((len(values), len(values)))
     counts = np.array([len(v) for v in values])
     least, *more = np.unique(counts).tolist()
     means = np.stack([v[:least] for v in values]).mean(axis=1)
-    covariance = image / least
+    covariance = noise.covariance() / max([least, *more])
     begin = least
     for end in more:  # seeds that the same prompts were drawn with
-        rows = np.flatnonzero(counts >= end)
-        root = np.linalg.cholesky(image[np.ix_(rows, rows)])
-        known = solve_triangular(root, image[rows], lower=True, check_finite=False)
+        rows, others = np.flatnonzero(counts >= end), np.flatnonzero(counts < end)
         longer = np.stack([v[:end] for v in values if len(v) >= end])
         further = longer.mean(axis=1) - longer[:, :begin].mean(axis=1)
-        means += known.T @ solve_triangular(root, further, lower=True, check_finite=False)
-        covariance -= (1 / begin - 1 / end) * (known.T @ known)
+        change, left = noise.given(rows, further, others)
+        means[rows] += further
+        means[others] += change
+        covariance[np.ix_(others, others)] += (1 / begin - 1 / end) * left
         begin = end
     return means, covariance
 
 
-def _image_noise(values: Sequence[FloatArray], codes: IntArray) -> FloatArray | None:
-    """Covariance of the noise of the prompts' images with the same seed; None when they show no noise."""
+@dataclass(frozen=True)
+class ImageNoise:
+    """Covariance S of the noise of the prompts' images with one seed: each one's own and few shared parts.
+
+    S = diag(own) + shared shared'. That makes B_k and its product with S (see `means_with_noise`) cheap: by
+    the Woodbury identity they ask for an inverse of the size of the shared parts alone.
+
+    Attributes:
+        own: variances above 0, shape (n,).
+        shared: shape (n, parts).
+    """
+
+    own: FloatArray
+    shared: FloatArray
+
+    def covariance(self) -> FloatArray:
+        """S, (n, n)."""
+        found: FloatArray = self.shared @ self.shared.T
+        found[np.diag_indices_from(found)] += self.own
+        return found
+
+    def given(self, rows: IntArray, values: FloatArray, others: IntArray) -> tuple[FloatArray, FloatArray]:
+        """B `values` and S - B S[rows] of the other prompts, with B = S[others, rows] S[rows, rows]^-1."""
+        shared, away = self.shared[rows], self.shared[others]
+        weighted = (shared / self.own[rows, None]).T
+        parts = np.eye(shared.shape[1])
+        solved = np.linalg.solve(parts + weighted @ shared, np.column_stack([weighted @ values, parts]))
+        left = away @ solved[:, 1:] @ away.T
+        left[np.diag_indices_from(left)] += self.own[others]
+        return away @ solved[:, 0], left
+
+
+def _image_noise(values: Sequence[FloatArray], codes: IntArray) -> ImageNoise | None:
+    """The noise of the prompts' images; None when they show none.
+
+    The shares of an image's noise are least squares over all pairs of prompts, each as often as its degrees
+    of freedom, by normal equations. Their sums over pairs are sums over the prompts of each option, or of
+    each two options, so that no pair is looked at.
+    """
     from scipy.optimize import nnls
 
     counts = np.array([len(v) for v in values])
@@ -70,36 +109,55 @@ def _image_noise(values: Sequence[FloatArray], codes: IntArray) -> FloatArray | 
         return None
     pooled = float((free * own).sum() / free.sum())
     scale = np.sqrt((_PRIOR_FREEDOM * pooled + free * own) / (_PRIOR_FREEDOM + free))
-    products, degrees = _covariances(values)
-    # Least squares over all pairs of prompts, each as often as its degrees of freedom: by normal equations,
-    # as there are many pairs and few slots.
-    np.fill_diagonal(degrees, 0.0)  # a prompt's own variance is no pair
-    same = np.stack(
-        [np.ones_like(degrees), *(codes[:, None, s] == codes[None, :, s] for s in range(codes.shape[1]))]
-    )
-    flat = same.reshape(len(same), -1)
-    weighted = flat * degrees.ravel()
-    eigenvalues, vectors = np.linalg.eigh(weighted @ flat.T)
+    groups = np.column_stack([np.zeros(len(codes), dtype=np.int64), codes])
+    system, side = _normal_equations(values, scale, groups)
+    eigenvalues, vectors = np.linalg.eigh(system)
     root = np.sqrt(np.maximum(eigenvalues, 1e-12 * max(float(eigenvalues[-1]), 1e-12)))
-    side = weighted @ (products / (scale[:, None] * scale)).ravel()
     parts, _ = nnls(root[:, None] * vectors.T, (vectors.T @ side) / root)
     parts /= max(1.0, parts.sum() / (1 - _LEAST_OWN))
-    correlation = np.tensordot(parts, same, axes=1)
-    correlation += (1 - parts.sum()) * np.eye(len(values))
-    return np.asarray(correlation * scale[:, None] * scale)
+    members, begins = _members(groups)
+    sizes = np.diff([*begins, members.shape[1]])
+    shared = members * np.sqrt(np.repeat(parts, sizes))
+    return ImageNoise((1 - parts.sum()) * scale**2, scale[:, None] * shared)
 
 
-def _covariances(values: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
-    """Sample covariance per image of each two prompts over their common seeds, and its degrees of freedom."""
+def _normal_equations(
+    values: Sequence[FloatArray], scale: FloatArray, groups: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Left and right side, over ordered pairs of different prompts that share two seeds or more.
+
+    A pair counts as often as its shared seeds less 1; "same" are the columns of `groups` in which two agree.
+
+    Args:
+        groups: number of the group of each prompt, one column a share, shape (n, shares).
+    """
     counts = np.array([len(v) for v in values])
-    found = np.zeros((len(values), len(values)))
-    shorter = np.minimum(counts[:, None], counts)
-    for length in np.unique(counts):
-        if length < 2:
-            continue
+    members, begins = _members(groups)
+    system, side = np.zeros((len(begins), len(begins))), np.zeros(len(begins))
+    before = 1
+    for length in np.unique(counts[counts > 1]).tolist():
         rows = np.flatnonzero(counts >= length)
+        own = members[rows]
+        # each pair of these prompts has so many more degrees of freedom than it had
+        both = np.add.reduceat(np.add.reduceat((own.T @ own) ** 2, begins, axis=0), begins, axis=1)
+        system += (length - before) * (both - len(rows))
+        before = length
         block = np.stack([v[:length] for v in values if len(v) >= length])
-        block = block - block.mean(axis=1, keepdims=True)
-        inside = np.ix_(rows, rows)
-        found[inside] = np.where(shorter[inside] == length, block @ block.T / (length - 1), found[inside])
-    return found, np.maximum(shorter - 1, 0).astype(np.float64)
+        block = (block - block.mean(axis=1, keepdims=True)) / scale[rows, None]
+        # pairs that share just so many seeds: all, but those of which both have more
+        longer = counts[rows] > length
+        side += _products(block, own, begins) - _products(block[longer], own[longer], begins)
+    return system, side
+
+
+def _products(block: FloatArray, members: FloatArray, begins: IntArray) -> FloatArray:
+    """Sum of the products of rows over ordered pairs of different rows of one group, for each share."""
+    sums = ((members.T @ block) ** 2).sum(axis=1)
+    return np.asarray(np.add.reduceat(sums, begins) - float((block**2).sum()))
+
+
+def _members(groups: IntArray) -> tuple[FloatArray, IntArray]:
+    """1 where a prompt is in a group, (n, groups of all shares), and where each share's groups begin."""
+    sizes = groups.max(axis=0) + 1
+    columns = [column[:, None] == np.arange(size) for column, size in zip(groups.T, sizes, strict=True)]
+    return np.concatenate(columns, axis=1).astype(np.float64), np.cumsum(sizes) - sizes

@@ -16,7 +16,10 @@ from functools import cached_property
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg.blas import dtrmm
+from scipy.linalg.lapack import dposv, dpotri
 from scipy.optimize import minimize
+from scipy.sparse import csr_array
 
 from promptopt.search.model.kernel import sum_and_pairs
 from promptopt.search.model.noise import FloatArray, IntArray, means_with_noise
@@ -26,6 +29,7 @@ LIMITS = (-6.0, 4.0)  # of the logarithms of the three
 _FITTED_TO = 160
 """Most prompts that the variances are fitted to: three numbers need no more, and each try costs n^3."""
 _BLOCK = 64  # measured prompts taken into account at a time
+_FEW_EFFECTS = 1_000  # of options and pairs of options, whose covariance is small beside the prompts'
 _CONSTANT = 10.0  # variance of the constant, in those of the values: hardly any shrinkage
 
 
@@ -66,15 +70,24 @@ class SlotModel:
         shared = shared_options(self._codes[rows], self._codes[rows])
         values, error = self._values[rows], self._error[np.ix_(rows, rows)]
 
-        def loss(logs: FloatArray) -> float:
+        weights = np.tri(len(rows), dtype=np.float64, k=-1) + 0.5 * np.eye(len(rows))  # one triangle for both
+        places = shared.ravel()
+
+        def loss(logs: FloatArray) -> tuple[float, FloatArray]:
             variances = scale * np.exp(logs)
             whole = self._by_shared(variances)[shared] + error
-            factor, lower = cho_factor(whole, lower=True, overwrite_a=True, check_finite=False)
-            fit = 0.5 * float(values @ cho_solve((factor, lower), values, check_finite=False))
-            fit += float(np.log(np.diag(factor)).sum())
-            return fit + 0.5 * float(((logs - PRIOR) ** 2).sum())
+            factor, solved, failed = dposv(whole, values, lower=True)
+            inverse, failed_too = dpotri(factor, lower=True)
+            if failed or failed_too:
+                return math.inf, np.zeros(3)
+            fit = 0.5 * float(values @ solved) + float(np.log(np.diag(factor)).sum())
+            slopes = (weights * (inverse - np.outer(solved, solved))).ravel()
+            by_shared = np.bincount(places, weights=slopes, minlength=self._parts.shape[1])
+            gradient = variances * (self._parts @ by_shared) + logs - PRIOR
+            return fit + 0.5 * float(((logs - PRIOR) ** 2).sum()), gradient
 
-        found = minimize(loss, PRIOR, method="L-BFGS-B", bounds=[LIMITS] * 3, options={"maxiter": 15})
+        bounds = [LIMITS] * 3
+        found = minimize(loss, PRIOR, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 15})
         return np.asarray(scale * np.exp(found.x), dtype=np.float64)
 
     def _by_shared(self, variances: FloatArray) -> FloatArray:
@@ -117,6 +130,10 @@ class SlotModel:
         As from `predict`. The SD falls as more of the measured prompts are taken into account, and what a
         prompt has of its own is the least that it can be, so most are out before all have been.
         """
+        effects = _Effects(self._codes, codes)
+        if effects.count <= _FEW_EFFECTS:
+            bound = self._bounds(effects)
+            return np.argsort(-bound, kind="stable")[:count]
         across = self._covariance(codes)
         mean = across @ self._weights
         prior, own = self._constant + float(self._variances.sum()), float(self._variances[2])
@@ -137,6 +154,32 @@ class SlotModel:
             across = across[:, kept]
         return places[np.argsort(-bound, kind="stable")[:count]]
 
+    def _bounds(self, effects: _Effects) -> FloatArray:
+        """Mean + 2 SD of prompts that are not measured, by way of the effects that they are sums of.
+
+        With F and G the effects in the measured and the other prompts and V the variances of the effects,
+        what the values say of a prompt is g' V F' K^-1 F V g: a sum over pairs of its effects.
+        """
+        variances = effects.variances(self._constant, self._variances)
+        mean = effects.others @ (variances * (effects.measured.T @ self._weights))
+        root = solve_triangular(
+            self._factor[0],
+            effects.measured.toarray(order="F"),
+            lower=True,
+            overwrite_b=True,
+            check_finite=False,
+        )
+        known = (root.T @ root) * variances * variances[:, None]
+        explained = np.zeros(len(mean))
+        columns = effects.columns_of_others.T
+        for place, column in enumerate(columns):
+            row = column * len(variances)
+            explained += known.ravel()[row + column]
+            for other in columns[:place]:
+                explained += 2 * known.ravel()[row + other]
+        prior = self._constant + float(self._variances.sum())
+        return np.asarray(mean + 2 * np.sqrt(np.maximum(prior - explained, 0.0)))
+
     @cached_property
     def _error_root(self) -> FloatArray:
         """Cholesky factor of the error."""
@@ -152,23 +195,59 @@ class SlotModel:
         Returns:
             shape (count, n + m).
         """
-        codes = np.concatenate([self._codes, others]) if len(others) else self._codes
-        options, pairs, own = np.sqrt(self._variances)
-        prompts, slots = codes.shape
-        # prompts first, so that effects are gathered row by row
-        found = own * rng.standard_normal((prompts, count))
-        found += math.sqrt(self._constant) * rng.standard_normal((1, count))
-        levels = codes.max(axis=0) + 1
-        for i in range(slots):
-            found += options / math.sqrt(slots) * rng.standard_normal((levels[i], count))[codes[:, i]]
-        both = list(itertools.combinations(range(slots), 2))
-        for i, j in both:
-            effects = pairs / math.sqrt(len(both)) * rng.standard_normal((levels[i] * levels[j], count))
-            found += effects[codes[:, i] * levels[j] + codes[:, j]]
-        measured = len(self._values)
-        seen = found[:measured] + self._error_root @ rng.standard_normal((measured, count))
-        gap = cho_solve(self._factor, self._values[:, None] - seen)
-        return np.asarray((found + self._covariance(codes) @ gap).T, dtype=np.float64)
+        effects = _Effects(self._codes, others)
+        variances = effects.variances(self._constant, self._variances)
+        measured, own = len(self._values), float(self._variances[2])
+        found = math.sqrt(own) * rng.standard_normal((measured + len(others), count))
+        sizes = np.sqrt(variances)[:, None] * rng.standard_normal((effects.count, count))
+        # its lower triangle alone is anything but 0
+        noise = dtrmm(1.0, self._error_root.T, rng.standard_normal((measured, count)), trans_a=1)
+        seen = found[:measured] + effects.measured @ sizes + noise
+        gap = cho_solve(self._factor, self._values[:, None] - seen, overwrite_b=True, check_finite=False)
+        # what was measured corrects the effects, and of a measured prompt what it has of its own
+        sizes += variances[:, None] * (effects.measured.T @ gap)
+        found[:measured] += own * gap
+        found[:measured] += effects.measured @ sizes
+        found[measured:] += effects.others @ sizes
+        return np.asarray(found.T, dtype=np.float64)
+
+
+class _Effects:
+    """The effects that a prompt's value is the sum of: the constant, its options, its pairs of options.
+
+    Attributes:
+        count: of all effects.
+        measured, others: 1 where a prompt has an effect, sparse, (prompts, count).
+        columns_of_others: numbers of the effects of each other prompt.
+    """
+
+    def __init__(self, measured: IntArray, others: IntArray) -> None:
+        levels = np.maximum(measured.max(axis=0), others.max(axis=0, initial=0)) + 1
+        self._both = list(itertools.combinations(range(len(levels)), 2))
+        self._options = int(levels.sum())
+        sizes = [1, *levels.tolist(), *(int(levels[i] * levels[j]) for i, j in self._both)]
+        self.count = sum(sizes)
+        begins = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+
+        def columns(codes: IntArray) -> IntArray:
+            pairs = [codes[:, i] * levels[j] + codes[:, j] for i, j in self._both]
+            return np.asarray(np.column_stack([np.zeros(len(codes), dtype=np.int64), codes, *pairs]) + begins)
+
+        self.columns_of_others = columns(others)
+        self.measured, self.others = self._sparse(columns(measured)), self._sparse(self.columns_of_others)
+
+    def _sparse(self, columns: IntArray) -> csr_array:
+        rows, width = columns.shape
+        ends = np.arange(0, rows * width + 1, width)
+        return csr_array((np.ones(rows * width), columns.ravel(), ends), shape=(rows, self.count))
+
+    def variances(self, constant: float, variances: FloatArray) -> FloatArray:
+        """Of each effect, (count,)."""
+        slots, pairs = len(self.columns_of_others.T) - 1 - len(self._both), len(self._both)
+        of_pairs = self.count - 1 - self._options
+        return np.repeat(
+            [constant, variances[0] / slots, variances[1] / max(1, pairs)], [1, self._options, of_pairs]
+        )
 
 
 def shared_options(a: IntArray, b: IntArray) -> IntArray:

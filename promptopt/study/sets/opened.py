@@ -30,6 +30,7 @@ from promptopt.study.proposals import Ask, Gap, Propose, ScoredPrompt, candidate
 from promptopt.study.results import resolved_study
 from promptopt.study.sets.opening import SetSetup, prepare_sets
 from promptopt.study.sets.search import ClassSearch, SetSearches, StepDone
+from promptopt.study.step_width import with_proposals
 
 if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
@@ -149,6 +150,7 @@ def opened_study(
         StudyError: as `promptopt.study.sets.opening.prepare_sets`, or another process has the folder.
     """
     with runfolder.locked_run(Path(runs), config.name) as folder, contextlib.ExitStack() as open_things:
+        config = with_proposals(config, folder=folder, on=on)
         store = runfolder.writable_folder(store_folder(store), "the store")
         observer.on_phase("checking the study, its data and its models")
         makers = makers or open_things.enter_context(

@@ -177,7 +177,7 @@ class SetSearches:
             images=settings.budget,
             first=settings.images,
             most=max(settings.most_images, settings.images),
-            proposals=setup.config.search.proposals_per_step,
+            proposals=setup.config.search.proposals,
             tolerance=settings.tolerance,
         )
         seen = [setup.positives.where(pool=pool) for pool in ("reference", "validation")]

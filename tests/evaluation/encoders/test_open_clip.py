@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation.encoders.base import EncoderError, TextEncoder
+from evaluation.encoders._batches import computed_on
+from evaluation.encoders.base import EncoderError, TextEncoder, feature_key
 from evaluation.encoders.load import load_encoder
 from evaluation.encoders.open_clip import OpenClipEncoder, build_open_clip, save_open_clip
 from tests.evaluation.conftest import MICRO_CONFIG
@@ -92,6 +93,20 @@ def test_batch_size_changes_nothing(micro_clip_folder: Path) -> None:
     large = OpenClipEncoder.from_folder(micro_clip_folder, device="cpu", batch_size=16)
     np.testing.assert_allclose(small.encode_images(images), large.encode_images(images), atol=1e-5)
     assert small.fingerprint == large.fingerprint
+
+
+def test_features_are_kept_under_what_rounds_them(
+    micro_clip: TextEncoder, micro_clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    one = OpenClipEncoder.from_folder(micro_clip_folder, device="cpu")
+    assert feature_key(one) == one.fingerprint
+    other = OpenClipEncoder.from_folder(micro_clip_folder, device="cpu", batch_size=3)
+    assert feature_key(other) == f"{one.fingerprint} batch=3"
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert computed_on(torch.device("cpu"), None) == "threads=4"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA L4")
+    assert computed_on(torch.device("cuda"), None).startswith("gpu=NVIDIA L4;cuda=")
 
 
 def test_nothing_in_gives_nothing_out(micro_clip: TextEncoder) -> None:

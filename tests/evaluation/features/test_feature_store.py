@@ -28,6 +28,7 @@ class MeanColor:
 
     def __init__(self, fingerprint: str = "f" * 64) -> None:
         self.fingerprint = fingerprint
+        self.computed_on = ""
         self.calls: list[int] = []
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
@@ -298,3 +299,12 @@ def test_processes_at_the_same_time(tmp_path: Path, images: list[Path]) -> None:
     assert len(store) == 7
     expected = encoder.encode_images([Image.open(path) for path in images])
     np.testing.assert_array_equal(store.features(MeanColor(), images), expected)
+
+
+def test_features_of_one_kind_of_device_are_no_answer_for_another(tmp_path: Path, images: list[Path]) -> None:
+    store = FeatureStore(tmp_path / "features.sqlite")
+    encoders = [MeanColor(), MeanColor(), MeanColor()]
+    encoders[1].computed_on = "gpu=NVIDIA H100;cuda=12.8"
+    for encoder in encoders:
+        store.features(encoder, images)
+    assert [encoder.encoded for encoder in encoders] == [7, 7, 0]

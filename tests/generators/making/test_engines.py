@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,33 @@ class TestRay(Elsewhere):
         ]
         assert len(listening) > 3  # gcs_server, raylet, actors
         assert set(listening) <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.slow
+class TestSlurm(Elsewhere):
+    """Jobs by submitit's local executor: controllers, which start workers, which talk through files."""
+
+    on = "slurm?jobs=2&cluster=local&chunk=2"
+
+    @pytest.fixture(scope="class", autouse=True)
+    def there(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        pytest.importorskip("submitit", reason="needs the extra `slurm`")
+        before = Path.cwd()
+        os.chdir(tmp_path_factory.mktemp("submitting"))
+        yield
+        os.chdir(before)
+
+    @pytest.fixture(scope="class")
+    def kill_one(self) -> Callable[[], None]:
+        def kill() -> None:
+            workers = [
+                one
+                for one in psutil.Process().children(recursive=True)
+                if "submitit.core._submit" in " ".join(one.cmdline())
+            ]
+            os.kill(workers[0].pid, signal.SIGKILL)
+
+        return kill
 
 
 def _actors() -> list[psutil.Process]:

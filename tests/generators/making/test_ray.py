@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from generators import GeneratorError
+from generators.making.makers import Makers
 from generators.making.place import Place
-from generators.making.ray import check_room, connect
+from generators.making.ray import RayCrew, _Actor, check_room, connect
+from generators.making.spec import MakerSpec
+from tests.generators.micro import build_micro_pipeline
 
 CLUSTER = {"CPU": 64.0, "GPU": 8.0, "accelerator_type:H100": 1.0, "accelerator_type:L4": 2.0}
 
@@ -75,6 +80,58 @@ def test_this_machine_needs_none(address: str, monkeypatch: pytest.MonkeyPatch) 
     started = fake(monkeypatch)
     connect(address, 2)
     assert started[0]["address"] == address
+
+
+@pytest.mark.parametrize("mode", ["", "disabled"])
+def test_auto_is_as_safe_as_the_address_that_the_environment_names(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = fake(monkeypatch)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.7:6379")
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    with pytest.raises(GeneratorError, match=r"cluster at 10\.0\.0\.7:6379 can run code on it.*token"):
+        connect("auto", 2)
+    assert not started
+    connect("", 2)  # a cluster of its own, whatever the environment names
+    assert started[0]["address"] == "local"
+
+
+def test_secrets_of_this_environment_are_given_to_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray shows a runtime_env to whoever looks at the cluster's dashboard, and keeps it in its logs."""
+    secrets = {"HF_TOKEN": "hf_s3cret", "AWS_SECRET_ACCESS_KEY": "aws_s3cret", "WANDB_API_KEY": "wb_s3cret"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    said: list[Any] = fake(monkeypatch)
+    ray = sys.modules["ray"]
+
+    def remote(**needs: Any) -> Any:
+        said.append(needs)
+        return lambda actor: SimpleNamespace(
+            remote=lambda *given: said.append(given) or SimpleNamespace(load=SimpleNamespace(remote=object))
+        )
+
+    monkeypatch.setattr(ray, "remote", remote, raising=False)
+    place = Place(kind="ray", count=2, gpus=True, gpu="H100", address="127.0.0.1:6379")
+    spec = MakerSpec(generators=(("embedded", "0" * 64),), device="cuda", store="store")
+    RayCrew(spec, place).start()
+    (init, needs, given) = said
+    assert needs == {"max_restarts": 0, "num_gpus": 1, "num_cpus": 1, "accelerator_type": "H100"}
+    assert "runtime_env" not in init
+    assert "s3cret" not in repr((init, needs, given))
+
+
+def test_relative_addresses_are_meant_from_where_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_micro_pipeline(tmp_path / "here" / "model")
+    monkeypatch.chdir(tmp_path / "here")
+    with Makers("processes:1", device="cpu") as makers:
+        makers.load("model")
+        spec = makers.spec(str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # as Ray's actors are somewhere else
+    assert _Actor(spec.to_json()).load() == [{"ready": True}]
+    (said,) = _Actor(replace(spec, folder=str(tmp_path)).to_json()).load()
+    assert "model" in said["failed"]
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,21 @@ def _short_of_memory(
     patch.setattr(generator._pipeline.unet, "forward", limited)
 
 
+def test_keys_say_how_many_threads_of_the_cpu_rounded(
+    micro_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    one = load(micro_folder, device="cpu").request("a polyp", 1)
+    assert "threads" not in parts(one.versions)  # as in stores of versions before
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    four = load(micro_folder, device="cpu").request("a polyp", 1)
+    assert parts(four.versions)["threads"] == "4"
+    assert four.key != one.key
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA L4")
+    gpu = Runtime(device=torch.device("cuda"), dtype_name="float16", batch_size=8, compiled=False)
+    assert "threads" not in parts(gpu.versions)
+
+
 # One image, wherever and whenever it is made
 
 

@@ -7,6 +7,8 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file
 
+from generators.fetching import fetch
+from generators.loading import load
 from generators.store import ImageStore
 from generators.training.denoising import Batches
 from generators.training.dreambooth import tokens_of, train_dreambooth
@@ -14,6 +16,7 @@ from generators.training.finetune import train_sd
 from generators.training.lora import attach_lora, cast_frozen
 from generators.training.parts import load_parts
 from generators.training.spec import DreamBoothSpec, LoraSpec, SdTrainingSpec
+from promptopt.base.training.denormals import denormals
 from promptopt.base.training.errors import TrainingError
 from promptopt.base.training.progress import Progress
 from studies.dataset import Dataset
@@ -245,6 +248,36 @@ def test_every_label_has_its_token_and_class_images_are_those_of_the_full_reques
     train("four", spec, build_micro_pipeline(tmp_path / "other", seed=1))
     assert len(list(store.root.rglob("*.png"))) == 3 * made
     assert {"class images", "unet"} <= {progress.stage for progress in seen}
+
+
+@pytest.mark.slow
+def test_class_images_are_the_same_bytes_wherever_they_are_made(
+    adapters: SdTrainingSpec, data: Dataset, base: Path, tmp_path: Path
+) -> None:
+    spec = changed(
+        adapters, training={"steps": 0}, dreambooth={"class_images": 2, "class_steps": 2, "per": "category"}
+    )
+
+    def made(on: str) -> dict[str, bytes]:
+        folder = tmp_path / on.partition(":")[0]
+        train_dreambooth(
+            *(spec,),
+            data=data,
+            out=folder / "out",
+            init=str(base),
+            store=folder / "store",
+            on=on,
+            device="cpu",
+        )
+        return {path.name: path.read_bytes() for path in (folder / "store").rglob("*.png")}
+
+    with denormals(flushed=True):  # as the command trains
+        here, elsewhere = made("here"), made("processes:1")
+    assert len(here) == 2
+    assert here == elsewhere
+    request = load(str(base), device="cpu").request("a colonoscopy image of polyps", 0, steps=2)
+    alone = fetch(ImageStore(tmp_path / "alone"), load(str(base), device="cpu"), [request])[0].path
+    assert here[alone.name] == alone.read_bytes()
 
 
 def test_too_few_tokens_are_said_with_the_groups(data: Dataset) -> None:

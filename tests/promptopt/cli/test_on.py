@@ -9,7 +9,10 @@ from typer.testing import CliRunner
 
 from promptopt.cli.main import main
 
-COMMANDS = ("study run", "generate", "synthesize", "augment", "transfer", "compare-generators")
+COMMANDS = (
+    *("study run", "generate", "synthesize", "augment", "transfer", "compare-generators"),
+    "train dreambooth-lora",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -19,9 +22,12 @@ def test_help_of_every_such_command_names_the_places(command: str) -> None:
     assert "processes:N" in said.output
 
 
-def test_a_place_that_is_none_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command", ["generate embedded polyp", "train dreambooth-lora --data none --init embedded"]
+)
+def test_a_place_that_is_none_is_refused_before_anything_is_loaded(command: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ["generate", "embedded", "a polyp", "--out", str(out), "--on", "processes:many"]
+    arguments = [*command.split(), "--out", str(out), "--on", "processes:many"]
     said = CliRunner().invoke(main, arguments)
     assert said.exit_code == 2
     assert "number of processes is 'many'" in " ".join(said.output.split())

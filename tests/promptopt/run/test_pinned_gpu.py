@@ -8,8 +8,9 @@ from promptopt import StudyError
 from promptopt.run.folder import check_settings
 
 
-def settings(gpu: str | None) -> dict[str, object]:
+def settings(gpu: str | None, *, threads: int = 1) -> dict[str, object]:
     versions = "torch=2.9;batch=16" + (f";gpu={gpu};cuda=12.8;cudnn=91002" if gpu else "")
+    versions += f";threads={threads}" if threads > 1 else ""
     return {"seed": 1, "classes": {"polyps": {"generator": {"steps": 20, "versions": versions}}}}
 
 
@@ -32,6 +33,16 @@ def test_another_kind_is_refused_with_both_names(
     check_settings(tmp_path, settings(before))
     with pytest.raises(StudyError, match=said):
         check_settings(tmp_path, settings(now))
+
+
+@pytest.mark.parametrize(("before", "now"), [(1, 4), (4, 1), (4, 8)])
+def test_on_the_cpu_another_number_of_threads_is_refused_with_the_one_it_began_with(
+    before: int, now: int, tmp_path: Path
+) -> None:
+    check_settings(tmp_path, settings(None, threads=before))
+    check_settings(tmp_path, settings(None, threads=before))
+    with pytest.raises(StudyError, match=f"began with {before} threads.*OMP_NUM_THREADS={before}"):
+        check_settings(tmp_path, settings(None, threads=now))
 
 
 def test_other_differences_are_said_as_before(tmp_path: Path) -> None:

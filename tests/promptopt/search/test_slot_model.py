@@ -4,9 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
-from promptopt.search.model.noise import _image_noise, means_with_noise
-from promptopt.search.model.slot_model import SlotModel, correlations
+from promptopt.search.model import slot_model
+from promptopt.search.model.noise import _image_noise, _normal_equations, means_with_noise
+from promptopt.search.model.slot_model import PRIOR, SlotModel, correlations
 
 LEVELS = (4, 3, 3)
 CODES = np.array(list(itertools.product(*map(range, LEVELS))))
@@ -88,8 +90,9 @@ def test_equal_scores_and_single_images_leave_it_finite(scores: list[np.ndarray]
 
 def long_way(scores: list[np.ndarray], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Generalized least squares over every image, by the definition."""
-    image = _image_noise(scores, codes)
-    assert image is not None
+    found = _image_noise(scores, codes)
+    assert found is not None
+    image = found.covariance()
     n, most = len(scores), max(map(len, scores))
     owner = np.concatenate([np.full(len(row), i) for i, row in enumerate(scores)])
     seed = np.concatenate([np.arange(len(row)) for row in scores])
@@ -112,8 +115,51 @@ def test_means_and_their_noise_are_those_of_generalized_least_squares(images: tu
     assert covariance == pytest.approx(expected, rel=1e-7, abs=1e-10)
 
 
+@pytest.mark.parametrize("images", [(4,), (1, 2, 5), (2, 3, 7, 16)])
+def test_shares_of_the_noise_are_least_squares_over_every_pair_of_prompts(images: tuple[int, ...]) -> None:
+    """The same equations, written down pair by pair."""
+    rng = np.random.default_rng(sum(images))
+    scores = [row[: rng.choice(images)] * (0.5 + rng.random()) for row in planted(7)[1]]
+    scale = 0.5 + rng.random(len(scores))
+    groups = np.column_stack([np.zeros(36, dtype=int), CODES])
+    system, side = np.zeros((4, 4)), np.zeros(4)
+    for (i, one), (j, other) in itertools.permutations(enumerate(scores), 2):
+        shared = min(len(one), len(other))
+        if shared < 2:
+            continue
+        same = (groups[i] == groups[j]).astype(float)
+        product = np.cov(one[:shared], other[:shared])[0, 1] / (scale[i] * scale[j])
+        system += (shared - 1) * np.outer(same, same)
+        side += (shared - 1) * same * product
+    ours = _normal_equations(scores, scale, groups)
+    assert ours[0] == pytest.approx(system, rel=1e-12)
+    assert ours[1] == pytest.approx(side, rel=1e-10)
+
+
+def test_the_variances_are_where_the_density_is_greatest() -> None:
+    """No step in any of the three makes the values and the prior more probable."""
+    _, scores = planted(9)
+    model = SlotModel(CODES, scores)
+    spread = float(np.var(model._values))
+    scale = max(spread - float(np.mean(np.diag(model._error))), 0.1 * spread)
+
+    def density(variances: np.ndarray) -> float:
+        whole = model._constant + np.tensordot(variances, correlations(CODES, CODES), axes=1) + model._error
+        off = np.log(variances / scale) - PRIOR
+        return float(multivariate_normal(np.zeros(36), whole).logpdf(model._values) - 0.5 * off @ off)
+
+    for place, factor in itertools.product(range(3), (0.9, 1.1)):
+        other = model._variances * np.where(np.arange(3) == place, factor, 1.0)
+        assert density(other) < density(model._variances)
+
+
+@pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("share", [0.05, 0.6])
-def test_the_most_promising_are_those_of_greatest_bound(share: float) -> None:
+def test_the_most_promising_are_those_of_greatest_bound(
+    share: float, many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By way of their effects, and where these are too many by way of the measured prompts."""
+    monkeypatch.setattr(slot_model, "_FEW_EFFECTS", 0 if many else 1_000)
     rng = np.random.default_rng(3)
     codes = np.array(list(itertools.product(range(6), range(5), range(5), range(4))))
     order = rng.permutation(len(codes))

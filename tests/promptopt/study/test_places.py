@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -97,36 +99,64 @@ SMALL: dict[str, Any] = {
 }
 
 
+class Listener(Observer):
+    images = 0
+
+    def on_image(self, generated: bool) -> None:
+        self.images += 1
+
+
+class Run:
+    """A small study, run at a place: what it counted, and what it left."""
+
+    def __init__(self, folder: Path, on: str) -> None:
+        self.folder, self.on, self.heard = folder, on, Listener()
+        result = self.again(self.heard)
+        self.counted = result.generated, result.reused
+        self.pictures = {
+            path.name: path.read_bytes() for path in (folder / "store" / "images").rglob("*.png")
+        }
+
+    def again(self, observer: Observer | None = None) -> Any:
+        study = Study(SMALL, runs=self.folder / "runs", store=self.folder / "store")
+        return study.run(on=self.on, device="cpu", observer=observer)
+
+    def file(self, name: str) -> bytes:
+        return (self.folder / "runs" / "small" / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(tmp_path_factory.mktemp("here"), "here")
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Iterator[str]:
+    on: str = request.param
+    if not on.startswith("ray"):
+        yield on
+        return
+    if find_spec("ray") is None:
+        pytest.skip("needs the extra `ray`")
+    yield on  # Ray is not imported here: who opens the engine says before how it is to listen
+    import ray
+
+    ray.shutdown()
+
+
 @pytest.mark.slow
-def test_a_study_with_workers_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    class Listener(Observer):
-        images = 0
-
-        def on_image(self, generated: bool) -> None:
-            self.images += 1
-
-    found, heard = [], []
-    for workers in (1, 2):
-        place = tmp_path / str(workers)
-        heard.append(Listener())
-        result = Study(SMALL, runs=place / "runs", store=place / "store").run(
-            workers=workers, device="cpu", observer=heard[-1]
-        )
-        found.append((result.generated, result.reused))
-        if workers == 2:
-            again = Study(SMALL, runs=place / "runs", store=place / "store").run(
-                on="processes:2", device="cpu"
-            )
-            assert again.generated == 0
-    assert found[0] == found[1]
-    assert heard[0].images == heard[1].images
-    for file in ("prompts.json", "trials.csv", "confirmation.csv", "effects.csv"):
-        assert len({(tmp_path / w / "runs/small" / file).read_bytes() for w in ("1", "2")}) == 1, file
-    stored = [
-        {path.name: path.read_bytes() for path in (tmp_path / w / "store/images").rglob("*.png")}
-        for w in ("1", "2")
-    ]
-    assert stored[0] == stored[1]
+@pytest.mark.parametrize("place", ["processes:2", "ray?workers=2"], indirect=True)
+def test_a_whole_study_ends_with_the_same_bytes_wherever_its_images_are_made(
+    place: str, here: Run, tmp_path: Path
+) -> None:
+    elsewhere = Run(tmp_path, place)
+    assert elsewhere.again().generated == 0
+    assert elsewhere.counted == here.counted
+    assert elsewhere.heard.images == here.heard.images
+    for name in ("prompts.json", "trials.csv", "confirmation.csv", "effects.csv"):
+        assert elsewhere.file(name) == here.file(name), name
+    assert len(here.pictures) == here.counted[0]
+    assert elsewhere.pictures == here.pictures
 
 
 @pytest.mark.slow
@@ -157,6 +187,12 @@ def test_no_worker_outlives_the_study(tmp_path: Path, number: int) -> None:
     assert study.returncode == (130 if number == signal.SIGINT else -9)
     assert "Traceback" not in complaints
     assert ("Interrupted" in complaints) == (number == signal.SIGINT)
+
+
+def test_a_study_refuses_slurm_and_names_what_to_use(tmp_path: Path) -> None:
+    asked = Study(SMALL, runs=tmp_path / "runs", store=tmp_path / "store")
+    with pytest.raises(StudyError, match=r"images in bulk.*sbatch .*--on processes:4.*ray:ADDRESS"):
+        asked.run(on="slurm?jobs=2", device="cpu")
 
 
 def test_a_generator_of_ones_own_cannot_be_shared(tmp_path: Path) -> None:

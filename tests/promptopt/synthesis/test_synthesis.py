@@ -17,6 +17,7 @@ from PIL import Image
 
 import generators.fetching
 import generators.store
+from generators.request import ImageRequest
 from generators.store import ImageStore
 from promptopt.space.prompt_lines import PromptLine, prompt_lines
 from promptopt.synthesis.manifest import COLUMNS, manifest_rows
@@ -228,6 +229,25 @@ def test_a_damaged_image_is_made_again_under_its_name(tmp_path: Path) -> None:
     path.write_bytes(b"broken")  # the same file as the store's
     assert synthesize(prompt_lines(["a"]), fake, tmp_path).generated == 1
     assert path.read_bytes() == good
+
+
+def test_going_on_reads_no_picture_that_lies_there_as_it_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthesize(prompt_lines(["a", "b"]), FakeGenerator(), tmp_path, per_prompt=3)
+    first = (tmp_path / "manifest.csv").read_bytes()
+    asked: list[ImageRequest] = []
+    get = ImageStore.get
+    monkeypatch.setattr(ImageStore, "get", lambda self, request: asked.append(request) or get(self, request))
+    again = synthesize(prompt_lines(["a", "b"]), FakeGenerator(), tmp_path, per_prompt=3)
+    assert (again.images, again.generated, asked) == (6, 0, [])
+    assert (tmp_path / "manifest.csv").read_bytes() == first
+    # what was touched is read, and what is new is asked for
+    (tmp_path / "images" / "prompt0002_img0002.png").touch()
+    more = synthesize(prompt_lines(["a", "b", "c"]), FakeGenerator(), tmp_path, per_prompt=4)
+    assert (more.images, more.generated) == (12, 6)
+    new = [("a", 4), ("b", 2), ("b", 4), *(("c", n) for n in range(1, 5))]
+    assert [request.prompt for request in asked] == [prompt for prompt, _ in new]
 
 
 def test_a_generator_that_stops_leaves_a_list_of_what_is_there(tmp_path: Path) -> None:
