@@ -101,8 +101,10 @@ class Makers:
             card: GeneratorCard = read_card(uri, facts=self.facts, digests=self._digests)
         else:  # only loading it tells how it asks
             card = self.load_here(uri)
-        self._generators[uri] = card
-        self._end_engines()  # workers that run know fewer generators
+        known = self._generators.get(uri)
+        if known is None or known.fingerprint != card.fingerprint:
+            self._generators[uri] = card
+            self._end_engines()  # workers that run know fewer generators
         return GeneratorElsewhere(card, self)
 
     @property

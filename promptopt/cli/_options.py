@@ -17,6 +17,10 @@ On = Annotated[
         "also slurm:PARTITION?jobs=N&gpus=1&time=4h.",
     ),
 ]
+Publish = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="A team's database to copy the trials to: postgresql://HOST/DATABASE."),
+]
 Store = Annotated[
     Path,
     typer.Option(

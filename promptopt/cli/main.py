@@ -27,10 +27,12 @@ from promptopt.cli import (
     generate,
     init,
     plan,
+    publish,
     push,
     report,
     review,
     study,
+    sweep,
     synthesize,
     tables,
     template,
@@ -165,6 +167,8 @@ def _options(
 main.command("init")(init.init)
 main.add_typer(study.app, name="study")
 main.command("plan")(plan.plan)
+main.command("sweep")(sweep.sweep)
+main.command("publish")(publish.publish)
 main.add_typer(data.app, name="data")
 main.add_typer(train.app, name="train")
 main.command("generate")(generate.generate)

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +10,7 @@ import typer
 
 from promptopt.base.reading import one_line
 from promptopt.cli import group
-from promptopt.cli._options import AllowEmbedded, Device, Guidance, On, Steps, Store
+from promptopt.cli._options import AllowEmbedded, Device, Guidance, On, Publish, Steps, Store
 from promptopt.cli._text import say, terminal, warn
 from promptopt.cli._values import run_value
 from promptopt.formatting.numbers import in_cell, p_value, value_and_interval
@@ -49,6 +49,7 @@ def run(
     ] = None,
     on: On = "here",
     workers: Annotated[int, typer.Option(min=1, help="Short for --on processes:N.")] = 1,
+    publish: Publish = None,
 ) -> None:
     """Run a study, or go on with it: the same command again resumes, and a finished one generates nothing."""
     from generators.making.place import with_workers
@@ -74,23 +75,31 @@ def run(
     # After the study file is read: a fault in it should show before optuna and scipy are loaded.
     from promptopt.study.run import run_study
 
-    with LiveStudy() as live, _tracked(tracker, runs / config.name, live) as observer:
+    with LiveStudy() as live, _watched(tracker, publish, runs / config.name, live) as observer:
         run_study(config, runs=runs, store=store, device=device, on=place, observer=observer)
     show(runs / config.name)
 
 
 @contextmanager
-def _tracked(name: str | None, folder: Path, live: "Observer") -> "Iterator[Observer]":
-    """The live display, and with it what sends the numbers to a tracker."""
-    if name is None:
-        yield live
-        return
-    from promptopt.base.trackers import tracker
+def _watched(name: str | None, publish: str | None, folder: Path, live: "Observer") -> "Iterator[Observer]":
+    """The live display, and with it what sends the numbers to a tracker and the trials to a database."""
     from promptopt.study.observer import Observers
-    from promptopt.study.tracking import Tracking
 
-    with closing(tracker(name, folder=folder / name, run=folder.name)) as found:
-        yield Observers(live, Tracking(found))
+    observers: list[Observer] = [live]
+    with ExitStack() as stack:
+        if name is not None:
+            from promptopt.base.trackers import tracker
+            from promptopt.study.tracking import Tracking
+
+            found = stack.enter_context(closing(tracker(name, folder=folder / name, run=folder.name)))
+            observers.append(Tracking(found))
+        if publish is not None:
+            from promptopt.publishing.observer import Publishing
+            from promptopt.publishing.publisher import check_publishing
+
+            target = check_publishing(publish)
+            observers.append(stack.enter_context(Publishing(folder, target, on_trouble=live.on_warning)))
+        yield live if len(observers) == 1 else Observers(*observers)
 
 
 @app.command()

@@ -217,6 +217,21 @@ def reopen(storage: Any, trials: Collection[int]) -> None:
             connection.execute(sqlalchemy.text(text).bindparams(chosen), ids)
 
 
+def set_times(storage: Any, trial: int, *, started: Any, ended: Any) -> None:
+    """When a trial began and ended, as another database has it; Optuna writes the time of the call.
+
+    Args:
+        trial: Optuna's id, not the number.
+    """
+    kind = sqlalchemy.DateTime()
+    text = "UPDATE trials SET datetime_start = :started, datetime_complete = :ended WHERE trial_id = :trial"
+    statement = sqlalchemy.text(text).bindparams(
+        sqlalchemy.bindparam("started", type_=kind), sqlalchemy.bindparam("ended", type_=kind)
+    )
+    with storage.engine.begin() as connection:
+        connection.execute(statement, {"started": started, "ended": ended, "trial": trial})
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep Optuna's progress lines and experimental warnings out of the terminal; put things back after."""

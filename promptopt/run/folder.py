@@ -12,7 +12,7 @@ from typing import Any
 from generators.stable_diffusion.facts import parts
 from promptopt.base.differences import differences
 from promptopt.base.files import sweep, sweep_dead, writable_folder, write_json
-from promptopt.base.locks import hold
+from promptopt.base.locks import LockedError, hold
 from promptopt.base.reading import json_object
 from promptopt.config.study_file import StudyError
 
@@ -23,6 +23,7 @@ FIRST_IMAGES = "first-images.png"
 STUDY = "study.yaml"
 SETTINGS = "settings.json"
 PICTURES = "pictures.json"
+LOCK = ".lock"
 
 _NAMED = 5  # pictures named in an error
 
@@ -40,6 +41,17 @@ def run_folder(named: str | os.PathLike[str]) -> Path:
     return inside if not path.exists() and len(path.parts) == 1 and inside.is_dir() else path
 
 
+def is_running(folder: Path) -> bool:
+    """Whether a process is running the study of a run folder."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with hold(folder / LOCK):
+            return False
+    except LockedError:
+        return True
+
+
 @contextlib.contextmanager
 def locked_run(runs: Path, name: str) -> Iterator[Path]:
     """The run folder, held by this process alone; the lock goes with the process, however it ends."""
@@ -51,7 +63,7 @@ def locked_run(runs: Path, name: str) -> Iterator[Path]:
     busy = StudyError(
         "another process is running this study", file=folder, remedy="Wait for it, or choose another name."
     )
-    with hold(folder / ".lock", busy):
+    with hold(folder / LOCK, busy):
         sweep(folder)
         sweep_dead(folder)
         yield folder

@@ -8,10 +8,11 @@ for writing, so it is shown the copy alone.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from promptopt.base.files import scratch
@@ -19,6 +20,8 @@ from promptopt.config.study_file import StudyError
 from promptopt.run import folder as runfolder
 from promptopt.run.database import check_file, open_storage, trusted
 from promptopt.run.trials import TrialRow, rows_of
+
+Read = TypeVar("Read")
 
 _WAIT = 60.0  # seconds for a writer to finish
 
@@ -46,19 +49,37 @@ class RunTrials:
         return any("looks" in trial.user_attrs for trial in self.trials)
 
 
+@dataclass(frozen=True)
+class StudyCopy:
+    """One Optuna study of a run, with trials that failed too.
+
+    Attributes:
+        name: of the run, or of the class of a study that searches sets.
+        trials: `optuna.trial.FrozenTrial`, by number.
+        directions: `optuna.study.StudyDirection` of each objective.
+        metric_names: of the objectives; empty where the study does not name them.
+        attributes: of the study, a user's.
+    """
+
+    name: str
+    trials: tuple[Any, ...]
+    directions: tuple[Any, ...]
+    metric_names: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
 def read_studies(run: str | Path) -> list[RunTrials]:
     """Copy `RUN/study.db` and read the copy; the file itself is opened for reading alone.
 
     Raises:
         StudyError: no such file, not a study's database, one of an earlier version, or one that stays locked.
     """
-    path = Path(run) / runfolder.DATABASE
-    if not path.is_file():
-        raise StudyError(f"{run}: not a run folder, {runfolder.DATABASE} is missing. Run the study first.")
-    with scratch() as folder:
-        copy = folder / runfolder.DATABASE
-        copy_database(path, copy)
-        return _read(copy, path)
+    return _read(run, _study)
+
+
+def read_copies(run: str | Path) -> list[StudyCopy]:
+    """The same as Optuna has them, with all that they hold. Raises what `read_studies` does."""
+    return _read(run, _whole)
 
 
 def read_rows(run: str | Path) -> list[TrialRow]:
@@ -85,18 +106,35 @@ def copy_database(path: Path, copy: Path) -> Path:
     return copy
 
 
-def _read(copy: Path, path: Path) -> list[RunTrials]:
+def _read(run: str | Path, read: Callable[[Any], Read]) -> list[Read]:
+    path = Path(run) / runfolder.DATABASE
+    if not path.is_file():
+        raise StudyError(f"{run}: not a run folder, {runfolder.DATABASE} is missing. Run the study first.")
     import optuna
 
-    with trusted(path):
-        storage = open_storage(copy, shown=path)
-        try:
-            names = optuna.get_all_study_names(storage)
-            if not names:
-                raise StudyError(f"{path}: holds no study yet. Wait for its first prompt, or run it again.")
-            return [_study(optuna.load_study(study_name=name, storage=storage)) for name in names]
-        finally:
-            storage.engine.dispose()
+    with scratch() as folder:
+        copy = copy_database(path, folder / runfolder.DATABASE)
+        with trusted(path):
+            storage = open_storage(copy, shown=path)
+            try:
+                names = optuna.get_all_study_names(storage)
+                if not names:
+                    raise StudyError(
+                        f"{path}: holds no study yet. Wait for its first prompt, or run it again."
+                    )
+                return [read(optuna.load_study(study_name=name, storage=storage)) for name in names]
+            finally:
+                storage.engine.dispose()
+
+
+def _whole(study: Any) -> StudyCopy:
+    return StudyCopy(
+        name=study.study_name,
+        trials=tuple(study.get_trials()),
+        directions=tuple(study.directions),
+        metric_names=tuple(study.metric_names or ()),
+        attributes=study.user_attrs,
+    )
 
 
 def _study(study: Any) -> RunTrials:

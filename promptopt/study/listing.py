@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from promptopt.base.locks import LockedError, hold
 from promptopt.config.study_file import StudyError, load_study
 from promptopt.formatting.numbers import count, in_cell, p_value, points
 from promptopt.run import folder as runfolder
@@ -76,7 +75,7 @@ def compare_runs(folders: Sequence[str | Path]) -> ComparedRuns:
     names = [path.name for path in paths]
     if len(set(names)) < len(names):
         names = [str(path) for path in paths]
-    columns = [dict(_facts(one)) for one in found]
+    columns = [dict(facts(one)) for one in found]
     keys = list(dict.fromkeys(key for column in columns for key in column))
     rows = [(key, tuple(column.get(key, "-") for column in columns)) for key in keys]
     settings = [dict(_flat(_settings(path))) for path in paths]
@@ -106,7 +105,7 @@ def _listed(path: Path) -> ListedRun:
         rows = show(path)
     except StudyError as error:
         return ListedRun(path.name, "-", "damaged", str(error))
-    state = "running" if _is_running(path) else "not finished"
+    state = "running" if runfolder.is_running(path) else "not finished"
     if rows.classes:
         images = sum(one.images for one in rows.classes)
         told = (
@@ -117,17 +116,8 @@ def _listed(path: Path) -> ListedRun:
     return ListedRun(path.name, "single", state, f"{count(prompts, 'prompt')} so far")
 
 
-def _is_running(path: Path) -> bool:
-    if not (path / ".lock").exists():
-        return False
-    try:
-        with hold(path / ".lock"):
-            return False
-    except LockedError:
-        return True
-
-
-def _facts(found: PromptList | SetList) -> Iterator[tuple[str, str]]:
+def facts(found: PromptList | SetList) -> Iterator[tuple[str, str]]:
+    """What a finished run searched with and found: (what, its value as text)."""
     yield "result", found.sentence
     yield "generator", f"{found.generator.uri} ({found.generator.fingerprint[:8]})"
     yield "encoder", f"{found.encoder.uri} ({found.encoder.fingerprint[:8]})"

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
     from evaluation.encoders.base import Encoder
     from generators.base import Generator
+    from generators.making.makers import Makers
     from promptopt.run.prompt_sets import SetList
     from promptopt.study.proposals import Propose
     from promptopt.study.sets.run import SetResult
@@ -196,6 +197,7 @@ def run_study(
     judge: Judge | None = None,
     metrics: Sequence[ImageMetric] = (),
     propose: Propose | None = None,
+    makers: Makers | None = None,
 ) -> StudyResult | SetResult:
     """Run, resume or extend a study, and write its results into `runs/<name>/`.
 
@@ -210,6 +212,8 @@ def run_study(
         generator, encoder, judge: used in place of those that the study file names.
         metrics: further terms of the score, beside those that the study file names.
         propose: asked before each step of a study of sets for further prompts (`promptopt.study.proposals`).
+        makers: who makes the images at the place `on`, as `promptopt.study.opening.makers_of` opens them for
+            this study; they stay open. Default: they are opened, and closed at the end.
 
     Raises:
         StudyError: something is missing or contradictory; raised before any image is made.
@@ -235,6 +239,7 @@ def run_study(
             encoder=encoder,
             judge=judge,
             propose=propose,
+            makers=makers,
         )
     if propose is not None:
         raise StudyError(f"{config.source}: aim: a proposer is asked by a study of sets; write aim: set.")
@@ -242,7 +247,7 @@ def run_study(
     with runfolder.locked_run(Path(runs), config.name) as folder, contextlib.ExitStack() as open_things:
         config = with_proposals(config, folder=folder, on=on)
         store = writable_folder(store_folder(store), "the store", error=StudyError)
-        makers = open_things.enter_context(
+        made_by = makers or open_things.enter_context(
             makers_of(config, on, device=device, store=store, features=encoder is None)
         )
         observer.on_phase("checking the study, its data and its models")
@@ -254,7 +259,7 @@ def run_study(
             encoder=encoder,
             judge=judge,
             metrics=metrics,
-            makers=makers,
+            makers=made_by,
         )
         runfolder.check_pictures(folder, setup.pictures)
         for notice in setup.encoder_checks.notices(config):
@@ -270,7 +275,8 @@ def run_study(
         searched = time.perf_counter()
         finished = run.confirm([Candidate(one) if isinstance(one, str) else one for one in given])
         confirmed_at = time.perf_counter()
-        makers.close()
+        if makers is None:
+            made_by.close()
         prompts = prompt_list(setup, finished)
         trials = run.log.rows
         write_trials(folder / "trials.csv", trials)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
     from evaluation.encoders.base import Encoder
     from generators.base import Generator
+    from generators.making.makers import Makers
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +142,7 @@ def opened_study(
     judge: Judge | None = None,
     propose: Propose | None = None,
     on_step: Callable[[StepDone], None] | None = None,
+    makers: Makers | None = None,
 ) -> Iterator[OpenStudy]:
     """Lock the run folder, check the study, open its networks; the searches have taken no step.
 
@@ -151,7 +153,7 @@ def opened_study(
         config = with_proposals(config, folder=folder, on=on)
         store = runfolder.writable_folder(store_folder(store), "the store")
         observer.on_phase("checking the study, its data and its models")
-        makers = open_things.enter_context(
+        makers = makers or open_things.enter_context(
             makers_of(config, on, device=device, store=store, features=encoder is None)
         )
         setup = prepare_sets(

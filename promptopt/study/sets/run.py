@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from evaluation.classifier.judge import Judge
     from evaluation.encoders.base import Encoder
     from generators.base import Generator
+    from generators.making.makers import Makers
 
 Given = Mapping[str, Mapping[str, Sequence[Candidate]]]
 
@@ -142,12 +143,14 @@ def run_set_study(
     judge: Judge | None = None,
     propose: Propose | None = None,
     given: Given | None = None,
+    makers: Makers | None = None,
 ) -> SetResult:
     """Run, resume or extend a study of sets; see `promptopt.study.run.run_study`.
 
     Args:
         propose: asked before each step for further prompts, given the label and its `Gap`.
         given: further methods to confirm: label -> name -> one candidate a confirmation seed.
+        makers: as of `run_study`.
     """
     began = time.perf_counter()
     observer = observer or Observer()
@@ -176,6 +179,7 @@ def run_set_study(
         judge=judge,
         propose=propose,
         on_step=stepped,
+        makers=makers,
     ) as opened:
         folder, setup, searches = opened.folder, opened.setup, opened.searches
         observer.on_sets(_start(setup))

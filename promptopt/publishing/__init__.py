@@ -1,0 +1,1 @@
+"""A team's database: the Optuna studies of many people's runs, copied into one."""

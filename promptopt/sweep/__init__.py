@@ -1,0 +1,1 @@
+"""Many studies from one file: every combination of some of their keys."""
