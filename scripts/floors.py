@@ -18,6 +18,8 @@ WHAT = {
     "promptopt.cli": "commands and terminal output",
     "promptopt.testing": "conformance suites",
     "promptopt.samplers": "for Optuna studies of your own",
+    "promptopt.publishing": "runs in a team's database",
+    "promptopt.sweep": "many studies",
     "promptopt.web": "dashboard, local server",
     "promptopt.doctor": "what this machine can do",
     "promptopt.augmentation": "sets, filters, proof",
