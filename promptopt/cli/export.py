@@ -106,7 +106,7 @@ def submission(
     team = {} if info is None else read_team(info)
     if edition == "gi-2024":
         _gi2024_alone(repo=repo, template=template)
-        if test_prompts is not None:
+        if test_prompts is not None and images is None:  # both are refused below
             from promptopt.space.emphasis import emphasis_warning
             from promptopt.synthesis.prompt_files import read_prompt_file
 

@@ -16,7 +16,7 @@ rooms = {name.split(".")[0] if not name.startswith("promptopt.") else ".".join(n
 print(sorted(rooms & {"torch", "diffusers", "transformers", "optuna", "sklearn", "generators", "evaluation",
                       "studies"} | {room for room in rooms if room.startswith("promptopt.")}))
 """
-_ABOUT_TENSORS = tuple(f"promptopt.base.training.{name}" for name in ("checkpoint", "loop", "order", "place"))
+_ABOUT_TENSORS = tuple(f"promptopt.base.training.{name}" for name in ("checkpoint", "denormals", "loop", "order", "place"))
 
 
 @pytest.mark.parametrize(
