@@ -74,7 +74,7 @@ class TextEncoder(Encoder, Protocol):
 
 
 def feature_key(encoder: Encoder) -> str:
-    """What features are kept under: the fingerprint, and what their rounding depends on beside it.
+    """What features are kept under: the fingerprint, and what else their rounding depends on.
 
     The latter is an encoder's `computed_on`, where it has one; "" stands for one thread of a CPU and the
     batches that are usual there.

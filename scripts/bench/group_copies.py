@@ -15,12 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
+from memorization import encode, mirrored
+from PIL import Image
 
 from evaluation import load_encoder, memorization
 from evaluation.encoders.base import Encoder
 from evaluation.encoders.thumbnail import ThumbnailEncoder, copy_views
+from promptopt.base.files import images_below
 from promptopt.base.images import read_image
 from promptopt.formatting.copies import pairs_sheet
 from promptopt.formatting.numbers import points
@@ -29,14 +30,8 @@ from studies.dataset import read_dataset
 Views = Callable[[Image.Image], list[Image.Image]]
 
 
-def encode(encoder: Encoder, paths: Sequence[Path], views: Views) -> np.ndarray:
-    """(views, images, features), a hundred images at a time."""
-    parts = []
-    for start in range(0, len(paths), 100):
-        seen = [views(read_image(path)) for path in paths[start : start + 100]]
-        flat = encoder.encode_images([view for one in seen for view in one])
-        parts.append(flat.reshape(len(seen), -1, flat.shape[1]).transpose(1, 0, 2))
-    return np.concatenate(parts, axis=1)
+def pictures(paths: Sequence[Path]) -> list[Image.Image]:
+    return [read_image(path) for path in paths]
 
 
 def most(groups: Sequence[str]) -> str:
@@ -67,18 +62,18 @@ def main() -> None:
     if options.encoder != "thumbnail":
         spaces[options.encoder.split("@")[0]] = (
             load_encoder(options.encoder),
-            lambda image: [image, ImageOps.mirror(image)],
+            mirrored,
         )
     for space, (encoder, views) in spaces.items():
-        seen, unseen = (encode(encoder, pool.paths(), views) for pool in (training, held_out))
+        seen, unseen = (encode(encoder, pictures(pool.paths()), views) for pool in (training, held_out))
         groups = [record.group for record in held_out]
         null = memorization(unseen[0], seen, unseen, groups=groups).nearest
         usual = most([known[i] for i in null])
         for name, _, folder in (one.partition("=") for one in options.sets):
-            paths = sorted(p for p in Path(folder).rglob("*") if p.suffix in (".png", ".jpg"))
+            paths, _ = images_below(Path(folder))
             if not paths:
                 raise SystemExit(f"{folder}: no PNG or JPEG; write NAME=FOLDER of generated images")
-            made = encode(encoder, paths, lambda image: [image])[0]
+            made = encode(encoder, pictures(paths), lambda image: [image])[0]
             found = memorization(
                 made, seen, unseen, groups=groups, quantile=options.quantile, pairs=len(made)
             )

@@ -5,7 +5,7 @@
 
 DATA has two centers (`data select --rest`). OUT is what `compare-generators` writes: a table each for the
 single center, the other one and both, charts with intervals, samples and the images nearest to training
-images. Printed beside it: what the organizers' scorer of 2024 calls FID and Inception score, to the letter
+images. Printed as well: what the organizers' scorer of 2024 calls FID and Inception score, to the letter
 (pixels refilled, not resized; distances between 1000-way softmax rows, by --encoder's network), and the same
 corrected (pictures resized, pooled features), for each generator, center and category.
 """
