@@ -41,7 +41,7 @@ class BadImageError(GeneratorError):
         remedy = (
             "try float32 or another scheduler"
             if first.fault == "not finite"
-            else "a trained model hardly makes such a picture: try float32, less guidance or other weights"
+            else "a trained model hardly makes such an image: try float32, less guidance or other weights"
         )
         super().__init__(
             f"{len(self.images)} of {made} images are bad and dropped; the first has seed {request.seed}, "

@@ -182,7 +182,7 @@ def share_out(dataset: Dataset) -> Dataset:
 def _rows(root: Path, file: Path) -> list[tuple[int, dict[str, Any]]]:
     """The lines of the table, with their numbers."""
     if file.name == METADATA:
-        remedy = "Prepare your pictures (promptopt data prepare folders DIR OUT), then give OUT."
+        remedy = "Prepare your images (promptopt data prepare folders DIR OUT), then give OUT."
         return list(json_lines(file, error=DatasetError, remedy=remedy))
     remedy = "The first line must be 'file_name,text'."
     table = read_table(file, ("file_name", "text"), error=DatasetError, remedy=remedy)
@@ -197,7 +197,7 @@ def _completed(rows: Iterable[tuple[int, dict[str, Any]]], file: Path) -> list[t
         texts = [text] if isinstance(text, str) else text
         place = f"{file}, line {number}"
         if not isinstance(name, str) or not name:
-            raise DatasetError(f"{place}: file_name is {name!r}; it must name a picture beside the file")
+            raise DatasetError(f"{place}: file_name is {name!r}; it must name an image beside the file")
         if not isinstance(texts, list) or not texts or not all(map(_is_text, texts)):
             raise DatasetError(f"{place}: text is {text!r}; it must be a caption, or a list of captions")
         name = str(PurePosixPath(name))
@@ -223,11 +223,11 @@ def write_metadata(root: str | Path, records: Iterable[Record]) -> Path:
     """
     root = Path(root)
     if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; make it and put the pictures there first")
+        raise DatasetError(f"{root}: no such folder; make it and put the images there first")
     records = list(records)
     if not records:
         raise DatasetError(
-            f"{root / METADATA}: there is no record to write; a data set has at least one picture"
+            f"{root / METADATA}: there is no record to write; a data set has at least one image"
         )
     places = [f"{root / METADATA}, record {number}" for number in range(1, len(records) + 1)]
     for record, place in zip(records, places, strict=True):
@@ -306,16 +306,16 @@ def _check_image(base: Path, record: Record, place: str, *, decode: bool) -> Non
     if not real.is_relative_to(base):
         raise DatasetError(
             f"{place}: key 'file_name': {record.file_name!r} is a link that leaves the folder; "
-            "copy the picture into it"
+            "copy the image into it"
         )
     if not real.is_file():
         if (near := near_name(base, record.file_name)) is not None:
             raise DatasetError(
-                f"{place}: key 'file_name': there is no picture {record.file_name!r}, but {near!r}, which "
+                f"{place}: key 'file_name': there is no image {record.file_name!r}, but {near!r}, which "
                 f"differs {difference(record.file_name, near)}; write the name as the file has it"
             )
         raise DatasetError(
-            f"{place}: key 'file_name': there is no picture {record.file_name!r}; "
+            f"{place}: key 'file_name': there is no image {record.file_name!r}; "
             "restore it or prepare the data again"
         )
     if decode and (fault := image_fault(real)):
@@ -344,12 +344,12 @@ def _check_together(records: list[Record], places: list[str]) -> None:
         if record.file_name in seen:
             raise DatasetError(
                 f"{place}: key 'file_name': {record.file_name!r} was already used in "
-                f"{seen[record.file_name]}; keep one record a picture and list its captions in 'text'"
+                f"{seen[record.file_name]}; keep one record for each image and list its captions in 'text'"
             )
         seen[record.file_name] = place
         pool, first = pools.setdefault(record.group, (record.pool, place))
         if pool != record.pool:
             raise DatasetError(
                 f"{place}: key 'pool': group {record.group!r} is in {record.pool!r} here and "
-                f"in {pool!r} in {first}; keep all pictures of a group in one pool"
+                f"in {pool!r} in {first}; keep all images of a group in one pool"
             )

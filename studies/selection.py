@@ -99,7 +99,7 @@ def select(
         chosen = [moved[r.file_name] for r in chosen]
     chosen = _limited(chosen, selection)
     if not fitting & {r.file_name for r in chosen}:
-        raise DatasetError(f"{dataset.root}: no picture fits {_shown(selection)}; ask for less at once")
+        raise DatasetError(f"{dataset.root}: no image fits {_shown(selection)}; ask for less at once")
     chosen = [
         replace(r, center=(selection.center if r.file_name in fitting else selection.rest) or r.center)
         for r in chosen
@@ -146,13 +146,13 @@ def _check(dataset: Dataset, selection: Selection) -> None:
         of, name = _of(key)
         if of and of not in classes:
             there = ", ".join(sorted(classes)[:20])
-            raise DatasetError(f"{dataset.root}: {key}: no picture has the label {of!r}; there are {there}")
+            raise DatasetError(f"{dataset.root}: {key}: no image has the label {of!r}; there are {there}")
         if name not in known:
             there = ", ".join(sorted(known)) or "none: prepare the data with --grammar"
-            raise DatasetError(f"{dataset.root}: no picture has the attribute {name!r}; there are {there}")
+            raise DatasetError(f"{dataset.root}: no image has the attribute {name!r}; there are {there}")
         if unknown := sorted(set(values) - known[name]):
             there = ", ".join(sorted(known[name])[:20])
-            raise DatasetError(f"{dataset.root}: no picture has {name} {unknown[0]!r}; values there: {there}")
+            raise DatasetError(f"{dataset.root}: no image has {name} {unknown[0]!r}; values there: {there}")
     for key, wanted, values_there in (
         ("label", selection.labels, classes),
         ("center", selection.centers, {r.center for r in dataset}),
@@ -161,7 +161,7 @@ def _check(dataset: Dataset, selection: Selection) -> None:
     ):
         if unknown := sorted(set(wanted) - values_there):
             raise DatasetError(
-                f"{dataset.root}: no picture has the {key} {unknown[0]!r}; there are "
+                f"{dataset.root}: no image has the {key} {unknown[0]!r}; there are "
                 f"{', '.join(sorted(values_there)[:20])}"
             )
     shares = selection.shares
@@ -174,10 +174,10 @@ def _check(dataset: Dataset, selection: Selection) -> None:
     if selection.validation is not None and not 0 <= selection.validation <= 1:
         raise DatasetError(f"validation: got {selection.validation}; give a part from 0 to 1")
     if selection.validation is not None and shares is not None:
-        raise DatasetError("shares and validation: both say which pool a picture goes to; leave one out")
+        raise DatasetError("shares and validation: both say which pool an image goes to; leave one out")
     for pool, limit in selection.limits.items():
         if limit < 1:
-            raise DatasetError(f"limits: {limit} pictures in {pool}; give 1 or more, or select fewer pools")
+            raise DatasetError(f"limits: {limit} images in {pool}; give 1 or more, or select fewer pools")
 
 
 def _shared_out(records: Sequence[Record], shares: tuple[float, ...], seed: int) -> list[Record]:

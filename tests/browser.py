@@ -12,9 +12,12 @@ import urllib.request
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from promptopt.web.server import LocalServer
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _PROBLEMS = ("Runtime.exceptionThrown", "Log.entryAdded")
@@ -27,6 +30,7 @@ class Browser:
         self._socket = socket
         self._number = 0
         self.problems: list[str] = []
+        self._served: list[str] = []
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
@@ -52,8 +56,12 @@ class Browser:
         return found["result"].get("value")
 
     def open(self, page: Path | str, *, width: int = 1400, height: int = 900) -> None:
-        """Load a file, or the page at an address (which may lead on below it), until its scripts have run."""
+        """Load a file, or the page at an address (which may lead on below it), until its scripts have run.
+
+        A page of a server of ours only within `visiting`.
+        """
         url = page if isinstance(page, str) else page.resolve().as_uri()
+        assert not url.startswith("http") or url.startswith(tuple(self._served)), f"{url}: see `visiting`"
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -64,6 +72,20 @@ class Browser:
         self.call("Page.navigate", url=url)
         loaded = f"location.href.startsWith({json.dumps(url)}) && document.readyState == 'complete'"
         self.wait(loaded, seconds=120)
+
+    @contextlib.contextmanager
+    def visiting(self, server: LocalServer) -> Iterator[LocalServer]:
+        """Start a server whose pages are opened here, and leave them before it ends.
+
+        A page that is open may ask for an image, an icon or news at any moment; once its server is gone, that
+        is an error in the console.
+        """
+        self._served.append(server.start().url)
+        try:
+            yield server
+        finally:
+            self._served.remove(server.url)
+            self.open("about:blank")
 
     def prefer(self, scheme: str) -> None:
         """Ask pages for "light" or "dark" colors, from the next one on."""

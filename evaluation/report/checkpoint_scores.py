@@ -49,7 +49,7 @@ class ValidationJudge:
         unseen, seen = data.where(pool="validation"), data.where(pool="reference")
         if len(unseen) < _LEAST:
             raise ArgumentError(
-                f"{data.root}: the pool 'validation' has {len(unseen)} pictures, {_LEAST} are needed to "
+                f"{data.root}: the pool 'validation' has {len(unseen)} images, {_LEAST} are needed to "
                 "score images while training; prepare the data with that pool, or set validation.every to 0"
             )
         self._encoder, self._thumbnails = load_encoder(encoder, device=device), ThumbnailEncoder()

@@ -92,14 +92,14 @@ def write_clip_card(
         folder,
         title="CLIP",
         purpose=(
-            "Image and text encoder in open_clip's format (`local-dir:`), for scoring pictures like those it "
+            "Image and text encoder in open_clip's format (`local-dir:`), for scoring images like those it "
             "was trained on. Not a medical device: no clinical use."
         ),
         license_id=spec.license,
         facts=[
             ("started from", str(facts["init"] or "new weights")),
             ("parameters", f"{facts['parameters']:,}"),
-            ("training pictures", f"{facts['training_images']:,} (pool reference)"),
+            ("training images", f"{facts['training_images']:,} (pool reference)"),
             ("distinct captions", f"{facts['distinct_captions']:,}, {cut} of them cut at the context length"),
             ("steps x batch", f"{spec.steps} x {spec.batch_size}, seed {spec.seed}"),
             ("CPU time", f"{facts['cpu_seconds'] / 60:.1f} minutes"),

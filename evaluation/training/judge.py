@@ -70,7 +70,7 @@ def train_judge(
     pool, valid = data.where(pool="reference"), data.where(pool="validation")
     for name, selected in {"reference": pool, "validation": valid}.items():
         if not len(selected):
-            raise TrainingError(f"{data.root}: no picture in pool {name!r}; the judge needs both")
+            raise TrainingError(f"{data.root}: no image in pool {name!r}; the judge needs both")
     identity = identity_of(spec, data)
     if is_finished(out, identity):
         return out
@@ -233,13 +233,13 @@ def _write_judge_card(
         title="Judge",
         purpose=(
             "A small convolutional network that reads category, kind, count, places, color, size, Paris "
-            "class, text and overlay box in a picture like those it was trained on. "
+            "class, text and overlay box in an image like those it was trained on. "
             "Not a medical device: no clinical use."
         ),
         license_id=spec.license,
         facts=[
             ("parameters", f"{facts['parameters']:,}"),
-            ("training pictures", f"{facts['training_images']:,} (pool reference)"),
+            ("training images", f"{facts['training_images']:,} (pool reference)"),
             ("steps x batch", f"{spec.steps} x {spec.batch_size}, seed {spec.seed}"),
             ("CPU time", f"{facts['cpu_seconds'] / 60:.1f} minutes"),
             ("data set fingerprint", str(facts["data_fingerprint"])),

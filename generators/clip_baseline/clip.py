@@ -35,7 +35,7 @@ class Clip:
         own = model.visual.preprocess_cfg
         if own.get("resize_mode", "shortest") not in ("shortest", "squash"):
             raise GeneratorError(
-                f"{address}: its preprocessing pads pictures (resize_mode {own['resize_mode']!r}), which is "
+                f"{address}: its preprocessing pads images (resize_mode {own['resize_mode']!r}), which is "
                 "not done here; take a CLIP that resizes the shortest side or squashes"
             )
         self.fingerprint = fingerprint

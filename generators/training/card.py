@@ -15,9 +15,9 @@ pipeline_tag: text-to-image
 ---
 # A Stable Diffusion trained with promptopt
 
-A {kind} for {size}x{size} pictures, {millions:.1f} M parameters, {prediction_type}.
+A {kind} for {size}x{size} images, {millions:.1f} M parameters, {prediction_type}.
 It has no safety checker. It is for research; it is not a medical device, and what it draws is synthetic.
-A model trained on patients' pictures may repeat parts of them.
+A model trained on patients' images may repeat parts of them.
 
 | | |
 |---|---|
@@ -48,7 +48,7 @@ def model_card(spec: SdTrainingSpec, parts: Parts, card: Card) -> str:
     vae_report, unet = card.vae, card.unet
     rows: list[tuple[str, str]] = [
         *card.notes,
-        ("Pictures trained on (pool reference)", str(card.pictures)),
+        ("Images trained on (pool reference)", str(card.pictures)),
         ("Distinct captions too long for the text encoder (cut)", str(card.too_long)),
     ]
     if card.class_pictures:
@@ -57,7 +57,7 @@ def model_card(spec: SdTrainingSpec, parts: Parts, card: Card) -> str:
         rows.append(("VAE", "taken as it was given"))
     else:
         psnr = vae_report["psnr"]
-        held = "none held out" if psnr is None else f"{psnr:.2f} dB on {vae_report['held_out']} pictures"
+        held = "none held out" if psnr is None else f"{psnr:.2f} dB on {vae_report['held_out']} images"
         rows += [
             ("VAE: steps, batch", f"{spec.vae_training.steps}, {spec.vae_training.batch_size}"),
             ("VAE: last mean loss", _number(vae_report["loss"])),

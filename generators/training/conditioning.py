@@ -75,7 +75,7 @@ class CachedText:
                 raise TrainingError(
                     f"the embeddings of {len(texts)} captions take {needed / 2**30:.0f} GiB, "
                     f"{_CACHE_BYTES // 2**30} are allowed; set training.train_text_encoder to true, "
-                    "or give the pictures fewer distinct captions"
+                    "or give the images fewer distinct captions"
                 )
         for encoder in encoders:
             encoder.to("cpu")

@@ -64,9 +64,7 @@ def train_dreambooth(
         raise TrainingError("lora: is missing in the recipe; add a section such as lora: {rank: 16}")
     records = data.where(pool="reference").records
     if not records:
-        raise TrainingDataError(
-            f"{data.root}: has no picture in the pool 'reference', the only one trained on"
-        )
+        raise TrainingDataError(f"{data.root}: has no image in the pool 'reference', the only one trained on")
     check_family(spec, resolve(init))
     dream = spec.dreambooth
     tokens = tokens_of(dream, records)

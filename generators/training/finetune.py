@@ -101,9 +101,7 @@ def train_sd(
     """
     records = data.where(pool="reference").records
     if not records:
-        raise TrainingDataError(
-            f"{data.root}: has no picture in the pool 'reference', the only one trained on"
-        )
+        raise TrainingDataError(f"{data.root}: has no image in the pool 'reference', the only one trained on")
     if spec.lora is not None and init is None:
         raise TrainingError("lora: adapters need a checkpoint to adapt; give one to start from")
     if init is not None:

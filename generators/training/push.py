@@ -133,7 +133,9 @@ def files_to_push(folder: Path, *, images: bool = False) -> tuple[str, ...]:
     Raises GeneratorError naming the files and the remedy.
     """
     if not folder.is_dir():
-        raise GeneratorError(f"{folder}: there is no such folder; give a trained model's or adapter's")
+        raise GeneratorError(
+            f"{folder}: there is no such folder; give that of a trained model or adapter, a set or a run"
+        )
     root = folder.resolve()
     files = sorted(path for path in folder.rglob("*") if not path.is_dir())
     names = [path.relative_to(folder).as_posix() for path in files]

@@ -75,7 +75,7 @@ class VaeSpec(_Section):
         if self.norm_groups == min(self.channels) > 1:
             raise ValueError(
                 f"norm_groups {self.norm_groups} leaves one channel a group at width {min(self.channels)}, "
-                "which takes the tint from every picture; use a quarter of it"
+                "which takes the tint from every image; use a quarter of it"
             )
         return self
 

@@ -161,7 +161,7 @@ def _loaded(stream: BinaryIO) -> Image.Image:
         count = getattr(image, "n_frames", 1)
         if count > 1 and image.format != "MPO":  # a JPEG with the previews that cameras add
             raise _refusal(
-                f"animated or of several pages: it holds {count} pictures",
+                f"animated or of several pages: it holds {count} images",
                 "Save the one that counts as a file of its own, or remove it.",
             )
         color16 = image.mode in ("RGB", "RGBA", "RGBX") and any(";16" in str(tile) for tile in image.tile)

@@ -1,5 +1,6 @@
 """What several commands show of a data set: a table, a contact sheet."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ def print_dataset(dataset: "Dataset") -> None:
 
     counts: Counter[tuple[str, str]] = Counter((record.category, record.pool) for record in dataset)
     groups = {category: {r.group for r in dataset if r.category == category} for category, _ in counts}
-    say(f"{len(dataset)} pictures in {metadata_file(dataset.root)}")
+    say(f"{len(dataset)} images in {metadata_file(dataset.root)}")
     table = Table(title=Text(str(dataset.root)), title_justify="left")
     table.add_column("category")
     for pool in (*POOLS, "all", "groups"):
@@ -38,13 +39,18 @@ def print_dataset(dataset: "Dataset") -> None:
     console.print(table)
     if not dataset.pooled:
         say(
-            f"{metadata_file(dataset.root)} names no pools: training takes all pictures, "
+            f"{metadata_file(dataset.root)} names no pools: training takes all images, "
             "a study shares them out."
         )
     for name, counter in (("centers", centers), ("labels", labels)):
         shown = ", ".join(f"{one_line(value)} {count}" for value, count in counter.most_common(30))
         more = f" and {len(counter) - 30} more" if len(counter) > 30 else ""
         console.print(f"{name}: {shown}{more}", markup=False, highlight=False)
+
+
+def say_next(folder: Path) -> None:
+    """What a prepared data set is for."""
+    say(f"Next: promptopt init --data {shlex.quote(str(folder))}")
 
 
 def write_sheet(
@@ -61,7 +67,7 @@ def write_sheet(
     if pool is not None:
         dataset = dataset.where(pool=pool)
     if not len(dataset):
-        raise DatasetError(f"{folder}: no picture{f' in pool {pool}' if pool else ''} to show")
+        raise DatasetError(f"{folder}: no image{f' in pool {pool}' if pool else ''} to show")
     rng = np.random.default_rng(seed)
     rows = []
     for category in sorted({record.category for record in dataset}):

@@ -120,7 +120,7 @@ class LiveStudy(Observer):
             self._bars.show("confirmation", done, total, _pace(rate, total - done))
         else:
             sets.made[label] += generated
-            self._bars.show(label, min(sets.made[label], sets.images), None, sets.note(label, rate))
+            self._bars.show(label, min(sets.made[label], sets.most[label]), None, sets.note(label, rate))
 
     def on_step(self, step: "StepDone") -> None:
         """A class's set was solved anew."""
@@ -136,6 +136,13 @@ class LiveStudy(Observer):
                 f"{count(len(step.weights), 'prompt')}, {_nearer_words(step.nearer)} than the baseline "
                 "on the images fitted to"
             )
+
+    def on_searched(self, label: str, images: int, reason: str) -> None:
+        """A class's search is over."""
+        if self._sets is not None:
+            self._bars.busy(None)
+            self._bars.show(label, images, images, self._sets.end(label, images))
+        self._say(f"{label}: the search ended: {reason}")
 
     def on_first_images(self, path: Path) -> None:
         """A sheet of the images so far is there."""
@@ -204,8 +211,8 @@ class _Sets:
     """How far the classes of a study of sets are."""
 
     def __init__(self, start: SetStart) -> None:
-        self.images = start.images
         self.made = dict.fromkeys(start.classes, 0)
+        self.most = dict.fromkeys(start.classes, start.images)  # fewer where a search ended early
         self.to_confirm = start.methods * start.confirm_images * len(start.classes)
         self.confirming = False
         self._nearer: dict[str, float] = {}
@@ -219,14 +226,20 @@ class _Sets:
         before, self._quarters[step.label] = self._quarters[step.label], quarter
         return quarter > before
 
+    def end(self, label: str, images: int) -> str:
+        """A class gets no further images; what stands beside its bar from now on."""
+        self.made[label] = self.most[label] = images
+        return self.note(label, 0)
+
     def confirmed(self) -> int:
         """Count one more image of the confirmation."""
         self._confirmed += 1
         return min(self._confirmed, self.to_confirm)
 
     def note(self, label: str, rate: float) -> str:
-        """What stands beside a class's bar; the time is that of all classes' searches."""
-        left = sum(max(self.images - made, 0) for made in self.made.values())
+        """What stands beside a class's bar; the time is that of all images to come, of all classes."""
+        searching = sum(max(self.most[name] - made, 0) for name, made in self.made.items())
+        left = searching + self.to_confirm
         known = self._nearer.get(label)
         parts = [] if known is None else [_nearer_words(known)]
         return " · ".join(filter(None, [*parts, _pace(rate, left)]))

@@ -29,7 +29,9 @@ Store = Annotated[
         help="Images and features, shared by all runs; s3://BUCKET/PREFIX too, for the images.",
     ),
 ]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Images a forward pass; default: by the device.")]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Images per forward pass; default: by the device.")
+]
 AllowEmbedded = Annotated[
     bool,
     typer.Option(
@@ -52,7 +54,7 @@ Guidance = Annotated[
     ),
 ]
 Scheduler = Annotated[str | None, typer.Option(help="Sampler; default: the model's own.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes a free one.")]
 Host = Annotated[str, typer.Option(help="Where to listen; other machines need --allow-remote.")]
 AllowRemote = Annotated[
     bool, typer.Option("--allow-remote", help="Let other machines in, without a password.")

@@ -31,11 +31,15 @@ def augment(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            callback=run_value, help="Run folders of finished studies; together one of each class."
+            metavar="RUN",
+            callback=run_value,
+            help="Run folders of finished studies; together one of each class.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "--output-dir", help="Folder of the set.")],
-    per_class: Annotated[int | None, typer.Option(min=1, help="Images of each class; or --ratio.")] = None,
+    per_class: Annotated[
+        int | None, typer.Option(min=1, help="Images of each class; or give --ratio.")
+    ] = None,
     ratio: Annotated[
         float | None,
         typer.Option(
@@ -47,20 +51,25 @@ def augment(
     ] = None,
     by_hand: Annotated[
         list[str] | None,
-        typer.Option("--class", help="A class without a study, NAME=PROMPT; may be repeated, also a NAME."),
+        typer.Option(
+            "--class",
+            metavar="NAME=PROMPT",
+            help="A class without a study; may be given again, also with the same NAME.",
+        ),
     ] = None,
     format: Annotated[  # noqa: A002  the option's name
         Literal["imagefolder", "webdataset"], typer.Option(help="Files in folders, or tar shards.")
     ] = "imagefolder",
     filters: Annotated[
-        str, typer.Option(help="Of black,judge,memorization,duplicates; none for no filter.")
+        str,
+        typer.Option(help="Any of black, judge, memorization and duplicates, with commas between; or none."),
     ] = "black,judge,memorization,duplicates",
     attempts: Annotated[
         float,
         typer.Option(
             min=1,
             callback=finite_value,
-            help="Images made at most for each one wanted, refused ones counted.",
+            help="How many images are made at most for each one wanted, refused ones included.",
         ),
     ] = 5.0,
     prompts: Annotated[
@@ -71,18 +80,21 @@ def augment(
         ),
     ] = "set",
     seed: Annotated[int, typer.Option(min=0, help="The images' own seeds follow from it.")] = 0,
-    generator: Annotated[str | None, typer.Option(help="In place of the studies' own.")] = None,
+    generator: Annotated[str | None, typer.Option(help="Generator, instead of the studies' own.")] = None,
     allow_other_generator: Annotated[
-        bool, typer.Option("--allow-other-generator", help="Other weights than the prompts were found with.")
+        bool,
+        typer.Option(
+            "--allow-other-generator", help="Accept other weights than the prompts were found with."
+        ),
     ] = False,
     allow_weak_encoder: Annotated[
         bool,
         typer.Option(
             "--allow-weak-encoder",
-            help="Filter by an encoder that does worse than 8x8 thumbnails.",
+            help="Accept a filter's encoder that does worse than 8x8 thumbnails.",
         ),
     ] = False,
-    shard_size: Annotated[int, typer.Option(min=1, help="webdataset: images a shard.")] = 1000,
+    shard_size: Annotated[int, typer.Option(min=1, help="webdataset: images per shard.")] = 1000,
     prove: Annotated[
         bool,
         typer.Option(
@@ -95,8 +107,9 @@ def augment(
     rare: Annotated[
         list[str] | None,
         typer.Option(
-            help="--prove: CLASS=N, a class of which there are N real training images alone; it gets as many "
-            "synthetic ones as the others."
+            metavar="CLASS=N",
+            help="--prove: a class that has only N real training images; it gets as many synthetic ones as "
+            "the others.",
         ),
     ] = None,
     ratios: Annotated[str, typer.Option(help="--prove: synthetic images for each real one.")] = "0.5,1,2",
@@ -128,7 +141,7 @@ def augment(
     image_size: Annotated[int, typer.Option(min=16, help="--prove: side of its images in pixels.")] = 64,
     force: Annotated[bool, typer.Option("--force", help="Replace a set with other settings.")] = False,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images a forward pass; default: the study's.")
+        int | None, typer.Option(min=1, help="Images per forward pass; default: the study's.")
     ] = None,
     store: Store = Path("store"),
     on: On = "here",

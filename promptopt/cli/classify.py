@@ -27,16 +27,21 @@ _RATIOS = (0.5, 1.0, 2.0)
 
 
 def classify(
-    real: Annotated[Path, typer.Argument(help="Folder of a prepared data set of real images.")],
+    real: Annotated[
+        Path, typer.Argument(metavar="REAL", help="Folder of a prepared data set of real images.")
+    ],
     synthetic: Annotated[
         Path,
-        typer.Argument(help="A prepared data set, or a folder with one subfolder of images for each label."),
+        typer.Argument(
+            metavar="SYNTHETIC",
+            help="A prepared data set, or a folder with one subfolder of images for each label.",
+        ),
     ],
     encoder: Annotated[
         str,
         typer.Option(
-            help="Of the probe: embedded, a folder, open_clip:MODEL/TAG, hf:owner/name, timm:NAME[@FILE], "
-            "torchvision:NAME@FILE or transformers:ADDRESS."
+            help="Encoder of the probe: embedded, a folder, open_clip:MODEL/TAG, hf:owner/name, "
+            "timm:NAME[@FILE], torchvision:NAME@FILE or transformers:ADDRESS."
         ),
     ] = "embedded",
     network: Annotated[
@@ -54,7 +59,10 @@ def classify(
             "enough synthetic images for."
         ),
     ] = None,
-    arms: Annotated[str | None, typer.Option(help="Default: R->R,S->R,R+S->R,S->S,R->S.")] = None,
+    arms: Annotated[
+        str | None,
+        typer.Option(help="What is trained and tested on what. Default: R->R,S->R,R+S->R,S->S,R->S."),
+    ] = None,
     by: Annotated[
         Literal["center"] | None, typer.Option(help="center: also a table for each center.")
     ] = None,
@@ -78,11 +86,11 @@ def classify(
         ),
     ] = 0.25,
     steps: Annotated[int, typer.Option(min=1, help="Networks: optimizer steps, the same in all arms.")] = 300,
-    batch_size: Annotated[int, typer.Option(min=2, help="Networks: images a step.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=2, help="Networks: images per step.")] = 32,
     image_size: Annotated[int, typer.Option(min=16, help="Networks: side of the images in pixels.")] = 64,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Of --network: .safetensors file to start from. Default: random weights."),
+        typer.Option(help="For --network: .safetensors file to start from. Default: random weights."),
     ] = None,
     allow_embedded: AllowEmbedded = False,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap replicates.")] = 2000,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from promptopt.cli._options import AllowEmbedded, BatchSize, Device, Guidance, On, Scheduler, Steps, Store
-from promptopt.cli._text import say, terminal
+from promptopt.cli._text import say, terminal, warn
 from promptopt.cli._values import finite
 
 if TYPE_CHECKING:
@@ -17,12 +17,13 @@ _STYLES = {"ok": "green", "unreliable": "yellow", "undefined": "red"}
 
 
 def compare_generators(
-    data: Annotated[Path, typer.Argument(help="A prepared data set.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A prepared data set.")],
     generator: Annotated[
         list[str],
         typer.Option(
-            help="NAME=URI, and settings of its own behind a ?, say strong=embedded?guidance=6&steps=12; "
-            "give it once for each generator."
+            metavar="NAME=URI",
+            help="A generator, with settings of its own behind a ?, such as "
+            "strong=embedded?guidance=6&steps=12; once for each generator.",
         ),
     ],
     out: Annotated[
@@ -32,44 +33,52 @@ def compare_generators(
         list[str] | None,
         typer.Option(
             metavar="NAME:PHRASE=OWN",
-            help="What a generator calls a phrase of the prompts, say dreambooth:a polyp=ohwx polyp.",
+            help="What a generator calls a phrase of the prompts, such as dreambooth:a polyp=ohwx polyp.",
         ),
     ] = None,
     encoder: Annotated[
         list[str] | None,
         typer.Option(
-            help="As in evaluate; several for several. Only inception gives a FID. Default: embedded."
+            metavar="ENCODER",
+            help="As for evaluate; may be given again. Only inception gives an FID. Default: embedded.",
         ),
     ] = None,
     pool: Annotated[str, typer.Option(help="Real images to measure against, and their captions.")] = "test",
     single: Annotated[
         str | None,
-        typer.Option(help="The single center; the others are the multi-center table, and one has both."),
+        typer.Option(
+            help="The center that has a table of its own; the other centers share one, and a third has all."
+        ),
     ] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="Prompts in place of the captions, as for synthesize.")
     ] = None,
     category: Annotated[str | None, typer.Option(help="What all of --prompts ask for.")] = None,
     per_prompt: Annotated[int, typer.Option(min=1, help="Images of each prompt.")] = 1,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="That many prompts alone, drawn by the seed.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the images, the draw and every shuffle.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many prompts, drawn by the seed.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the images, the draw and every shuffle.")] = 0,
     negative_prompt: Annotated[str, typer.Option(help="What the images should not show.")] = "",
     steps: Steps = None,
     guidance: Guidance = None,
     scheduler: Scheduler = None,
     texts: Annotated[
         list[str] | None,
-        typer.Option(help="Category file with the texts for alignment; default: the shipped categories."),
+        typer.Option(
+            metavar="FILE",
+            help="Category file with the texts for alignment; default: the shipped categories.",
+        ),
     ] = None,
     allow_uncalibrated: Annotated[
-        bool, typer.Option(help="Report alignment even by an encoder that fails on the real images.")
+        bool,
+        typer.Option(
+            "--allow-uncalibrated", help="Report alignment even by an encoder that fails on the real images."
+        ),
     ] = False,
     allow_weak_encoder: Annotated[
         bool,
         typer.Option(
-            help="Measure by an encoder that knows the real images worse than 8x8 thumbnails do; unreliable."
+            "--allow-weak-encoder",
+            help="Measure by an encoder that knows the real images worse than 8x8 thumbnails do; unreliable.",
         ),
     ] = False,
     allow_embedded: AllowEmbedded = False,
@@ -212,4 +221,4 @@ def _print(found: "GeneratorComparison") -> None:
         if score.estimate.status == "undefined":
             errors.print(Text(f"{score.generator}, {score.scope}: {score.name}: {score.estimate.method}"))
     for note in found.notes:
-        errors.print(Text(f"note: {note}", style="yellow"))
+        warn(note)

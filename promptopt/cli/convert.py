@@ -12,13 +12,18 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            help="A file of PyTorch weights (.pth, .pt, .bin, .ckpt), a model's folder, or hf:owner/name."
+            metavar="SOURCE",
+            help="A file of PyTorch weights (.pth, .pt, .bin, .ckpt), a model's folder, or hf:owner/name.",
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="A .safetensors file for a file, else a new folder.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="A .safetensors file for a file, else a new folder.")
+    ],
     like: Annotated[
         str | None,
-        typer.Option(help="Of a file: timm:NAME or torchvision:NAME that it must fit, names made its own."),
+        typer.Option(
+            help="For a file: the timm:NAME or torchvision:NAME that it must fit; tensors get its names."
+        ),
     ] = None,
 ) -> None:
     """Convert pickled weights, such as BiomedCLIP's, once, so that everything else reads safetensors alone.

@@ -6,40 +6,55 @@ from typing import Annotated
 import typer
 
 from promptopt.cli import group, prepare
-from promptopt.cli._datasets import print_dataset, write_sheet
+from promptopt.cli._datasets import print_dataset, say_next, write_sheet
 from promptopt.cli._text import say, terminal
 from promptopt.cli._values import finite, finite_value
 from promptopt.cli.prepare import Out
 
 app = group("Prepare, check and look at data sets.")
-app.add_typer(prepare.app, name="prepare")
+app.add_typer(prepare.app, name="prepare", short_help="Make a prepared data set.")
 
-Folder = Annotated[Path, typer.Argument(help="Folder of a prepared data set.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a prepared data set.")]
 
 
-@app.command()
+@app.command(short_help="Write a part of a prepared set as a set of its own.")
 def select(
     folder: Folder,
     out: Out,
     where: Annotated[
         list[str] | None,
         typer.Option(
-            help="ATTRIBUTE=VALUE[,VALUE], as brightness=dim; again for more, which must all fit. "
-            "Asked of one class alone: polyps:size=small."
+            metavar="ATTRIBUTE=VALUE",
+            help="Such as brightness=dim, or brightness=dim,dark; may be given again, and all must fit. "
+            "Asked of one class alone: polyps:size=small.",
         ),
     ] = None,
     any_of: Annotated[bool, typer.Option("--any", help="One --where is enough.")] = False,
-    label: Annotated[list[str] | None, typer.Option(help="Label or category; again for more.")] = None,
-    center: Annotated[list[str] | None, typer.Option(help="Hospital; again for more.")] = None,
-    group: Annotated[list[str] | None, typer.Option(help="Group; again for more.")] = None,
-    pool: Annotated[list[str] | None, typer.Option(help="reference, validation or test.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL", help="Label or category; may be given again.")
+    ] = None,
+    center: Annotated[
+        list[str] | None, typer.Option(metavar="CENTER", help="Hospital; may be given again.")
+    ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(metavar="GROUP", help="Group; may be given again.")
+    ] = None,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(metavar="POOL", help="reference, validation or test; may be given again."),
+    ] = None,
     without: Annotated[
         list[Path] | None,
-        typer.Option(help="Data set whose groups in validation and test are left out; again for more."),
+        typer.Option(
+            metavar="DATA",
+            help="Data set whose groups in validation and test are left out; may be given again.",
+        ),
     ] = None,
     shares: Annotated[
         str | None,
-        typer.Option(help="Share the pools out anew by group: reference,validation,test, as 0.3,0.2,0.5."),
+        typer.Option(
+            help="Share the pools out anew by group: reference, validation and test, such as 0.3,0.2,0.5."
+        ),
     ] = None,
     validation: Annotated[
         float | None,
@@ -50,14 +65,14 @@ def select(
     ] = None,
     limit: Annotated[
         list[str] | None,
-        typer.Option(help="POOL=N: at most N pictures of each category there, as reference=50."),
+        typer.Option(metavar="POOL=N", help="At most N images of each category there, such as reference=50."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="What the hospital is called in the result.")] = None,
     rest: Annotated[
         str | None,
-        typer.Option(help="Keep the other pictures too, as a second hospital of this name."),
+        typer.Option(help="Keep the other images too, as a second hospital of this name."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of --shares and --limit.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of --shares and --limit.")] = 0,
 ) -> None:
     """Write a part of a prepared set as a set of its own, such as a target hospital; groups stay together."""
     from studies.dataset import DatasetError, read_dataset
@@ -98,14 +113,15 @@ def select(
     )
     others = [read_dataset(one) for one in without or ()]
     print_dataset(select(read_dataset(folder), out, selection, without=others))
+    say_next(out)
 
 
-@app.command()
+@app.command(short_help="Check a prepared data set: lines, groups, images.")
 def check(
     folder: Folder,
-    images: Annotated[bool, typer.Option(help="Also decode every picture.")] = True,
+    images: Annotated[bool, typer.Option(help="Also decode every image.")] = True,
 ) -> None:
-    """Check a prepared data set: every line, every group, every picture."""
+    """Check a prepared data set: every line, every group, every image."""
 
     from studies.dataset import read_dataset
 
@@ -113,17 +129,18 @@ def check(
         dataset = read_dataset(folder, verify_images=images)
     print_dataset(dataset)
     say("No faults found.")
+    say_next(folder)
 
 
-@app.command()
+@app.command(short_help="Write a contact sheet: random images of each category.")
 def sheet(
     folder: Folder,
-    out: Annotated[Path, typer.Argument(help="PNG file to write.")],
-    per_category: Annotated[int, typer.Option(min=1, help="Pictures of each category.")] = 10,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="PNG file to write.")],
+    per_category: Annotated[int, typer.Option(min=1, help="Images of each category.")] = 10,
     tile: Annotated[int, typer.Option(min=16, help="Side of a tile in pixels.")] = 128,
     pool: Annotated[str | None, typer.Option(help="reference, validation or test; default: all.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides which pictures are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Decides which images are drawn.")] = 0,
 ) -> None:
-    """Write a contact sheet: random pictures of each category, with their labels."""
+    """Write a contact sheet: random images of each category, with their labels."""
     write_sheet(folder, out, per_category=per_category, tile=tile, pool=pool, seed=seed)
     say(f"wrote {out}")

@@ -18,7 +18,8 @@ _MARKS = {"ok": ("ok", "green"), "note": ("--", "yellow"), "broken": ("BAD", "re
 def doctor(
     folder: Annotated[Path, typer.Option(help="Folder whose disk is looked at.")] = Path(),
     weights: Annotated[
-        list[Path] | None, typer.Option(help="A folder or file of weights to look at; may be given again.")
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="A folder or file of weights to look at; may be given again."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
@@ -65,6 +66,7 @@ def _print(report: "Report") -> None:
     broken = [check for check in report.checks if check.status == "broken"]
     console.print()
     if not broken:
-        console.print(Text("Nothing that is needed is broken.", style="green"))
+        console.print(Text("Everything that is needed works.", style="green"))
+        console.print("Next: promptopt data prepare folders DIR OUT (your images), then promptopt init")
     for check in broken:
         console.print(Text(f"{check.name}: {check.text}", style="red"))

@@ -18,25 +18,32 @@ _STYLES = {"ok": "green", "unreliable": "yellow", "undefined": "red"}
 
 
 def evaluate(
-    real: Annotated[Path, typer.Argument(help="Real images: a prepared data set, or a folder of images.")],
-    generated: Annotated[Path, typer.Argument(help="Generated images: the same.")],
+    real: Annotated[
+        Path, typer.Argument(metavar="REAL", help="Real images: a prepared data set, or a folder of images.")
+    ],
+    generated: Annotated[Path, typer.Argument(metavar="GENERATED", help="Generated images: likewise.")],
     encoder: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="ENCODER",
             help="embedded, inception[:FILE], a folder, open_clip:MODEL/TAG, hf:owner/name, "
-            "timm:NAME[@FILE], torchvision:NAME@FILE, transformers:ADDRESS, dinov2:ADDRESS; give it several "
-            "times for several. Default: embedded."
+            "timm:NAME[@FILE], torchvision:NAME@FILE, transformers:ADDRESS or dinov2:ADDRESS; may be given "
+            "again. Default: embedded.",
         ),
     ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="Of fd,kid,mmd,is,alignment,diversity,duplicates,memorization,classifier; default: all that "
-            "the encoders and the sets allow."
+            help="Any of fd, kid, mmd, is, alignment, diversity, duplicates, memorization and classifier, "
+            "with commas between; default: all that the encoders and the sets allow."
         ),
     ] = None,
-    by: Annotated[str, typer.Option(help="Also for each category, center, or category,center.")] = "",
-    cross: Annotated[bool, typer.Option("--cross", help="With --by category,center: each in each.")] = False,
+    by: Annotated[
+        str, typer.Option(help="Also for each category, each center, or both: category,center.")
+    ] = "",
+    cross: Annotated[
+        bool, typer.Option("--cross", help="With --by category,center: each category in each center.")
+    ] = False,
     second_encoder: Annotated[
         str | None,
         typer.Option(help="A second family (address as for --encoder): all metrics in it too, and the gap."),
@@ -48,21 +55,28 @@ def evaluate(
             "the pool reference of REAL; its other pools are then the images never seen."
         ),
     ] = None,
-    pool: Annotated[str | None, typer.Option(help="Pools of the real prepared set, say test.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Pools of the real prepared set, such as test.")] = None,
     category: Annotated[
         str | None, typer.Option(help="What the generated images show, where their folder does not say it.")
     ] = None,
     texts: Annotated[
         list[str] | None,
-        typer.Option(help="Category file with the texts for alignment; default: the shipped categories."),
+        typer.Option(
+            metavar="FILE",
+            help="Category file with the texts for alignment; default: the shipped categories.",
+        ),
     ] = None,
     allow_uncalibrated: Annotated[
-        bool, typer.Option(help="Report alignment even by an encoder that fails on the real images.")
+        bool,
+        typer.Option(
+            "--allow-uncalibrated", help="Report alignment even by an encoder that fails on the real images."
+        ),
     ] = False,
     allow_weak_encoder: Annotated[
         bool,
         typer.Option(
-            help="Measure by an encoder that knows the real images worse than 8x8 thumbnails do; unreliable."
+            "--allow-weak-encoder",
+            help="Measure by an encoder that knows the real images worse than 8x8 thumbnails do; unreliable.",
         ),
     ] = False,
     allow_embedded: AllowEmbedded = False,
@@ -75,7 +89,7 @@ def evaluate(
         ),
     ] = None,
     store: Store = Path("store"),
-    seed: Annotated[int, typer.Option(min=0, help="Of every shuffle and subsample.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every shuffle and subsample.")] = 0,
     device: Device = "auto",
 ) -> None:
     """Measure generated images against real ones, with intervals, a status and a metric card."""

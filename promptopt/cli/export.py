@@ -17,18 +17,18 @@ app = group("Hand over what studies found: lists, challenge submissions, and a c
 
 _Runs = Annotated[
     list[Path],
-    typer.Argument(metavar="RUN...", callback=run_value, help="Finished run folders, e.g. runs/polyps."),
+    typer.Argument(metavar="RUN", callback=run_value, help="Finished run folders, e.g. runs/polyps."),
 ]
 
 
-@app.command("list")
+@app.command("list", short_help="Write the best prompts of runs, by category.")
 def list_(
     runs: _Runs,
     out: Annotated[
         Path, typer.Option("--out", "--output-dir", help="Folder for best-prompts.json, .csv, .md and .tex.")
     ],
     format_: Annotated[
-        str, typer.Option("--format", help="Of json, csv, md and latex, with commas between.")
+        str, typer.Option("--format", help="Any of json, csv, md and latex, with commas between.")
     ] = "json,csv,md,latex",
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
@@ -51,7 +51,7 @@ def schema() -> None:
     say(json.dumps(BestList.model_json_schema(), indent=2))
 
 
-@app.command()
+@app.command(short_help="Write a challenge submission, and check it.")
 def submission(
     runs: _Runs,
     edition: Annotated[Literal["gi-2024", "gi-2025"], typer.Option(help="Edition of MEDVQA-GI.")],
@@ -61,7 +61,7 @@ def submission(
     weights: Annotated[
         Literal["copy", "reference"] | None,
         typer.Option(
-            help="Copy the weights, or name them on the hub. Default: name them where they are there."
+            help="Copy the weights, or name them on the hub. Default: name them if they are on the hub."
         ),
     ] = None,
     generator: Annotated[
@@ -72,9 +72,9 @@ def submission(
         Path | None, typer.Option(help="gi-2024: what `promptopt synthesize` made, as the synthesis part.")
     ] = None,
     test_prompts: Annotated[
-        Path | None, typer.Option(help="gi-2024: instead, a list of prompts to make it of now.")
+        Path | None, typer.Option(help="gi-2024: instead of --images, a list of prompts to make it from now.")
     ] = None,
-    per_prompt: Annotated[int, typer.Option(min=1, help="Images of each of them.")] = 1,
+    per_prompt: Annotated[int, typer.Option(min=1, help="gi-2024: images of each of --test-prompts.")] = 1,
     partial: Annotated[
         bool, typer.Option("--partial", help="gi-2024: go on without a run of every category.")
     ] = False,
@@ -88,7 +88,7 @@ def submission(
     info: Annotated[
         Path | None, typer.Option(help="YAML with Team_Name and the like; gi-2025 needs it.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="gi-2025: of the script's images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="gi-2025: seed of the script's images.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="gi-2025: images the script makes at a time.")] = 8,
     store: Store = Path("store"),
     device: Device = "auto",
@@ -168,7 +168,7 @@ def _gi2025_alone(*, images: Path | None, test_prompts: Path | None, partial: bo
         raise typer.BadParameter("--partial is of --edition gi-2024; gi-2025 has no categories")
 
 
-@app.command()
+@app.command(short_help="Check a submission before it goes out.")
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A submission, or what `synthesize` made.")],
     edition: Annotated[

@@ -18,8 +18,8 @@ _URI_HELP = (
 
 
 def generate(
-    uri: Annotated[str, typer.Argument(help=_URI_HELP)],
-    prompt: Annotated[str, typer.Argument(help="The prompt.")],
+    uri: Annotated[str, typer.Argument(metavar="URI", help=_URI_HELP)],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The prompt.")],
     out: Annotated[
         Path, typer.Option("--out", "--output-dir", help="Folder for the images, the sheet and the store.")
     ],

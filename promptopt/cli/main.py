@@ -48,8 +48,17 @@ _REPORT = (
 )
 
 
+# every command, in the order in which a new user may want them
+_SECTIONS = {
+    "Begin": ("doctor", "init", "data", "template"),
+    "Study": ("study", "plan", "sweep", "report", "dashboard", "review", "publish"),
+    "Use the prompts": ("augment", "synthesize", "generate", "transfer", "export", "tables", "push"),
+    "Models and measurements": ("train", "convert", "evaluate", "classify", "compare-generators"),
+}
+
+
 class _Root(TyperGroup):
-    """Turns errors into what a person sees.
+    """Lists the commands by what they are for, and turns errors into what a person sees.
 
     - PromptoptError: something they can put right; its message, exit code 2.
     - OSError: of the machine (a full disk, no permission); its message with a remedy, exit code 2.
@@ -60,6 +69,13 @@ class _Root(TyperGroup):
     Whatever else comes up is a bug and keeps its traceback, with a note on how to report it; `--debug` shows
     the traceback of the first two also.
     """
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        widest = max(map(len, self.commands))
+        for title, names in _SECTIONS.items():
+            with formatter.section(title):
+                shown = [(f"{name:<{widest}}", self.commands[name].get_short_help_str(99)) for name in names]
+                formatter.write_dl(shown)
 
     def invoke(self, ctx: Any) -> Any:
         if logging.lastResort is not None:  # which prints warnings, file names and all
@@ -143,7 +159,8 @@ def _show_version(wanted: bool) -> None:
 
 main = typer.Typer(
     cls=_Root,
-    help="Finds the prompts with which a text-to-image model makes images worth training a classifier on.",
+    help="Finds the prompts with which a text-to-image model makes images worth training a classifier on.\n\n"
+    "Begin with `promptopt doctor`, then `promptopt init`.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -164,29 +181,31 @@ def _options(
     """Nothing to set up: the options act where errors are caught, and in their own callbacks."""
 
 
-main.command("init")(init.init)
-main.add_typer(study.app, name="study")
-main.command("plan")(plan.plan)
-main.command("sweep")(sweep.sweep)
-main.command("publish")(publish.publish)
+main.command("init", short_help="Write a first study file, and say what it will cost.")(init.init)
+main.add_typer(study.app, name="study", short_help="Search for prompts; show and compare runs.")
+main.command("plan", short_help="Say what a study costs: images, minutes, disk.")(plan.plan)
+main.command("sweep", short_help="Run a study with all combinations of some settings.")(sweep.sweep)
+main.command("publish", short_help="Copy runs into a team's Optuna database.")(publish.publish)
 main.add_typer(data.app, name="data")
-main.add_typer(train.app, name="train")
-main.command("generate")(generate.generate)
-main.command("push")(push.push)
-main.command("synthesize")(synthesize.synthesize)
-main.command("augment")(augment.augment)
-main.command("compare-generators")(compare_generators.compare_generators)
-main.command("transfer")(transfer.transfer)
-main.command("classify")(classify.classify)
-main.command("evaluate")(evaluate.evaluate)
-main.command("convert")(convert.convert)
-main.add_typer(export.app, name="export")
-main.add_typer(template.app, name="template")
-main.command("report")(report.report)
-main.add_typer(review.app, name="review")
-main.command("tables")(tables.tables)
-main.command("dashboard")(dashboard.dashboard)
-main.command("doctor")(doctor.doctor)
+main.add_typer(train.app, name="train", short_help="Train generators, CLIP encoders and judges.")
+main.command("generate", short_help="Generate images of one prompt, and a contact sheet.")(generate.generate)
+main.command("push", short_help="Upload a model, a set of images or a run to the hub.")(push.push)
+main.command("synthesize", short_help="Make images for every prompt of a list.")(synthesize.synthesize)
+main.command("augment", short_help="Make an augmentation set, or prove that one helps.")(augment.augment)
+main.command("compare-generators", short_help="Compare generators on one prepared data set.")(
+    compare_generators.compare_generators
+)
+main.command("transfer", short_help="Try a run's prompts with other generators.")(transfer.transfer)
+main.command("classify", short_help="Train classifiers on real and on synthetic images.")(classify.classify)
+main.command("evaluate", short_help="Measure generated images against real ones.")(evaluate.evaluate)
+main.command("convert", short_help="Convert pickled weights to safetensors, once.")(convert.convert)
+main.add_typer(export.app, name="export", short_help="Hand over results: lists and challenge submissions.")
+main.add_typer(template.app, name="template", short_help="Check, sample and mine prompt templates.")
+main.command("report", short_help="Compare two runs on one page.")(report.report)
+main.add_typer(review.app, name="review", short_help="Ask experts about images.")
+main.command("tables", short_help="Write the tables and figures of a paper.")(tables.tables)
+main.command("dashboard", short_help="Show a run in optuna-dashboard.")(dashboard.dashboard)
+main.command("doctor", short_help="Examine machine, packages, weights and disk.")(doctor.doctor)
 
 if __name__ == "__main__":
     main()

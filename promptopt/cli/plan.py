@@ -36,11 +36,12 @@ def plan(
         typer.Option(
             metavar="IMAGES_PER_SECOND",
             callback=finite_value,
-            help="Of one worker with full batches; default: measured on this machine.",
+            help="Speed of one worker with full batches; default: measured on this machine.",
         ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images a forward pass; default: the study's, or by the device.")
+        int | None,
+        typer.Option(min=1, help="Images per forward pass; default: the study's, or by the device."),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, as in study run.")

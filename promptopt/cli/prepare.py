@@ -7,44 +7,46 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from promptopt.cli import group
-from promptopt.cli._datasets import print_dataset, write_sheet
+from promptopt.cli._datasets import print_dataset, say_next, write_sheet
 from promptopt.cli._text import say, terminal, warn
 
 if TYPE_CHECKING:
     from studies.folders import Found
 
-app = group("Make a prepared data set (pictures + metadata.jsonl).")
+app = group("Make a prepared data set (images + metadata.jsonl).")
 
-Out = Annotated[Path, typer.Argument(help="Folder to write the prepared data set to.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write the prepared data set to.")]
 
 Prompt = Annotated[
     list[str] | None,
     typer.Option(
-        help="Caption of pictures that have none; {label} is the class; may be given again. Default: "
-        "'an image of {label}'."
+        metavar="TEXT",
+        help="Caption of images that have none; {label} is the class; may be given again. Default: "
+        "'an image of {label}'.",
     ),
 ]
 NoCaptions = Annotated[
-    bool, typer.Option("--no-captions", help="Pass over the pictures' own captions; take --prompt for all.")
+    bool, typer.Option("--no-captions", help="Ignore the images' own captions; use --prompt for all.")
 ]
 AnyLanguage = Annotated[
-    bool, typer.Option("--any-language", help="Take captions that do not seem to be English.")
+    bool, typer.Option("--any-language", help="Accept captions that do not seem to be English.")
 ]
 GroupRegex = Annotated[
     str | None,
     typer.Option(
         metavar="REGEX",
-        help="What of a picture's path names the patient, e.g. '(patient\\d+)'; a patient stays in one pool.",
+        help="The part of an image's path that names the patient, such as '(patient\\d+)'; a patient stays "
+        "in one pool.",
     ),
 ]
 CenterRegex = Annotated[
-    str | None, typer.Option(metavar="REGEX", help="What of a picture's path names the hospital.")
+    str | None, typer.Option(metavar="REGEX", help="The part of an image's path that names the hospital.")
 ]
-Center = Annotated[str, typer.Option(help="Hospital of the pictures for which none is known.")]
+Center = Annotated[str, typer.Option(help="Hospital of the images for which none is known.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides which group goes into which pool.")]
 
 
-@app.command("folders")
+@app.command("folders", short_help="Prepare your own images, a folder for each class.")
 def folders(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with a folder for each class.")],
     out: Out,
@@ -67,7 +69,7 @@ def folders(
     center: Center = "unknown",
     seed: Seed = 0,
 ) -> None:
-    """Prepare your own pictures, a folder for each class; captions in .txt files beside them if there are."""
+    """Prepare your own images, a folder for each class, with captions from .txt files beside them, if any."""
     from promptopt.base.files import file_digest
     from studies.folders import find_pictures
 
@@ -98,14 +100,14 @@ def folders(
     )
 
 
-@app.command("imagefolder")
+@app.command("imagefolder", short_help="Prepare a Hugging Face data set of images.")
 def imagefolder(
     source: Annotated[
         str, typer.Argument(metavar="DIR|hf:OWNER/NAME", help="An imagefolder, or a data set on the hub.")
     ],
     out: Out,
     split: Annotated[str | None, typer.Option(help="One split alone; default: all, shared out anew.")] = None,
-    image_column: Annotated[str | None, typer.Option(help="Default: the first with pictures.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Default: the first with images.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Default: label, class or category.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Default: text, caption or prompt.")] = None,
     group_column: Annotated[str | None, typer.Option(help="Default: group, patient or patient_id.")] = None,
@@ -141,13 +143,13 @@ def imagefolder(
         )
 
 
-@app.command("medvqa-gi-2024")
+@app.command("medvqa-gi-2024", short_help="Prepare the layout of MEDVQA-GI 2024.")
 def medvqa_gi_2024(
-    source: Annotated[Path, typer.Argument(help="The challenge's folder: images/ and prompt-gt.csv.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="The challenge's folder: images/ and prompt-gt.csv.")
+    ],
     out: Out,
-    center: Annotated[
-        str, typer.Option(help="Hospital of the pictures for which none is listed.")
-    ] = "unknown",
+    center: Annotated[str, typer.Option(help="Hospital of the images for which none is listed.")] = "unknown",
     seed: Annotated[int, typer.Option(min=0, help="Decides which group goes into which pool.")] = 0,
     grammar: Annotated[
         Path | None,
@@ -166,23 +168,24 @@ def medvqa_gi_2024(
             center=center,
             seed=seed,
             grammar=None if grammar is None else load_grammar(grammar),
-            on_progress=lambda done, total: bar.show("pictures checked", done, total),
+            on_progress=lambda done, total: bar.show("images checked", done, total),
         )
     _print_rows(report.rows())
     say(f"wrote {out}")
+    say_next(out)
 
 
-@app.command("phantom")
+@app.command("phantom", short_help="Draw the phantom: scenes whose truth is known.")
 def phantom(
     out: Out,
-    images: Annotated[int, typer.Option(min=1, help="Number of pictures; of each label, with --hospital.")],
-    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
-    size: Annotated[int, typer.Option(min=16, help="Side of a picture in pixels.")] = 64,
+    images: Annotated[int, typer.Option(min=1, help="Number of images; of each label, with --hospital.")],
+    seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
+    size: Annotated[int, typer.Option(min=16, help="Side of an image in pixels.")] = 64,
     hospital: Annotated[
-        str | None, typer.Option(help="home, coast, summit, delta or valley: where the pictures come from.")
+        str | None, typer.Option(help="home, coast, summit, delta or valley: where the images come from.")
     ] = None,
-    test: Annotated[int, typer.Option(min=1, help="With --hospital: test pictures of each label.")] = 300,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    test: Annotated[int, typer.Option(min=1, help="With --hospital: test images of each label.")] = 300,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 1,
 ) -> None:
     """Render the phantom: procedural gastrointestinal scenes whose truth is known."""
     from promptopt.cli._progress import Bars
@@ -198,9 +201,10 @@ def phantom(
             hospital=hospital,
             test=test,
             workers=workers,
-            on_progress=lambda done: bar.show("pictures", done, total),
+            on_progress=lambda done: bar.show("images", done, total),
         )
     print_dataset(dataset)
+    say_next(out)
 
 
 def _prepare(
@@ -228,7 +232,7 @@ def _prepare(
             found,
             out,
             settings=settings,
-            on_progress=lambda done, total: bar.show("pictures checked", done, total),
+            on_progress=lambda done, total: bar.show("images checked", done, total),
             **options,
         )
     _print_rows(report.rows())
@@ -237,7 +241,8 @@ def _prepare(
         warn(warning)
     sheet = out.with_name(f"{out.name}-sheet.png")
     write_sheet(out, sheet, per_category=10)
-    say(f"wrote {out} and {sheet}; look at the sheet, then:\n  promptopt init --data {out}")
+    say(f"wrote {out} and {sheet}: look at the sheet first")
+    say_next(out)
 
 
 def _print_rows(rows: Sequence[tuple[str, str]]) -> None:

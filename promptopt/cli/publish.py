@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 def publish(
     runs: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="RUN...", callback=run_value, help="Run folders, or names of folders in runs."
-        ),
+        typer.Argument(metavar="RUN", callback=run_value, help="Run folders, or names of folders in runs."),
     ],
     to: Annotated[str, typer.Option(metavar="URL", help="postgresql://HOST/DATABASE, or sqlite:///FILE.")],
     user: Annotated[
@@ -32,7 +30,7 @@ def publish(
         bool, typer.Option("--watch", help="Go on until the runs are finished, or Ctrl-C.")
     ] = False,
     refresh: Annotated[
-        float, typer.Option(min=1, callback=finite_value, help="Seconds between looks with --watch.")
+        float, typer.Option(min=1, callback=finite_value, help="With --watch: seconds between looks.")
     ] = 15.0,
     artifacts: Annotated[
         str | None,
@@ -44,8 +42,8 @@ def publish(
 ) -> None:
     """Copy the Optuna studies of runs into one database, which one optuna-dashboard then shows.
 
-    Again, it adds what is new. Passwords are best kept out of the URL: in ~/.pgpass, PGPASSWORD or a service
-    file.
+    Run again, it adds what is new. Passwords are best kept out of the URL: in ~/.pgpass, PGPASSWORD or a
+    service file.
     """
     from promptopt.publishing.notes import notes_installed
     from promptopt.publishing.publisher import Publisher

@@ -13,11 +13,14 @@ def push(
     folder: Annotated[
         Path,
         typer.Argument(
+            metavar="FOLDER",
             callback=run_value,
             help="Folder of a trained model or LoRA adapter, an augmentation set or a run.",
         ),
     ],
-    repository: Annotated[str, typer.Argument(help="owner/name on the hub; made if there is none.")],
+    repository: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help="Repository on the hub; made if there is none.")
+    ],
     public: Annotated[
         bool, typer.Option("--public", help="Anyone may see it; without this the repository is private.")
     ] = False,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from promptopt.cli._options import Store
-from promptopt.cli._text import say
+from promptopt.cli._text import say, warn
 from promptopt.cli._values import run_value
 
 
@@ -30,5 +30,5 @@ def report(
         out = Path(f"{first.resolve().name}-and-{second.resolve().name}.html")
     say(found.sentence, bold=True)
     for note in found.notes:
-        say(note, fg="yellow", err=True)
+        warn(note)
     say(f"wrote {write_comparison(out, found, store=store)}")

@@ -22,7 +22,7 @@ _Run = Annotated[
 ]
 
 
-@app.command()
+@app.command(short_help="Let an expert pick the better of two sets of images.")
 def prefer(
     run: _Run,
     rater: Annotated[str, typer.Option(help="Who chooses; a different name for each rater.")],
@@ -30,11 +30,13 @@ def prefer(
     host: Host = "127.0.0.1",
     allow_remote: AllowRemote = False,
     store: Store = Path("store"),
-    prompts: Annotated[int, typer.Option(min=2, max=50, help="Most prompts, the baseline among them.")] = 6,
+    prompts: Annotated[
+        int, typer.Option(min=2, max=50, help="How many prompts at most, the baseline among them.")
+    ] = 6,
     images: Annotated[int, typer.Option(min=1, max=36, help="Images in each set.")] = 9,
     rounds: Annotated[int, typer.Option(min=1, help="How often every pair is shown.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Of order, sides and images.")] = 0,
-    question: Annotated[str | None, typer.Option(help="What better means, under the heading.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of order, sides and images.")] = 0,
+    question: Annotated[str | None, typer.Option(help="What better means; shown under the heading.")] = None,
 ) -> None:
     """Let an expert pick the better of two blinded image sets, in the browser.
 
@@ -64,7 +66,7 @@ def prefer(
             "there is no password and no encryption."
         )
     title = str(found.settings["category"]["title"])
-    like = "a picture that the phantom's program drew" if found.drawn else "a real patient's"
+    like = "an image that the phantom's program drew" if found.drawn else "a real patient's"
     page = PreferencePage(
         session,
         question=question or f"{title}. Better: the finding is clearer, and looks more like {like}.",
@@ -78,7 +80,7 @@ def prefer(
         values(run, store)
 
 
-@app.command()
+@app.command(short_help="Compute each prompt's value from the experts' choices.")
 def values(run: _Run, store: Store = Path("store")) -> None:
     """Compute each prompt's value from the experts' choices, and how far the experts agree.
 
@@ -91,7 +93,7 @@ def values(run: _Run, store: Store = Path("store")) -> None:
     say(f"wrote {run / 'review' / 'preferences.json'} and preferences.csv")
 
 
-@app.command()
+@app.command(short_help="Make a blinded sheet of real and synthetic images.")
 def sheet(
     run: _Run,
     real: Annotated[Path, typer.Option(metavar="DATA", help="A prepared data set, or a folder of images.")],
@@ -99,14 +101,17 @@ def sheet(
         Path, typer.Option("--out", "--output-dir", help="Folder for the raters; the key does not go there.")
     ],
     key: Annotated[
-        Path | None, typer.Option(help="File that says which are synthetic; default OUT-key.json beside OUT.")
+        Path | None,
+        typer.Option(help="File that says which are synthetic; default: beside OUT, with its name."),
     ] = None,
     each: Annotated[int, typer.Option(min=1, max=500, help="Images of either kind.")] = 20,
-    pool: Annotated[str, typer.Option(help="Of the real images, where DATA is a prepared set.")] = "test",
+    pool: Annotated[
+        str, typer.Option(help="Pool of the real images, where DATA is a prepared set.")
+    ] = "test",
     size: Annotated[
         int | None, typer.Option(min=16, max=1024, help="Side in pixels; default: the smallest there is.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw and the order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw and the order.")] = 0,
     store: Store = Path("store"),
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier sheet and its key.")] = False,
 ) -> None:
@@ -133,12 +138,14 @@ def sheet(
     say(f"for the raters: {made.page} and {made.answers}")
     say(f"keep separate:  {made.key}", fg="yellow")
     for note in made.notes:
-        say(f"note: {note}", fg="yellow", err=True)
+        warn(note)
 
 
-@app.command()
+@app.command(short_help="Compare filled-in answers with the key.")
 def score(
-    answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS.csv...", help="Filled in, one or more.")],
+    answers: Annotated[
+        list[Path], typer.Argument(metavar="ANSWERS.csv", help="Filled-in answers, of one rater or more.")
+    ],
     key: Annotated[Path, typer.Argument(metavar="KEY.json", help="The sheet's key.")],
     out: Annotated[
         Path | None, typer.Option("--out", "--output-dir", help="Write everything to this JSON file too.")

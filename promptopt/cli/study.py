@@ -26,7 +26,7 @@ _MIDDLE = 100  # and the judge's
 app = group("Search for the best prompts, and look at what was found.")
 
 
-@app.command()
+@app.command(short_help="Run a study, or go on with one.")
 def run(
     file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
     trials: Annotated[int | None, typer.Option(min=1, help="Instead of the file's search.trials.")] = None,
@@ -102,7 +102,7 @@ def _watched(name: str | None, publish: str | None, folder: Path, live: "Observe
         yield live if len(observers) == 1 else Observers(*observers)
 
 
-@app.command()
+@app.command(short_help="Check a study as a run would; makes no image.")
 def check(
     file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
     set_: Annotated[
@@ -134,17 +134,18 @@ def check(
         warn(warning)
     if config.search.proposals_per_step == "auto":
         say("search.proposals_per_step: auto: a prompt for each worker of --on, 2 to 16 at a time")
-    say(f"{config.name}: at most {found.images:,} images. No faults found.\nNext: promptopt study run {file}")
+    say(f"{config.name}: at most {found.images:,} images. No faults found.")
+    say(f"Next: promptopt study run {shlex.quote(str(file))}")
 
 
-@app.command()
+@app.command(short_help="Show what a run confirmed, or how far it is.")
 def show(
     folder: Annotated[
         Path,
         typer.Argument(metavar="RUN", callback=run_value, help="A run folder, or the name of one in runs."),
     ],
 ) -> None:
-    """Show what a run confirmed, sets or single prompts, or how far one is that is not finished."""
+    """Show what a run confirmed, sets or single prompts, or how far an unfinished one is."""
     from promptopt.run.folder import PROMPTS, REPORT, STUDY
     from promptopt.study.run import show as read_run
 
@@ -182,7 +183,7 @@ def _go_on(study: Path) -> None:
         say(f"Next: promptopt study run {given}")
 
 
-@app.command("list")
+@app.command("list", short_help="List the runs of a folder.")
 def list_(
     runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder of run folders.")] = Path("runs"),
 ) -> None:
@@ -202,11 +203,11 @@ def list_(
     say(f"Next: promptopt study show {shlex.quote(rows[0].name)}")
 
 
-@app.command()
+@app.command(short_help="Compare runs in a table.")
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN RUN...", callback=run_value, help="Two finished runs or more."),
+        typer.Argument(metavar="RUN", callback=run_value, help="Two finished runs or more."),
     ],
 ) -> None:
     """Compare runs in a table: what each searched with, what it found, and the settings that differ."""
@@ -231,7 +232,7 @@ def compare(
         say("The runs have different real images, so their numbers do not compare.", err=True)
 
 
-@app.command()
+@app.command(short_help="Print the JSON schema of the study file.")
 def schema() -> None:
     """Print the JSON schema of the study file, for editors."""
     import json

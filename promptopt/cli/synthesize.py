@@ -24,7 +24,7 @@ def synthesize(
         Path,
         typer.Option(
             callback=run_value,
-            help="CSV with a column Prompt (; or ,), text with one prompt a line, JSON lines with the key "
+            help="CSV with a column Prompt (; or ,), text with one prompt per line, JSON lines with the key "
             "prompt, or a study's prompts.json or run folder.",
         ),
     ],
@@ -35,12 +35,12 @@ def synthesize(
         Path, typer.Option("--out", "--output-dir", help="Folder for images/, manifest.csv and sheet.png.")
     ],
     label: Annotated[
-        str | None, typer.Option("--class", help="Of a study of sets with several classes: which one.")
+        str | None, typer.Option("--class", help="For a study of sets with several classes: which one.")
     ] = None,
     method: Annotated[
         Literal["set", "learned", "baseline", "random", "single"] | None,
         typer.Option(
-            help="Of a study of sets: the set's prompts (default), prompts drawn from the learned template "
+            help="For a study of sets: the set's prompts (default), prompts drawn from the learned template "
             "or at random (with --total), the baseline, or the best single prompt."
         ),
     ] = None,
@@ -51,11 +51,13 @@ def synthesize(
         int | None, typer.Option(min=1, help="Images in all, shared out by the prompts' weights.")
     ] = None,
     edition: Annotated[
-        Literal["gi-2024", "gi-2025"], typer.Option(help="gi-2025 fixes names and 10 images a prompt.")
+        Literal["gi-2024", "gi-2025"], typer.Option(help="gi-2025 fixes names and 10 images per prompt.")
     ] = "gi-2024",
     pattern: Annotated[
         str | None,
-        typer.Option(help="Of file names, {p} prompt, {i} image. Default: prompt{p:04d}_img{i:04d}.png."),
+        typer.Option(
+            help="Pattern of file names: {p} prompt, {i} image. Default: prompt{p:04d}_img{i:04d}.png."
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Each image's own seed follows from it and its numbers.")
@@ -79,7 +81,7 @@ def synthesize(
 ) -> None:
     """Make images for every prompt of a list: named by a pattern, listed in a manifest, marked as synthetic.
 
-    Stop it any time; the same command goes on and makes no image twice. More images a prompt, or prompts
+    Stop it any time; the same command goes on and makes no image twice. More images per prompt, or prompts
     added at the end of the list, keep what is there.
     """
     from generators.making.makers import Makers

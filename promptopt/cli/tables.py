@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from promptopt.cli._options import Store
-from promptopt.cli._text import say
+from promptopt.cli._text import say, warn
 from promptopt.cli._values import run_value
 
 
@@ -14,7 +14,7 @@ def tables(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN_OR_COMPARISON...",
+            metavar="RUN_OR_COMPARISON",
             callback=run_value,
             help="Run folders and folders of compare-generators.",
         ),
@@ -37,4 +37,4 @@ def tables(
     for path in written:
         say(str(path))
     for note in notes:
-        say(f"note: {note}", fg="yellow", err=True)
+        warn(note)

@@ -23,12 +23,13 @@ app = group("Check, count, sample and mine templates of prompts.")
 Text = Annotated[
     str,
     typer.Argument(
-        help="A template, a text file with one, a category file (.yaml), or a category that ships."
+        metavar="TEXT",
+        help="A template, a text file with one, a category file (.yaml), or a category that ships.",
     ),
 ]
 
 
-@app.command()
+@app.command(short_help="Print the slots and count the combinations.")
 def count(text: Text) -> None:
     """Print the number of combinations and the slots."""
     space = _space(text)
@@ -39,7 +40,7 @@ def count(text: Text) -> None:
     say(f"{space.size:,} combinations")
 
 
-@app.command()
+@app.command(short_help="Print random prompts.")
 def sample(
     text: Text,
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many prompts.")] = 10,
@@ -54,7 +55,7 @@ def sample(
         say(space.render(space.sample(rng)))
 
 
-@app.command()
+@app.command(short_help="Print slots, samples and token lengths.")
 def check(
     text: Text,
     category: Annotated[
@@ -92,19 +93,22 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(short_help="Write a category file from the captions of a data set.")
 def mine(
-    data: Annotated[Path, typer.Argument(help="Folder of a prepared data set.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of a prepared data set.")],
     label: Annotated[
         str, typer.Option("--label", "-l", help="Label, or category, that prompts are to show.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Category file (.yaml) to write.")],
     pool: Annotated[
-        list[str] | None, typer.Option(help="Pool to read; again for more; default: reference, validation.")
+        list[str] | None,
+        typer.Option(
+            metavar="POOL", help="Pool to read; may be given again; default: reference and validation."
+        ),
     ] = None,
     grammar: Annotated[
         Path | None,
-        typer.Option(help="The grammar that the set was prepared with: its slots, in place of mined ones."),
+        typer.Option(help="The grammar that the set was prepared with: its slots, instead of mined ones."),
     ] = None,
     sentence_model: Annotated[
         str,

@@ -33,7 +33,9 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be given again."),
 ]
-Seed = Annotated[int | None, typer.Option(min=0, help="Of weights and batches, in place of the recipe's.")]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Seed of weights and batches, instead of the recipe's.")
+]
 Judge = Annotated[
     str,
     typer.Option(
@@ -43,7 +45,7 @@ Judge = Annotated[
 ]
 
 
-@app.command()
+@app.command(short_help="Train or fine-tune Stable Diffusion.")
 def sd(
     data: Data,
     out: Out,
@@ -108,7 +110,7 @@ def sd(
     say(f"wrote {folder}")
 
 
-@app.command("dreambooth-lora")
+@app.command("dreambooth-lora", short_help="Teach a model what the data show, by adapters.")
 def dreambooth_lora(
     data: Data,
     out: Out,
@@ -160,7 +162,7 @@ def dreambooth_lora(
     say(f"wrote {folder}; use it as {shlex.quote(f'{init}+lora:{folder}')}")
 
 
-@app.command()
+@app.command(short_help="Train or fine-tune a CLIP encoder.")
 def clip(
     data: Data,
     out: Out,
@@ -212,7 +214,7 @@ def clip(
     say(f"wrote {folder}")
 
 
-@app.command()
+@app.command(short_help="Train a judge, which reads attributes off an image.")
 def judge(
     data: Data,
     out: Out,
@@ -248,7 +250,7 @@ def _overrides(dataset: "Dataset", changes: tuple[str, ...]) -> tuple[str, ...]:
     """The changes to a recipe; without scores while training where the data name no pool to score on."""
     if dataset.pooled:
         return changes
-    say(f"{dataset.root} names no pools: all pictures train, none score (validation.every=0)", err=True)
+    say(f"{dataset.root} names no pools: all images train, none score (validation.every=0)", err=True)
     return ("validation.every=0", *changes)
 
 

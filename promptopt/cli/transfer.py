@@ -20,11 +20,14 @@ _NAMED = re.compile(r"([A-Za-z0-9][\w.-]*)=(.+)")
 
 def transfer(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", callback=run_value, help="Folders of finished runs.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN", callback=run_value, help="Finished runs: folders, or names of folders in runs."
+        ),
     ],
     generator: Annotated[
         list[str],
-        typer.Option(help="Another generator's URI, or NAME=URI; give it once for each generator."),
+        typer.Option(metavar="URI", help="Another generator's URI, or NAME=URI; once for each generator."),
     ],
     images: Annotated[
         int | None, typer.Option(min=4, help="Images of each prompt. Default: as in the run's confirmation.")

@@ -43,10 +43,10 @@ class PhantomSettings(_Model):
         description="images over all categories and pools, 60 or more; with `hospital`: of each label in the "
         "pools reference and validation together",
     )
-    seed: int = Field(default=0, ge=0, description="same seed, same pictures")
+    seed: int = Field(default=0, ge=0, description="same seed, same images")
     size: int = Field(default=64, ge=16, le=1024, description="width and height in pixels")
     hospital: str | None = Field(
-        default=None, description="home, coast, summit, delta or valley: where the pictures come from"
+        default=None, description="home, coast, summit, delta or valley: where the images come from"
     )
     test: int = Field(
         default=300, ge=20, description="with `hospital`: images of each label in the pool test"
@@ -429,7 +429,7 @@ def load_study(path: str | Path) -> StudyConfig:
     Raises:
         StudyError: not readable, not YAML, an unknown key, a wrong value; with the line where known.
     """
-    remedy = "A study is a mapping of keys such as name, category, data."
+    remedy = "Give a study file, a mapping of keys such as name and data; `promptopt init` writes one."
     settings = read_yaml(path, error=StudyError, remedy=remedy)
     return _validate(settings, base=Path(path).resolve().parent)
 

@@ -135,7 +135,7 @@ def _weights(given: Sequence[Path], *, load: bool) -> list[Check]:
     if faults:
         rows += [Check("weights", "embedded files", "broken", fault, again) for fault in faults]
     else:
-        rows.append(Check("weights", "embedded files", "ok", f"{len(embedded.WEIGHTS)} as they were shipped"))
+        rows.append(Check("weights", "embedded files", "ok", f"all {len(embedded.WEIGHTS)} as shipped"))
     if load:
         networks = {"generator": _generator, "CLIP": _clip, "judge": _judge}
         for name, action in ((f"embedded {kind}", loader) for kind, loader in networks.items()):
@@ -208,7 +208,7 @@ def _generator() -> str:
     from generators.loading import load
 
     loaded = load("embedded", device="cpu")
-    return f"loads, {loaded.max_tokens} tokens a prompt, fingerprint {loaded.fingerprint[:12]}"
+    return f"loads, {loaded.max_tokens} tokens per prompt, fingerprint {loaded.fingerprint[:12]}"
 
 
 def _clip() -> str:

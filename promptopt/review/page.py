@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any, cast, get_args
 
 import bottle
-import jinja2
 
+from promptopt.formatting.pages import page_templates
 from promptopt.review.records import ReviewError, Side
 from promptopt.review.session import Session
 
@@ -35,12 +35,7 @@ class PreferencePage:
         self._question = question
         self._on_choice = on_choice
         self._token = secrets.token_hex(4)  # a browser that was here before must not show old pictures
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("promptopt.review", "."),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-        )
-        self._template = environment.get_template("prefer.html.jinja")
+        self._template = page_templates("promptopt.review").get_template("prefer.html.jinja")
         self._app = bottle.Bottle()
         self._app.install(_explained)
         self._app.get("/", callback=self._page)
@@ -48,7 +43,6 @@ class PreferencePage:
         self._app.get("/large/<side:re:left|right>.png", callback=partial(self._picture, tile=_LARGE))
         self._app.post("/choose", callback=self._choose)
         self._app.post("/undo", callback=self._undo)
-        self._app.get("/favicon.ico", callback=lambda: bottle.HTTPResponse(status=204))
         self._app.default_error_handler = _plain_error
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -72,8 +66,8 @@ class PreferencePage:
             nonce=nonce,
         )
         policy = (
-            f"default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'; "
-            "form-action 'self'; frame-ancestors 'none'"
+            "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; "
+            f"script-src 'nonce-{nonce}'; form-action 'self'; frame-ancestors 'none'"
         )
         return _answer(text, "text/html; charset=utf-8", {"Content-Security-Policy": policy})
 

@@ -212,16 +212,10 @@ def _answers(sheet: str, count: int) -> str:
 
 
 def _page(sheet: str, names: Sequence[str], category: str, *, drawn: bool) -> str:
-    import jinja2
+    from promptopt.formatting.pages import page_templates
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("promptopt.review", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("sheet.html.jinja").render(
-        sheet=sheet, names=names, category=category, drawn=drawn
-    )
+    template = page_templates("promptopt.review").get_template("sheet.html.jinja")
+    return template.render(sheet=sheet, names=names, category=category, drawn=drawn)
 
 
 def _notes(pictures: Sequence[Image.Image], sources: Sequence[Source], side: int) -> list[str]:

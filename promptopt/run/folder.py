@@ -133,7 +133,7 @@ def check_pictures(folder: Path, digests: Mapping[str, str]) -> None:
     if changed:
         more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
         raise StudyError(
-            f"{folder}: real pictures are not those that this study was started with: "
+            f"{folder}: real images are not those that this study was started with: "
             f"{', '.join(changed[:_NAMED])}{more}. Its trials were measured against the old ones. Put them "
             "back, or choose another name (--name)."
         )

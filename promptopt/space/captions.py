@@ -20,7 +20,7 @@ def pictures_of(dataset: Dataset, name: str, pools: tuple[str, ...] = LOOKED_AT)
     if not len(found):
         labels = sorted({record.label for record in dataset})
         raise DatasetError(
-            f"{dataset.root}: no picture of the pools {' and '.join(pools)} has the label or category "
+            f"{dataset.root}: no image of the pools {' and '.join(pools)} has the label or category "
             f"{name!r}; labels there: {', '.join(labels)}"
         )
     return found

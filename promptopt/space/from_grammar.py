@@ -58,7 +58,7 @@ def grammar_category(
         template.append(f" __{slots[0]}__ ")
     if not wildcards:
         raise DatasetError(
-            f"{dataset.root}: no picture of {name!r} has an attribute that the grammar's caption says; "
+            f"{dataset.root}: no image of {name!r} has an attribute that the grammar's caption says; "
             "prepare the data with --grammar"
         )
     text = " ".join("".join(template).split())

@@ -39,7 +39,7 @@ class EncoderChecks:
     def entries(self, config: StudyConfig) -> list[EncoderCheckEntry]:
         """For prompts.json."""
         named = ((self.encoder, config.encoder), (self.second, config.confirm.second_encoder or ""))
-        images = "your real images" if isinstance(config.data, str) else "the phantom's pictures"
+        images = "your real images" if isinstance(config.data, str) else "the phantom's images"
         return [
             EncoderCheckEntry.of(check, config.as_written(uri), images=images)
             for check, uri in named

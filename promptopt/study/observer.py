@@ -83,6 +83,9 @@ class Observer:
     def on_step(self, step: StepDone) -> None:
         """A class's search has measured some prompts and solved its set anew."""
 
+    def on_searched(self, label: str, images: int, reason: str) -> None:
+        """A class's search is over: the images made for it, perhaps fewer than were allowed, and why."""
+
     def on_first_images(self, path: Path) -> None:
         """Every class's search has taken a step: a sheet of images is there, drawn again after the search."""
 
@@ -151,6 +154,11 @@ class Observers(Observer):
         """As `Observer`."""
         for one in self.observers:
             one.on_step(step)
+
+    def on_searched(self, label: str, images: int, reason: str) -> None:
+        """As `Observer`."""
+        for one in self.observers:
+            one.on_searched(label, images, reason)
 
     def on_first_images(self, path: Path) -> None:
         """As `Observer`."""

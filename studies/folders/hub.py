@@ -107,7 +107,7 @@ def _image_column(features: Any, source: str) -> str:
     names = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
     if not names:
         raise DatasetError(
-            f"{source}: no column holds pictures; it has {', '.join(features)}; name one with --image-column"
+            f"{source}: no column holds images; it has {', '.join(features)}; name one with --image-column"
         )
     return str(names[0])
 
@@ -125,7 +125,7 @@ def _column(
 def _label(kind: Any, value: Any, source: str) -> str:
     if value is None or (isinstance(value, int) and value < 0):
         raise DatasetError(
-            f"{source}: a picture has no class; leave it out, or take a split where all have one"
+            f"{source}: an image has no class; leave it out, or take a split where all have one"
         )
     return str(kind.int2str(value) if hasattr(kind, "int2str") else value)
 

@@ -178,17 +178,17 @@ def _check_classes(counts: Mapping[str, int], name: str, *, broken: int = 0) -> 
     least = FEWEST * len(POOLS)
     also = f" that can be read ({broken} cannot)" if broken else ""
     if len(counts) < 2:
-        only = f"only the class {next(iter(counts))!r}" if counts else "no picture"
+        only = f"only the class {next(iter(counts))!r}" if counts else "no image"
         raise DatasetError(
-            f"{name}: there is {only}{also}, and a study tells one class from others; put pictures of at "
+            f"{name}: there is {only}{also}, and a study tells one class from others; put images of at "
             "least one other class, for instance normal ones, into a folder of their own beside it"
         )
     few = {label: count for label, count in sorted(counts.items()) if count < least}
     if few:
         shown = ", ".join(f"{label!r} has {count}" for label, count in few.items())
         raise DatasetError(
-            f"{name}: too few pictures{also} of a class: {shown}. The three pools need {FEWEST} each, so "
-            f"{least} of a class at least, and about {5 * CLAIM_FROM} for a claim; add pictures, or move the "
+            f"{name}: too few images{also} of a class: {shown}. The three pools need {FEWEST} each, so "
+            f"{least} of a class at least, and about {5 * CLAIM_FROM} for a claim; add images, or move the "
             "class out of the folder"
         )
 
@@ -224,7 +224,7 @@ def _check_pools(kept: Sequence[Found], groups: Mapping[str, str], pools: Mappin
             if cells[label, pool] < FEWEST:
                 own = [groups[one.name] for one in kept if one.label == label]
                 raise DatasetError(
-                    f"the {len(own)} pictures of class {label!r} lie in {len(set(own))} groups (one patient, "
+                    f"the {len(own)} images of class {label!r} lie in {len(set(own))} groups (one patient, "
                     f"or nearly the same), which cannot be split: the pool {pool} gets {cells[label, pool]} "
-                    f"of them and needs {FEWEST}; add pictures of other patients, or make the groups smaller"
+                    f"of them and needs {FEWEST}; add images of other patients, or make the groups smaller"
                 )

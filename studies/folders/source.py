@@ -59,7 +59,7 @@ def find_pictures(
     if not files:
         known = ", ".join(SUFFIXES)
         raise DatasetError(
-            f"{source}: holds no picture ({known}), nor does a folder in it; give the folder that holds a "
+            f"{source}: holds no image ({known}), nor does a folder in it; give the folder that holds a "
             "folder for each class"
         )
     paths = {path.relative_to(source).as_posix(): path for path in files}
@@ -92,9 +92,9 @@ def find_pictures(
 def _check_folders(source: Path, found: list[Found], center_folders: bool) -> None:
     loose = [one.name for one in found if not one.label]
     if loose:
-        level = "center and class (CENTER/CLASS/picture)" if center_folders else "each class (CLASS/picture)"
+        level = "center and class (CENTER/CLASS/image)" if center_folders else "each class (CLASS/image)"
         raise DatasetError(
-            f"{source}: {len(loose)} of {len(found)} pictures lie in no folder of a class, such as "
+            f"{source}: {len(loose)} of {len(found)} images lie in no folder of a class, such as "
             f"{loose[0]!r}; make a folder for {level}, or give a table with --labels labels.csv whose first "
             "line is 'file_name,label'"
         )
@@ -123,7 +123,7 @@ def _matched(pattern: re.Pattern[str] | None, name: str, option: str) -> str | N
     if not value:
         raise DatasetError(
             f"{option}: {pattern.pattern!r} matches nothing in {name!r}; write one that matches every "
-            "picture's path, such as '(patient\\d+)'"
+            "image's path, such as '(patient\\d+)'"
         )
     return value
 
@@ -169,9 +169,9 @@ def _read_labels(file: Path, source: Path, paths: Mapping[str, Path]) -> dict[st
 def _missing(name: str, source: Path, paths: Mapping[str, Path]) -> str:
     if (near := near_name(source, name)) is not None:
         return (
-            f"there is no picture {name!r}, but {near!r}, which differs {difference(name, near)}; write the "
+            f"there is no image {name!r}, but {near!r}, which differs {difference(name, near)}; write the "
             "name as the file has it"
         )
     same = [path for path in paths if PurePosixPath(path).name == name]
     hint = f"write {same[0]!r}" if same else f"names are paths inside {source}, such as {next(iter(paths))!r}"
-    return f"there is no picture {name!r}; {hint}"
+    return f"there is no image {name!r}; {hint}"

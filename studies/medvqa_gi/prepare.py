@@ -86,7 +86,7 @@ def prepare_2024(
     readable = [name for name in seen.good if reading.statements[name]]
     if not readable:
         raise DatasetError(
-            f"{source}: no picture is left of {len(files)} in {IMAGES}/ ({len(seen.broken)} broken, "
+            f"{source}: no image is left of {len(files)} in {IMAGES}/ ({len(seen.broken)} broken, "
             f"{len(files) - len(named)} without a caption, {len(seen.good)} without a caption that can be "
             f"read); check that {CAPTIONS} names the files in {IMAGES}/"
         )

@@ -79,7 +79,7 @@ def check_spelling(table: CaptionTable, files: Collection[str], file: Path) -> N
         other = None if name in files else unused.get(spelling_key(name))
         if other is not None:
             raise DatasetError(
-                f"{file}, line {line}: there is no picture {name!r}, but {other!r}, which differs "
+                f"{file}, line {line}: there is no image {name!r}, but {other!r}, which differs "
                 f"{difference(name, other)}; write the name as the file has it"
             )
 
@@ -122,7 +122,7 @@ def read_listing(file: Path) -> dict[str, Listed] | None:
             )
         listed[name] = Listed(line=number, group=str(group), split=split, center=center)
     if not listed:
-        raise DatasetError(f"{file}: is empty; list the pictures in it, or delete it")
+        raise DatasetError(f"{file}: is empty; list the images in it, or delete it")
     return listed
 
 
@@ -141,7 +141,7 @@ def find_images(folder: Path) -> dict[str, Path]:
             continue
         real = Path(os.path.realpath(path))
         if not real.is_relative_to(base):
-            raise DatasetError(f"{folder / name}: is a link that leaves the folder; copy the picture into it")
+            raise DatasetError(f"{folder / name}: is a link that leaves the folder; copy the image into it")
         if real.is_file():
             found[name] = real
     return found

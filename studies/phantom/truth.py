@@ -21,7 +21,7 @@ def oracle_prompts(
     """
     records = dataset.where(pool=pools, label=label).records
     if not records:
-        raise DatasetError(f"{dataset.root}: no picture has the label {label!r} in {' or '.join(pools)}")
+        raise DatasetError(f"{dataset.root}: no image has the label {label!r} in {' or '.join(pools)}")
     for record in records:
         if "sharpness" not in record.attributes:
             raise DatasetError(

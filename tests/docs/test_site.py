@@ -138,6 +138,23 @@ def test_the_search_finds_a_page_from_the_disk(site: Path):
         assert not tab.problems
 
 
+@pytest.mark.slow
+def test_pages_follow_the_system_into_the_dark_and_axe_finds_no_fault(site: Path):
+    with browser() as tab:
+        for scheme, width in (("light", 1280), ("dark", 1280), ("dark", 390)):
+            tab.prefer(scheme)
+            for page in ("index", "own-images", "results", "reference/study-file"):
+                tab.open(site / f"{page}.html", width=width, height=844)
+                assert (
+                    tab.run("document.body.dataset.mdColorScheme")
+                    == {"light": "default", "dark": "slate"}[scheme]
+                )
+                assert tab.run("document.documentElement.scrollWidth <= window.innerWidth")
+                tab.wait("document.querySelector('.md-search').ariaLabel")  # by our script, after the theme's
+                assert tab.axe() == [], (page, scheme, width)
+        assert not tab.problems
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

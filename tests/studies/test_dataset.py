@@ -99,7 +99,7 @@ def test_where_joins_conditions(root: Path) -> None:
         ({"file_name": "images/../../a.png"}, r"write a path inside"),
         ({"file_name": "images\\a.png"}, r"write a path inside"),
         ({"file_name": "./images/a.png"}, r"write a path inside"),
-        ({"file_name": "images/c.png"}, r"there is no picture 'images/c.png'"),
+        ({"file_name": "images/c.png"}, r"there is no image 'images/c.png'"),
     ],
 )
 def test_a_bad_line_is_refused(root: Path, changes: dict[str, object], said: str) -> None:

@@ -41,7 +41,7 @@ def test_a_prepared_set_keeps_its_pools(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ({"file_name": "c.png", "text": "x"}, "there is no picture"),
+        ({"file_name": "c.png", "text": "x"}, "there is no image"),
         ({"file_name": "../x.png", "text": "x"}, "inside the folder"),
         ({"file_name": "a.png", "text": ""}, "caption"),
         ({"text": "x"}, "file_name"),
@@ -121,7 +121,7 @@ def test_check_evaluate_and_classify_take_the_same_folder(folder: Path) -> None:
     (folder / "not-listed.png").write_bytes((folder / "a.png").read_bytes())
     said = CliRunner().invoke(main, ["data", "check", str(folder)])
     assert said.exit_code == 0, said.output
-    assert "2 pictures in" in said.stdout
+    assert "2 images in" in said.stdout
     assert [path.name for path in read_image_set(folder).paths] == ["a.png", "b.png"]
     assert list(synthetic_files(folder).labels) == ["u", "v"]
 

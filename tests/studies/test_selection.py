@@ -56,9 +56,9 @@ def test_a_condition_for_one_class_leaves_the_others_whole(data: Dataset, tmp_pa
     assert [int(r.file_name[7:9]) for r in either] == [
         i for i in range(60) if (i % 3 == 1 if i >= 40 else i % 3 == 0 or i % 5 == 0)
     ]
-    with pytest.raises(DatasetError, match="polyp:light: no picture has the label 'polyp'; there are normal"):
+    with pytest.raises(DatasetError, match="polyp:light: no image has the label 'polyp'; there are normal"):
         select(data, tmp_path / "c", Selection(where={"polyp:light": ["dim"]}))
-    with pytest.raises(DatasetError, match="no picture has the attribute 'lights'"):
+    with pytest.raises(DatasetError, match="no image has the attribute 'lights'"):
         select(data, tmp_path / "c", Selection(where={"polyps:lights": ["dim"]}))
 
 
@@ -90,7 +90,7 @@ def test_two_hospitals_in_one_set(data: Dataset, tmp_path: Path) -> None:
     assert [r.file_name for r in both] == [r.file_name for r in data]
     assert Counter(r.center for r in both) == {"dusk": 20, "day": 40}
     assert {r.attributes.get("light") for r in both if r.center == "dusk"} == {"dim"}
-    with pytest.raises(DatasetError, match="no picture fits"):
+    with pytest.raises(DatasetError, match="no image fits"):
         select(
             data,
             tmp_path / "none",
@@ -120,14 +120,14 @@ def test_the_same_again_replaces_and_anything_else_is_refused(data: Dataset, tmp
     [
         (
             Selection(where={"lights": ["dim"]}),
-            "no picture has the attribute 'lights'; there are light, marks",
+            "no image has the attribute 'lights'; there are light, marks",
         ),
-        (Selection(where={"light": ["dark"]}), "no picture has light 'dark'; values there: bright, dim"),
-        (Selection(labels=("tube",)), "no picture has the label 'tube'"),
-        (Selection(pools=("train",)), "no picture has the pool 'train'"),
+        (Selection(where={"light": ["dark"]}), "no image has light 'dark'; values there: bright, dim"),
+        (Selection(labels=("tube",)), "no image has the label 'tube'"),
+        (Selection(pools=("train",)), "no image has the pool 'train'"),
         (
             Selection(where={"light": ["dim"]}, groups=("g1",), labels=("normal",)),
-            "no picture fits light=dim",
+            "no image fits light=dim",
         ),
         (Selection(shares=(0.5, 0.5, 0.5)), "three numbers that add up to 1"),
         (Selection(shares=(1, 0, 0), validation=0.5), "leave one out"),

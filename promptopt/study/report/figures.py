@@ -272,15 +272,21 @@ def hover(text: str) -> str:
     return "<br>".join(html.escape(line) for line in textwrap.wrap(text, 70))
 
 
-def fragment(figure: go.Figure, name: str, height: int, *, top: int = 20) -> str:
-    """The figure as an HTML element with the id `name`; `height` in pixels."""
+def fragment(figure: go.Figure, name: str, height: int, *, top: int = 20, titles: bool = False) -> str:
+    """The figure as an HTML element with the id `name`; `height` and `top` in pixels.
+
+    With `titles` over its panels the legend, of two lines on a phone, stands at the very top.
+    """
+    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
+    if titles:
+        legend |= {"yref": "container", "y": 1, "yanchor": "top"}
     figure.update_layout(
         height=height,
         margin={"l": 60, "r": 20, "t": top, "b": 50},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": GRAY, "family": "system-ui, sans-serif"},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        legend=legend,
         template="none",
     )
     figure.update_xaxes(gridcolor="rgba(128,128,128,0.25)", zeroline=False)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 from markupsafe import Markup
 
 from promptopt.base.files import write_text
 from promptopt.config.study_file import PhantomSource
 from promptopt.formatting.numbers import estimate_parts, p_value
+from promptopt.formatting.pages import page_templates
 from promptopt.run.trials import TrialRow, latest
 from promptopt.scoring.confirm import Confirmed
 from promptopt.scoring.metric_titles import METRICS
@@ -59,13 +59,7 @@ class ReportInput:
 
 def write_report(path: Path, content: ReportInput) -> Path:
     """Write one self-contained HTML file: pictures, styles and scripts inside, nothing fetched."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("promptopt.study.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("promptopt.study.report")
     environment.filters["estimate"] = _estimate
     environment.filters["p"] = lambda p: p_value(p, missing="—")
     return write_text(path, environment.get_template("page.html.jinja").render(**_context(content)))
@@ -213,7 +207,7 @@ def _trust(content: ReportInput) -> dict[str, Any]:
 
 
 def _kind(setup: Setup) -> str:
-    return "real images" if isinstance(setup.config.data, str) else "phantom pictures"
+    return "real images" if isinstance(setup.config.data, str) else "phantom images"
 
 
 def _settings(setup: Setup, prompts: PromptList) -> dict[str, Any]:

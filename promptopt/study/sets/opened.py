@@ -180,6 +180,7 @@ def opened_study(
             measuring=measuring,
             path=folder / runfolder.DATABASE,
             on_step=observer.on_step if on_step is None else on_step,
+            on_end=observer.on_searched,
             propose=propose,
         )
         yield OpenStudy(folder, store, setup, measuring, searches)

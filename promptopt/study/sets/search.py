@@ -135,6 +135,7 @@ class SetSearches:
     Args:
         path: of the Optuna database.
         on_step: told of every step.
+        on_end: told of the end of each class's search: label, images made, reason.
         propose: asked for further prompts before each step (`promptopt.study.proposals`).
     """
 
@@ -145,10 +146,12 @@ class SetSearches:
         measuring: Mapping[str, Measuring],
         path: Path,
         on_step: Callable[[StepDone], None] | None = None,
+        on_end: Callable[[str, int, str], None] | None = None,
         propose: Propose | None = None,
     ) -> None:
         self.setup = setup
         self._on_step = on_step
+        self._on_end = on_end
         self._propose = propose
         self.classes = {label: self._open(label, measuring[label], path) for label in setup.labels}
 
@@ -208,6 +211,8 @@ class SetSearches:
         looks, one.stopped = self.planned(one)
         if looks:
             self._take(one, looks)
+        elif self._on_end is not None:
+            self._on_end(one.label, one.known.images, one.stopped)
         return bool(looks)
 
     def _take(self, one: ClassSearch, looks: Sequence[Look], *, replayed: bool = False) -> None:

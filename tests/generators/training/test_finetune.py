@@ -66,7 +66,7 @@ def test_a_run_ends_in_a_pipeline_that_diffusers_loads_and_draws_with(
     assert (tmp_path / "out" / "validation" / "step-00000006.png").is_file()
     card = (folder / "README.md").read_text()
     assert data.fingerprint in card
-    assert "| Pictures trained on (pool reference) | 20 |" in card
+    assert "| Images trained on (pool reference) | 20 |" in card
     assert "| Base model | none |" in card
     events = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert {"captions", "step"} <= {event["event"] for event in events}

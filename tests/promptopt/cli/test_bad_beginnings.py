@@ -84,10 +84,8 @@ def typo(patch: pytest.MonkeyPatch) -> None:
 
 BEGINNINGS = {
     "wrong folder": Beginning(lambda _: None, PREPARE, "photos: no such folder", "check the path"),
-    "one class": Beginning(
-        one_class, PREPARE, "only the class 'polyp'", "put pictures of at least one other"
-    ),
-    "three images": Beginning(three_images, PREPARE, "'normal' has 3, 'polyp' has 3", "add pictures"),
+    "one class": Beginning(one_class, PREPARE, "only the class 'polyp'", "put images of at least one other"),
+    "three images": Beginning(three_images, PREPARE, "'normal' has 3, 'polyp' has 3", "add images"),
     "other language": Beginning(other_language, PREPARE, "seems to be German", "translate the captions"),
     "no space": Beginning(full_disk, PREPARE, "is full", "Free some space"),
     "no GPU": Beginning(

@@ -60,7 +60,7 @@ def test_tables_are_printed_and_everything_is_written(place: Path) -> None:
     for said in ("single center: east", "other center: west", "both", "FD (colors)", "memorized"):
         assert said in done.stdout
     assert "32 images: 32 generated now, 0 were there" in done.stdout
-    assert "note: beside east the set has one center" in done.stderr
+    assert "Warning: beside east the set has one center" in done.stderr
     assert {p.name for p in (place / "out").glob("table-*.tex")} == {
         "table-single-center-east.tex",
         "table-other-center-west.tex",

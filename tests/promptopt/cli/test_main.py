@@ -98,6 +98,11 @@ def test_every_command_has_help(path: tuple[str, ...], command: Any):
     assert usage[0] == "Usage:"
     assert usage[2 : 2 + len(path)] == list(path)
     assert " ".join(command.help.split()) in " ".join(result.output.split())
+    for name, inner in getattr(command, "commands", {}).items():  # on a line each, none cut
+        assert inner.get_short_help_str() in result.output
+        assert not inner.get_short_help_str().endswith("...")
+        assert any(line.split()[:1] == [name] for line in result.output.splitlines())
+    assert max(map(len, result.output.splitlines())) <= 80
     for parameter in command.params:
         assert parameter.help, f"{parameter.name} is not explained"
         assert parameter.param_type_name == "argument" or parameter.opts[0] in result.output

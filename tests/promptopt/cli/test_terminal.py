@@ -30,7 +30,7 @@ from promptopt.comparison.scores import Score
 from promptopt.doctor.checks import Check, Report
 from promptopt.run.prompts import read_prompts, write_prompts
 from promptopt.run.trials import latest
-from promptopt.study.observer import StudyStart
+from promptopt.study.observer import SetStart, StudyStart
 from promptopt.study.run import show
 from promptopt.study.sets.run import SetResult
 from promptopt.study.sets.search import StepDone
@@ -93,6 +93,40 @@ def test_the_bars_of_a_running_study_keep_name_bar_and_count(
     search, confirmation = capture.get().rstrip().splitlines()
     assert search.split()[-1] == f"{done}/{done}"
     assert re.match(r"confirmation [━╸ ]+ 1/64 .*images/s · .* left", confirmation)
+
+
+def test_the_time_left_is_that_of_the_images_still_to_come(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key, value in TERMINAL.items():
+        monkeypatch.setenv(key, value)
+    seconds = 0.0
+    monkeypatch.setattr("promptopt.cli._live.time", SimpleNamespace(monotonic=lambda: seconds))
+    live = LiveStudy()
+
+    def shown() -> dict[str, tuple[float, float, str]]:
+        tasks = live._bars.display.tasks
+        return {one.description: (one.completed, one.total or 0, one.fields["note"]) for one in tasks}
+
+    live.on_sets(SetStart("sets", {"red": 9, "blue": 9}, images=60, confirm_images=4, methods=5))
+    for label in ("red", "blue"):
+        for _ in range(20):
+            seconds += 2
+            live.on_class_image(label, generated=True)
+    still = 2 * (60 - 20) + 5 * 4 * 2  # of both searches, and of the confirmation
+    assert shown()["blue"] == (20, 60, f"0.5 images/s · {2 * still // 60} min 00 s left")
+    live.on_searched("red", 20, "no prompt could add more")
+    assert "red: the search ended: no prompt could add more" in capsys.readouterr().err
+    assert shown()["red"] == (20, 20, "")
+    seconds += 2
+    live.on_class_image("blue", generated=True)
+    assert shown()["blue"][2] == "0.5 images/s · 2 min 38 s left"  # 39 and 40 images
+    live.on_searched("blue", 21, "no prompt could add more")
+    live.on_phase("confirming the sets")
+    seconds += 2
+    live.on_class_image("red", generated=True)
+    assert shown()["confirmation"] == (1, 40, "0.5 images/s · 1 min 18 s left")
+    assert [shown()[label][2] for label in ("red", "blue")] == ["", ""]
 
 
 def test_doctor_breaks_its_lines_beside_the_names(monkeypatch: pytest.MonkeyPatch) -> None:

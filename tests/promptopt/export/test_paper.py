@@ -254,4 +254,4 @@ def test_the_command_lists_what_it_wrote(run, tmp_path):
     assert done.exit_code == 0, done.output
     for line in done.stdout.splitlines():
         assert Path(line).is_file()
-    assert "note: a note" in done.stderr
+    assert "Warning: a note" in done.stderr

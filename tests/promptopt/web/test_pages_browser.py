@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,8 +43,7 @@ def test_the_dashboard_shows_the_studies_a_prompt_with_its_images_and_the_best_o
     tab.problems.clear()
     best = read_prompts(run.folder / "prompts.json").prompts[0].label
     row = show(run.folder).trials[1]
-    with open_dashboard([run.images]) as server:
-        server.start()
+    with open_dashboard([run.images]) as server, tab.visiting(server):
         tab.open(f"{server.url}dashboard")
         for stage in ("search", "confirmed on fresh seeds"):
             tab.wait(f"document.body.innerText.includes('red-squares: {stage}')")
@@ -65,14 +66,28 @@ def session(run: SmallRun) -> Iterator[Session]:
     records_path(run.folder).unlink(missing_ok=True)
 
 
+@contextmanager
+def _asking(tab: Browser, session: Session) -> Iterator[LocalServer]:
+    """The page on a server. It asks for nothing but itself and its two sets, not for an icon either."""
+    page = PreferencePage(session, question="Which red is redder?")
+    asked: set[str] = set()
+
+    def noted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        asked.add(environ["PATH_INFO"].removeprefix("/large"))
+        return page(environ, start_response)
+
+    with LocalServer(noted) as server, tab.visiting(server):
+        yield server
+    assert asked <= {"/", "/left.png", "/right.png", "/choose", "/undo"}
+
+
 def test_an_expert_answers_by_key_and_by_click_and_takes_an_answer_back(
     run: SmallRun, tab: Browser, session: Session
 ) -> None:
     tab.problems.clear()
     tab.prefer("light")
     pairs = session.schedule
-    with LocalServer(PreferencePage(session, question="Which red is redder?")) as server:
-        server.start()
+    with _asking(tab, session) as server:
         tab.open(server.url)
         shown = [_pair(tab, 0)]
         tab.press("ArrowLeft", code=37)
@@ -101,8 +116,7 @@ def test_an_expert_answers_by_key_and_by_click_and_takes_an_answer_back(
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 844)])
 def test_pictures_and_answers_fit_the_screen(tab: Browser, session: Session, width: int, height: int) -> None:
-    with LocalServer(PreferencePage(session, question="Which red is redder?")) as server:
-        server.start()
+    with _asking(tab, session) as server:
         tab.open(server.url, width=width, height=height)
         _pair(tab, 0)
         assert tab.run("document.documentElement.scrollWidth <= window.innerWidth")
@@ -117,8 +131,7 @@ def test_sets_are_enlarged_and_commented_without_answering(
     run: SmallRun, tab: Browser, session: Session
 ) -> None:
     tab.problems.clear()
-    with LocalServer(PreferencePage(session, question="Which red is redder?")) as server:
-        server.start()
+    with _asking(tab, session) as server:
         tab.open(server.url)
         _pair(tab, 0)
         tab.run("document.querySelector('[data-zoom=left]').focus()")
@@ -146,8 +159,7 @@ def test_axe_finds_no_fault_in_the_comparison_by_day_and_on_a_phone_by_night(
 ) -> None:
     tab.problems.clear()
     tab.prefer(scheme)
-    with LocalServer(PreferencePage(session, question="Which red is redder?")) as server:
-        server.start()
+    with _asking(tab, session) as server:
         tab.open(server.url, width=width, height=844)
         _pair(tab, 0)
         assert (_lightness(tab) < 0.2) == (scheme == "dark")

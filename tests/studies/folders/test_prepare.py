@@ -145,7 +145,7 @@ def test_what_is_wrong_is_named_with_its_place(photos: Path, how: dict[str, Any]
 
 
 def test_one_patient_for_a_whole_class_cannot_be_shared_out(photos: Path) -> None:
-    with pytest.raises(DatasetError, match=r"20 pictures of class 'normal' lie in 1 groups.*other patients"):
+    with pytest.raises(DatasetError, match=r"20 images of class 'normal' lie in 1 groups.*other patients"):
         prepared(photos, group_regex="^(normal|polyp/.*)")
     assert not photos.with_name("data").exists()
 

@@ -293,7 +293,7 @@ def test_missing_parts_are_named(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"images: no such folder"):
         prepare_2024(source, tmp_path / "out")
     (source / "images").mkdir()
-    with pytest.raises(DatasetError, match=r"no picture is left of 0 .*check that prompt-gt.csv names"):
+    with pytest.raises(DatasetError, match=r"no image is left of 0 .*check that prompt-gt.csv names"):
         prepare_2024(source, tmp_path / "out")
 
 

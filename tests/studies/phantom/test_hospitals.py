@@ -127,7 +127,7 @@ def test_oracle_prompts_say_all_that_is_true_and_weigh_as_often_as_it_is(tmp_pat
     dim = sum(weight for prompt, weight in prompts if ", dim," in prompt)
     assert dim == pytest.approx(np.mean([truth["light"] == "dim" for truth in truths]))
     assert {prompt for prompt, _ in prompts} == {true_caption(truth) for truth in truths}
-    with pytest.raises(DatasetError, match="no picture has the label 'cecum'"):
+    with pytest.raises(DatasetError, match="no image has the label 'cecum'"):
         oracle_prompts(data, "cecum")
 
 

@@ -53,7 +53,7 @@ def sizes(entries: Sequence[ClassEntry], chosen: Mapping[str, int]) -> str | Non
         figure.update_yaxes(title="distance", row=place, col=1)
         figure.update_xaxes(tickformat="d", dtick=max(1, len(x) // 8), row=place, col=1)
     figure.update_xaxes(title="prompts in the set", row=len(shown), col=1)
-    return fragment(figure, "sizes", 90 + 230 * len(shown), top=60)
+    return fragment(figure, "sizes", 110 + 230 * len(shown), top=80, titles=True)
 
 
 def history(steps: Sequence[StepDone]) -> str | None:

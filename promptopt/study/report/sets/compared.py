@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from scipy.special import ndtr
 
 from evaluation.estimate import Estimate
@@ -20,6 +19,7 @@ from generators.stores.opening import open_store
 from promptopt.base.files import write_text
 from promptopt.config.study_file import StudyError
 from promptopt.formatting.numbers import count, p_value, value_and_interval
+from promptopt.formatting.pages import page_templates
 from promptopt.run.finished import read_confirmed
 from promptopt.run.folder import PROMPTS
 from promptopt.run.images import is_drawn
@@ -147,13 +147,7 @@ def write_comparison(path: Path, found: ComparedRuns, *, store: Path | None = No
         store: of the runs' images, of which the first of each prompt are shown; those that are not there are
             left out.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("promptopt.study.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("promptopt.study.report")
     environment.filters["count"] = count
     environment.filters["p"] = lambda p: p_value(p, missing="\u2014")
     album, size = Album(), 0

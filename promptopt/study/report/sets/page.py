@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 from markupsafe import Markup
 
 from promptopt.base.files import write_text
 from promptopt.formatting.numbers import count, estimate_parts, p_value
+from promptopt.formatting.pages import page_templates
 from promptopt.run.set_names import SHORT, TITLES
 from promptopt.scoring.metric_titles import METRICS
 from promptopt.study.report import figures
@@ -49,13 +49,7 @@ class SetReport:
 
 def write_set_report(path: Path, content: SetReport) -> Path:
     """Write one self-contained HTML file: pictures, styles and scripts inside, nothing fetched."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("promptopt.study.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("promptopt.study.report")
     environment.filters["estimate"] = _estimate
     environment.filters["p"] = lambda p: p_value(p, missing="\u2014")
     environment.filters["count"] = count
@@ -205,7 +199,7 @@ def _likeness(content: SetReport) -> Any:
 
 def _calibration(content: SetReport) -> Iterator[tuple[str, str]]:
     """Class -> what the search's encoder knows of it on real images."""
-    kind = "real images" if isinstance(content.setup.config.data, str) else "phantom pictures"
+    kind = "real images" if isinstance(content.setup.config.data, str) else "phantom images"
     for label, one in content.searches.items():
         rows = calibration_rows(one.setup, one.measuring.objectives(one.images[one.baseline]))
         yield label, calibration_sentence(rows, images=kind)

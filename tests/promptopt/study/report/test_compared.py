@@ -64,7 +64,7 @@ def test_it_says_whose_set_is_better_and_by_how_much(
     page = write_comparison(tmp_path / "both.html", found, store=store).read_text(encoding="utf-8")
     assert "<b>new</b>" not in page
     assert "a &lt;b&gt;new&lt;/b&gt; prompt" in page
-    assert page.count('alt="synthetic, picture 1"') >= 3
+    assert page.count('alt="synthetic, image 1"') >= 3
     text = re.sub(r"<(script|style)[ >].*?</\1>", " ", page, flags=re.DOTALL)
     assert len(re.findall(r"[A-Za-z]{2,}", re.sub(r"<[^>]+>", " ", text))) < 1200
 

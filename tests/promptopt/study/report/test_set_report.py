@@ -49,7 +49,7 @@ def test_it_begins_with_the_sentence_and_the_images(result: SetResult, page: str
     first = page[: page.index("red: the set</h2>")]
     for label in ("red", "blue"):
         for row in ("real", "synthetic, baseline", "synthetic, set"):
-            assert first.count(f'alt="{row}, {label}, picture') == 8
+            assert first.count(f'alt="{row}, {label}, image') == 8
     assert "not for diagnosis" in first
 
 
@@ -234,9 +234,9 @@ def test_a_picture_opens_beside_the_other_methods_at_its_seed(opened: Browser) -
     alts = "Array.from(document.querySelectorAll('dialog[open] img'), i => i.alt)"
     opened.run("document.querySelector('.first .line.set .strip').focus()")
     opened.press("Enter", code=13, text="\r")
-    assert opened.run(alts) == [f"synthetic, {row}, red, picture 1" for row in ("baseline", "set")]
+    assert opened.run(alts) == [f"synthetic, {row}, red, image 1" for row in ("baseline", "set")]
     opened.press("ArrowRight", code=39)
-    assert opened.run(alts) == [f"synthetic, {row}, red, picture 2" for row in ("baseline", "set")]
+    assert opened.run(alts) == [f"synthetic, {row}, red, image 2" for row in ("baseline", "set")]
     assert opened.run("document.documentElement.scrollWidth <= window.innerWidth")
     opened.press("Escape", code=27)
     opened.wait("!document.querySelector('dialog').open", seconds=5)

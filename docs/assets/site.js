@@ -1,0 +1,18 @@
+// What the theme leaves out: names of its dialog and landmarks, and a keyboard's way into what scrolls.
+(function () {
+  function mend() {
+    var search = document.querySelector(".md-search[role=dialog]");
+    if (search) { search.setAttribute("aria-label", "Search"); }
+    document.querySelectorAll(".md-code__nav").forEach(function (nav, place) {
+      nav.setAttribute("aria-label", "Code block " + (place + 1));
+    });
+    document.querySelectorAll("pre > code, .md-typeset__scrollwrap").forEach(function (one) {
+      if (one.scrollWidth > one.clientWidth) { one.tabIndex = 0; } else { one.removeAttribute("tabindex"); }
+    });
+  }
+  var due = 0;
+  function soon() { cancelAnimationFrame(due); due = requestAnimationFrame(mend); }
+  new MutationObserver(soon).observe(document.documentElement, { childList: true, subtree: true });
+  addEventListener("load", soon);
+  addEventListener("resize", soon);
+})();
