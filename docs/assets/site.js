@@ -10,9 +10,8 @@
       if (one.scrollWidth > one.clientWidth) { one.tabIndex = 0; } else { one.removeAttribute("tabindex"); }
     });
   }
-  var due = 0;
-  function soon() { cancelAnimationFrame(due); due = requestAnimationFrame(mend); }
-  new MutationObserver(soon).observe(document.documentElement, { childList: true, subtree: true });
-  addEventListener("load", soon);
-  addEventListener("resize", soon);
+  // at once, not in the next frame: nobody meets what the theme has just added without its name
+  new MutationObserver(mend).observe(document.documentElement, { childList: true, subtree: true });
+  addEventListener("load", mend);
+  addEventListener("resize", mend);
 })();

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def print_progress(found: StudyRows) -> None:
     """How far each class's search is."""
     console = _console()
-    _say(console, f"{found.folder}: not finished; the study's command goes on.")
+    _say(console, f"{found.folder}: not finished.")
     for one in found.classes:
         images = f"{one.images:,} of {found.budget:,} images" if found.budget else count(one.images, "image")
         _say(console, f"  {one.label}: {images}, {count(one.prompts, 'prompt')}, {count(one.steps, 'step')}")
@@ -44,8 +44,9 @@ def print_sets(found: SetList, folder: Path) -> None:
     console.print()
     console.print(_comparisons(compared))
     console.print(
-        "Nearer: MMD^2 x 1000 to unseen real images, + where the first is nearer; accuracy: balanced "
-        "accuracy in points; * unreliable. 95 % intervals; p corrected over the rows of a measure (Holm).",
+        "Adds: how much the distance would grow without the prompt. Nearer: MMD^2 x 1000 to unseen real "
+        "images, + where the first is nearer; accuracy: balanced accuracy in points; * unreliable. "
+        "95 % intervals; p corrected over the rows of a measure (Holm).",
         style="dim",
         markup=False,
     )

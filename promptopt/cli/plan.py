@@ -116,7 +116,7 @@ def _print(parts: "Sequence[Part]", costs: "Sequence[Cost]") -> None:
     from promptopt.cli._sets import plain_table
     from promptopt.formatting.numbers import duration
 
-    table = plain_table("Time by workers, step by step; at best: if no worker ever waited")
+    table = plain_table("Time by workers; at best: if no worker ever waited")
     for name in ("workers", *(part.name for part in parts), "in all", "at best", "busy"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in costs:

@@ -200,7 +200,8 @@ def list_(
     for row in rows:
         table.add_row(Text(row.name), row.aim, Text(row.state), Text(one_line(row.sentence)))
     terminal(highlight=False).print(table)
-    say(f"Next: promptopt study show {shlex.quote(rows[0].name)}")
+    first = rows[0].name if runs == Path("runs") else str(runs / rows[0].name)
+    say(f"Next: promptopt study show {shlex.quote(first)}")
 
 
 @app.command(short_help="Compare runs in a table.")
@@ -229,7 +230,7 @@ def compare(
     if found.same_data and found.of_sets and len(runs) == 2:
         say(f"Next: promptopt report {shlex.join(map(str, runs))}")
     if not found.same_data:
-        say("The runs have different real images, so their numbers do not compare.", err=True)
+        warn("the runs have different real images, so their numbers cannot be compared")
 
 
 @app.command(short_help="Print the JSON schema of the study file.")
@@ -246,7 +247,7 @@ def _print_trials(found: "StudyRows") -> None:
     from promptopt.run.trials import latest
 
     scored = latest(found.trials)
-    say(f"{found.folder}: not finished, {len(scored)} prompts so far; the study's command goes on.")
+    say(f"{found.folder}: not finished, {len(scored)} prompts so far.")
     best = sorted(scored, key=lambda row: (-row.value, row.number))[:10]
     if best:
         say("Best by search score (optimistic: nothing is confirmed yet):")

@@ -326,7 +326,7 @@ class StudyConfig(_Model):
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="of everything that is drawn")
     allow_embedded: bool = Field(
         default=False,
-        description="let the embedded networks, which know the phantom alone, work on other images",
+        description="let the embedded networks, which know only the phantom, work on other images",
     )
 
     _base: Path = PrivateAttr(default_factory=Path.cwd)

@@ -169,7 +169,7 @@ name: {q(wanted.name)}
 classes:
 {classes}# The prepared data set.
 data: {q(wanted.data)}
-# A diffusers folder, or hf:owner/name; steps and guidance are the model's own unless they stand here.
+# A diffusers folder, or hf:owner/name; steps and guidance are the model's own unless given here.
 generator:
   uri: {q(wanted.generator)}
 # Reads images and texts: a folder, open_clip:MODEL/TAG or hf:owner/name.
@@ -179,7 +179,7 @@ set:
 confirm:
   images: 100  # fresh images of each method, for each class; 32 at least
 seed: 0
-{allowed}allow_embedded: true  # let networks that know the phantom alone try your images
+{allowed}allow_embedded: true  # let networks that know only the phantom try your images
 """
 
 

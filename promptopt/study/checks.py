@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from promptopt.base.seeds import SeedPanel, seed_panel
 from promptopt.config.study_file import StudyConfig, StudyError
+from promptopt.formatting.numbers import count
 from promptopt.search.candidates import ENUMERABLE, Candidates
 from promptopt.search.optuna_samplers import SamplerError, check_sampler
 from promptopt.search.racing import stages
@@ -150,13 +151,13 @@ def _split(config: StudyConfig, category: Category, data: Dataset) -> tuple[str,
             f"Categories there: {_list(categories)}; labels: {_list(labels)}."
         )
     for pool in POOLS:
-        for what, part in (("positive", positives), ("other", negatives)):
-            count = len(part.where(pool=pool))
-            if count < FEWEST:
+        for what, part in ((repr(name), positives), (f"anything but {name!r}", negatives)):
+            there = len(part.where(pool=pool))
+            if there < FEWEST:
                 raise StudyError(
-                    f"{config.source}: data: {data.root}, pool {pool!r}: {count} {what} images "
-                    f"(positive: {name!r}), at least {FEWEST} are needed. Add images, or assign "
-                    "the pools again."
+                    f"{config.source}: data: {data.root}, pool {pool!r}: {count(there, 'image')} of {what}, "
+                    f"at least {FEWEST} are needed. Add images, or share the pools out anew "
+                    "(promptopt data select --shares)."
                 )
     return name, positives, negatives
 

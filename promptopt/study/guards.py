@@ -49,7 +49,7 @@ def refuse_embedded(
             f"and knows nothing of the images of {config.as_written(str(data.root))}. Fine-tune it on them "
             "(promptopt train sd --init embedded, promptopt train clip --init embedded) and name the "
             "results, or name networks of your domain. --allow-embedded, or allow_embedded: true in the "
-            "study, tries it all the same."
+            "study, tries it anyway."
         )
 
 
@@ -66,7 +66,7 @@ def refuse_embedded_encoders(named: Mapping[str, Sequence[str]], data: Path, *, 
             f"{data}, so its numbers mean nothing there",
             key=" and ".join(found),
             remedy="Fine-tune it on them (promptopt train clip --init embedded) and name the result, or name "
-            f"one of your domain (such as {BIOMEDCLIP}). --allow-embedded tries it all the same.",
+            f"one of your domain (such as {BIOMEDCLIP}). --allow-embedded tries it anyway.",
         )
 
 

@@ -188,7 +188,7 @@ def _check_classes(counts: Mapping[str, int], name: str, *, broken: int = 0) -> 
         shown = ", ".join(f"{label!r} has {count}" for label, count in few.items())
         raise DatasetError(
             f"{name}: too few images{also} of a class: {shown}. The three pools need {FEWEST} each, so "
-            f"{least} of a class at least, and about {5 * CLAIM_FROM} for a claim; add images, or move the "
+            f"at least {least} of a class, and about {5 * CLAIM_FROM} for a claim; add images, or move the "
             "class out of the folder"
         )
 

@@ -296,7 +296,7 @@ def test_missing_models_are_named(tmp_path: Path, data: Path) -> None:
 def test_a_pool_without_positives_is_named(tmp_path: Path) -> None:
     data = write_squares(tmp_path / "data", each=6, without="test")
     generator = SquareGenerator()
-    with pytest.raises(StudyError, match=r"pool 'test': 0 positive images"):
+    with pytest.raises(StudyError, match=r"pool 'test': 0 images of"):
         run(tmp_path, data, generator=generator, **FAST)
     assert generator.made == []
 
