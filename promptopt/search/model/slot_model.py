@@ -189,10 +189,11 @@ class SlotModel:
 
     @cached_property
     def _error_root(self) -> FloatArray:
-        """Cholesky factor of the error."""
+        """Cholesky factor of the error, in its lower triangle alone."""
         measured = len(self._values)
-        jitter = 1e-9 * max(float(np.trace(self._error)) / measured, 1e-9)
-        return np.asarray(np.linalg.cholesky(self._error + jitter * np.eye(measured)))
+        whole = self._error.copy()
+        whole[np.diag_indices(measured)] += 1e-9 * max(float(np.trace(self._error)) / measured, 1e-9)
+        return np.asarray(cho_factor(whole.T, lower=True, overwrite_a=True, check_finite=False)[0])
 
     def draws(self, others: IntArray, count: int, rng: np.random.Generator) -> FloatArray:
         """Joint draws of the values of the measured prompts, then of `others` (none of them measured).
@@ -207,8 +208,7 @@ class SlotModel:
         measured, own = len(self._values), float(self._variances[2])
         found = math.sqrt(own) * rng.standard_normal((measured + len(others), count))
         sizes = np.sqrt(variances)[:, None] * rng.standard_normal((effects.count, count))
-        # its lower triangle alone is anything but 0
-        noise = dtrmm(1.0, self._error_root.T, rng.standard_normal((measured, count)), trans_a=1)
+        noise = dtrmm(1.0, self._error_root, rng.standard_normal((measured, count)), lower=1)
         seen = found[:measured] + effects.measured @ sizes + noise
         gap = cho_solve(self._factor, self._values[:, None] - seen, overwrite_b=True, check_finite=False)
         # what was measured corrects the effects, and of a measured prompt what it has of its own
