@@ -12,21 +12,23 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from PIL import Image
 
 from generators.errors import GeneratorError, StoreError
 from generators.png import encode_png
 from generators.request import ImageRequest
-from promptopt.base.files import write_bytes
+from promptopt.base.files import file_digest, write_bytes
 from promptopt.base.images import read_image
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -168,14 +170,14 @@ class ImageStore:
     def verified(self, request: ImageRequest) -> StoredImage | str | None:
         """`get`, with the sentence about a damaged image in its place."""
         path = self.path(request)
-        side, content = _read(path.with_suffix(".json")), _read(path)
-        if side is None and content is None:
+        # a picture that this process has read is read again only where the file changed since
+        side, digest = _there(path.with_suffix(".json"), Path.read_bytes), _there(path, file_digest)
+        if side is None and digest is None:
             return None
         if side is None:  # the writer was stopped between the two files
             return f"{path} has no side file: its writing was interrupted"
-        if content is None:
+        if digest is None:
             return f"{path} is missing although its side file exists"
-        digest = hashlib.sha256(content).hexdigest()
         expected = _checksum(side, request)
         if expected is None:
             return f"{path.with_suffix('.json')} is damaged"
@@ -238,9 +240,10 @@ def _checksum(side: bytes, request: ImageRequest) -> str | None:
     return checksum if recorded == request and isinstance(checksum, str) else None
 
 
-def _read(path: Path) -> bytes | None:
+def _there(path: Path, read: Callable[[Path], T]) -> T | None:
+    """What `read` says of a file; None where there is none."""
     try:
-        return path.read_bytes()
+        return read(path)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -190,11 +190,14 @@ class Makers:
 
     def spec(self, store: str) -> MakerSpec:
         """What workers are told whose images go into the store at that address."""
+        on_cpu = self.facts.device == "cpu"
+        # as the keys say, whatever this process has set since
+        threads = int(parts(self.facts.versions).get("threads", 1)) if on_cpu else self._threads()
         return MakerSpec(
             generators=tuple((uri, card.fingerprint) for uri, card in self._generators.items()),
             versions=self.facts.versions,
             chunk=self._chunk(),
-            threads=self._threads(),
+            threads=threads,
             store=store,
             folder=str(Path.cwd()),
             **self._settings | {"device": self._device()},

@@ -217,7 +217,8 @@ class DiffusionGenerator:
     ) -> list[tuple[Image.Image, str | None]]:
         """`_run`, with the batch size halved when memory runs out."""
         try:
-            return self._run(requests, steer)
+            with self._runtime.own_threads():
+                return self._run(requests, steer)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

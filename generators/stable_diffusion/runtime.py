@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -43,12 +45,14 @@ class Runtime:
         dtype_name: "float32", "float16" or "bfloat16".
         batch_size: images a forward pass; a short batch is filled up.
         compiled: whether UNet and VAE decoder go through `torch.compile`, one fixed shape at a time.
+        threads: of the CPU, since rounding depends on their number.
     """
 
     device: torch.device
     dtype_name: str
     batch_size: int
     compiled: bool
+    threads: int = 1
 
     @property
     def dtype(self) -> torch.dtype:
@@ -65,8 +69,8 @@ class Runtime:
         parts.append(f"batch={self.batch_size}")
         if self.on_gpu:
             parts += ["layout=channels_last", *_gpu(self.device)]
-        elif (threads := torch.get_num_threads()) > 1:
-            parts.append(f"threads={threads}")  # one is not named: keys stay those of before
+        elif self.threads > 1:
+            parts.append(f"threads={self.threads}")  # one is not named: keys stay those of before
         if self.compiled:
             parts.append("compile=on")
         return ";".join(parts)
@@ -81,6 +85,19 @@ class Runtime:
             compiled=self.compiled,
             versions=self.versions,
         )
+
+    @contextmanager
+    def own_threads(self) -> Iterator[None]:
+        """On a CPU, the threads that `versions` names, whatever the process has set since."""
+        before = torch.get_num_threads()
+        if self.on_gpu or before == self.threads:
+            yield
+            return
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def with_batch_size(self, batch_size: int) -> Runtime:
         """The same runtime with other rows a pass."""
@@ -101,6 +118,7 @@ def choose_runtime(
         dtype_name=_dtype_name(dtype, found),
         batch_size=_batch_size(batch_size, found),
         compiled=_compiled(compile_, found),
+        threads=torch.get_num_threads(),
     )
 
 

@@ -56,7 +56,8 @@ def synthesize(
     pattern: Annotated[
         str | None,
         typer.Option(
-            help="Pattern of file names: {p} prompt, {i} image. Default: prompt{p:04d}_img{i:04d}.png."
+            help="Pattern of file names: {p} prompt, {i} image, {P} and {I} hundreds of them. Default: "
+            "prompt{p:04d}_img{i:04d}.png; above 10,000 images, in folders."
         ),
     ] = None,
     seed: Annotated[
@@ -86,12 +87,13 @@ def synthesize(
     """
     from generators.making.makers import Makers
     from promptopt.cli._progress import Bars
-    from promptopt.synthesis.naming import PATTERN, check_pattern
+    from promptopt.synthesis.naming import check_pattern
     from promptopt.synthesis.prompt_files import SetDraw, read_prompt_file
     from promptopt.synthesis.run import synthesize as make
 
-    names, per_prompt = _layout(edition, pattern or PATTERN, per_prompt, total, skip_too_long=skip_too_long)
-    check_pattern(names, images=per_prompt if total is None else 2)
+    names, per_prompt = _layout(edition, pattern, per_prompt, total, skip_too_long=skip_too_long)
+    if names is not None:
+        check_pattern(names, images=per_prompt if total is None else 2)
     sets = None
     if label is not None or method is not None:
         sets = SetDraw(label=label, method=method or "set", total=total, seed=seed)
@@ -118,16 +120,16 @@ def synthesize(
 
 
 def _layout(
-    edition: str, pattern: str, per_prompt: int | None, total: int | None, *, skip_too_long: bool
-) -> tuple[str, int]:
-    """Pattern and images a prompt, as the edition has them."""
+    edition: str, pattern: str | None, per_prompt: int | None, total: int | None, *, skip_too_long: bool
+) -> tuple[str | None, int]:
+    """Pattern (None for the usual ones) and images a prompt, as the edition has them."""
     from promptopt.synthesis.naming import PATTERN
 
     if per_prompt is not None and total is not None:
         raise typer.BadParameter("--per-prompt and --total are both given; give one of them")
     if edition == "gi-2024":
         return pattern, per_prompt or 1
-    if pattern != PATTERN or per_prompt not in (None, 10) or total is not None:
+    if pattern not in (None, PATTERN) or per_prompt not in (None, 10) or total is not None:
         raise typer.BadParameter(
             f"--edition gi-2025: its script takes 10 images a prompt, named {PATTERN}; leave --pattern, "
             "--per-prompt and --total out, or take --edition gi-2024"
@@ -137,7 +139,7 @@ def _layout(
             "--edition gi-2025: its script counts 10 images for every prompt, so none may be skipped; "
             "shorten the prompts that are too long"
         )
-    return pattern, 10
+    return PATTERN, 10
 
 
 def _report(listed: "PromptFile", edition: str) -> None:

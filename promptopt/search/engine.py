@@ -153,17 +153,19 @@ class Search:
 
     def next_step(self, rows: Sequence[TrialRow]) -> tuple[list[Pull], str]:
         """What to measure after `rows`; nothing, with the reason, when the search is over."""
-        settings, arms, left = self.settings, latest(rows), self._left(rows)
+        settings, arms = self.settings, latest(rows)
+        made = sum(arm.images for arm in arms)
+        left = (sys.maxsize if settings.max_images is None else settings.max_images) - made
         if settings.minutes is not None and sum(row.seconds for row in rows) >= 60 * settings.minutes:
             return [], f"{settings.minutes:g} minutes are over"
         models = self._models(arms)
         rng = np.random.default_rng([self.sampling.seed, len(rows), 1])
         if settings.racing and models is not None:
-            more = self._extensions(rows, models, rng, left)
+            more = self._extensions(models, rng, made, left)
             if more:
                 return more, ""
         if left < self.looks[0] or len(arms) >= self.target:
-            return [], f"{len(arms)} prompts were scored on {images_made(rows)} images"
+            return [], f"{len(arms)} prompts were scored on {made} images"
         may_stop = settings.stop is not None and self.sampling.name != "enumerate"
         if models is not None and may_stop and len(arms) >= STARTUP:
             known = {row.candidate.normalized_key: row.choice for row in rows}
@@ -179,11 +181,6 @@ class Search:
             return [], f"the space holds no further prompt after {len(arms)}"
         return [self._new(choice) for choice in choices], ""
 
-    def _left(self, rows: Sequence[TrialRow]) -> int:
-        """Images that may still be made for first looks, or for others."""
-        most = self.settings.max_images
-        return (sys.maxsize if most is None else most) - images_made(rows)
-
     def _new(self, choice: Choice) -> Pull:
         return Pull(self.sampling.candidates.space.candidate(choice), choice, self.looks[0])
 
@@ -194,11 +191,10 @@ class Search:
             self._fitted[:] = [Models(self.sampling, arms)]
         return self._fitted[0]
 
-    def _extensions(
-        self, rows: Sequence[TrialRow], models: Models, rng: np.random.Generator, left: int
-    ) -> list[Pull]:
+    def _extensions(self, models: Models, rng: np.random.Generator, made: int, left: int) -> list[Pull]:
+        """More images for promising prompts, of `left`; `made` are the search's so far."""
         first = self.looks[0] * len(models.arms)
-        allowance = min(int(EXTENDED * first) - (images_made(rows) - first), left)
+        allowance = min(int(EXTENDED * first) - (made - first), left)
         if allowance <= 0:
             return []
         chosen = extensions(models.arms, models.leading(rng), self.looks, allowance=allowance)

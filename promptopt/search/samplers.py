@@ -99,7 +99,7 @@ class Models:
         codes = self.candidates.codes([arm.choice for arm in arms])
         names = sampling.terms or ("score",)
         self._models = [SlotModel(codes, _scores(arms, name, bool(sampling.terms))) for name in names]
-        self.means: FloatArray = np.mean([model.means(codes) for model in self._models], axis=0)
+        self.means: FloatArray = np.mean([model.fitted for model in self._models], axis=0)
 
     @property
     def order(self) -> list[int]:

@@ -58,6 +58,15 @@ def keep_settings(folder: Path, plan: Plan) -> None:
     write_json(path, settings, ensure_ascii=False)
 
 
+def kept_pattern(folder: Path) -> str | None:
+    """The pattern of the names in a folder; None in a new one. Raises SynthesisError for damaged settings."""
+    path = folder / SETTINGS
+    if not path.exists():
+        return None
+    pattern = json_object(path, error=SynthesisError, remedy="Choose another folder.").get("pattern")
+    return pattern if isinstance(pattern, str) else None
+
+
 def place(image: StoredImage, target: Path) -> bool:
     """The stored image under its name, as a hard link; True where the disk has none and it was copied."""
     if target.exists() and (target.samefile(image.path) or file_digest(target) == image.sha256):

@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from promptopt.synthesis.folder import IMAGES
 
 if TYPE_CHECKING:
-    from generators.store import StoredImage
     from promptopt.synthesis.plan import Item
 
 INDEX, _PARTIAL = ".index.tsv", ".index.partial"
+
+
+class Entry(NamedTuple):
+    """A line: name, key of the request, sha256 of the file, its size in bytes, its time in nanoseconds."""
+
+    name: str
+    key: str
+    sha256: str
+    size: str
+    time: str
 
 
 class Index:
@@ -45,35 +54,33 @@ class Index:
         if _lines(self._partial) >= _lines(self._path):
             self._partial.replace(self._path)
 
-    def checksum(self, item: Item) -> str | None:
-        """sha256 of an image that lies there as it did; to be asked in the order of the plan."""
-        if self._next is None or self._next[0] != item.name:
+    def unchanged(self, item: Item) -> Entry | None:
+        """The line of an image that lies there as it did; to be asked in the order of the plan."""
+        earlier = self._next
+        if earlier is None or earlier.name != item.name:
             return None
-        _, key, sha256, *seen = self._next
         self._next = next(self._earlier, None)
-        return sha256 if key == item.request.key and seen == _seen(self._images / item.name) else None
+        try:
+            return earlier if earlier == self.entry(item, earlier.sha256) else None
+        except OSError:  # it is gone
+            return None
 
-    def add(self, item: Item, image: StoredImage) -> None:
-        """Note an image that lies there; in the order of the plan."""
-        fields = [item.name, item.request.key, image.sha256, *_seen(self._images / item.name)]
-        self._stream.write("\t".join(fields) + "\n")
+    def entry(self, item: Item, sha256: str) -> Entry:
+        """The line of an image that lies there now. Raises OSError where there is none."""
+        there = (self._images / item.name).stat()
+        return Entry(item.name, item.request.key, sha256, str(there.st_size), str(there.st_mtime_ns))
 
-
-def _seen(path: Path) -> list[str]:
-    """Size and time of a file; empty where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return []
-    return [str(found.st_size), str(found.st_mtime_ns)]
+    def add(self, entry: Entry) -> None:
+        """Write a line; in the order of the plan."""
+        self._stream.write("\t".join(entry) + "\n")
 
 
-def _entries(path: Path) -> Iterator[list[str]]:
+def _entries(path: Path) -> Iterator[Entry]:
     if path.exists():
         with path.open(encoding="utf-8", errors="replace") as stream:
             for line in stream:
                 if line.endswith("\n") and len(fields := line[:-1].split("\t")) == 5:
-                    yield fields
+                    yield Entry(*fields)
 
 
 def _lines(path: Path) -> int:

@@ -11,6 +11,14 @@ from promptopt.base.errors import PromptoptError
 PATTERN = "prompt{p:04d}_img{i:04d}.png"
 """The 2025 edition's; the 2024 edition leaves the names free."""
 
+IN_A_FOLDER = 10_000
+"""Most images of one folder: file managers and shared disks are slow with more."""
+
+LARGE = "prompts{P:03d}_imgs{I:03d}/" + PATTERN
+"""Of more images: a folder for every hundred images of every hundred prompts, wherever more are added."""
+
+_HUNDRED = 100  # its square is IN_A_FOLDER
+_FIELDS = ("p", "i", "P", "I")
 _WIDTH = re.compile(r"|d|0[1-9]\d?d?")
 _FORBIDDEN = '\\:*?"<>|\0\n\r'
 
@@ -19,12 +27,23 @@ class PatternError(PromptoptError, ValueError):
     """A pattern of file names cannot be used; the message says which part and what would be right."""
 
 
+def image_name(pattern: str, *, prompt: int, image: int) -> str:
+    """The name of one image, whose numbers count from 1.
+
+    Example:
+        >>> image_name(LARGE, prompt=101, image=7)
+        'prompts001_imgs000/prompt0101_img0007.png'
+    """
+    return pattern.format(p=prompt, i=image, P=(prompt - 1) // _HUNDRED, I=(image - 1) // _HUNDRED)
+
+
 def check_pattern(pattern: str, *, images: int) -> str:
     """The pattern, if every (prompt, image) gets a name of its own inside the folder.
 
     Args:
         pattern: with ``{p}`` for the prompt's number and ``{i}`` for the image's, both from 1, each with or
-            without a width (``{p:04d}``); may have subfolders, separated by ``/``.
+            without a width (``{p:04d}``); may have subfolders, separated by ``/``, and for them ``{P}`` and
+            ``{I}``, the hundreds of the two, from 0.
         images: most images that one prompt has; with 1 the pattern needs no ``{i}``.
 
     Raises:
@@ -37,11 +56,11 @@ def check_pattern(pattern: str, *, images: int) -> str:
     except ValueError as error:
         raise PatternError(f"{where}: {error}; write something like {PATTERN!r}") from None
     for _, name, spec, conversion in parts:
-        if name is not None and (name not in ("p", "i") or conversion or not _WIDTH.fullmatch(spec or "")):
+        if name is not None and (name not in _FIELDS or conversion or not _WIDTH.fullmatch(spec or "")):
             field = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
             raise PatternError(
                 f"{where}: the field {{{field}}} does not exist; use {{p}} (prompt number) and {{i}} (image "
-                "number), with a width as in {p:04d}"
+                "number), {P} and {I} for hundreds of them, with a width as in {p:04d}"
             )
     fields = [name for _, name, _, _ in parts if name is not None]
     if "p" not in fields or ("i" not in fields and images > 1):
@@ -53,7 +72,7 @@ def check_pattern(pattern: str, *, images: int) -> str:
             raise PatternError(
                 f"{where}: two numbers touch, so different images could get one name; put '_' between"
             )
-    example = pattern.format(p=1, i=1)
+    example = image_name(pattern, prompt=1, image=1)
     path = PurePosixPath(example)
     if (
         path.is_absolute()

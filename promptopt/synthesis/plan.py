@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from promptopt.base.errors import PromptoptError
 from promptopt.base.seeds import hashed_seed
 from promptopt.space.prompt_lines import PromptLine
+from promptopt.synthesis.naming import image_name
 
 if TYPE_CHECKING:
     from generators.base import Generator
     from generators.request import ImageRequest
 
-_CHUNK = 512  # images asked of the store at a time: memory stays flat, and few batches are cut short
+_CHUNK = 512  # images that a store is asked about at a time: one behind a URL answers to many at once
 
 
 class SynthesisError(PromptoptError, ValueError):
@@ -143,7 +144,7 @@ class Plan:
         chunk: list[Item] = []
         for prompt, count in zip(self.prompts, self.counts, strict=True):
             for image in range(1, count + 1):
-                name = self.pattern.format(p=prompt.number, i=image)
+                name = image_name(self.pattern, prompt=prompt.number, image=image)
                 chunk.append(Item(name, prompt, image, self.request(prompt, image)))
                 if len(chunk) == _CHUNK:
                     yield chunk

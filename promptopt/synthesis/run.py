@@ -6,9 +6,9 @@ import csv
 import errno
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,11 @@ from promptopt.base.files import writable_folder
 from promptopt.base.locks import hold
 from promptopt.formatting.numbers import file_size
 from promptopt.space.prompt_lines import PromptLine
-from promptopt.synthesis.folder import IMAGES, MANIFEST, STORE, keep_settings, place
-from promptopt.synthesis.index import Index
-from promptopt.synthesis.manifest import COLUMNS, ManifestWriter, manifest_row
-from promptopt.synthesis.naming import PATTERN, check_pattern
+from promptopt.synthesis.folder import IMAGES, MANIFEST, STORE, keep_settings, kept_pattern, place
+from promptopt.synthesis.index import Entry, Index
+from promptopt.synthesis.listing import Listing
+from promptopt.synthesis.manifest import COLUMNS, ManifestWriter
+from promptopt.synthesis.naming import IN_A_FOLDER, LARGE, PATTERN, check_pattern
 from promptopt.synthesis.plan import (
     Item,
     Plan,
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from generators.store import StoredImage
 
 _PARTIAL = ".manifest.partial"
+AHEAD = 1024
+"""Images that may be asked for before earlier ones have been made."""
+_TOGETHER = 512  # images after which a store that gathers them puts them where others see them
+_FEW_BAD = 8  # bad images that do not stop the others, however many these are
 _FIRST = 32  # images after which the disk space still needed is known well enough
 
 
@@ -68,7 +73,7 @@ def synthesize(
     per_prompt: int | None = None,
     total: int | None = None,
     seed: int = 0,
-    pattern: str = PATTERN,
+    pattern: str | None = None,
     sampling: Sampling | None = None,
     skip_too_long: bool = False,
     store: str | Path | None = None,
@@ -84,7 +89,8 @@ def synthesize(
         per_prompt: images of each prompt, 1 when neither is given; or
         total: images in all, shared out by the prompts' weights.
         seed: of the run; see `image_seed`.
-        pattern: of the file names; see `check_pattern`.
+        pattern: of the file names; see `check_pattern`. None for the folder's own; in a new one `PATTERN`,
+            and `LARGE`, with folders within, from 10,001 images on.
         sampling: negative prompt (a prompt's own goes first), steps, guidance and scheduler.
         skip_too_long: leave out prompts with more tokens than the generator reads, instead of refusing.
         store: the image store, a folder or a URL; OUT/.store when not given.
@@ -116,6 +122,8 @@ def synthesize(
         counts = [per_prompt] * len(fitting)
     else:
         counts = shares([prompt.weight for prompt in fitting], total)
+    if pattern is None:
+        pattern = kept_pattern(Path(out)) or (PATTERN if sum(counts) <= IN_A_FOLDER else LARGE)
     plan = Plan(
         prompts=fitting,
         counts=counts,
@@ -160,9 +168,8 @@ class _Run:
         try:
             keep_settings(self._folder, self._plan)
             with partial.open("w", encoding="utf-8", newline="") as stream, Index(self._folder) as index:
-                writer = ManifestWriter(stream)
-                for chunk in self._plan.chunks():
-                    self._make_chunk(chunk, total, writer, index)
+                listing = Listing(ManifestWriter(stream), index, uri=self._plan.generator.uri)
+                self._make_images(listing, index)
                 stream.flush()
                 os.fsync(stream.fileno())
             partial.replace(manifest)
@@ -185,55 +192,85 @@ class _Run:
             copied=self._copied,
         )
 
-    def _make_chunk(self, chunk: list[Item], total: int, writer: ManifestWriter, index: Index) -> None:
+    def _make_images(self, listing: Listing, index: Index) -> None:
+        from generators.bad_images import BadImage, BadImageError
         from generators.errors import StoreError
-        from generators.fetching import fetch
-        from generators.store import StoredImage
+        from generators.fetching import engine_of
 
-        # Not by the request: where memory runs out, a store may give the image of a smaller batch instead.
-        index_of = {_identity(item.request): number for number, item in enumerate(chunk)}
-        arrived: dict[int, StoredImage] = {}
+        asked: dict[ImageRequest, Item] = {}  # being made
+        bad: list[BadImage] = []
 
-        def on_image(image: StoredImage, generated: bool, *, placed: bool = False) -> None:
-            number = index_of[_identity(image.request)]
-            if number in arrived:
-                return
-            if not placed:
-                self._copied += place(image, self._folder / IMAGES / chunk[number].name)
-            arrived[number] = image
-            self._size += image.path.stat().st_size
-            self._done += 1
-            self._made += generated
-            if self._on_image is not None:
-                self._on_image(self._done, total, generated)
-            if generated and self._made == _FIRST:
-                self._check_space(total)
+        def missing() -> Iterator[ImageRequest]:
+            for chunk in self._plan.chunks():
+                for item in self._lacking(chunk, listing, index):
+                    asked[item.request] = item
+                    yield item.request
 
+        def on_bad(image: BadImage) -> None:
+            listing.leave_out(asked.pop(image.request))
+            bad.append(image)
+            if len(bad) > max(_FEW_BAD, self._made):  # the rest is not worth its time
+                raise BadImageError(bad, made=self._made + len(bad))
+
+        engine = engine_of(self._plan.generator, self._store)
         try:
-            for item in chunk:
-                if (sha256 := index.checksum(item)) is not None:
-                    path = self._folder / IMAGES / item.name
-                    on_image(StoredImage(item.request, path, sha256), False, placed=True)
-            left = [item.request for number, item in enumerate(chunk) if number not in arrived]
-            fetch(self._store, self._plan.generator, left, on_image=on_image)
+            for made in engine.make(missing(), ahead=AHEAD, on_bad=on_bad):
+                self._take(asked.pop(made.asked), made.image, listing, index, new=made.new)
+                if self._made % _TOGETHER == 0:
+                    self._store.flush()
+            self._store.flush()
         except BaseException:
             # A store may keep images that it had no time to tell of; the error is the one to report.
+            with suppress(StoreError):
+                self._store.flush()
             with suppress(OSError, StoreError):
-                for item in chunk:
-                    if (stored := self._store.get(item.request)) is not None:
-                        on_image(stored, True)
+                left = list(asked.items())
+                for (_, item), stored in zip(left, self._store.get_many(r for r, _ in left), strict=True):
+                    if stored is not None:
+                        self._take(item, stored, listing, index, new=True)
             raise
-        finally:  # what is finished is listed, however the chunk ends
-            for number in sorted(arrived):
-                item, image = chunk[number], arrived[number]
-                index.add(item, image)
-                writer.write(
-                    manifest_row(
-                        f"{IMAGES}/{item.name}", item.prompt.number, item.image, image,
-                        request=item.request, uri=self._plan.generator.uri,
-                    )
-                )  # fmt: skip
-                self._rows += 1
+        finally:  # what is finished is listed, however it ends
+            listing.close()
+            self._rows = listing.rows
+        if bad:
+            raise BadImageError(bad, made=self._made + len(bad))
+
+    def _lacking(self, chunk: list[Item], listing: Listing, index: Index) -> Iterator[Item]:
+        """Those that neither the folder nor the store has."""
+        from generators.store import StoredImage
+
+        left = []
+        for item in chunk:
+            listing.expect(item)
+            if (entry := index.unchanged(item)) is None:
+                left.append(item)
+            else:
+                path = self._folder / IMAGES / item.name
+                self._count(item, StoredImage(item.request, path, entry.sha256), entry, listing, new=False)
+        for item, stored in zip(left, self._store.get_many([one.request for one in left]), strict=True):
+            if stored is None:
+                request = self._plan.request(item.prompt, item.image)
+                if request != item.request:  # the batch was halved since
+                    item, stored = replace(item, request=request), self._store.get(request)
+            if stored is None:
+                yield item
+            else:
+                self._take(item, stored, listing, index, new=False)
+
+    def _take(self, item: Item, image: StoredImage, listing: Listing, index: Index, *, new: bool) -> None:
+        """An image of the store gets its name."""
+        self._copied += place(image, self._folder / IMAGES / item.name)
+        self._count(item, image, index.entry(item, image.sha256), listing, new=new)
+
+    def _count(self, item: Item, image: StoredImage, entry: Entry, listing: Listing, *, new: bool) -> None:
+        listing.there(item, image, entry)
+        self._size += int(entry.size)
+        self._done += 1
+        self._made += new
+        if self._on_image is not None:
+            self._on_image(self._done, len(self._plan), new)
+        if new and self._made == _FIRST:
+            self._check_space(len(self._plan))
 
     def _keep_manifest(self, partial: Path, manifest: Path) -> None:
         """After an error: the list of what is finished, where it is whole and longer than an older one."""
@@ -250,10 +287,6 @@ class _Run:
                 f"{self._folder}: the images that are left need about {file_size(needed)}, "
                 f"{file_size(free)} are free"
             )
-
-
-def _identity(request: ImageRequest) -> tuple[str, str, int]:
-    return request.prompt, request.negative_prompt, request.seed
 
 
 def _rows(manifest: Path) -> int:

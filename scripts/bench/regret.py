@@ -13,6 +13,12 @@ Every method has the same budget of images (16 a trial; ours gives every prompt 
 so that it sees more prompts), and ends with its best 8 prompts on 64 fresh images,
 of which the best mean is taken, except MIPROv2's scheme, which takes its own. Regret: the value of the best
 prompt of all minus that of the one taken, in SDs of the values over prompts; mean and 95 % interval.
+
+What it costs to propose several prompts at a time, as `proposals_per_step: auto` does for many workers:
+
+    python scripts/bench/regret.py --methods ours "ours, 8 at a time" "ours, 16 at a time"
+
+prints below the methods the difference of each "ours, ..." to "ours" (2 at a time), world by world.
 """
 
 import argparse
@@ -200,10 +206,14 @@ def halving(world: World, budget: int, seed: int) -> int:
     return world.confirmed(_best(means, TOP))
 
 
+_LEFT_OUT = ("GPSampler", "at a time")  # unless they are asked for
+
 METHODS: dict[str, Callable[[World, int, int], int]] = {
     "ours": ours,
     "ours, a third of the images": lambda w, b, s: ours(w, b // 3, s),
     "ours, 16 images each": lambda w, b, s: ours(w, b, s, racing=False),
+    "ours, 8 at a time": lambda w, b, s: ours(w, b, s, proposals_per_step=8),
+    "ours, 16 at a time": lambda w, b, s: ours(w, b, s, proposals_per_step=16),
     "plain TPE": lambda w, b, s: sampled(w, b, optuna.samplers.TPESampler(seed=s, multivariate=False)),
     "multivariate TPE": lambda w, b, s: sampled(w, b, optuna.samplers.TPESampler(seed=s, multivariate=True)),
     "MIPROv2's scheme": mipro,
@@ -211,6 +221,7 @@ METHODS: dict[str, Callable[[World, int, int], int]] = {
     "successive halving": halving,
     "Optuna's GPSampler": lambda w, b, s: sampled(w, b, optuna.samplers.GPSampler(seed=s)),
 }
+USUAL = [name for name in METHODS if not any(part in name for part in _LEFT_OUT)]
 
 
 def main() -> None:
@@ -222,7 +233,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, nargs="+", default=[50, 100])
     parser.add_argument("--noise", type=float, nargs="*", default=[0.5, 1.0])
     parser.add_argument("--table", type=Path, help="of scripts/bench/prompt_table.py")
-    parser.add_argument("--methods", nargs="+", default=[name for name in METHODS if "GPSampler" not in name])
+    parser.add_argument("--methods", nargs="+", default=USUAL)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space, listed = planted_space()
@@ -253,6 +264,14 @@ def main() -> None:
                     f"| {images} | {seconds[method] / options.repeats:.2f} |",
                     flush=True,
                 )
+            for method, values in found.items():
+                if method.startswith("ours, ") and "ours" in found:
+                    more = Estimate.of_mean(np.subtract(values, found["ours"]))
+                    print(
+                        f"| {name} | {trials} | {method}, against ours | {more.value:+.2f} "
+                        f"({more.low:+.2f} to {more.high:+.2f}) | | |",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import multiprocessing
@@ -20,8 +21,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation.encoders.thumbnail import ThumbnailEncoder
+from evaluation.features.feature_store import FeatureStore
 from generators import GeneratorError, ImageStore, StoredImage, StoreError
 from generators.fetching import WAITING, fetch
+from promptopt.base import files
 from tests.generators.fake import FakeGenerator, fake_image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -147,6 +151,26 @@ def test_damage_is_noticed_said_and_repaired(store, suffix, damage, caplog) -> N
     assert fetch(store, generator, [request])[0].sha256 == stored.sha256
     assert generator.made == [request]
     assert store.get(request) == stored
+
+
+def test_a_picture_is_read_once_by_whoever_asks_and_again_where_it_changed(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = FakeGenerator()
+    panel = [generator.request("a", seed) for seed in range(3)]
+    made = fetch(store, generator, panel)
+    read: list[str] = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(files, "_SETTLED", -1.0)  # as if the files were old
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, by: read.append(file.name) or digest(file, by))
+    features = FeatureStore(tmp_path / "features")
+    for _ in range(2):
+        assert fetch(ImageStore(store.root), generator, panel) == made
+        features.features(ThumbnailEncoder(), [image.path for image in made])
+    assert sorted(read) == sorted(str(image.path) for image in made)
+    made[1].path.write_bytes(made[1].path.read_bytes() + b"\0")
+    assert fetch(store, generator, panel) == made
+    assert generator.made == [*panel, panel[1]]
 
 
 def test_every_flipped_bit_of_the_image_is_noticed(store: ImageStore) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -33,30 +34,58 @@ def means_with_noise(values: Sequence[FloatArray], codes: IntArray) -> tuple[Flo
         means = m_c1 + sum_k>1 B_k (m_ck - m_c(k-1))[R_k]
         covariance = S / c_1 - sum_k>1 (1 / c_(k-1) - 1 / c_k) B_k S[R_k, :]
 
-    B_k is 1 on R_k itself, so that only what these say of the others is to be computed.
+    B_k is 1 on R_k itself, so that only what these say of the others is to be computed. All terms have few
+    parts that are shared, so that the covariance is one product.
 
     Args:
         values: per-image differences of each prompt; each is a beginning of the same row of seeds.
         codes: option of each prompt and slot, shape (prompts, slots).
     """
-    noise = _image_noise(values, codes)
+    panel = Panel.of(values)
+    noise = _image_noise(panel, codes)
+    counts, table = panel.counts, panel.table
     if noise is None:
-        return np.array([v.mean() for v in values]), np.zeros((len(values), len(values)))
-    counts = np.array([len(v) for v in values])
+        return table.sum(axis=1) / counts, np.zeros((len(values), len(values)))
     least, *more = np.unique(counts).tolist()
-    means = np.stack([v[:least] for v in values]).mean(axis=1)
-    covariance = noise.covariance() / max([least, *more])
+    means = table[:, :least].mean(axis=1)
+    most = max([least, *more])
+    own, shared = noise.own / most, [noise.shared / np.sqrt(most)]
     begin = least
     for end in more:  # seeds that the same prompts were drawn with
         rows, others = np.flatnonzero(counts >= end), np.flatnonzero(counts < end)
-        longer = np.stack([v[:end] for v in values if len(v) >= end])
+        longer = table[rows, :end]
         further = longer.mean(axis=1) - longer[:, :begin].mean(axis=1)
         change, left = noise.given(rows, further, others)
         means[rows] += further
         means[others] += change
-        covariance[np.ix_(others, others)] += (1 / begin - 1 / end) * left
+        weight = 1 / begin - 1 / end
+        own[others] += weight * noise.own[others]
+        part = np.zeros((len(values), left.shape[1]))
+        part[others] = np.sqrt(weight) * left
+        shared.append(part)
         begin = end
-    return means, covariance
+    return means, ImageNoise(own, np.concatenate(shared, axis=1)).covariance()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Per-image scores of prompts, each a beginning of the same row of seeds.
+
+    Attributes:
+        counts: how many each has, shape (n,).
+        table: the scores, with 0 behind them, shape (n, most).
+    """
+
+    counts: IntArray
+    table: FloatArray
+
+    @classmethod
+    def of(cls, values: Sequence[FloatArray]) -> Panel:
+        counts = np.array([len(v) for v in values])
+        table = np.zeros((len(values), int(counts.max())))
+        for row, own in zip(table, values, strict=True):
+            row[: len(own)] = own
+        return cls(counts, table)
 
 
 @dataclass(frozen=True)
@@ -81,17 +110,16 @@ class ImageNoise:
         return found
 
     def given(self, rows: IntArray, values: FloatArray, others: IntArray) -> tuple[FloatArray, FloatArray]:
-        """B `values` and S - B S[rows] of the other prompts, with B = S[others, rows] S[rows, rows]^-1."""
+        """B `values` of the other prompts, and F with S - B S[rows] = diag(own) + F F' for them."""
         shared, away = self.shared[rows], self.shared[others]
         weighted = (shared / self.own[rows, None]).T
-        parts = np.eye(shared.shape[1])
-        solved = np.linalg.solve(parts + weighted @ shared, np.column_stack([weighted @ values, parts]))
-        left = away @ solved[:, 1:] @ away.T
-        left[np.diag_indices_from(left)] += self.own[others]
-        return away @ solved[:, 0], left
+        root = np.linalg.cholesky(np.eye(shared.shape[1]) + weighted @ shared)
+        solved = solve_triangular(root, weighted @ values, lower=True, check_finite=False)
+        left = solve_triangular(root, away.T, lower=True, check_finite=False).T
+        return left @ solved, left
 
 
-def _image_noise(values: Sequence[FloatArray], codes: IntArray) -> ImageNoise | None:
+def _image_noise(panel: Panel, codes: IntArray) -> ImageNoise | None:
     """The noise of the prompts' images; None when they show none.
 
     The shares of an image's noise are least squares over all pairs of prompts, each as often as its degrees
@@ -100,39 +128,38 @@ def _image_noise(values: Sequence[FloatArray], codes: IntArray) -> ImageNoise | 
     """
     from scipy.optimize import nnls
 
-    counts = np.array([len(v) for v in values])
-    free, own = counts - 1.0, np.zeros(len(values))
-    for length in np.unique(counts[counts > 1]):
+    counts = panel.counts
+    free, own = counts - 1.0, np.zeros(len(counts))
+    for length in np.unique(counts[counts > 1]).tolist():
         rows = np.flatnonzero(counts == length)
-        own[rows] = np.stack([v for v in values if len(v) == length]).var(axis=1, ddof=1)
+        own[rows] = panel.table[rows, :length].var(axis=1, ddof=1)
     if not own.any():
         return None
     pooled = float((free * own).sum() / free.sum())
     scale = np.sqrt((_PRIOR_FREEDOM * pooled + free * own) / (_PRIOR_FREEDOM + free))
     groups = np.column_stack([np.zeros(len(codes), dtype=np.int64), codes])
-    system, side = _normal_equations(values, scale, groups)
+    members, begins = _members(groups)
+    system, side = _normal_equations(panel, scale, members, begins)
     eigenvalues, vectors = np.linalg.eigh(system)
     root = np.sqrt(np.maximum(eigenvalues, 1e-12 * max(float(eigenvalues[-1]), 1e-12)))
     parts, _ = nnls(root[:, None] * vectors.T, (vectors.T @ side) / root)
     parts /= max(1.0, parts.sum() / (1 - _LEAST_OWN))
-    members, begins = _members(groups)
     sizes = np.diff([*begins, members.shape[1]])
     shared = members * np.sqrt(np.repeat(parts, sizes))
     return ImageNoise((1 - parts.sum()) * scale**2, scale[:, None] * shared)
 
 
 def _normal_equations(
-    values: Sequence[FloatArray], scale: FloatArray, groups: IntArray
+    panel: Panel, scale: FloatArray, members: FloatArray, begins: IntArray
 ) -> tuple[FloatArray, FloatArray]:
     """Left and right side, over ordered pairs of different prompts that share two seeds or more.
 
-    A pair counts as often as its shared seeds less 1; "same" are the columns of `groups` in which two agree.
+    A pair counts as often as its shared seeds less 1; "same" are the shares of which two have the same group.
 
     Args:
-        groups: number of the group of each prompt, one column a share, shape (n, shares).
+        members, begins: from `_members`.
     """
-    counts = np.array([len(v) for v in values])
-    members, begins = _members(groups)
+    counts = panel.counts
     system, side = np.zeros((len(begins), len(begins))), np.zeros(len(begins))
     before = 1
     for length in np.unique(counts[counts > 1]).tolist():
@@ -142,7 +169,7 @@ def _normal_equations(
         both = np.add.reduceat(np.add.reduceat((own.T @ own) ** 2, begins, axis=0), begins, axis=1)
         system += (length - before) * (both - len(rows))
         before = length
-        block = np.stack([v[:length] for v in values if len(v) >= length])
+        block = panel.table[rows, :length]
         block = (block - block.mean(axis=1, keepdims=True)) / scale[rows, None]
         # pairs that share just so many seeds: all, but those of which both have more
         longer = counts[rows] > length
@@ -157,7 +184,11 @@ def _products(block: FloatArray, members: FloatArray, begins: IntArray) -> Float
 
 
 def _members(groups: IntArray) -> tuple[FloatArray, IntArray]:
-    """1 where a prompt is in a group, (n, groups of all shares), and where each share's groups begin."""
+    """1 where a prompt is in a group, (n, groups of all shares), and where each share's groups begin.
+
+    Args:
+        groups: number of the group of each prompt, one column a share, shape (n, shares).
+    """
     sizes = groups.max(axis=0) + 1
     columns = [column[:, None] == np.arange(size) for column, size in zip(groups.T, sizes, strict=True)]
     return np.concatenate(columns, axis=1).astype(np.float64), np.cumsum(sizes) - sizes

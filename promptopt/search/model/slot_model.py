@@ -60,7 +60,9 @@ class SlotModel:
         scale = max(spread - float(np.mean(np.diag(self._error))), 0.1 * spread, 1e-8)
         self._constant = _CONSTANT * scale + float(self._values.mean()) ** 2
         self._variances = self._fit(scale)
-        self._factor = cho_factor(self._covariance(codes) + self._error, lower=True)
+        whole = self._covariance(codes)
+        whole += self._error
+        self._factor = cho_factor(whole.T, lower=True, overwrite_a=True, check_finite=False)
         self._weights = cho_solve(self._factor, self._values)
 
     def _fit(self, scale: float) -> FloatArray:
@@ -107,6 +109,11 @@ class SlotModel:
     def means(self, codes: IntArray) -> FloatArray:
         """Posterior mean alone, (m,)."""
         return np.asarray(self._covariance(codes) @ self._weights)
+
+    @property
+    def fitted(self) -> FloatArray:
+        """`means` of the measured prompts, (n,), from what the noise is to have added to each."""
+        return np.asarray(self._values - self._error @ self._weights)
 
     def predict(self, codes: IntArray) -> tuple[FloatArray, FloatArray]:
         """Posterior mean and SD of the values of prompts, without the noise of images, (m,) each."""
@@ -182,10 +189,11 @@ class SlotModel:
 
     @cached_property
     def _error_root(self) -> FloatArray:
-        """Cholesky factor of the error."""
+        """Cholesky factor of the error, in its lower triangle alone."""
         measured = len(self._values)
-        jitter = 1e-9 * max(float(np.trace(self._error)) / measured, 1e-9)
-        return np.asarray(np.linalg.cholesky(self._error + jitter * np.eye(measured)))
+        whole = self._error.copy()
+        whole[np.diag_indices(measured)] += 1e-9 * max(float(np.trace(self._error)) / measured, 1e-9)
+        return np.asarray(cho_factor(whole.T, lower=True, overwrite_a=True, check_finite=False)[0])
 
     def draws(self, others: IntArray, count: int, rng: np.random.Generator) -> FloatArray:
         """Joint draws of the values of the measured prompts, then of `others` (none of them measured).
@@ -200,8 +208,7 @@ class SlotModel:
         measured, own = len(self._values), float(self._variances[2])
         found = math.sqrt(own) * rng.standard_normal((measured + len(others), count))
         sizes = np.sqrt(variances)[:, None] * rng.standard_normal((effects.count, count))
-        # its lower triangle alone is anything but 0
-        noise = dtrmm(1.0, self._error_root.T, rng.standard_normal((measured, count)), trans_a=1)
+        noise = dtrmm(1.0, self._error_root, rng.standard_normal((measured, count)), lower=1)
         seen = found[:measured] + effects.measured @ sizes + noise
         gap = cho_solve(self._factor, self._values[:, None] - seen, overwrite_b=True, check_finite=False)
         # what was measured corrects the effects, and of a measured prompt what it has of its own
@@ -252,10 +259,14 @@ class _Effects:
 
 def shared_options(a: IntArray, b: IntArray) -> IntArray:
     """In how many slots two prompts have the same option, (n, m)."""
-    found = np.zeros((len(a), len(b)), dtype=np.int16)
-    for i in range(a.shape[1]):
-        found += a[:, i, None] == b[None, :, i]
-    return found.astype(np.intp)
+    options = np.maximum(a.max(axis=0, initial=0), b.max(axis=0, initial=0)) + 1
+    begins = np.cumsum(options) - options
+    chosen = []
+    for codes in (a, b):
+        one_hot = np.zeros((len(codes), int(options.sum())), dtype=np.float32)
+        np.put_along_axis(one_hot, codes + begins, 1.0, axis=1)
+        chosen.append(one_hot)
+    return np.asarray((chosen[0] @ chosen[1].T).astype(np.intp))  # small whole numbers, so exact
 
 
 def correlations(a: IntArray, b: IntArray) -> FloatArray:

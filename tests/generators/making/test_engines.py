@@ -16,9 +16,10 @@ import pytest
 from evaluation.encoders.thumbnail import ThumbnailEncoder
 from evaluation.features.elsewhere import OPENER
 from evaluation.features.feature_store import encode
-from generators import load
+from generators import ImageStore, fetch, load
 from generators.fetching import Here
 from generators.making.makers import Makers
+from generators.stores.opening import open_store
 from promptopt.testing.engines import EngineSuite, Open
 
 
@@ -65,10 +66,12 @@ class TestRay(Elsewhere):
     on = "ray?workers=2"
 
     @pytest.fixture(scope="class", autouse=True)
-    def cluster(self) -> Iterator[None]:
+    def cluster(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if find_spec("ray") is None:
             pytest.skip("needs the extra `ray`")
-        yield  # not imported here: who opens the engine says before how it is to listen
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PROMPTOPT_CACHE", str(tmp_path_factory.mktemp("actors")))
+            yield  # not imported here: who opens the engine says before how it is to listen
         import ray
 
         ray.shutdown()
@@ -87,6 +90,25 @@ class TestRay(Elsewhere):
         ]
         assert len(listening) > 3  # gcs_server, raylet, actors
         assert set(listening) <= {"127.0.0.1", "::1"}
+
+    def test_the_same_bytes_through_a_url(
+        self, open_engine: Any, engine: Any, generator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on machines that share nothing but a bucket: actors and driver keep copies of their own."""
+        engine.close()  # its actors have all of the cluster's CPUs
+        actors, driver = Path(os.environ["PROMPTOPT_CACHE"]), tmp_path / "driver"
+        monkeypatch.setenv("PROMPTOPT_CACHE", str(driver))
+        opened = open_engine(open_store(f"file://{tmp_path}/bucket"))
+        requests = self.asked(generator, 5, "url")
+        made = {one.asked.key: one.image.path for one in opened.make(requests, ahead=5)}
+        opened.close()
+        here = {
+            one.request.key: one.path.read_bytes()
+            for one in fetch(ImageStore(tmp_path / "here"), generator, requests)
+        }
+        assert {key: path.read_bytes() for key, path in made.items()} == here
+        for place in (tmp_path / "bucket", actors, driver):
+            assert {path.stem: path.read_bytes() for path in place.rglob("*.png")} == here
 
 
 @pytest.mark.slow

@@ -63,6 +63,31 @@ def test_keys_say_how_many_threads_of_the_cpu_rounded(
     assert "threads" not in parts(gpu.versions)
 
 
+def test_images_are_made_by_the_threads_that_their_keys_name(
+    micro_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        generator = load(micro_folder, device="cpu")
+        torch.set_num_threads(1)  # a training, or another library
+        seen: list[int] = []
+        forward = generator._pipeline.unet.forward
+
+        def counted(*given: object, **settings: object) -> object:
+            seen.append(torch.get_num_threads())
+            return forward(*given, **settings)
+
+        monkeypatch.setattr(generator._pipeline.unet, "forward", counted)
+        request = generator.request("a polyp", 1, steps=2)
+        assert list(generator.generate([request]))
+        assert parts(request.versions)["threads"] == "2"
+        assert set(seen) == {2}
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 # One image, wherever and whenever it is made
 
 

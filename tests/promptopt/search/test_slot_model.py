@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from promptopt.search.model import slot_model
-from promptopt.search.model.noise import _image_noise, _normal_equations, means_with_noise
+from promptopt.search.model.noise import Panel, _image_noise, _members, _normal_equations, means_with_noise
 from promptopt.search.model.slot_model import PRIOR, SlotModel, correlations
 
 LEVELS = (4, 3, 3)
@@ -90,7 +90,7 @@ def test_equal_scores_and_single_images_leave_it_finite(scores: list[np.ndarray]
 
 def long_way(scores: list[np.ndarray], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Generalized least squares over every image, by the definition."""
-    found = _image_noise(scores, codes)
+    found = _image_noise(Panel.of(scores), codes)
     assert found is not None
     image = found.covariance()
     n, most = len(scores), max(map(len, scores))
@@ -131,7 +131,7 @@ def test_shares_of_the_noise_are_least_squares_over_every_pair_of_prompts(images
         product = np.cov(one[:shared], other[:shared])[0, 1] / (scale[i] * scale[j])
         system += (shared - 1) * np.outer(same, same)
         side += (shared - 1) * same * product
-    ours = _normal_equations(scores, scale, groups)
+    ours = _normal_equations(Panel.of(scores), scale, *_members(groups))
     assert ours[0] == pytest.approx(system, rel=1e-12)
     assert ours[1] == pytest.approx(side, rel=1e-10)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import errno
+import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import generators.fetching
-import generators.store
+import promptopt.synthesis.plan
+import promptopt.synthesis.run
+from generators.bad_images import BadImage, BadImageError
+from generators.engine import Made
+from generators.errors import BatchHalvedError
 from generators.request import ImageRequest
 from generators.store import ImageStore
 from promptopt.space.prompt_lines import PromptLine, prompt_lines
 from promptopt.synthesis.manifest import COLUMNS, manifest_rows
-from promptopt.synthesis.naming import PatternError, check_pattern
+from promptopt.synthesis.naming import LARGE, PATTERN, PatternError, check_pattern, image_name
 from promptopt.synthesis.plan import Sampling, SynthesisError, image_seed, shares
 from promptopt.synthesis.run import synthesize
 from tests.generators.fake import FakeGenerator, fake_image
@@ -262,21 +267,141 @@ def test_a_generator_that_stops_leaves_a_list_of_what_is_there(tmp_path: Path) -
     assert synthesize(prompt_lines(["a"]), FakeGenerator(), tmp_path, per_prompt=5).generated == 3
 
 
+class Backwards(FakeGenerator):
+    """With an engine that gives its images backwards by tens; `most`: that it was asked for ahead."""
+
+    most = 0
+    until = 10**9
+
+    def engine(self, store: ImageStore) -> Backwards:
+        self.store = store
+        return self
+
+    def make(self, requests: Iterable[ImageRequest], *, ahead: int, on_bad: Any = None) -> Iterator[Made]:
+        waiting: list[ImageRequest] = []
+        for request in requests:
+            waiting.append(request)
+            self.most = max(self.most, len(waiting))
+            if len(waiting) == ahead:
+                yield from (self._one(waiting.pop()) for _ in range(10))
+        yield from (self._one(request) for request in reversed(waiting))
+
+    def _one(self, request: ImageRequest) -> Made:
+        if len(self.made) == self.until:
+            raise KeyboardInterrupt
+        (image,) = self.generate([request])
+        return Made(request, self.store.put(request, image), True)
+
+
+def test_makers_are_never_left_without_work_and_the_order_of_images_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promptopt.synthesis.run, "AHEAD", 20)
+    prompts = prompt_lines(["a", "b", "c"])
+    ahead = Backwards()
+    ahead.until = 25
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(prompts, ahead, tmp_path / "ahead", per_prompt=30)
+    assert ahead.most == 20  # not fewer, though more than twice as many are to be made, and no more
+    assert len(manifest(tmp_path / "ahead")) == 25
+    ahead.until = 10**9
+    made = synthesize(prompts, ahead, tmp_path / "ahead", per_prompt=30)
+    assert (made.images, made.generated, ahead.most) == (90, 65, 20)
+    synthesize(prompts, FakeGenerator(), tmp_path / "plain", per_prompt=30)
+    lists = [(tmp_path / name / "manifest.csv").read_bytes() for name in ("ahead", "plain")]
+    assert lists[0] == lists[1]
+
+
 def test_memory_does_not_grow_with_the_number_of_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
-    fetch = generators.fetching.fetch
+    read: list[int] = []
+    made = 0
+    request = FakeGenerator.request
 
-    def watched(store: ImageStore, generator: Any, requests: Any, **rest: Any) -> Any:
-        asked.append(len(requests))
-        return fetch(store, generator, requests, **rest)
+    def counted(self: FakeGenerator, *given: Any, **settings: Any) -> ImageRequest:
+        read.append(made)
+        return request(self, *given, **settings)
 
-    monkeypatch.setattr(generators.fetching, "fetch", watched)
-    synthesize(prompt_lines([f"prompt {n}" for n in range(600)]), FakeGenerator(), tmp_path, per_prompt=2)
-    assert sum(asked) == 1200
-    assert max(asked) == 512
-    assert len(manifest(tmp_path)) == 1200
+    def image(_done: int, _total: int, _new: bool) -> None:
+        nonlocal made
+        made += 1
+
+    monkeypatch.setattr(FakeGenerator, "request", counted)
+    monkeypatch.setattr(promptopt.synthesis.run, "AHEAD", 64)
+    monkeypatch.setattr(promptopt.synthesis.plan, "_CHUNK", 64)
+    prompts = prompt_lines([f"prompt {n}" for n in range(100)])
+    synthesize(prompts, FakeGenerator(), tmp_path, per_prompt=4, on_image=image)
+    assert len(manifest(tmp_path)) == 400
+    # each is read twice: when the store is looked at, and when it is handed out
+    assert all(number / 2 <= done + 64 + 64 + 2 for number, done in enumerate(read))
+
+
+def test_bad_images_are_named_at_the_end_and_the_others_made(tmp_path: Path) -> None:
+    class Sometimes(FakeGenerator):
+        def generate(self, requests: Any) -> Iterator[Image.Image]:
+            for request in requests:
+                if request.prompt in ("b", "d"):
+                    raise BadImageError([BadImage(request, "black")], made=1)
+                yield from super().generate([request])
+
+    with pytest.raises(BadImageError) as caught:
+        synthesize(prompt_lines(list("abcde")), Sometimes(), tmp_path, per_prompt=2)
+    assert sorted(image.request.prompt for image in caught.value.images) == ["b", "b", "d", "d"]
+    assert [row["prompt"] for row in manifest(tmp_path)] == ["a", "a", "c", "c", "e", "e"]
+    made = synthesize(prompt_lines(list("abcde")), FakeGenerator(), tmp_path, per_prompt=2)
+    assert (made.images, made.generated) == (10, 4)
+
+
+def test_where_all_are_bad_not_all_are_tried(tmp_path: Path) -> None:
+    class Never(FakeGenerator):
+        def generate(self, requests: Any) -> Iterator[Image.Image]:
+            self.made.append(requests[0])
+            raise BadImageError([BadImage(requests[0], "black")], made=1)
+            yield
+
+    never = Never()
+    with pytest.raises(BadImageError, match="9 black"):
+        synthesize(prompt_lines(["a"]), never, tmp_path, per_prompt=100)
+    assert len(never.made) == 9
+
+
+def test_more_than_ten_thousand_images_lie_in_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promptopt.synthesis.run, "IN_A_FOLDER", 6)
+    prompts = [PromptLine(text="a", number=n, line=n) for n in (1, 100, 101)]
+    synthesize(prompts, FakeGenerator(), tmp_path / "large", per_prompt=3)
+    listed = [row["file"] for row in manifest(tmp_path / "large")]
+    assert listed[3:7] == [
+        *(f"images/prompts000_imgs000/prompt0100_img000{i}.png" for i in (1, 2, 3)),
+        "images/prompts001_imgs000/prompt0101_img0001.png",
+    ]
+    assert all((tmp_path / "large" / name).exists() for name in listed)
+    # a folder that began small keeps its names, and one that is named otherwise those
+    synthesize(prompts, FakeGenerator(), tmp_path / "small", per_prompt=2)
+    made = synthesize(prompts, FakeGenerator(), tmp_path / "small", per_prompt=3)
+    assert (made.images, made.generated) == (9, 3)
+    assert {Path(row["file"]).parent.as_posix() for row in manifest(tmp_path / "small")} == {"images"}
+    synthesize(prompts, FakeGenerator(), tmp_path / "own", per_prompt=3, pattern="{p}/{i}.png")
+    assert manifest(tmp_path / "own")[0]["file"] == "images/1/1.png"
+    with pytest.raises(SynthesisError, match="pattern: "):
+        synthesize(prompts, FakeGenerator(), tmp_path / "large", per_prompt=3, pattern=PATTERN)
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**6))
+def test_a_folder_holds_a_hundred_images_of_a_hundred_prompts(prompt: int, image: int) -> None:
+    folder = image_name(LARGE, prompt=prompt, image=image).partition("/")[0]
+    before = [(number - 1) // 100 * 100 for number in (prompt, image)]
+    inside = itertools.product((before[0] + 1, before[0] + 100), (before[1] + 1, before[1] + 100))
+    assert {image_name(LARGE, prompt=p, image=i).partition("/")[0] for p, i in inside} == {folder}
+    for p, i in (
+        (before[0], image),
+        (before[0] + 101, image),
+        (prompt, before[1]),
+        (prompt, before[1] + 101),
+    ):
+        assert image_name(LARGE, prompt=p, image=i).partition("/")[0] != folder
 
 
 def test_too_small_a_disk_is_said_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,15 +469,25 @@ def test_subfolders_in_the_pattern(tmp_path: Path) -> None:
 
 
 def test_images_of_a_smaller_batch_find_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where memory runs out, a store may answer with a request of its own."""
-    from dataclasses import replace
+    """Where memory runs out, images come by other requests than were asked for, and later ones are anew."""
 
-    fetch = generators.fetching.fetch
+    class Halves(FakeGenerator):
+        batch = 4
 
-    def smaller(store: ImageStore, generator: Any, requests: Any, **rest: Any) -> Any:
-        return fetch(store, generator, [replace(request, versions="batch=1") for request in requests], **rest)
+        def request(self, *given: Any, **settings: Any) -> ImageRequest:
+            return replace(super().request(*given, **settings), versions=f"batch={self.batch}")
 
-    monkeypatch.setattr(generators.fetching, "fetch", smaller)
-    synthesize(prompt_lines(["a", "b"]), FakeGenerator(), tmp_path, per_prompt=2)
-    assert [row["prompt"] for row in manifest(tmp_path)] == ["a", "a", "b", "b"]
-    assert len(pictures(tmp_path)) == 4
+        def generate(self, requests: Any) -> Iterator[Image.Image]:
+            assert all(request.versions == f"batch={self.batch}" for request in requests)
+            if self.batch > 1:
+                self.batch = 1
+                raise BatchHalvedError(4, 1)
+            yield from super().generate(requests)
+
+    monkeypatch.setattr(promptopt.synthesis.run, "AHEAD", 3)
+    halves = Halves()
+    synthesize(prompt_lines(["a", "b"]), halves, tmp_path, per_prompt=4)
+    assert [row["prompt"] for row in manifest(tmp_path)] == ["a"] * 4 + ["b"] * 4
+    assert len(pictures(tmp_path)) == 8 == len(halves.made)
+    again = synthesize(prompt_lines(["a", "b"]), Halves(), tmp_path, per_prompt=4)
+    assert (again.images, again.generated) == (8, 0)
