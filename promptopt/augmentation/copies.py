@@ -24,6 +24,7 @@ _AXES = 48
 _SLACK = 1e-5  # of a bound, for the rounding of sums in single precision
 _EQUAL = 1e-6  # cosine distance of images with the same thumbnail, rounding included
 _DIGITS = 4
+_CHANCE = 0.05  # of taking an image for a copy, at most, where few held-out images allow no smaller one
 
 
 class TrainingCopies:
@@ -32,21 +33,24 @@ class TrainingCopies:
     Args:
         training, held_out: thumbnails under several views, shape (views, n, d).
         groups: of the held-out images.
-        quantile: chance to flag an image that copies nothing.
+        quantile: chance to flag an image that copies nothing. With m held-out images it is 1 / (m + 1) at
+            least, as a copy could not be flagged at all by a smaller one.
 
     Raises:
-        ValueError: too few real images to calibrate on (see `memorization`).
+        ValueError: too few real images to calibrate on: none to be near to, or fewer than 19 held out.
     """
 
     def __init__(
         self, training: Features, held_out: Features, *, groups: Sequence[Hashable], quantile: float = 0.01
     ) -> None:
-        found = memorization(held_out[0][:0], training, held_out, groups=groups, quantile=quantile)
-        if found.threshold is None:
+        chance = max(quantile, 1 / (held_out.shape[1] + 1))
+        if chance > max(quantile, _CHANCE):
             raise ArgumentError(
-                f"{held_out.shape[1]} held-out real images, {round(1 / quantile)} are the least that copies "
-                "can be told by"
+                f"{held_out.shape[1]} held-out real images, {round(1 / _CHANCE) - 1} are the least that "
+                "copies can be told by"
             )
+        found = memorization(held_out[0][:0], training, held_out, groups=groups, quantile=chance)
+        assert found.threshold is not None  # there are enough held-out images for this chance
         self.threshold = found.threshold
         self._training, self._held_out = _unit(training), _unit(held_out)
 

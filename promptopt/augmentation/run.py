@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections import Counter
@@ -30,6 +29,7 @@ from promptopt.augmentation.filters import (
 )
 from promptopt.augmentation.journal import SUMMARY, Journal
 from promptopt.augmentation.pictures import Picture
+from promptopt.augmentation.quota import Quota
 from promptopt.augmentation.results import AugmentationSet, ClassResult, Format, drawn, image_row
 from promptopt.augmentation.setfolder import finished as finished_set
 from promptopt.augmentation.setfolder import write_checksums
@@ -51,7 +51,7 @@ from promptopt.augmentation.writers import (
 from promptopt.base.checksums import summed
 from promptopt.base.files import writable_folder, write_json, write_text
 from promptopt.base.locks import hold
-from promptopt.synthesis.plan import image_seed, shares
+from promptopt.synthesis.plan import image_seed
 from studies.dataset import METADATA
 
 if TYPE_CHECKING:
@@ -88,8 +88,9 @@ def augment(
 
     Each prompt has its share of a class's images (`promptopt.synthesis.plan.shares`). Its images are drawn
     with seeds that follow from `seed`, the prompt and the number of the attempt, those of all prompts side by
-    side; what the filters refuse is replaced in the next round, up to `attempts` times the share. Images are
-    looked at in one order, whoever makes them, and made ahead of that.
+    side; what the filters refuse is replaced in the next round, up to `attempts` times the share, and after
+    that by other prompts (`promptopt.augmentation.quota.Quota`). Images are looked at in one order, whoever
+    makes them, and made ahead of that.
 
     Args:
         sources: one a class.
@@ -225,53 +226,37 @@ class _Run:
         }
 
     def _make_class(self, number: int, source: ClassSource) -> None:
-        wanted = shares([prompt.weight for prompt in source.prompts], self._counts[source.name])
-        limits = [math.ceil(self._attempts * count) for count in wanted]
-        at = [self._journal.at(number, index) for index in range(len(wanted))]
-        if all(o.kept >= w or o.tried >= m for o, w, m in zip(at, wanted, limits, strict=True)):
+        quota = Quota(
+            [prompt.weight for prompt in source.prompts],
+            count=self._counts[source.name],
+            attempts=self._attempts,
+        )
+        if not (attempts := self._round(number, quota)):
             return
         generator = self._generators[number]
         work = self._journal.work / f"kept-{number}.f16"
         filters = class_filters(
-            source, self._filters, images=self._counts[source.name], reference=self._reference, work=work
+            source, self._filters, images=quota.count, reference=self._reference, work=work
         )
         for one in filters:
             if isinstance(one, DuplicatesFilter):
                 kept, checksum = self._journal.kept(number), self._journal.features(number)
                 one.resume(kept, checksum, partial(self._kept, number))
-        while attempts := self._round(number, wanted, limits):
+        while attempts:
             chunks = [attempts[start : start + CHUNK] for start in range(0, len(attempts), CHUNK)]
             asked = ([self._request(number, index, n) for index, n in chunk] for chunk in chunks)
             with closing(draw_chunks(generator, asked)) as made:
                 for chunk, images in zip(chunks, made, strict=True):
                     self._chunk(number, source, filters, [index for index, _ in chunk], images)
+            attempts = self._round(number, quota)
 
-    def _round(self, number: int, wanted: Sequence[int], limits: Sequence[int]) -> list[tuple[int, int]]:
-        """What is left of this round or makes up the next one: prompts with the numbers of their attempts.
-
-        A round has an attempt for every image that is missing when it begins, prompts in their order. So
-        which image is looked at after which depends on what was refused alone, not on who makes them, how
-        many at a time, or where a kill came between.
-        """
-        at = [self._journal.at(number, index) for index in range(len(wanted))]
-        for begin in (False, True):
-            if begin:
-                self._journal.begin_round(number)
-            elif not self._journal.round(number):
-                continue
-            left = [
-                (index, attempt)
-                for index, own in enumerate(at)
-                for attempt in range(
-                    own.tried + 1,
-                    own.tried_before
-                    + min(wanted[index] - own.kept_before, limits[index] - own.tried_before)
-                    + 1,
-                )
-            ]
-            if left:
-                return left
-        return []
+    def _round(self, number: int, quota: Quota) -> list[tuple[int, int]]:
+        """What is left of this round, or else the next one; prompts with the numbers of their attempts."""
+        at = [self._journal.at(number, index) for index in range(len(quota.weights))]
+        if self._journal.round(number) and (left := quota.due(at)):
+            return left
+        self._journal.begin_round(number)
+        return quota.due(at)
 
     def _request(self, number: int, index: int, attempt: int) -> ImageRequest:
         source = self._sources[number]

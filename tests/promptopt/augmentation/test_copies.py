@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import promptopt.augmentation.copies as copies
-from promptopt.augmentation.copies import OwnCopies
+from promptopt.augmentation.copies import OwnCopies, TrainingCopies
 
 
 def rounded(rows: np.ndarray) -> np.ndarray:
@@ -53,3 +53,22 @@ def test_the_nearest_is_that_of_a_look_at_all(seed: int, parts: list[int], sprea
                 checksum = own.checksum
                 own = OwnCopies(Path(folder) / "kept", dim=12, radius=0.05)
                 own.resume(len(kept), checksum, lambda: pytest.fail("the file is whole"))
+
+
+@pytest.mark.parametrize("held_out", [19, 40, 99, 400])
+def test_few_held_out_images_tell_copies_at_a_larger_chance_of_an_error(held_out: int) -> None:
+    """Copies are seen; of images that copy nothing, 1 in `held_out` + 1 is taken for one, or 1 in 100."""
+    rng = np.random.default_rng(held_out)
+    flagged = []
+    for _ in range(60):
+        training, real, made = (rng.normal(size=(n, 6)).astype(np.float32) for n in (200, held_out, 100))
+        found = TrainingCopies(training[None], real[None], groups=range(held_out))
+        assert (found.ratios(training[:5]) < found.threshold).all()
+        flagged.append((found.ratios(made) < found.threshold).mean())
+    assert np.mean(flagged) == pytest.approx(max(0.01, 1 / (held_out + 1)), rel=0.5)
+
+
+def test_too_few_held_out_images_are_refused() -> None:
+    rows = np.random.default_rng(0).normal(size=(1, 18, 6)).astype(np.float32)
+    with pytest.raises(ValueError, match="18 held-out real images, 19 are the least"):
+        TrainingCopies(rows, rows, groups=range(18))
