@@ -4,33 +4,90 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile, PngInfo
+from PIL.PngImagePlugin import PngImageFile, PngInfo, putchunk
 
 from generators.request import ImageRequest
 
 # Run lengths alone: a quarter of the time of the default level 6 for files 2 to 3 % larger (endoscopy, 128 to
 # 300 pixels), and both less time and smaller files than level 1's own strategy.
 _PNG_LEVEL, _PNG_STRATEGY = 1, zlib.Z_RLE
-_END = b"\0\0\0\0IEND\xaeB`\x82"
+_BEGINNING, _END = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\0\0\0\0IEND\xaeB`\x82"
+_HEADER = 33  # bytes of signature and IHDR
+_RGB = b"\x08\x02\0\0\0"  # 8 bits, not interlaced
+_OURS, _FAST = b"tEXtSoftware\0promptopt", b"\x78\x01"  # who wrote it; zlib's mark of the settings above
 
 
 def encode_png(request: ImageRequest, image: Image.Image) -> bytes:
     """The file of an RGB image: equal requests and pixels give equal bytes."""
-    # tEXt is Latin-1; the request's JSON is ASCII.
-    text = PngInfo()
-    text.add_text("synthetic", "true")
-    text.add_text("Software", _software())
-    text.add_text("request", request.to_json())
-    text.add_text("parameters", web_ui_parameters(request))
+    texts = {
+        "synthetic": "true",
+        "Software": _software(),
+        "request": request.to_json(),
+        "parameters": web_ui_parameters(request),
+    }
+    return write_png(image, texts)
+
+
+def write_png(image: Image.Image, texts: Mapping[str, str]) -> bytes:
+    """The file of an image, as RGB, with texts in tEXt chunks (iTXt where one is not Latin-1)."""
     buffer = io.BytesIO()
     image.convert("RGB").save(
-        buffer, format="PNG", pnginfo=text, compress_level=_PNG_LEVEL, compress_type=_PNG_STRATEGY
+        buffer,
+        format="PNG",
+        pnginfo=_chunks_of(texts),
+        compress_level=_PNG_LEVEL,
+        compress_type=_PNG_STRATEGY,
     )
     return buffer.getvalue()
+
+
+def with_texts(content: bytes, texts: Mapping[str, str]) -> bytes | None:
+    """What `write_png` gives for the pixels of a file, without decoding them; None where it is not by it.
+
+    Args:
+        content: a file whose checksum was verified.
+        texts: in place of its own.
+
+    Example:
+        >>> red = Image.new("RGB", (8, 8), "red")
+        >>> with_texts(write_png(red, {"Software": "promptopt"}), {"a": "b"}) == write_png(red, {"a": "b"})
+        True
+    """
+    pixels = _past(content, _HEADER, b"tEXt", b"iTXt")
+    ours = (
+        content.startswith(_BEGINNING)
+        and content[24:29] == _RGB
+        and _OURS in content[_HEADER:pixels]
+        and content.startswith(_FAST, pixels + 8)
+        and content[_past(content, pixels, b"IDAT") :] == _END
+    )
+    if not ours:
+        return None
+    written = io.BytesIO()
+    written.write(content[:_HEADER])
+    for kind, data, _ in _chunks_of(texts).chunks:
+        putchunk(written, kind, data)
+    written.write(memoryview(content)[pixels:])
+    return written.getvalue()
+
+
+def _past(content: bytes, start: int, *kinds: bytes) -> int:
+    """Where the chunks of these kinds that begin there end."""
+    while content[start + 4 : start + 8] in kinds:
+        start += 12 + int.from_bytes(content[start : start + 4], "big")
+    return start
+
+
+def _chunks_of(texts: Mapping[str, str]) -> PngInfo:
+    info = PngInfo()
+    for key, text in texts.items():
+        info.add_text(key, text)
+    return info
 
 
 def png_fault(content: bytes, request: ImageRequest) -> str | None:

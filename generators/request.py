@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from generators.errors import GeneratorError
@@ -82,7 +82,7 @@ class ImageRequest:
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, ASCII, shortest round-trip floats."""
         # 7 and 7.0, 0.0 and -0.0 make the same image, so they must make the same key.
-        content = {**asdict(self), "guidance": float(self.guidance) + 0.0}
+        content = {**vars(self), "guidance": float(self.guidance) + 0.0}
         return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
     @classmethod

@@ -51,6 +51,10 @@ class StoredImage:
 
     def load(self) -> Image.Image:
         """The RGB image. Raises StoreError when the file is gone or no longer what was stored."""
+        return read_image(self.path, error=StoreError, content=self.content())
+
+    def content(self) -> bytes:
+        """The PNG file's bytes, verified. Raises StoreError as `load`."""
         try:
             content = self.path.read_bytes()
         except OSError as error:
@@ -59,7 +63,7 @@ class StoredImage:
             ) from error
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise StoreError(f"{self.path}: the file changed since it was stored; fetch the image again")
-        return read_image(self.path, error=StoreError, content=content)
+        return content
 
 
 @runtime_checkable

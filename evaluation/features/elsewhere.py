@@ -8,17 +8,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.encoders.base import Encoder
 from evaluation.encoders.load import load_encoder
-from evaluation.features.feature_store import encode
+from evaluation.features.feature_store import encode_pictures, pictures
 
 OPENER = "evaluation.features.elsewhere:open_encoders"
 """`open_encoders` as "module:function"."""
 
 
 def open_encoders(
-    addresses: Sequence[str], device: str
+    addresses: Sequence[str], device: str, *, known: Mapping[str, Encoder] | None = None
 ) -> Callable[[Sequence[Path]], Mapping[str, NDArray[np.float32]]]:
     """Encoders as one function: image files to address -> features (n, dim), as a `FeatureStore` has them.
+
+    Args:
+        addresses: as `load_encoder` takes them.
+        device: as `load_encoder` takes it.
+        known: encoders by address that are not loaded.
 
     Raises:
         EncoderError: as `load_encoder`.
@@ -31,5 +37,12 @@ def open_encoders(
         >>> open_encoders(["thumbnail"], "cpu")([file])["thumbnail"].shape
         (1, 193)
     """
-    encoders = {address: load_encoder(address, device=device) for address in addresses}
-    return lambda paths: {address: encode(encoder, paths) for address, encoder in encoders.items()}
+    encoders = {
+        address: (known or {}).get(address) or load_encoder(address, device=device) for address in addresses
+    }
+
+    def encode(paths: Sequence[Path]) -> Mapping[str, NDArray[np.float32]]:
+        images = pictures(paths)
+        return {address: encode_pictures(encoder, images, paths) for address, encoder in encoders.items()}
+
+    return encode

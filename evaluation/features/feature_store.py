@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from promptopt.base.images import READER, read_image
 from promptopt.base.reading import json_object
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from evaluation.encoders.base import Encoder
 
 _LAYOUT = 1
@@ -34,6 +36,19 @@ _AGAIN = "Delete its folder, and the features are computed again."
 
 Progress = Callable[[str, int, int], None]
 """Called with what is read, images done, images in all."""
+
+
+class Hashed(Protocol):
+    """An image file whose sha256 (hexadecimal) is known, as that of one in a store is."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+
+File = str | Path | Hashed
 
 
 class FeatureStore:
@@ -69,7 +84,7 @@ class FeatureStore:
     def features(
         self,
         encoder: Encoder,
-        paths: Sequence[str | Path],
+        paths: Sequence[File],
         *,
         batch_size: int = 64,
         on_progress: Callable[[int], None] | None = None,
@@ -93,8 +108,8 @@ class FeatureStore:
         """
         if batch_size < 1:
             raise ArgumentError(f"batch_size is {batch_size}; expected 1 or more")
-        files = [Path(path) for path in paths]
-        digests = [_digest(path) for path in files]
+        files = [_path(one) for one in paths]
+        digests = [_digest(one) for one in paths]
         found = np.zeros((len(files), encoder.dim), dtype=np.float32)
         there = self._read(encoder, digests, found)
         if on_progress is not None:
@@ -114,7 +129,7 @@ class FeatureStore:
                 on_progress(done)
         return found
 
-    def keep(self, encoder: Encoder, paths: Sequence[str | Path], rows: NDArray[np.float32]) -> None:
+    def keep(self, encoder: Encoder, paths: Sequence[File], rows: NDArray[np.float32]) -> None:
         """Store features (len(paths), encoder.dim) that were computed elsewhere, by the same encoder.
 
         Raises:
@@ -126,7 +141,7 @@ class FeatureStore:
                 f"{encoder.uri}: features of shape {rows.shape} for {len(paths)} images came back; expected "
                 f"finite ones of shape {(len(paths), encoder.dim)}"
             )
-        digests = [_digest(Path(path)) for path in paths]
+        digests = [_digest(one) for one in paths]
         there = self._read(encoder, digests, np.empty_like(rows, dtype=np.float32))
         new = {digests[place]: place for place in np.flatnonzero(~there).tolist()}
         self._append(encoder, list(new), rows[list(new.values())])
@@ -190,7 +205,14 @@ def told(on_progress: Progress | None, what: str, total: int) -> Callable[[int],
     return None if on_progress is None else lambda done: on_progress(what, done, total)
 
 
-def _digest(path: Path) -> bytes:
+def _path(one: File) -> Path:
+    return Path(one) if isinstance(one, str | Path) else one.path
+
+
+def _digest(one: File) -> bytes:
+    if not isinstance(one, str | Path):
+        return bytes.fromhex(one.sha256)
+    path = Path(one)
     try:
         return bytes.fromhex(file_digest(path))
     except OSError as error:
@@ -199,7 +221,18 @@ def _digest(path: Path) -> bytes:
 
 def encode(encoder: Encoder, paths: Sequence[Path]) -> NDArray[np.float32]:
     """Features (n, dim) of image files, checked. Raises FeatureStoreError as `FeatureStore.features` does."""
-    images = [read_image(path, error=FeatureStoreError) for path in paths]
+    return encode_pictures(encoder, pictures(paths), paths)
+
+
+def pictures(paths: Sequence[Path]) -> list[Image.Image]:
+    """The RGB images of files. Raises FeatureStoreError where one is missing or broken."""
+    return [read_image(path, error=FeatureStoreError) for path in paths]
+
+
+def encode_pictures(
+    encoder: Encoder, images: Sequence[Image.Image], paths: Sequence[Path]
+) -> NDArray[np.float32]:
+    """`encode` of files that were read."""
     rows = np.asarray(encoder.encode_images(images), dtype=np.float32)
     if rows.shape != (len(paths), encoder.dim):
         raise FeatureStoreError(

@@ -38,7 +38,8 @@ class Makers:
         digests: a file that keeps the checksums of weights between commands.
         encoders: addresses of encoders; their features come with the images that are made elsewhere on the
             kind of device that this process would compute them on (`Made.features`).
-        features: who opens them; see `MakerSpec.features`.
+        plain_encoders: of encoders without a network, whose features are the same on any device.
+        features: who opens both; see `MakerSpec.features`.
         scratch: folder for images that nobody keeps, which a cluster must share; None for the machine's own.
 
     Raises:
@@ -60,6 +61,7 @@ class Makers:
         compile: str = "auto",  # noqa: A002  as torch calls it
         digests: Path | None = None,
         encoders: Sequence[str] = (),
+        plain_encoders: Sequence[str] = (),
         features: str = "",
         scratch: Path | None = None,
     ) -> None:
@@ -71,7 +73,8 @@ class Makers:
             "compile": compile,
         }
         self._digests = digests
-        self._encoders: dict[str, Any] = {"encoders": tuple(encoders), "features": features}
+        self._encoders, self._plain_encoders = tuple(encoders), tuple(plain_encoders)
+        self._features = features
         self._generators: dict[str, GeneratorCard] = {}
         self._engines: dict[Path, ImageEngine] = {}
         self._facts: RuntimeFacts | None = None
@@ -200,8 +203,9 @@ class Makers:
             threads=threads,
             store=store,
             folder=str(Path.cwd()),
+            encoders=self._plain_encoders + (self._encoders if self._computes_alike() else ()),
+            features=self._features,
             **self._settings | {"device": self._device()},
-            **self._encoders if self._computes_alike() else {},
         )
 
     def _open(self, store: str) -> ImageEngine:

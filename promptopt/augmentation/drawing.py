@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from generators.fetching import make_missing
 from generators.store import StoredImage
+from promptopt.augmentation.pictures import Picture
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from generators.bad_images import BadImage
     from generators.base import Generator
-    from generators.engine import ImageEngine
+    from generators.engine import ImageEngine, Made
     from generators.request import ImageRequest
 
 T = TypeVar("T")
-Drawn = tuple["ImageRequest", "Image.Image | None"]
+Drawn = tuple["ImageRequest", Picture | None]
 """An image with the request it was made by; None where it came out black or not finite."""
 
 AHEAD = 1024
@@ -70,15 +71,15 @@ def draw(generator: Generator, requests: Sequence[ImageRequest], stopped: thread
     distinct = list(dict.fromkeys(requests))
     images = make_missing(generator, distinct, get=lambda _: None, put=put, on_bad=lambda _: None)
     used = {one.asked: one.image.request for one in takewhile(lambda _: not stopped.is_set(), images)}
-    return [(used.get(r, r), made[used[r]] if r in used else None) for r in requests]
+    return [(used.get(r, r), Picture(made[used[r]]) if r in used else None) for r in requests]
 
 
 def _elsewhere(
     engine: ImageEngine, chunks: Iterable[Sequence[ImageRequest]], stopped: threading.Event
 ) -> Gen[list[Drawn], None, None]:
-    """Chunks as they are whole, in their order; an image is decoded once, and its file removed."""
+    """Chunks as they are whole, in their order; an image's file is read as it is, and removed."""
     asked: deque[list[ImageRequest]] = deque()
-    arrived: dict[ImageRequest, StoredImage | None] = {}
+    arrived: dict[ImageRequest, Made | None] = {}
 
     def read_ahead() -> Iterator[ImageRequest]:
         for chunk in chunks:
@@ -88,7 +89,7 @@ def _elsewhere(
     def on_bad(image: BadImage) -> None:
         arrived[image.request] = None
 
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="take") as pool:
 
         def whole() -> Iterator[list[Drawn]]:
             while asked and all(request in arrived for request in asked[0]):
@@ -98,18 +99,19 @@ def _elsewhere(
         for made in engine.make(read_ahead(), ahead=AHEAD, on_bad=on_bad):
             if stopped.is_set():
                 return
-            arrived[made.asked] = made.image
+            arrived[made.asked] = made
             yield from whole()
         yield from whole()  # what waited for bad ones
 
 
-def _taken(request: ImageRequest, stored: StoredImage | None) -> Drawn:
-    if stored is None:
+def _taken(request: ImageRequest, made: Made | None) -> Drawn:
+    if made is None:
         return request, None
-    image = stored.load()
+    stored = made.image
+    picture = Picture(content=stored.content(), name=str(stored.path), features=made.features)
     stored.path.unlink()
     stored.path.with_suffix(".json").unlink()
-    return stored.request, image
+    return stored.request, picture
 
 
 def _beside(source: Gen[T, None, None], stopped: threading.Event) -> Gen[T, None, None]:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evaluation.encoders.thumbnail import ThumbnailEncoder, ThumbnailViewsEncoder
+from evaluation.encoders.thumbnail import ThumbnailViewsEncoder
 from promptopt.augmentation.copies import OwnCopies, TrainingCopies, radius_of, rounded
+from promptopt.augmentation.pictures import EXTREMES, THUMBNAIL, Picture, decoded, features_of
 from promptopt.augmentation.sources import AugmentationError, ClassSource
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from evaluation.classifier.judge import Judge
     from evaluation.classifier.probe import Probe
     from evaluation.encoders.base import Encoder
@@ -33,7 +29,6 @@ QUANTILE = 0.01
 """Chance that an image which copies and repeats nothing is taken for a copy, and for a repetition."""
 
 _MOST_REAL = 5000  # that calibrate the radius of repetitions; of more, a seeded sample
-_THREADS = min(4, os.cpu_count() or 1)
 _DARK, _SAME = 3, 2  # levels of 255, as generators.stable_diffusion.pixels has them
 
 
@@ -50,7 +45,7 @@ class Filter(Protocol):
 
     name: str
 
-    def look(self, images: Sequence[Image.Image]) -> Look: ...
+    def look(self, pictures: Sequence[Picture]) -> Look: ...
 
 
 class BlackFilter:
@@ -61,14 +56,12 @@ class BlackFilter:
 
     name = BLACK
 
-    def look(self, images: Sequence[Image.Image]) -> Look:
-        spans, stays = [], []
-        for image in images:
-            extremes = cast("tuple[tuple[int, int], ...]", image.convert("RGB").getextrema())
-            span = max(high - low for low, high in extremes)
-            stays.append(max(high for _, high in extremes) > _DARK and span > _SAME)
-            spans.append(float(span))
-        return Look(stays, list(spans))
+    def look(self, pictures: Sequence[Picture]) -> Look:
+        found = features_of(EXTREMES, pictures)
+        low, high = found[:, :3], found[:, 3:]
+        spans = (high - low).max(axis=1)
+        stays = (high.max(axis=1) > _DARK) & (spans > _SAME)
+        return Look(stays.tolist(), spans.tolist())
 
 
 class NetworkFilter:
@@ -80,10 +73,10 @@ class NetworkFilter:
         self._judge = judge
         self._target = list(judge.names["category"]).index(target)
 
-    def look(self, images: Sequence[Image.Image]) -> Look:
-        if not images:
+    def look(self, pictures: Sequence[Picture]) -> Look:
+        if not pictures:
             return Look([], [])
-        chances = np.asarray(self._judge.read(images).category_probabilities)
+        chances = np.asarray(self._judge.read(decoded(pictures)).category_probabilities)
         stays = chances.argmax(axis=1) == self._target
         return Look(stays.tolist(), [rounded(value) for value in chances[:, self._target]])
 
@@ -93,35 +86,14 @@ class ProbeFilter:
 
     name = JUDGE
 
-    def __init__(self, encoder: Encoder, probe: Probe) -> None:
-        self._encoder, self._probe = encoder, probe
+    def __init__(self, encoder: Encoder, probe: Probe, *, address: str = "") -> None:
+        self._encoder, self._probe, self._address = encoder, probe, address
 
-    def look(self, images: Sequence[Image.Image]) -> Look:
-        if not images:
+    def look(self, pictures: Sequence[Picture]) -> Look:
+        if not pictures:
             return Look([], [])
-        odds = self._probe.log_odds(self._encoder.encode_images(images))
+        odds = self._probe.log_odds(features_of(self._encoder, pictures, address=self._address))
         return Look((odds > 0).tolist(), [rounded(value) for value in odds])
-
-
-class Thumbnails:
-    """Thumbnails of a chunk's images, each made once, in threads, however many filters ask for it."""
-
-    def __init__(self) -> None:
-        self._last: dict[int, tuple[Image.Image, NDArray[np.float32]]] = {}
-
-    def of(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Shape (n, dim)."""
-        encoder = ThumbnailEncoder()
-        new = [image for image in images if id(image) not in self._last]
-        if new:
-            with ThreadPoolExecutor(_THREADS) as pool:
-                rows = pool.map(lambda image: encoder.encode_images([image])[0], new)
-                # the images too, so that no other one can have the same id
-                self._last = {id(image): (image, row) for image, row in zip(new, rows, strict=True)}
-        found = np.empty((len(images), encoder.dim), dtype=np.float32)
-        for place, image in enumerate(images):
-            found[place] = self._last[id(image)][1]
-        return found
 
 
 class MemorizationFilter:
@@ -129,11 +101,11 @@ class MemorizationFilter:
 
     name = MEMORIZATION
 
-    def __init__(self, copies: TrainingCopies, thumbnails: Thumbnails) -> None:
-        self._copies, self._thumbnails = copies, thumbnails
+    def __init__(self, copies: TrainingCopies) -> None:
+        self._copies = copies
 
-    def look(self, images: Sequence[Image.Image]) -> Look:
-        ratios = self._copies.ratios(self._thumbnails.of(images))
+    def look(self, pictures: Sequence[Picture]) -> Look:
+        ratios = self._copies.ratios(features_of(THUMBNAIL, pictures))
         return Look((ratios >= self._copies.threshold).tolist(), [rounded(ratio) for ratio in ratios])
 
 
@@ -145,26 +117,28 @@ class DuplicatesFilter:
 
     name = DUPLICATES
 
-    def __init__(self, copies: OwnCopies, thumbnails: Thumbnails) -> None:
-        self._copies, self._thumbnails = copies, thumbnails
+    def __init__(self, copies: OwnCopies) -> None:
+        self._copies = copies
 
-    def resume(self, kept: int, checksum: int, images: Callable[[], Iterator[Image.Image]]) -> None:
-        """Forget all images but the first `kept`; `images` gives these where their features are damaged."""
-        self._copies.resume(kept, checksum, lambda: (self._thumbnails.of([image]) for image in images()))
+    def resume(self, kept: int, checksum: int, again: Callable[[], Iterator[Picture]]) -> None:
+        """Forget all images but the first `kept`; `again` gives these where their features are damaged."""
+        self._copies.resume(
+            kept, checksum, lambda: (features_of(THUMBNAIL, [picture]) for picture in again())
+        )
 
     @property
     def checksum(self) -> int:
         """Of the features of all images kept."""
         return self._copies.checksum
 
-    def look(self, images: Sequence[Image.Image]) -> Look:
-        if not images:
+    def look(self, pictures: Sequence[Picture]) -> Look:
+        if not pictures:
             return Look([], [])
-        features = self._thumbnails.of(images)
+        features = features_of(THUMBNAIL, pictures)
         nearest, among = self._copies.distances(features)
         stays: list[bool] = []
         scores: list[float | None] = []
-        for row in range(len(images)):
+        for row in range(len(pictures)):
             earlier = [other for other, stayed in enumerate(stays) if stayed]
             distance = min([float(nearest[row]), *(float(among[row, other]) for other in earlier)])
             stays.append(distance >= self._copies.radius)
@@ -181,6 +155,7 @@ class Reference:
         data: a prepared data set; pool `reference` is what the generator was trained on.
         features: a store for the features of real images.
         encoder: of the probe; needed where `judge` is None or does not know a class.
+        address: by which whoever makes images can load that encoder too.
         judge: the judge network, where the study names one.
         notices: what is to be said of the encoder at the start.
     """
@@ -188,6 +163,7 @@ class Reference:
     data: Dataset
     features: FeatureStore
     encoder: Encoder | None = None
+    address: str = ""
     judge: Judge | None = None
     notices: tuple[str, ...] = ()
 
@@ -239,25 +215,39 @@ def class_filters(
     if unknown := sorted(set(wanted) - set(FILTERS)):
         raise AugmentationError(f"--filters: {unknown[0]!r} does not exist; use {', '.join(FILTERS)}")
     found: list[Filter] = []
-    thumbnails = Thumbnails()
     if BLACK in wanted:
         found.append(BlackFilter())
     if JUDGE in wanted:
         found.append(_judge(source, reference))
     if MEMORIZATION in wanted:
-        found.append(_memorization(source, reference, thumbnails))
+        found.append(_memorization(source, reference))
     if DUPLICATES in wanted:
         own = members(reference.data, source.positives)[0].where(pool="reference")
         own = _sample(own, _MOST_REAL)
-        encoder = ThumbnailEncoder()
-        real = reference.features.features(encoder, own.paths())
+        real = reference.features.features(THUMBNAIL, own.paths())
         radius = radius_of(real, [record.group for record in own], images=images, quantile=QUANTILE)
-        found.append(DuplicatesFilter(OwnCopies(work, dim=encoder.dim, radius=radius), thumbnails))
+        found.append(DuplicatesFilter(OwnCopies(work, dim=THUMBNAIL.dim, radius=radius)))
     return found
 
 
+def looks(
+    sources: Sequence[ClassSource], wanted: Sequence[str], reference: Reference
+) -> tuple[list[str], list[str]]:
+    """Addresses of encoders whose features these filters read: of networks, and of those without one."""
+    plain = [EXTREMES.uri] if BLACK in wanted else []
+    if {MEMORIZATION, DUPLICATES} & set(wanted):
+        plain.append(THUMBNAIL.uri)
+    probed = JUDGE in wanted and any(not _judges(reference.judge, source) for source in sources)
+    networks = [reference.address] if probed and reference.address else []
+    return networks, plain
+
+
+def _judges(judge: Judge | None, source: ClassSource) -> bool:
+    return judge is not None and source.name in judge.names["category"]
+
+
 def _judge(source: ClassSource, reference: Reference) -> Filter:
-    if reference.judge is not None and source.name in reference.judge.names["category"]:
+    if reference.judge is not None and _judges(reference.judge, source):
         return NetworkFilter(reference.judge, source.name)
     if reference.encoder is None:
         raise AugmentationError(
@@ -273,17 +263,17 @@ def _judge(source: ClassSource, reference: Reference) -> Filter:
         )
     features = reference.features.features(reference.encoder, [*own.paths(), *others.paths()])
     labels = np.repeat([True, False], [len(own), len(others)])
-    return ProbeFilter(reference.encoder, fit_probe(features, labels, seed=0))
+    return ProbeFilter(reference.encoder, fit_probe(features, labels, seed=0), address=reference.address)
 
 
-def _memorization(source: ClassSource, reference: Reference, thumbnails: Thumbnails) -> Filter:
+def _memorization(source: ClassSource, reference: Reference) -> Filter:
     known = ThumbnailViewsEncoder()
     training = reference.data.where(pool="reference")
     held_out = reference.data.where(pool=("validation", "test"))
     views = [known.unfold(reference.features.features(known, part.paths())) for part in (training, held_out)]
     try:
         groups = [record.group for record in held_out]
-        return MemorizationFilter(TrainingCopies(*views, groups=groups, quantile=QUANTILE), thumbnails)
+        return MemorizationFilter(TrainingCopies(*views, groups=groups, quantile=QUANTILE))
     except ValueError as error:
         raise AugmentationError(
             f"class {source.name}: memorization: {error}; leave it out of --filters"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from generators.family import load_members
 from generators.making.makers import Makers
 from promptopt.augmentation.filters import JUDGE, Reference, members
+from promptopt.augmentation.pictures import OPENER
 from promptopt.augmentation.sources import AugmentationError, ClassSource
 from promptopt.study.encoders import compare_encoder
 from studies.dataset import Dataset, DatasetError, read_dataset, share_out
@@ -70,6 +71,7 @@ def open_reference(
         data=open_data(sources[0], data=data, store=store),
         features=FeatureStore(store / "features"),
         encoder=encoder,
+        address=first.encoder,
         judge=judge,
     )
     known = () if judge is None else judge.names["category"]
@@ -152,6 +154,7 @@ def generator_opener(
     on: str = "here",
     store: Path | None = None,
     open_things: ExitStack | None = None,
+    encoders: tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> Callable[[ClassSource], Generator]:
     """Loads each address once.
 
@@ -159,6 +162,7 @@ def generator_opener(
         on: where images are made; see `generators.making.place.Place`.
         store: folder that the makers share.
         open_things: ends at its end what makes images elsewhere than here.
+        encoders: whose features are to come with images made elsewhere; see `filters.looks`.
     """
     loaded: dict[str, Generator] = {}
     makers: dict[int | None, Makers] = {}
@@ -168,7 +172,15 @@ def generator_opener(
             if uri not in loaded:
                 size = source.config.generator.batch_size if batch_size is None else batch_size
                 if size not in makers:
-                    makers[size] = Makers(on, device=device, batch_size=size, scratch=store)
+                    makers[size] = Makers(
+                        on,
+                        device=device,
+                        batch_size=size,
+                        scratch=store,
+                        encoders=encoders[0],
+                        plain_encoders=encoders[1],
+                        features=OPENER,
+                    )
                     if open_things is not None:
                         open_things.enter_context(makers[size])
                 loaded[uri] = makers[size].load(uri)

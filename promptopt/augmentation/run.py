@@ -28,6 +28,7 @@ from promptopt.augmentation.filters import (
     label_of,
 )
 from promptopt.augmentation.journal import SUMMARY, Journal
+from promptopt.augmentation.pictures import Picture
 from promptopt.augmentation.quota import Quota
 from promptopt.augmentation.results import AugmentationSet, ClassResult, Format, drawn, image_row
 from promptopt.augmentation.setfolder import finished as finished_set
@@ -44,8 +45,8 @@ from promptopt.augmentation.writers import (
     FolderWriter,
     ShardWriter,
     Writer,
-    png,
     slug,
+    texts,
 )
 from promptopt.base.checksums import summed
 from promptopt.base.files import writable_folder, write_json, write_text
@@ -54,8 +55,6 @@ from promptopt.synthesis.plan import image_seed
 from studies.dataset import METADATA
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from generators.base import Generator
     from generators.request import ImageRequest
 
@@ -265,11 +264,9 @@ class _Run:
         seed = image_seed(self._seed, prompt.key, attempt)
         return source.request(self._generators[number], prompt, seed)
 
-    def _kept(self, number: int) -> Iterator[Image.Image]:
-        from promptopt.base.images import read_image
-
+    def _kept(self, number: int) -> Iterator[Picture]:
         for row in self._journal.rows(number):
-            yield read_image(row["file_name"], content=self._writer.read(row["file_name"]))
+            yield Picture(content=self._writer.read(row["file_name"]), name=row["file_name"])
 
     def _chunk(
         self,
@@ -314,7 +311,7 @@ class _Run:
     def _write(
         self,
         source: ClassSource,
-        kept: Sequence[tuple[ImageRequest, Image.Image]],
+        kept: Sequence[tuple[ImageRequest, Picture]],
         scores: Sequence[Mapping[str, float | None]],
         before: int,
     ) -> list[dict[str, Any]]:
@@ -325,10 +322,7 @@ class _Run:
             for number, ((request, _), own) in enumerate(zip(kept, scores, strict=True), start=before + 1)
         ]
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-            contents = pool.map(
-                lambda pair: png(pair[0][1], request=pair[0][0].to_json(), provenance=pair[1]["attributes"]),
-                zip(kept, rows, strict=True),
-            )
+            contents = pool.map(lambda own, row: own[1].png(texts(own[0], row["attributes"])), kept, rows)
             for number, (row, content) in enumerate(zip(rows, contents, strict=True), start=before + 1):
                 row["file_name"] = self._writer.add(Entry(group, number, content, row))
         return rows

@@ -156,6 +156,7 @@ def augment(
     alone, with classical augmentation and with these images, tests them on the pool test, and says whether it
     helps. Class folders, filters and generator are as without it.
     """
+    from promptopt.augmentation.filters import looks
     from promptopt.augmentation.opening import generator_opener, open_reference
     from promptopt.base.files import writable_folder
     from promptopt.cli._progress import Bars
@@ -182,6 +183,7 @@ def augment(
             on=on,
             store=store,
             open_things=context.with_resource(ExitStack()),
+            encoders=looks(sources, chosen, reference),
         ),
         "seed": seed,
         "attempts": attempts,

@@ -73,9 +73,7 @@ def weigh(
     if not confirming.has_real:
         return Weighing({first: 1.0}, "all on the first prompt: there are no real images to fit to", None)
     features = {
-        labels[c.candidate]: confirming.features.features(
-            confirming.encoder, [image.path for image in c.measurement.images]
-        )
+        labels[c.candidate]: confirming.features.features(confirming.encoder, c.measurement.images)
         for c in confirmed
     }
     floor = _floor(baseline, settings.alignment_floor)

@@ -7,7 +7,7 @@ import errno
 import os
 import sqlite3
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -187,14 +187,29 @@ def running(study: Any, frozen: Any) -> Any:
 
 def report(trial: Any, value: float, images: int) -> None:
     """The value on so many images, unless it was reported before a process was killed."""
-    if images not in trial.storage.get_trial(trial._trial_id).intermediate_values:
+    if images not in trial._cached_frozen_trial.intermediate_values:
         trial.report(value, step=images)
 
 
 def broken(trial: Any, count: float) -> None:
     """How many constraints a prompt breaks: where it is none, Optuna takes the trial for feasible."""
-    if BROKEN not in trial.constraints:  # set before a process was killed
-        trial.set_constraint(BROKEN, count)
+    # as `optuna.Trial.set_constraint`, which reads the whole trial to see whether it has it
+    name = f"constraints:{BROKEN}"
+    if name not in trial._cached_frozen_trial.system_attrs:  # set before a process was killed
+        trial.storage.set_trial_system_attr(trial._trial_id, name, float(count))
+
+
+def end(trial: Any, values: Sequence[float] | None = None) -> None:
+    """End a trial: COMPLETE with its values, or else PRUNED, with the last one that was reported.
+
+    As `optuna.Study.tell`, which reads the trial twice, half of what it costs to write it.
+    """
+    known = trial._cached_frozen_trial
+    state = optuna.trial.TrialState.PRUNED if values is None else optuna.trial.TrialState.COMPLETE
+    if values is None and known.last_step is not None:
+        values = [known.intermediate_values[known.last_step]]
+    own = None if values is None else [float(value) for value in values]
+    trial.storage.set_trial_state_values(trial._trial_id, state=state, values=own)
 
 
 def reopen(storage: Any, trials: Collection[int]) -> None:

@@ -15,6 +15,7 @@ from promptopt.run.database import (
     begin,
     broken,
     distributions,
+    end,
     open_storage,
     quiet,
     reopen,
@@ -25,7 +26,6 @@ from promptopt.run.database import (
 from promptopt.space import Candidate, PromptSpace
 
 _RUNNING = optuna.trial.TrialState.RUNNING
-_PRUNED = optuna.trial.TrialState.PRUNED
 _FAIL = optuna.trial.TrialState.FAIL
 
 
@@ -114,7 +114,7 @@ class SetLog:
         if excluded is not None:
             trial.set_user_attr("excluded", excluded)
         broken(trial, excluded is not None)
-        self._study.tell(trial, value, state=_PRUNED if value is None else None)
+        end(trial, None if value is None else [value])
 
     def _read(self) -> list[list[LoggedLook]]:
         self._study = optuna.create_study(

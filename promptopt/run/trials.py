@@ -18,6 +18,7 @@ from promptopt.run.database import (
     begin,
     broken,
     distributions,
+    end,
     open_storage,
     quiet,
     reopen,
@@ -213,10 +214,7 @@ class TrialLog:
                 continue
             self._finished[key] = trial._trial_id
             broken(trial, len(row.violations))
-            if row.eliminated_by is not None:
-                self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            else:
-                self._study.tell(trial, values_of(row, self._terms))
+            end(trial, None if row.eliminated_by is not None else values_of(row, self._terms))
 
 
 ROWS = "rows"  # a trial's attribute: what was measured of its prompt, each time with more images

@@ -211,7 +211,7 @@ class Objective:
         Args:
             choice: the prompt's slots, where known; experts' opinion of a prompt they never saw needs them.
         """
-        own = self.features.features(self.encoder, [image.path for image in images])
+        own = self.features.features(self.encoder, images)
         per_image = self.contributions(own)
         if self.metrics:
             pictures = [image.load() for image in images]

@@ -67,11 +67,11 @@ class Measuring:
         """The images of each prompt for its seeds, from the store where they exist."""
         requests = [[self.setup.request(candidate, seed) for seed in seeds] for candidate, seeds in wanted]
         flat = [request for row in requests for request in row]
-        features: dict[str, list[tuple[Path, np.ndarray]]] = {}
+        features: dict[str, list[tuple[StoredImage, np.ndarray]]] = {}
 
         def computed(image: StoredImage, rows: Mapping[str, np.ndarray]) -> None:
             for address, row in rows.items():
-                features.setdefault(address, []).append((image.path, row))
+                features.setdefault(address, []).append((image, row))
 
         try:
             images = fetch(
@@ -82,10 +82,12 @@ class Measuring:
         found = iter(images)
         return [[next(found) for _ in row] for row in requests]
 
-    def _keep(self, features: Mapping[str, Sequence[tuple[Path, np.ndarray]]]) -> None:
+    def _keep(self, features: Mapping[str, Sequence[tuple[StoredImage, np.ndarray]]]) -> None:
         """Features that came with images, of the encoder of the search."""
         for rows in features.values():
-            self.features.keep(self.setup.encoder, [path for path, _ in rows], np.stack([r for _, r in rows]))
+            self.features.keep(
+                self.setup.encoder, [image for image, _ in rows], np.stack([r for _, r in rows])
+            )
 
     def _count(self, _image: StoredImage, new: bool) -> None:
         self.generated += new
@@ -139,7 +141,7 @@ class Measuring:
 
     def _objective(self, encoder: Encoder, baseline: Sequence[StoredImage]) -> Objective:
         setup = self.setup
-        own = self.features.features(encoder, [image.path for image in baseline])
+        own = self.features.features(encoder, baseline)
         if setup.config.data is None:
             reference = validation = RealPool(own[:0], own[:0])
         else:
@@ -171,7 +173,7 @@ class Measuring:
     def copies(self, images: Sequence[StoredImage]) -> Estimate:
         """Share of images that copy a real one of the reference pool; cropped and mirrored views count."""
         known, strange, groups = self._views
-        made = self.features.features(ThumbnailEncoder(), [image.path for image in images])
+        made = self.features.features(ThumbnailEncoder(), images)
         return memorization(made, known, strange, groups=groups).share
 
     @cached_property

@@ -55,7 +55,7 @@ def nearest_pairs(
         return None
     encoder = ThumbnailViewsEncoder()
     known, held_out = (encoder.unfold(features.features(encoder, p.paths())) for p in (seen, strange))
-    made = features.features(ThumbnailEncoder(), [image.path for _, image in images])
+    made = features.features(ThumbnailEncoder(), [image for _, image in images])
     found = memorization(made, known, held_out, groups=groups, pairs=len(made))
     paths, used, pairs = seen.paths(), set(), []
     for pair in found.closest:

@@ -153,7 +153,7 @@ def _class(one: ClassSearch, chosen: Chosen, *, extra: Mapping[str, Sequence[Can
     second: dict[str, Estimate] = {}
     if setup.second is not None:
         real = measuring.real("reference", setup.second).positives
-        base = measuring.features.features(setup.second, [i.path for i in one.images[one.baseline]])
+        base = measuring.features.features(setup.second, one.images[one.baseline])
         second, more = _distances(one, images, setup.second, "second_encoder", study_bandwidth(real, base))
         compared += more
     return ConfirmedClass(
@@ -177,9 +177,7 @@ def _distances(
 ) -> tuple[dict[str, Estimate], list[Compared]]:
     paths = one.measuring.as_seen(one.setup.positives.where(pool="test").paths())
     real = one.measuring.features.features(encoder, paths)
-    own = {
-        name: one.measuring.features.features(encoder, [i.path for i in row]) for name, row in images.items()
-    }
+    own = {name: one.measuring.features.features(encoder, row) for name, row in images.items()}
     values = {name: mmd(features, real, bandwidth=bandwidth) for name, features in own.items()}
     compared = []
     for first, second in pairs(list(own)):
@@ -206,7 +204,7 @@ def pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
 
 def _metrics(one: ClassSearch, images: Sequence[StoredImage]) -> dict[str, Estimate]:
     assert one.book is not None
-    features = one.measuring.features.features(one.setup.encoder, [i.path for i in images])
+    features = one.measuring.features.features(one.setup.encoder, images)
     real = one.measuring.features.features(one.setup.encoder, one.setup.positives.where(pool="test").paths())
     found = {
         "margin": Estimate.of_mean(one.book.margin(features)),

@@ -86,7 +86,7 @@ class OpenStudy:
         seeds = one.setup.panel.search[:count]
         fetched = one.measuring.fetch([(candidate, seeds) for candidate in candidates])
         return [
-            _scored(one, candidate, one.measuring.features.features(one.setup.encoder, [i.path for i in own]))
+            _scored(one, candidate, one.measuring.features.features(one.setup.encoder, own))
             for candidate, own in zip(candidates, fetched, strict=True)
         ]
 

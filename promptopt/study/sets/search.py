@@ -87,9 +87,8 @@ class ClassSearch:
         fetched = self.measuring.fetch([(look.key, panel[: look.images]) for look in looks])
         found = []
         for look, images in zip(looks, fetched, strict=True):
-            paths = [image.path for image in images]
             self.images[look.key] = images
-            self.features[look.key] = self.measuring.features.features(self.setup.encoder, paths)
+            self.features[look.key] = self.measuring.features.features(self.setup.encoder, images)
             found.append((look, self.features[look.key]))
         return found
 

@@ -38,7 +38,7 @@ class FarmCrew:
     """A `generators.making.crew.Crew` of simulated makers.
 
     Args:
-        pictures: folder of prepared images, and of their features (features.npy).
+        pictures: folder of prepared images, and of their features by encoder (features.npz).
         rate: images a second of each maker.
         encoders: addresses under which the features come with the images.
         notice: called for each image that arrives.
@@ -147,8 +147,12 @@ def work() -> None:
     settings = json.loads(sys.stdin.readline())
     folder = Path(settings["pictures"])
     pictures = [_Prepared(path.read_bytes()) for path in sorted(folder.glob("*.png"))]
-    rows = np.load(folder / "features.npy")
-    texts = [base64.b64encode(row.astype("<f4").tobytes()).decode("ascii") for row in rows]
+    known = np.load(folder / "features.npz")
+    texts = [
+        {address: base64.b64encode(known[address][own].astype("<f4").tobytes()).decode("ascii")
+         for address in settings["encoders"]}
+        for own in range(len(pictures))
+    ]  # fmt: skip
     store = ImageStore(settings["store"])
     chosen = itertools.cycle(range(len(pictures)))
     print("ready", flush=True)
@@ -158,7 +162,7 @@ def work() -> None:
         stored = store.put(request, pictures[number])  # type: ignore[arg-type]
         said = {"image": request.key, "sha256": stored.sha256, "new": True}
         if settings["encoders"]:
-            said["features"] = dict.fromkeys(settings["encoders"], texts[number])
+            said["features"] = texts[number]
         return said
 
     async def maker(worker: int, chunks: asyncio.Queue[list[str]]) -> None:
@@ -185,9 +189,8 @@ def work() -> None:
 
 
 def prepare_pictures(folder: Path, *, count: int) -> list[Path]:
-    """Phantom pictures of 512x512 as the store writes them, and what the embedded encoder says of them."""
-    from evaluation.encoders.load import load_encoder
-    from evaluation.features.feature_store import encode
+    """Phantom pictures of 512x512 as the store writes them, and what encoders say of them."""
+    from promptopt.augmentation.pictures import EXTREMES, THUMBNAIL, open_looks
     from studies.phantom import write_phantom
 
     data = write_phantom(folder.with_name("phantom-512"), images=count, size=SIZE)
@@ -206,5 +209,6 @@ def prepare_pictures(folder: Path, *, count: int) -> list[Path]:
         )  # fmt: skip
         written = store.put(request, Image.fromarray(pixels)).path
         paths.append(written.rename(folder / f"{number:03d}.png"))
-    np.save(folder / "features.npy", encode(load_encoder("embedded", device="cpu"), paths))
+    found = open_looks(["embedded", EXTREMES.uri, THUMBNAIL.uri], "cpu")(paths)
+    np.savez(folder / "features.npz", **found)
     return paths

@@ -22,6 +22,7 @@ MAKERS, RATE, BATCH = 32, 10.0, 8
 MILLION = 1_000_000
 _REPOSITORY = Path(__file__).resolve().parents[3]
 _PACKAGES = ("promptopt", "generators", "evaluation", "studies")
+_DEPTH = 200  # calls between a library's function and promptopt's; recursion fades
 _EVERY = 16  # images between two looks at clock and memory
 
 
@@ -113,9 +114,9 @@ class _Driver(Process):
         def engine(makers: Makers, root: Path) -> CrewEngine:
             if self._profile:
                 profile.enable()
-            encoders = makers._encoders["encoders"]
-            crew = FarmCrew(work / "pictures", root, rate=RATE, encoders=encoders, notice=notice)
-            return CrewEngine(crew, makers.spec(root), count=MAKERS, store=ImageStore(root))
+            spec = makers.spec(root)
+            crew = FarmCrew(work / "pictures", root, rate=RATE, encoders=spec.encoders, notice=notice)
+            return CrewEngine(crew, spec, count=MAKERS, store=ImageStore(root))
 
         main, search = command.main, Search.run
 
@@ -156,29 +157,21 @@ def prepare(work: Path, *, pictures: int = 16) -> None:
 
 
 def _nearest(stats: pstats.Stats) -> Counter[str]:
-    """Own time of functions, that of libraries given to promptopt's function that led to them."""
+    """Own time of functions, that of libraries handed on to their callers until it reaches promptopt's."""
     rows: dict[Any, Any] = stats.stats  # type: ignore[attr-defined]
-    owners: dict[Any, dict[Any, float]] = {}
-
-    def whose(place: Any, path: frozenset[Any]) -> dict[Any, float]:
-        if _own(place[0]):
-            return {place: 1.0}
-        if place in owners:
-            return owners[place]
-        callers = {one: row[3] for one, row in rows[place][4].items() if one not in path and one in rows}
-        whole = sum(callers.values())
-        shares: Counter[Any] = Counter()
-        for one, seconds in callers.items():
-            for owner, share in whose(one, path | {place}).items():
-                shares[owner] += share * seconds / whole if whole else 0
-        if not path:
-            owners[place] = shares
-        return shares
-
+    waiting: Counter[Any] = Counter({place: row[2] for place, row in rows.items()})
     found: Counter[str] = Counter()
-    for place, row in rows.items():
-        for owner, share in whose(place, frozenset()).items():
-            found[f"{_own(owner[0])} {owner[2]}"] += share * row[2]
+    for _ in range(_DEPTH):
+        handed_on: Counter[Any] = Counter()
+        for place, seconds in waiting.items():
+            if own := _own(place[0]):
+                found[f"{own} {place[2]}"] += seconds
+                continue
+            callers = {one: row[3] for one, row in rows[place][4].items() if one in rows}
+            whole = sum(callers.values())
+            for one, part in callers.items():
+                handed_on[one] += seconds * part / whole if whole else 0
+        waiting = handed_on
     return found
 
 

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,6 +72,21 @@ def test_features_that_came_with_images_are_not_computed_again(tmp_path: Path, i
     for wrong in (rows[:2], rows[:, :5], np.full_like(rows, np.nan)):
         with pytest.raises(FeatureStoreError, match=r"mean-color.*3 images"):
             store.keep(encoder, images[:3], wrong)
+
+
+def test_an_image_whose_checksum_is_known_is_not_read_for_it(tmp_path: Path, images: list[Path]) -> None:
+    store, encoder = FeatureStore(tmp_path / "features"), MeanColor()
+    rows = store.features(encoder, images)
+    known = [
+        SimpleNamespace(path=tmp_path / "gone.png", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in images
+    ]
+    np.testing.assert_array_equal(store.features(encoder, known), rows)
+    store.keep(encoder, known, rows)
+    assert (encoder.encoded, len(store)) == (7, 7)
+    unknown = SimpleNamespace(path=images[0], sha256="0" * 64)
+    np.testing.assert_array_equal(store.features(encoder, [unknown, images[1]]), rows[:2])
+    assert encoder.encoded == 8
 
 
 def test_keyed_by_content_and_encoder(tmp_path: Path, images: list[Path]) -> None:

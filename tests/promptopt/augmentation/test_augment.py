@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -23,10 +21,9 @@ from PIL import Image
 
 import promptopt.augmentation.run as run_module
 import promptopt.augmentation.writers as writers
+from evaluation.encoders.thumbnail import ThumbnailEncoder
 from evaluation.metrics.duplicates import duplicates
-from generators.fetching import make_missing
 from generators.request import ImageRequest
-from generators.store import ImageStore
 from promptopt.augmentation.filters import FILTERS
 from promptopt.augmentation.opening import hand_classes, image_counts
 from promptopt.augmentation.proof.sets import prompts_of
@@ -97,8 +94,6 @@ def test_shares_filters_and_provenance(tmp_path: Path) -> None:
 def test_nothing_in_the_set_is_black_or_near_another(tmp_path: Path) -> None:
     make(tmp_path, tmp_path / "set")
     data = read_dataset(tmp_path / "data")
-    from evaluation.encoders.thumbnail import ThumbnailEncoder
-
     encoder = ThumbnailEncoder()
     for name, count in (("red", 30), ("other", 20)):
         files = [row["file_name"] for row in rows(tmp_path / "set") if row["category"] == name]
@@ -183,35 +178,6 @@ def test_which_images_are_kept_does_not_depend_on_the_chunks(
     for one, other in zip(first, second, strict=True):  # scores but for their last digit
         for name, score in one["attributes"]["scores"].items():
             assert score == pytest.approx(other["attributes"]["scores"][name], abs=2e-4)
-
-
-class ScatteredGenerator(WildGenerator):
-    """The same images by others, who make so many at a time and give them in an order of their own."""
-
-    width = 16
-    root = Path()
-
-    def scratch_engine(self) -> Any:
-        return self
-
-    def make(self, requests: Any, *, ahead: int, on_bad: Any) -> Any:
-        store, rest = ImageStore(self.root), iter(requests)
-        while part := list(itertools.islice(rest, min(self.width, ahead))):
-            random.Random(len(self.made)).shuffle(part)
-            yield from make_missing(WildGenerator(), part, get=store.get, put=store.put, on_bad=on_bad)
-
-
-@pytest.mark.parametrize("width", [1, 50])
-def test_the_set_does_not_depend_on_who_makes_its_images(
-    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_module, "CHUNK", 8)
-    make(tmp_path, tmp_path / "here")
-    others = ScatteredGenerator()
-    others.width, others.root = width, tmp_path / "scratch"
-    make(tmp_path, tmp_path / "elsewhere", generator=others)
-    assert content(tmp_path / "elsewhere") == content(tmp_path / "here")
-    assert not [path for path in others.root.rglob("*") if path.is_file()]
 
 
 def test_prompts_share_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

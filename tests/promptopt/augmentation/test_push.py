@@ -12,10 +12,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from generators import GeneratorError
+from generators.png import write_png
 from promptopt.augmentation.push import push_data
 from promptopt.augmentation.setfolder import write_checksums
 from promptopt.augmentation.sources import AugmentationError
-from promptopt.augmentation.writers import Piece, png
+from promptopt.augmentation.writers import Piece, texts
 from promptopt.base.files import file_digest
 from promptopt.cli.main import main
 from promptopt.study.sets.run import SetResult
@@ -63,7 +64,7 @@ def images(tmp_path: Path) -> Path:
     request = SquareGenerator().request("a red square", 1)
     picture = next(iter(SquareGenerator().generate([request])))
     name = "polyp/polyp-000001.png"
-    (folder / name).write_bytes(png(picture, request=request.to_json(), provenance={"synthetic": True}))
+    (folder / name).write_bytes(write_png(picture, texts(request, {"synthetic": True})))
     (folder / "metadata.jsonl").write_text(json.dumps({"file_name": name}) + "\n")
     piece = Piece(name, 0, (folder / name).stat().st_size, file_digest(folder / name))
     seal = write_checksums(folder, [piece], shards=False)
