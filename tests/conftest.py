@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import postgres
+
 # A loaded machine is slow, not wrong: no test fails for the time that an example takes.
 settings.register_profile("promptopt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("promptopt")
@@ -33,3 +35,18 @@ def own_cache() -> Iterator[None]:
     ):
         patch.setenv("PROMPTOPT_CACHE", folder)
         yield
+
+
+@pytest.fixture(scope="session")
+def _postgres_of_session() -> Iterator[postgres.Server]:
+    if (why := postgres.missing()) is not None:
+        pytest.skip(why)
+    with postgres.serving() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_server(_postgres_of_session: postgres.Server) -> postgres.Server:
+    """A PostgreSQL of this session's own, on the loopback interface; it runs, whatever a test before did."""
+    _postgres_of_session.start()
+    return _postgres_of_session

@@ -146,7 +146,7 @@ class LiveStudy(Observer):
 
     def on_first_images(self, path: Path) -> None:
         """A sheet of the images so far is there."""
-        self._say(f"images so far, nothing confirmed yet: {path}")
+        self._say(f"images so far, nothing confirmed yet: {path}", whole=True)
 
     def on_training(self, done: int, total: int, note: str) -> None:
         """Classifiers are being trained."""
@@ -203,8 +203,9 @@ class LiveStudy(Observer):
             parts.append(self._best if len(self._best) <= room else self._best[: room - 1] + "…")
         self._bars.show(self._stage, done, total, note=" · ".join(parts))
 
-    def _say(self, text: str) -> None:
-        self._console.print(text, markup=False)
+    def _say(self, text: str, *, whole: bool = False) -> None:
+        """A line above the bars; on a terminal it is broken between words, if it is not to be copied."""
+        self._console.print(text, markup=False, soft_wrap=whole or not self._console.is_terminal)
 
 
 class _Sets:

@@ -75,5 +75,15 @@ def publish(
             publish_once(publisher, runs, on_update=told)
     say(ended)
     if not watch:
-        place = "" if artifacts is None or "://" in artifacts else f" --artifact-dir {shlex.quote(artifacts)}"
-        say(f"Next: optuna-dashboard {shlex.quote(target.for_optuna)}{place}")
+        say(f"Next: {_dashboard(target.for_optuna, artifacts)}")
+
+
+def _dashboard(url: str, artifacts: str | None) -> str:
+    """The command that shows the database; optuna-dashboard's own takes folders of artifacts alone."""
+    if artifacts is None:
+        return f"optuna-dashboard {shlex.quote(url)}"
+    from promptopt.publishing.pictures import artifact_folder
+
+    if (folder := artifact_folder(artifacts)) is not None:
+        return shlex.join(["optuna-dashboard", url, "--artifact-dir", str(folder)])
+    return f"optuna-dashboard {shlex.quote(url)}; with the pictures of {artifacts}: docs/team.md"

@@ -23,6 +23,12 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs and what they cost; make no image.")
     ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a key of the study in all runs; may be given again."
+        ),
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
     store: Store = Path("store"),
     out: Annotated[
@@ -40,9 +46,10 @@ def sweep(
     The same command again skips what is finished and goes on with the rest. A study that fails does not stop
     the others; it is named at the end, and the exit code is 1.
     """
+    from promptopt.base.settings import parse_changes
     from promptopt.sweep.file import load_sweep
 
-    found = load_sweep(file)
+    found = load_sweep(file, changes=parse_changes(set_ or []))
     target = None
     if publish is not None:
         from promptopt.publishing.publisher import check_publishing
@@ -50,13 +57,14 @@ def sweep(
         target = check_publishing(publish)
     from generators.making.place import Place
     from promptopt.cli._live import LiveStudy
+    from promptopt.formatting.numbers import count
     from promptopt.sweep.running import STATE, TABLE, SweepRunner
 
     Place.parse(on)
     place = out or Path("sweeps") / found.name
     runner = SweepRunner(found, place, runs=runs, store=store, device=device, on=on)
     if dry_run:
-        _print_plan(runner, file)
+        _print_plan(runner)
         return
 
     @contextmanager
@@ -76,6 +84,8 @@ def sweep(
     def failed(variant: "Variant", why: str) -> None:
         say(f"{variant.name} failed, the others go on: {why}", err=True, fg="yellow")
 
+    if done := sum(one.state == "finished" for one in runner.records.values()):
+        say(f"{done} of {count(len(found.variants), 'run')} finished before")
     records = runner.run(observer=watching, on_failure=failed)
     _print_table(records, found.name)
     say(f"{place / TABLE}\n{place / STATE}")
@@ -84,10 +94,11 @@ def sweep(
         say(f"{one.name}: {one.error}", err=True, title="Failed: ", fg="red", bold=True)
     if lost:
         raise typer.Exit(1)
-    say(f"Next: promptopt study compare {shlex.join(str(runs / one.name) for one in records[:2])}")
+    two = [str(runs / one.name) for one in records[:2]]
+    say(f"Next: promptopt study {'compare' if len(two) > 1 else 'show'} {shlex.join(two)}")
 
 
-def _print_plan(runner: "SweepRunner", file: Path) -> None:
+def _print_plan(runner: "SweepRunner") -> None:
     from rich.text import Text
 
     from promptopt.cli._sets import plain_table
@@ -104,7 +115,7 @@ def _print_plan(runner: "SweepRunner", file: Path) -> None:
     images = sum(one.images for one in planned)
     rate = runner.seconds_an_image()
     time = "" if rate is None else f", about {duration(images * rate)} by the runs made so far"
-    say(f"At most {count(images, 'image')}{time}.\nNext: promptopt sweep {shlex.quote(str(file))}")
+    say(f"At most {count(images, 'image')}{time}.\nNext: the same command without --dry-run")
 
 
 def _print_table(records: "list[RunRecord]", name: str) -> None:

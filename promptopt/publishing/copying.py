@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -19,10 +19,15 @@ Extra = Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]
 
 @dataclass
 class Copied:
-    """Trials that an update added, and that it changed."""
+    """Trials that an update added, and that it changed.
+
+    Attributes:
+        there: id and system attributes of every trial in the copy now, by number.
+    """
 
     added: int = 0
     changed: int = 0
+    there: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
 
 
 def content(trial: Any) -> str:
@@ -79,8 +84,11 @@ def bring_up_to_date(
     for old, new in changed:
         _grow(storage, old, new)
         copied.changed += 1
+    for old, new in zip(there, trials, strict=False):
+        copied.there.append((old._trial_id, {**old.system_attrs, **new.system_attrs}))
     for new in trials[len(there) :]:
-        storage.create_new_trial(study_id, template_trial=new)
+        number = storage.create_new_trial(study_id, template_trial=new)
+        copied.there.append((number, new.system_attrs))
         copied.added += 1
     return copied
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -44,6 +45,8 @@ class Database:
         self._storage: Any = None
         self._locks: Any = None
         self._held = False
+        # which prints whole queries where a connection is lost; `updating` says that in a sentence
+        logging.getLogger("optuna.storages._rdb.storage").setLevel(logging.ERROR)
 
     @contextlib.contextmanager
     def updating(self, key: str) -> Iterator[Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
 
 from promptopt.formatting.pictures import image_grid, png_bytes
+from promptopt.publishing.notes import ARTIFACT, sheet_name
 from promptopt.publishing.target import PublishError
 from promptopt.run.identity import RunIdentity
 from promptopt.run.images import RunImages
@@ -17,7 +18,6 @@ from promptopt.run.trials import rows_of_trial
 from promptopt.space import Candidate
 
 _MOST = 16  # images in a sheet
-_KEY = "artifacts:"  # optuna.artifacts' key of a trial's system attributes
 
 
 class FsspecArtifactStore:
@@ -75,13 +75,25 @@ def artifact_store(place: str) -> Any:
     Raises:
         PublishError: the folder cannot be written, or the URL not be opened.
     """
-    if "://" in place:
+    folder = artifact_folder(place)
+    if folder is None:
         return FsspecArtifactStore(place)
     from optuna.artifacts import FileSystemArtifactStore
 
     from promptopt.base.files import writable_folder
 
-    return FileSystemArtifactStore(str(writable_folder(Path(place), "the artifacts", error=PublishError)))
+    return FileSystemArtifactStore(str(writable_folder(folder, "the artifacts", error=PublishError)))
+
+
+def artifact_folder(place: str) -> Path | None:
+    """The folder that a place is, which `optuna-dashboard --artifact-dir` takes; None for an object store.
+
+    >>> print(artifact_folder("file:///shared/sheets"), artifact_folder("s3://bucket/sheets"))
+    /shared/sheets None
+    """
+    if place.startswith("file://"):
+        return Path(unquote(urlsplit(place).path))
+    return None if "://" in place else Path(place)
 
 
 class Sheets:
@@ -107,8 +119,8 @@ class Sheets:
         if not count:
             return {}
         label = self._images.label or ""
-        artifact = str(uuid.uuid5(uuid.UUID(self._identity.uuid), f"{label}/{trial.number}"))
-        key, name = _KEY + artifact, f"prompt-{trial.number:04d}-of-{count}-images.png"
+        artifact = sheet_name(self._identity.uuid, label, trial.number)
+        key, name = ARTIFACT + artifact, f"prompt-{trial.number:04d}-of-{count}-images.png"
         meta = {"artifact_id": artifact, "filename": name, "mimetype": "image/png", "encoding": None}
         text = json.dumps(meta)
         if there.get(key) != text:
@@ -117,7 +129,10 @@ class Sheets:
             if not stored:
                 return {}
             sheet = png_bytes(image_grid([image.load() for image in stored]))
-            self._artifacts.write(artifact, io.BytesIO(sheet))
+            try:
+                self._artifacts.write(artifact, io.BytesIO(sheet))
+            except Exception as error:  # an object store's library raises errors of its own
+                raise PublishError(f"--artifacts: the contact sheets cannot be written ({error})") from error
         return {key: text}
 
 

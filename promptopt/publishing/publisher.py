@@ -12,12 +12,12 @@ from promptopt.base.reading import json_object
 from promptopt.config.study_file import StudyError
 from promptopt.publishing.copying import bring_up_to_date
 from promptopt.publishing.database import NAMES, Database
-from promptopt.publishing.notes import note_text, notes_installed, write_note
+from promptopt.publishing.notes import note_text, notes_installed, sheet_links, write_note
 from promptopt.publishing.target import PublishError, Target
 from promptopt.run import folder as runfolder
 from promptopt.run.finished import read_confirmed
 from promptopt.run.identity import RunIdentity, default_user, run_identity
-from promptopt.run.snapshot import StudyCopy, read_copies
+from promptopt.run.snapshot import StudyCopy, database_of, read_copies
 
 if TYPE_CHECKING:
     from promptopt.publishing.pictures import Sheets
@@ -124,27 +124,26 @@ class Publisher:
             PublishError: the database cannot be reached or written.
             StudyError: not a run folder, or a damaged one.
         """
-        # asked before the trials are read: what a study wrote as it ended is among them
-        finished = (run / runfolder.PROMPTS).is_file() and not runfolder.is_running(run)
-        sentence = read_confirmed(run / runfolder.PROMPTS).sentence if finished else ""
-        copies = read_copies(run)
+        database_of(run)
         identity = run_identity(run, user=self._user)
-        about = {
-            "uuid": identity.uuid,
-            "user": identity.user,
-            "run": run.resolve().name,
-            "state": "finished" if finished else "not finished",
-            "result": sentence,
-        }
         settings = json_object(run / runfolder.SETTINGS, error=StudyError, remedy="Restore it.")
         of_sets = settings.get("aim") == "set"
         sheets = self._sheets(run, identity)
         with self._database.updating(identity.uuid) as storage:
+            # read under the lock: what was read before may be older than what another publisher has written
+            state = _read(run)
+            about = {
+                "uuid": identity.uuid,
+                "user": identity.user,
+                "run": run.resolve().name,
+                "state": "finished" if state.finished else "not finished",
+                "result": state.sentence,
+            }
             studies = tuple(
                 self._study(storage, copy, about, sheets.get(copy.name if of_sets else ""), of_sets=of_sets)
-                for copy in copies
+                for copy in state.copies
             )
-        return PublishedRun(run, studies, finished)
+        return PublishedRun(run, studies, state.finished)
 
     def _study(
         self,
@@ -166,7 +165,8 @@ class Publisher:
             storage, study_id, copy.trials, name=name, extra=None if sheets is None else sheets.attributes
         )
         if notes_installed():
-            write_note(storage, study_id, note_text(about))
+            links = sheet_links(study_id, copy, copied.there, about)
+            write_note(storage, study_id, note_text(about, links))
         return PublishedStudy(name, len(copy.trials), copied.added, copied.changed)
 
     def _find(self, storage: Any, about: dict[str, str], copy: StudyCopy) -> int:
@@ -216,6 +216,25 @@ def check_publishing(text: str) -> Target:
     target = Target.parse(text)
     default_user()
     return target
+
+
+@dataclass(frozen=True)
+class _State:
+    """A run at one time."""
+
+    finished: bool
+    sentence: str
+    copies: list[StudyCopy]
+
+
+def _read(run: Path) -> _State:
+    try:
+        # asked before the trials are read: what a study wrote as it ended is among them
+        finished = (run / runfolder.PROMPTS).is_file() and not runfolder.is_running(run)
+        sentence = read_confirmed(run / runfolder.PROMPTS).sentence if finished else ""
+        return _State(finished, sentence, read_copies(run))
+    except OSError as error:  # which would count as the team's database's
+        raise StudyError(f"cannot be read ({error.strerror or error})", file=run) from error
 
 
 def _id_of(storage: Any, name: str) -> int | None:

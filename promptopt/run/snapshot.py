@@ -106,10 +106,16 @@ def copy_database(path: Path, copy: Path) -> Path:
     return copy
 
 
-def _read(run: str | Path, read: Callable[[Any], Read]) -> list[Read]:
+def database_of(run: str | Path) -> Path:
+    """`RUN/study.db`. Raises StudyError where there is none."""
     path = Path(run) / runfolder.DATABASE
     if not path.is_file():
         raise StudyError(f"{run}: not a run folder, {runfolder.DATABASE} is missing. Run the study first.")
+    return path
+
+
+def _read(run: str | Path, read: Callable[[Any], Read]) -> list[Read]:
+    path = database_of(run)
     import optuna
 
     with scratch() as folder:

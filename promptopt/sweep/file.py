@@ -73,11 +73,15 @@ class Sweep:
     variants: tuple[Variant, ...]
 
 
-def load_sweep(path: str | Path) -> Sweep:
+def load_sweep(path: str | Path, *, changes: Mapping[str, Any] | None = None) -> Sweep:
     """Read a sweep file and check all of its studies; relative paths of values start at the study's folder.
 
+    Args:
+        changes: dotted keys of the base study -> their values, for all runs.
+
     Raises:
-        SweepError: not readable, an unknown key, a key that cannot be varied, or two runs of one name.
+        SweepError: not readable, an unknown key, a key that cannot be varied or that is varied and also among
+            `changes`, or two runs of one name.
         StudyError: a study that a combination makes is none; says which combination.
 
     Example:
@@ -100,6 +104,7 @@ def load_sweep(path: str | Path) -> Sweep:
     else:
         study = study_from_mapping(content.study, base=base)
     axes = {key: dict(_axis(key, values, file)) for key, values in content.over.items()}
+    study = _changed(study, changes or {}, axes=axes, file=file)
     size = 1
     for key, axis in axes.items():
         if not axis:
@@ -128,6 +133,19 @@ def load_sweep(path: str | Path) -> Sweep:
         )
     order = list(dict.fromkeys(networks(variant.config) for variant in variants))
     return Sweep(content.name, tuple(sorted(variants, key=lambda one: order.index(networks(one.config)))))
+
+
+def _changed(
+    study: StudyConfig, changes: Mapping[str, Any], *, axes: Mapping[str, Mapping[str, Any]], file: Path
+) -> StudyConfig:
+    """The base study with a value for all runs in place of its own."""
+    varied = {"name", *(key for axis in axes.values() for own in axis.values() for key in own)}
+    for key in changes:
+        if key in varied:
+            raise SweepError(
+                "cannot be set for all runs, which differ in it", file=file, key=key, remedy="Leave it out."
+            )
+    return study.override(changes) if changes else study
 
 
 def networks(config: StudyConfig) -> str:

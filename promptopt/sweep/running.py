@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +20,7 @@ from promptopt.run import folder as runfolder
 from promptopt.search.engine import images_made
 from promptopt.space.of_category import class_studies, compile_space, open_category
 from promptopt.study.listing import facts
+from promptopt.study.observer import Observer, Observers
 from promptopt.study.opening import makers_of
 from promptopt.study.preview import most_images
 from promptopt.study.run import StudyResult, run_study, show
@@ -26,7 +28,6 @@ from promptopt.sweep.file import Sweep, SweepError, Variant, networks
 
 if TYPE_CHECKING:
     from generators.making.makers import Makers
-    from promptopt.study.observer import Observer
 
 STATE = "sweep.json"
 TABLE = "sweep.csv"
@@ -40,7 +41,7 @@ class RunRecord(BaseModel):
         values: what is varied -> its value here.
         state: "unfinished" has a run folder, "new" has none.
         digest: of the settings that it was finished with.
-        images: made by this sweep; `seconds` it took.
+        images: made by this sweep, as far as its process was not killed; `seconds` it took.
         error: of the last attempt, where that failed.
         facts: what it found, as `study compare` says it.
     """
@@ -147,14 +148,14 @@ class SweepRunner:
                 if record.state == "finished":
                     continue
                 try:
-                    with observer(variant) as watching:
+                    with observer(variant) as watching, _counted(record) as counting:
                         result = run(
                             variant.config,
                             runs=self.runs,
                             store=self.store,
                             device=self.device,
                             on=self.on,
-                            observer=watching,
+                            observer=Observers(watching, counting),
                             makers=self._workers(variant),
                         )
                 except Exception as error:  # noqa: BLE001  whatever ends one study, the others have their turn
@@ -163,14 +164,12 @@ class SweepRunner:
                     on_failure(variant, record.error if isinstance(error, PromptoptError) else _trace(error))
                 else:
                     record.state, record.error, record.digest = "finished", "", variant.digest
-                    record.images += result.generated
-                    record.seconds += result.seconds["total"] if result.generated else 0.0
                     found = result.prompts if isinstance(result, StudyResult) else result.sets
                     record.facts = dict(facts(found))
                 self._write()
         finally:
             self._close()
-        self._write()
+            self._write()
         return list(self.records.values())
 
     def _state(self, variant: Variant) -> State:
@@ -219,6 +218,24 @@ class SweepRunner:
         write_json(self.out / STATE, state.model_dump(mode="json"), ensure_ascii=False)
         header, rows = table(records)
         write_text(self.out / TABLE, csv_table(header, rows, exact=True))
+
+
+class _Count(Observer):
+    images = 0
+
+    def on_image(self, generated: bool) -> None:
+        self.images += generated
+
+
+@contextmanager
+def _counted(record: RunRecord) -> Iterator[Observer]:
+    """Adds what an attempt made, and how long that took, however it ends."""
+    count, began = _Count(), time.monotonic()
+    try:
+        yield count
+    finally:
+        record.images += count.images
+        record.seconds += time.monotonic() - began if count.images else 0.0
 
 
 def table(records: list[RunRecord]) -> tuple[list[str], list[list[Any]]]:

@@ -6,6 +6,7 @@ A comment before a block, or with `page` before the first one for all blocks of 
     study run: --set search.trials=2     further options of that command, so that it takes seconds
     skip: needs a GPU                    the block is not run; its options are checked all the same
     exit: 1                              the exit code of its last command
+    with: postgres                       a fixture that gives environment variables, or skips (block only)
     needs: quickstart                    what is in the folder before (page only)
     -->
 """
@@ -28,12 +29,15 @@ _FENCE = re.compile(
 )
 _TITLE = re.compile(r'title="([^"]+)"')
 _INLINE = re.compile(r"`(promptopt [^`\n]+)`")
-_WORDS = ("skip", "exit", "needs")
+_WORDS = ("skip", "exit", "with", "needs")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block. `title` names the file that it is, if any; `options` belong to commands by name."""
+    """A fenced block. `title` names the file that it is, if any; `options` belong to commands by name.
+
+    `uses` are the fixtures whose environment its commands get.
+    """
 
     page: str
     line: int
@@ -43,6 +47,7 @@ class Block:
     options: Mapping[str, list[str]] = field(default_factory=dict)
     skip: str | None = None
     exit: int = 0
+    uses: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -104,6 +109,7 @@ def read_page(file: Path) -> Page:
                 options=merged,
                 skip=words.get("skip"),
                 exit=int(words.get("exit", "0")),
+                uses=tuple(words.get("with", "").split()),
             )
         )
     return Page(name, tuple(blocks), tuple(needs), tuple(_INLINE.findall(_FENCE.sub("", text))))

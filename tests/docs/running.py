@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.docs.pages import REPOSITORY, Block
 
@@ -53,22 +54,28 @@ class Ended:
     output: str
 
 
-def run_block(block: Block, folder: Path) -> None:
+def run_block(block: Block, folder: Path, environment: Mapping[str, str] | None = None) -> None:
     """Run it in `folder`; AssertionError with the output when a command does not end as it should."""
+    given = environment or {}
     commands = list(block.commands()) if block.language != "python" else [block.text]
     for number, command in enumerate(commands, start=1):
         if block.language == "python":
-            done = _fork(["python", block.text], folder, {})
+            done = _fork(["python", block.text], folder, given)
         else:
-            done = run_command(command, block.options, folder)
+            done = run_command(command, block.options, folder, given)
         wanted = block.exit if number == len(commands) else 0
         assert done.code == wanted, f"{block.name}: {command}\nexit code {done.code}\n{done.output[-4000:]}"
 
 
-def run_command(command: str, options: Mapping[str, Sequence[str]], folder: Path) -> Ended:
+def run_command(
+    command: str,
+    options: Mapping[str, Sequence[str]],
+    folder: Path,
+    given: Mapping[str, str] = MappingProxyType({}),
+) -> Ended:
     """One line of shell; `promptopt` itself with the further options of its command."""
     words = shlex.split(command, comments=True)
-    environment = {}
+    environment = dict(given)
     while words and "=" in words[0] and words[0].partition("=")[0].isidentifier():
         name, _, environment[name] = words.pop(0).partition("=")
     target = None

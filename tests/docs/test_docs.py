@@ -15,6 +15,7 @@ from promptopt.cli.main import main
 from tests.docs.challenge_files import write_challenge_files
 from tests.docs.pages import REPOSITORY, RUN, Block, Page, pages, read_page
 from tests.docs.running import run_block, run_command
+from tests.postgres import Server
 
 PAGES = pages()
 RUNNABLE = [
@@ -49,6 +50,20 @@ def challenge(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def postgres(postgres_server: Server) -> dict[str, str]:
+    """The server of the pages, whatever its name there, is one on this machine, with an empty database."""
+    postgres_server.database("team")
+    return postgres_server.environment
+
+
+@pytest.fixture
+def ray() -> dict[str, str]:
+    """Nothing, where Ray is installed."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'promptopt[ray]'")
+    return {}
+
+
 @pytest.fixture(scope="module")
 def folder_of(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
@@ -74,18 +89,21 @@ _failed: set[str] = set()
 
 @pytest.mark.slow  # all pages together: some minutes
 @pytest.mark.parametrize(("page", "block"), RUNNABLE)
-def test_block(page: Page, block: Block, folder_of: Callable[[Page], Path]):
+def test_block(page: Page, block: Block, folder_of: Callable[[Page], Path], request: pytest.FixtureRequest):
     if block.skip:
         pytest.skip(block.skip)
     if page.name in _failed:
         pytest.skip("an earlier block of this page failed")
+    environment: dict[str, str] = {}
+    for name in block.uses:
+        environment |= request.getfixturevalue(name)
     folder = folder_of(page)
     if block.title:
         (folder / block.title).parent.mkdir(parents=True, exist_ok=True)
         (folder / block.title).write_text(block.text)
         return
     _failed.add(page.name)
-    run_block(block, folder)
+    run_block(block, folder, environment)
     _failed.discard(page.name)
 
 

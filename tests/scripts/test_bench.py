@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import postgres
+
 BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench"
 
 
@@ -100,3 +102,41 @@ def test_every_command_is_measured_over_simulated_makers(tmp_path: Path) -> None
         assert float(rows[command][1]) > 0
     milliseconds = {name: float(row[0]) for name, row in rows.items() if name.startswith("level ")}
     assert milliseconds["level 1, run lengths"] < milliseconds["level 6, Pillow's default"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing()))
+def test_nothing_is_lost_in_a_teams_database() -> None:
+    rows = [line.split("|")[1:-1] for line in run("team_database.py", "--smoke").splitlines()]
+    cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows[2:]}
+    assert list(cells) == ["at once", "restarts", "drop"]
+    for _, trials, values, *_, lost, too_many, _, _ in cells.values():
+        assert (int(trials), lost, too_many) == (12, "0", "0")
+        assert int(values) > 12
+    assert int(cells["restarts"][4]) >= 3  # each publisher met the server that was down
+
+
+@pytest.mark.slow
+def test_a_row_that_is_lost_or_one_too_many_is_counted(
+    tmp_path: Path, postgres_server: postgres.Server
+) -> None:
+    psycopg = pytest.importorskip("psycopg")
+    import team_database
+
+    from promptopt.publishing.publisher import Publisher
+    from promptopt.publishing.target import Target
+    from tests.promptopt.publishing.growing import GrowingRun
+
+    target, grown = Target.parse(postgres_server.database("counted")), GrowingRun(tmp_path / "run")
+    grown.grow()
+    with Publisher(target) as publisher:
+        publisher.update(grown.folder)
+    rows = team_database.compare(target, [grown.folder])
+    assert (rows.trials, rows.lost, rows.too_many) == (2, 0, 0)
+    with psycopg.connect(str(target)) as connection:
+        connection.execute("UPDATE trial_intermediate_values SET intermediate_value = 7 WHERE trial_id = 1")
+        connection.execute(
+            "INSERT INTO trials (number, study_id, state) SELECT 0, study_id, 'FAIL' FROM studies"
+        )
+    rows = team_database.compare(target, [grown.folder])
+    assert (rows.trials, rows.lost, rows.too_many) == (2, 1, 2)

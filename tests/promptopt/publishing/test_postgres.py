@@ -1,14 +1,9 @@
-"""A real PostgreSQL, started by the test on the loopback interface as a user other than root."""
+"""Publishing to a real PostgreSQL: several at once, a restart, a drop, a kill."""
 
-import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -19,57 +14,10 @@ from promptopt.publishing.publisher import Publisher
 from promptopt.publishing.target import Target
 from promptopt.publishing.watching import watch
 from promptopt.run.database import address
+from tests.postgres import Server
 from tests.promptopt.publishing.growing import GrowingRun
 
 pytestmark = pytest.mark.slow
-
-
-class Server:
-    """PostgreSQL in a folder of its own."""
-
-    def __init__(self, binaries: Path, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self._binaries, self._data = binaries, folder / "data"
-        self._as = ["setpriv", "--reuid=nobody", "--clear-groups"] if os.geteuid() == 0 else []
-        self._run("initdb", "-D", self._data, "-U", "team", "--auth=trust", "--no-sync")
-        self.start()
-
-    def start(self) -> None:
-        options = f"-c listen_addresses=127.0.0.1 -p {self.port} -c unix_socket_directories='' -c fsync=off"
-        log = self._data / "log"
-        self._run("pg_ctl", "-D", self._data, "-w", "-t", "120", "-l", log, "-o", options, "start")
-
-    def stop(self) -> None:
-        self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
-
-    def database(self, name: str) -> str:
-        at = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "team"]
-        self._run("dropdb", *at, "--if-exists", "--force", name)
-        self._run("createdb", *at, name)
-        return f"postgresql://team@127.0.0.1:{self.port}/{name}"
-
-    def _run(self, name: str, *arguments: object) -> None:
-        command = [*self._as, str(self._binaries / name), *map(str, arguments)]
-        subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'promptopt[postgres]'")
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("PostgreSQL's server is not installed: apt-get install postgresql")
-    if os.geteuid() == 0 and shutil.which("setpriv") is None:
-        pytest.skip("PostgreSQL refuses root, and there is no setpriv to become another user")
-    folder = Path(tempfile.mkdtemp(prefix="promptopt-postgres-"))
-    if os.geteuid() == 0:
-        shutil.chown(folder, "nobody")
-    own = Server(found[-1].parent, folder)
-    yield own
-    own.stop()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def same(url: str, run: GrowingRun, name: str) -> bool:
@@ -78,8 +26,8 @@ def same(url: str, run: GrowingRun, name: str) -> bool:
     return [content(one) for one in there] == [content(one) for one in own]
 
 
-def test_three_publishers_at_once_then_a_drop_and_all_again(server: Server, tmp_path: Path) -> None:
-    target = Target.parse(server.database("team"))
+def test_three_publishers_at_once_then_a_drop_and_all_again(postgres_server: Server, tmp_path: Path) -> None:
+    target = Target.parse(postgres_server.database("team"))
     runs = [GrowingRun(tmp_path / name) for name in ("a", "b")]
     for run in runs:
         for _ in range(3):
@@ -92,7 +40,7 @@ def test_three_publishers_at_once_then_a_drop_and_all_again(server: Server, tmp_
     for run in runs:
         assert same(target.address, run, f"anna/{run.folder.name}/red")
     assert len(optuna.get_all_study_names(target.address)) == 2
-    server.database("team")
+    postgres_server.database("team")
     with Publisher(target) as publisher:
         for run in runs:
             publisher.update(run.folder)
@@ -101,8 +49,8 @@ def test_three_publishers_at_once_then_a_drop_and_all_again(server: Server, tmp_
             assert same(target.address, run, f"anna/{run.folder.name}/red")
 
 
-def test_a_restart_in_the_middle_of_a_watch(server: Server, tmp_path: Path) -> None:
-    target = Target.parse(server.database("watched"))
+def test_a_restart_in_the_middle_of_a_watch(postgres_server: Server, tmp_path: Path) -> None:
+    target = Target.parse(postgres_server.database("watched"))
     run = GrowingRun(tmp_path / "a")
     run.grow()
     said: list[str] = []
@@ -111,10 +59,10 @@ def test_a_restart_in_the_middle_of_a_watch(server: Server, tmp_path: Path) -> N
     def sleep(_: float) -> None:
         step = next(steps)
         if step == 0:
-            server.stop()
+            postgres_server.stop()
             run.grow()
         elif step == 1:
-            server.start()
+            postgres_server.start()
         else:
             raise KeyboardInterrupt
 
@@ -127,9 +75,9 @@ def test_a_restart_in_the_middle_of_a_watch(server: Server, tmp_path: Path) -> N
 
 
 def test_a_publisher_that_is_killed_leaves_nothing_that_the_next_does_not_mend(
-    server: Server, tmp_path: Path
+    postgres_server: Server, tmp_path: Path
 ) -> None:
-    target = Target.parse(server.database("killed"))
+    target = Target.parse(postgres_server.database("killed"))
     run = GrowingRun(tmp_path / "a")
     for _ in range(10):
         run.grow()

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from promptopt.cli.main import main
 from promptopt.publishing.copying import content
+from promptopt.publishing.database import Database
 from promptopt.publishing.observer import Publishing
 from promptopt.publishing.publisher import Publisher
 from promptopt.publishing.target import PublishError, Target, TargetError
@@ -102,6 +103,26 @@ def test_trials_of_another_run_are_refused(tmp_path: Path, target: Target) -> No
         (other.folder / "run.json").write_text(kept)
         with pytest.raises(PublishError, match=r"another run.*remove its run\.json"):
             publisher.update(other.folder)
+
+
+def test_one_that_waits_for_another_publishes_what_the_run_has_by_then(
+    tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = GrowingRun(tmp_path / "runs" / "squares")
+    run.grow()
+    with Publisher(target, user="anna") as first, Publisher(target, user="anna") as second:
+        original = Database.updating
+
+        def waiting(self: Database, key: str) -> Any:
+            if self is first._database:  # the other one has the lock, and the run goes on
+                run.grow()
+                run.finish()
+                second.update(run.folder)
+            return original(self, key)
+
+        monkeypatch.setattr(Database, "updating", waiting)
+        assert first.update(run.folder).changed == 0
+    assert trials(target.address, "anna/squares/red") == own(run)
 
 
 def test_no_password_is_shown() -> None:

@@ -58,6 +58,7 @@ def test_runs_are_made_skipped_and_failed_ones_named(tmp_path: Path) -> None:
     said = place().run(observer=watching, on_failure=lambda _, why: failures.append(why), run=run)
     assert made == ["two-seed5", "two-seed6", "two-seed5"]
     assert [one.state for one in said] == ["finished", "finished"]
+    assert [one.images > 0 for one in said] == [True, True]
     with (tmp_path / "out" / "sweep.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["seed"], row["state"]) for row in rows] == [("5", "finished"), ("6", "finished")]
@@ -69,6 +70,23 @@ def test_runs_are_made_skipped_and_failed_ones_named(tmp_path: Path) -> None:
     assert sum(one.images for one in place().planned()) == 0
 
 
+def test_what_an_interrupted_run_made_is_counted(tmp_path: Path) -> None:
+    sweep = load_sweep(written(tmp_path, {"seed": [5, 6]}))
+
+    def run(config: Any, *, observer: Observer, **_: Any) -> Any:
+        observer.on_image(True)
+        observer.on_class_image("red", True)
+        observer.on_image(False)
+        raise KeyboardInterrupt
+
+    for images in (2, 4):
+        runner = SweepRunner(sweep, tmp_path / "out", runs=tmp_path / "runs", store=tmp_path / "store")
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(observer=watching, on_failure=lambda *_: None, run=run)
+        first, second = json.loads((tmp_path / "out" / "sweep.json").read_text())["runs"]
+        assert (first["images"], second["images"]) == (images, 0)
+
+
 def test_keys_that_change_together_have_a_label(tmp_path: Path) -> None:
     over = {
         "size": {"few": {"search.trials": 2}, "many": {"search.trials": 4, "seed": 9}},
@@ -77,6 +95,18 @@ def test_keys_that_change_together_have_a_label(tmp_path: Path) -> None:
     variants = load_sweep(written(tmp_path, over)).variants
     assert [one.name for one in variants] == ["two-few-top1", "two-many-top1"]
     assert (variants[1].config.search.trials, variants[1].config.seed) == (4, 9)
+
+
+def test_a_key_is_set_in_all_runs_unless_they_differ_in_it(tmp_path: Path) -> None:
+    path = written(tmp_path, {"seed": [5, 6]})
+    variants = load_sweep(path, changes={"search.trials": 3}).variants
+    assert [(one.config.seed, one.config.search.trials) for one in variants] == [(5, 3), (6, 3)]
+    for key in ("seed", "name"):
+        with pytest.raises(SweepError, match=f"{key}: cannot be set for all runs"):
+            load_sweep(path, changes={key: 7})
+    refused = CliRunner().invoke(main, ["sweep", str(path), "--dry-run", "--set", "search.trails=3"])
+    assert refused.exit_code == 2
+    assert "did you mean" in refused.output
 
 
 @pytest.mark.parametrize(
