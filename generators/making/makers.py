@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ from generators.card import has_card, read_card, runtime_facts
 from generators.engine import ImageEngine
 from generators.errors import GeneratorError
 from generators.making.place import Place
+from generators.making.scratch import scratch_folder
 from generators.making.spec import MakerSpec
 from generators.request import ImageRequest
 from generators.stable_diffusion.card import DiffusionCard
@@ -80,7 +81,8 @@ class Makers:
         self._facts: RuntimeFacts | None = None
         self._first_job: Job | None = None
         self._scratch_in = scratch
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: Path | None = None
+        self._open_things = ExitStack()
 
     def __enter__(self) -> Makers:
         return self
@@ -170,9 +172,8 @@ class Makers:
         if self._first_job is not None:
             self._first_job.cancel()
             self._first_job = None
-        if self._scratch is not None:
-            self._scratch.cleanup()
-            self._scratch = None
+        self._open_things.close()
+        self._scratch = None
 
     def _end_engines(self) -> None:
         engines, self._engines = list(self._engines.values()), {}
@@ -182,8 +183,8 @@ class Makers:
     def scratch(self) -> ImageStore:
         """A store for images that nobody keeps, until `close`."""
         if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="promptopt-images-", dir=self._scratch_in)
-        return ImageStore(self._scratch.name)
+            self._scratch = self._open_things.enter_context(scratch_folder(self._scratch_in))
+        return ImageStore(self._scratch)
 
     def load_here(self, uri: str) -> Generator:
         """The generator with its weights in this process, whatever the place."""
