@@ -159,6 +159,7 @@ def _said(victim: str) -> str:
     return re.escape(bare).replace(r"transformer\.resblocks\.1\.ln_2", r"1\.(ln_2|layer_norm2)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_file_that_is_not_wholly_the_network_is_refused(whole: Any, tmp_path: Path, damage: str) -> None:
     name, folder, files, read = whole

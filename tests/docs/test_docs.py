@@ -137,6 +137,7 @@ def _faults(line: str) -> Iterator[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", SHELL, ids=lambda block: block.name)
 def test_commands_and_options_exist(block: Block):
     for line in block.commands():

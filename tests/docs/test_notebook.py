@@ -19,6 +19,7 @@ def run_cell(source: str, names: dict[str, Any]) -> Any:
     return None if last is None else eval(compile(ast.Expression(last.value), str(NOTEBOOK), "eval"), names)
 
 
+@pytest.mark.slow
 def test_every_cell_runs_and_shows_what_the_text_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,6 +188,7 @@ def _texts_of_the_code() -> str:
     return "\n".join(texts)
 
 
+@pytest.mark.slow
 def test_the_messages_under_troubleshooting_are_those_of_the_code():
     page = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     messages = re.findall(r"^\| `([^`]+)` \|", page, flags=re.MULTILINE)

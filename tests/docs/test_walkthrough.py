@@ -38,11 +38,13 @@ def _named(line: str) -> tuple[str, set[str]]:
     return " ".join(words[: len(words) - len(rest)]), options
 
 
+@pytest.mark.slow
 def test_every_command_exists_with_its_options(walkthrough: ModuleType):
     for command in walkthrough.steps().values():
         assert not list(_faults(command)), command
 
 
+@pytest.mark.slow
 def test_every_command_and_option_stands_in_the_documentation(walkthrough: ModuleType):
     lines = [
         line

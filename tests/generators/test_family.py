@@ -29,6 +29,7 @@ def family(uris: dict[str, str]) -> GeneratorFamily:
     return load_members(members, lambda uri: load(uri, device="cpu", batch_size=2))
 
 
+@pytest.mark.slow
 def test_an_image_is_that_of_its_own_generator(
     family: GeneratorFamily, uris: dict[str, str], tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ def test_architectures_have_as_many_weights_as_published(name: str) -> None:
     assert counts == architectures.ARCHITECTURES[name].parameters
 
 
+@pytest.mark.slow
 def test_the_script_for_gpus_runs_on_a_tiny_model_and_a_cpu() -> None:
     said = run("gpu.py", "--cpu-smoke")
     assert "a trial, no measurement" in said

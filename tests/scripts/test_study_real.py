@@ -12,6 +12,7 @@ from tests.test_main_job import some_patches
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "lib" / "study_real.py"
 
 
+@pytest.mark.slow
 def test_three_classes_from_files_to_a_proof(
     shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

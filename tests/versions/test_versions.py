@@ -49,6 +49,7 @@ def test_peft_reads_the_text_encoders_adapter_of_another_version(recorded: Any) 
         np.testing.assert_allclose(record.adapted_states(), recorded["adapted_states"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_text_encoders_adapter_of_another_version_changes_the_pictures() -> None:
     plain, adapted = (record.pictures(f"embedded{end}")[1] for end in ("", f"+lora:{TEXT_ADAPTER}@3"))
     levels = [

@@ -95,6 +95,7 @@ def average_inside(x: np.ndarray) -> np.ndarray:
     return out
 
 
+@pytest.mark.slow
 def test_every_kernel_lands_where_keras_has_it(weights: Path, network: KerasInception) -> None:
     plan = keras_plan()
     assert len(plan) == 94

@@ -19,6 +19,7 @@ def random_case(seed: int, n: int, k: int, *, ties: bool) -> tuple[np.ndarray, n
     return truth, p / p.sum(axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.integers(2, 5), st.integers(8, 60), st.booleans(), st.booleans())
 def test_every_score_is_scikit_learns(seed, k, n, ties, weighted):
     truth, p = random_case(seed, n, k, ties=ties)

@@ -58,6 +58,7 @@ def shown(lite0: Any) -> dict[str, np.ndarray]:
     return {name: lite0.encode_images(images) for name, images in sets.items()}
 
 
+@pytest.mark.slow
 def test_imagenet_classes_of_photographs(lite0: Any) -> None:
     pavilion, flower = lite0.probabilities(lite0.encode_images(samples()))
     assert (lite0.dim, lite0.classes) == (1280, 1000)
@@ -141,6 +142,7 @@ def test_weights_without_a_last_layer_have_no_classes(tmp_path: Path) -> None:
     np.testing.assert_allclose(encoder.encode_images(samples()), whole.encode_images(samples()), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="'timm:nonesuch' is no network"):
         load_encoder("timm:nonesuch@weights.safetensors")

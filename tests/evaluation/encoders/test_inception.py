@@ -59,6 +59,7 @@ def test_pixels_are_clean_fids_to_the_last_bit(size: tuple[int, int], tmp_path: 
     np.testing.assert_array_equal(encoder.prepare(image), expected.transpose(2, 0, 1))  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_features_are_those_of_clean_fid_itself(whole: dict[str, Any], tmp_path: Path) -> None:
     from cleanfid.fid import get_files_features
     from cleanfid.inception_torchscript import InceptionV3W
@@ -84,6 +85,7 @@ def test_features_are_those_of_clean_fid_itself(whole: dict[str, Any], tmp_path:
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_both_files_and_one_pass_for_features_and_probabilities(whole: dict[str, Any]) -> None:
     encoder = InceptionEncoder.from_file(whole["folder"] / STATE_DICT, device="cpu", batch_size=1)
     image = picture(64, 64)

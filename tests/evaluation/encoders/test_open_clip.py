@@ -56,6 +56,7 @@ def test_a_row_does_not_depend_on_its_company(micro_clip: TextEncoder) -> None:
     assert together.std(axis=0).min() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [

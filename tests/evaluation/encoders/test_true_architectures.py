@@ -95,6 +95,7 @@ def check_biomedclip(encoder: TextEncoder) -> None:
         encoder.encode_texts(["polyp " * 300])
 
 
+@pytest.mark.slow
 def test_biomedclips_layout_with_a_short_text_tower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = write_biomedclip(tmp_path, layers=1, tower="vit_tiny_patch16_224", suffix=".safetensors")
@@ -102,6 +103,7 @@ def test_biomedclips_layout_with_a_short_text_tower(tmp_path: Path, monkeypatch:
     check_biomedclip(OpenClipEncoder.from_folder(folder, device="cpu", batch_size=1))
 
 
+@pytest.mark.slow
 def test_biomedclip_as_published_is_a_pickle_and_converts_as_the_error_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +123,7 @@ def test_biomedclip_as_published_is_a_pickle_and_converts_as_the_error_says(
         torch.testing.assert_close(tensor, state[name].float(), msg=name)
 
 
+@pytest.mark.slow
 def test_biomedclip_on_the_hub_is_fetched_without_its_pickle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +163,7 @@ def test_biomedclip_at_its_true_size(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert parameters == pytest.approx(196e6, rel=0.01)
 
 
+@pytest.mark.slow
 def test_dinov2_small_in_its_published_files(tmp_path: Path) -> None:
     """ViT-S/14, trained at 518 pixels and read at 224: its position embeddings are interpolated."""
     from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
@@ -191,6 +195,7 @@ def test_dinov2_small_in_its_published_files(tmp_path: Path) -> None:
     np.testing.assert_allclose(rows, expected, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_inceptions_state_dict_has_the_published_names(tmp_path: Path) -> None:
     """Names and shapes as clean-fid's own network declares them, in a safetensors file."""
     pytest.importorskip("cleanfid")

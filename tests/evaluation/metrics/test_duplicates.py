@@ -76,6 +76,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts.radius == pytest.approx(whole.radius)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("modes", "share"), [(20, None), (None, 0.3), (None, 0.0)])
 def test_interval_covers(modes: int | None, share: float | None) -> None:
     """Images from 20 prototypes; or a share from 5 prototypes and all others new."""

@@ -18,6 +18,7 @@ def truth(d: int, shift: float) -> float:
     return d * (shift**2 + shift**2)  # means and standard deviations both differ by it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 0.4])
 def test_removes_the_bias_and_covers_the_population_value(shift: float) -> None:
     d, runs = 8, 200

@@ -55,6 +55,7 @@ def test_verdicts(own: float, thumbnails: float, verdict: str) -> None:
     assert ("not shown to do better" in said) == (verdict == "unclear")
 
 
+@pytest.mark.slow
 def test_intervals_cover_a_difference_of_none() -> None:
     """Two encoders as good as each other: the interval holds 0 about as often as it says."""
     held = 0

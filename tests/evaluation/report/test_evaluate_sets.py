@@ -157,6 +157,7 @@ def test_test_images_among_the_generated_are_refused(
     assert "is the same file" in result.rows[0].estimate.method
 
 
+@pytest.mark.slow
 def test_a_second_encoder_and_the_gap(
     real: ImageSet, made: ImageSet, micro_clip: Any, other_clip: Any, store: FeatureStore
 ) -> None:

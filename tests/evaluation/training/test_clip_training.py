@@ -58,6 +58,7 @@ def trained(squares: Dataset, tokenizer_folder: Path, tmp_path_factory: pytest.T
     )
 
 
+@pytest.mark.slow
 def test_where_memory_runs_out_the_batch_is_compared_as_a_whole_all_the_same(
     squares: Dataset, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

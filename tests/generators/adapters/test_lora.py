@@ -43,6 +43,7 @@ def diffusers_images(base: Path, *adapters: tuple[Path, float]) -> np.ndarray:
     return draw(pipeline)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stack", [[("a", 0.7)], [("a", 0.5), ("b", -1.25)], [("dora", 0.6)], [("dora", 1.0), ("a", 0.5)]]
 )
@@ -81,6 +82,7 @@ def test_a_scale_of_nothing_is_the_base_model(micro_folder: Path, loras: dict[st
     assert one.tobytes() == other.tobytes()
 
 
+@pytest.mark.slow
 def test_the_key_holds_files_scales_and_their_order(micro_folder: Path, loras: dict[str, Path]) -> None:
     a, b = loras["a"], loras["b"]
     tails = ["", f"+lora:{a}", f"+lora:{a}@0.5", f"+lora:{b}", f"+lora:{a}+lora:{b}", f"+lora:{b}+lora:{a}"]
@@ -124,6 +126,7 @@ def test_an_adapter_brings_its_sampling_defaults(micro_folder: Path, tmp_path: P
     assert (request.steps, request.guidance) == (12, 3.5)
 
 
+@pytest.mark.slow
 def test_the_embedded_model_takes_an_adapter(tmp_path: Path) -> None:
     base = resolve("embedded")
     trained = adapted_pipeline(base, strength=0.1)
@@ -194,6 +197,7 @@ def test_kohya_files_with_dora_scale_are_read(micro_folder: Path, tmp_path: Path
         load(f"{micro_folder}+lora:{file}", device="cpu")
 
 
+@pytest.mark.slow
 def test_hub_adapters_are_read_from_the_cache_offline(
     micro_folder: Path, loras: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ def copy(micro_folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "sd"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", NAMES)
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 def test_images_equal_those_of_diffusers(

@@ -141,6 +141,7 @@ def test_other_batch_sizes_differ_by_a_level_at_most(
 # Memory
 
 
+@pytest.mark.slow
 def test_lack_of_memory_halves_the_batch_and_loses_no_image(
     micro_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +174,7 @@ def test_without_a_store_requests_have_to_be_made_anew(
     assert len(list(generator.generate([generator.request("a", 1, steps=1)]))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
 def test_one_image_that_does_not_fit_is_a_clear_error(
     micro_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
@@ -306,6 +308,7 @@ def test_compiled_networks_make_the_same_images_from_one_graph_a_shape(
     assert counter.frame_count == 3  # without guidance the UNet has half the rows
 
 
+@pytest.mark.slow
 def test_networks_that_do_not_compile_are_a_clear_error(
     micro_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def _difference(
     return np.abs(images.astype(int) - np.round(255 * expected).astype(int))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["native", "dpmpp_2m", "dpmpp_2m_sde", "unipc"])
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 def test_images_equal_those_of_diffusers(

@@ -63,6 +63,7 @@ def test_an_adapter_changes_the_pictures_and_leaves_the_checkpoint_alone(
     assert "LoRA of rank 2" in (folder / "README.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [{}, {"rslora": True}, {"dora": True}, {"dropout": 0.3}])
 def test_adapters_resume_to_the_bit(
     lora: dict[str, object], adapters: SdTrainingSpec, data: Dataset, base: Path, tmp_path: Path
@@ -101,6 +102,7 @@ def test_adapters_are_held_in_float32_whatever_the_base_is(base: Path) -> None:
     assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [{}, {"dora": True}])
 def test_adapters_learn_beside_weights_of_half_precision(
     lora: dict[str, object], adapters: SdTrainingSpec, data: Dataset, base: Path, tmp_path: Path
@@ -173,6 +175,7 @@ def test_half_of_a_batch_are_class_images_and_each_half_is_a_mean() -> None:
         Batches(20, batch_size=7, seed=0, prior=6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [2, 4])
 def test_min_snr_weighs_each_picture_of_both_halves_by_its_own_timestep(
     batch_size: int, adapters: SdTrainingSpec, data: Dataset, base: Path, tmp_path: Path
@@ -215,6 +218,7 @@ def test_min_snr_weighs_each_picture_of_both_halves_by_its_own_timestep(
     assert apart < 1e-3 * moved
 
 
+@pytest.mark.slow
 def test_every_label_has_its_token_and_class_images_are_those_of_the_full_request(
     adapters: SdTrainingSpec, data: Dataset, base: Path, tmp_path: Path
 ) -> None:

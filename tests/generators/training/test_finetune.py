@@ -72,6 +72,7 @@ def test_a_run_ends_in_a_pipeline_that_diffusers_loads_and_draws_with(
     assert {"captions", "step"} <= {event["event"] for event in events}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["vae", "unet"])
 def test_a_killed_run_ends_with_the_bits_of_one_that_was_not(
     stage: str, spec: SdTrainingSpec, data: Dataset, tmp_path: Path
@@ -150,6 +151,7 @@ def test_a_recipe_that_cannot_be_followed_is_refused_when_it_is_read(
         SdTrainingSpec.model_validate(content)
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_a_folder_and_reads_its_prediction_type(
     spec: SdTrainingSpec, data: Dataset, tmp_path: Path
 ) -> None:
@@ -175,6 +177,7 @@ def test_fine_tuning_starts_from_a_folder_and_reads_its_prediction_type(
     assert not (tmp_path / "wrong" / "stages" / "vae").exists()
 
 
+@pytest.mark.slow
 def test_zero_terminal_snr_can_be_turned_on_and_is_handed_on(
     spec: SdTrainingSpec, data: Dataset, tmp_path: Path
 ) -> None:
@@ -197,6 +200,7 @@ def test_zero_terminal_snr_can_be_turned_on_and_is_handed_on(
         StableDiffusionPipeline.from_pretrained(tuned)
 
 
+@pytest.mark.slow
 def test_a_vae_that_is_fine_tuned_keeps_its_scale(
     spec: SdTrainingSpec, data: Dataset, tmp_path: Path
 ) -> None:

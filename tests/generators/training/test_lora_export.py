@@ -46,6 +46,7 @@ def trained(
     return request.param, images, folder
 
 
+@pytest.mark.slow
 def test_diffusers_reads_its_layout(trained: Any, micro_folder: Path) -> None:
     _, images, folder = trained
     pipeline = plain_pipeline(micro_folder)
@@ -82,6 +83,7 @@ def test_diffusers_reads_kohyas_layout(trained: Any, micro_folder: Path) -> None
     assert difference(draw(pipeline), images) < 1e-5
 
 
+@pytest.mark.slow
 def test_our_own_backend_reads_every_layout(trained: Any, micro_folder: Path) -> None:
     variant, images, folder = trained
     places = ["", "/pytorch_lora_weights.safetensors"]
@@ -174,6 +176,7 @@ def test_the_same_adapter_is_saved_to_the_same_bytes(micro_folder: Path, tmp_pat
         assert path.read_bytes() == (folders[1] / path.relative_to(folders[0])).read_bytes(), path
 
 
+@pytest.mark.slow
 def test_sdxl_layers_have_stabilitys_names(tmp_path: Path) -> None:
     """diffusers' own conversion from kohya's SDXL names must find every layer again."""
     unet = UNet2DConditionModel(

@@ -77,6 +77,7 @@ def _linear_loop(folder: Path, *, room: int, seen: list[int]) -> tuple[torch.nn.
     return module, Loop(stage="t", modules={"m": module}, loss=loss, method=own, checkpoints=folder)
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_images_of_a_pass_with_the_same_result(tmp_path: Path) -> None:
     whole, loop = _linear_loop(tmp_path / "whole", room=8, seen=[])
     loop.run()
@@ -89,6 +90,7 @@ def test_out_of_memory_halves_the_images_of_a_pass_with_the_same_result(tmp_path
         assert torch.allclose(cut.bias, whole.bias, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_image_that_does_not_fit_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     _, loop = _linear_loop(tmp_path, room=0, seen=[])
     with pytest.raises(TrainingError, match=r"1 images a pass.*gradient_checkpointing"):

@@ -117,6 +117,7 @@ def test_the_precision_and_device_that_cannot_be_had_are_said() -> None:
         accelerator(device="cpu", precision="float32", tracker="wandb")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["vae_training", "training"])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_training_that_diverges_exports_nothing_and_its_advice_can_be_followed(
@@ -133,6 +134,7 @@ def test_a_training_that_diverges_exports_nothing_and_its_advice_can_be_followed
     train_sd(changed(wild, **{stage: {"lr": 1e-3}}), data=data, out=tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_costs_time_but_no_bit(
     spec: SdTrainingSpec, data: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -147,6 +149,7 @@ def test_a_damaged_checkpoint_costs_time_but_no_bit(
     assert "step-00000004: damaged" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_finished_result_that_is_damaged_is_made_again(
     spec: SdTrainingSpec, data: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -205,6 +205,7 @@ def test_large_classes_get_folders_within_theirs(tmp_path: Path, monkeypatch: py
     assert make(tmp_path, tmp_path / "set", counts={"red": 20, "other": 8}).generated == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["imagefolder", "webdataset"])
 def test_a_failure_anywhere_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(run_module, "CHUNK", 8)

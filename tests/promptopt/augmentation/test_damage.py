@@ -132,6 +132,7 @@ NOTES: dict[str, Callable[[Path], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [*IMAGES, *NOTES])
 def test_an_unfinished_set_ends_as_an_undamaged_one(
     damage: str, sets: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

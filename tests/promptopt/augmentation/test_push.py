@@ -107,6 +107,7 @@ def test_an_image_that_is_not_marked_or_was_changed_stays(images: Path, hub: Hub
     assert hub.sent == {}
 
 
+@pytest.mark.slow
 def test_a_run_goes_without_report_and_study_file(shared_sets: SetResult, hub: Hub) -> None:
     done = CliRunner().invoke(main, ["push", str(shared_sets.folder), "owner/run"])
     assert done.exit_code == 0, done.output
@@ -118,6 +119,7 @@ def test_a_run_goes_without_report_and_study_file(shared_sets: SetResult, hub: H
             assert one.prompt in hub.sent["README.md"]
 
 
+@pytest.mark.slow
 def test_a_run_of_single_prompts_and_a_wrong_name(shared_run: SmallRun, hub: Hub) -> None:
     push_data(shared_run.folder, "owner/run")
     assert "| rank | prompt |" in hub.sent["README.md"]

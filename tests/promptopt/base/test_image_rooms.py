@@ -142,6 +142,7 @@ def prepared(*paths: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD)
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_room_sees_what_the_file_shows(tmp_path: Path, room: str, name: str) -> None:
@@ -252,6 +253,7 @@ def test_latents_of_another_reader_are_not_taken(tmp_path: Path, monkeypatch: py
     assert TrainingPictures((path,), 32).keys != before
 
 
+@pytest.mark.slow
 def test_only_the_reader_opens_image_files() -> None:
     callers = set()
     for package in ("promptopt", "generators", "evaluation", "studies"):

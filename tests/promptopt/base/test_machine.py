@@ -24,6 +24,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [
@@ -87,6 +88,7 @@ def test_the_sentence_names_the_folder(tmp_path: Path) -> None:
     assert fullest([]) is None
 
 
+@pytest.mark.slow
 def test_the_cpus_allocator_is_understood() -> None:
     """The memory that torch and numpy ask for is more than the process may have."""
     script = (

@@ -99,6 +99,7 @@ def test_metrics_are_objects_or_functions_that_make_one(site: Path) -> None:
     assert [(metric.name, metric.version) for metric in metrics] == [("redness", "2"), ("blackness", "1")]
 
 
+@pytest.mark.slow
 def test_a_study_file_names_all_three(site: Path, tmp_path: Path) -> None:
     content = study(tmp_path, data=str(write_squares(tmp_path / "data", each=10)))
     config = study_from_mapping(

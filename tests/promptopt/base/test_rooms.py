@@ -21,6 +21,7 @@ _ABOUT_TENSORS = tuple(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("without", "loaded"),
     [(_ABOUT_TENSORS, "['promptopt.base']"), ((), "['promptopt.base', 'torch']")],

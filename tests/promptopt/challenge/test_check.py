@@ -126,6 +126,7 @@ def _remove(name: str) -> Callable[[Path], None]:
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "file", "problem"),
     [

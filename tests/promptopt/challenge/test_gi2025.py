@@ -214,6 +214,7 @@ def _script(old: str, new: str) -> Callable[[Path], None]:
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "file", "problem"),
     [

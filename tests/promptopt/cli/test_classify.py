@@ -28,6 +28,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_tables_files_and_a_second_run_that_encodes_nothing(phantom, tmp_path, monkeypatch):
     command = ("classify", phantom, phantom, *QUICK, "--seeds", 2, "--ratios", "0.5,1", "--by", "center")
     places = ("--out", tmp_path / "out", "--store", tmp_path / "store")

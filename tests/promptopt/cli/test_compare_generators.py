@@ -43,6 +43,7 @@ COMMAND = [
 ]
 
 
+@pytest.mark.slow
 def test_tables_are_printed_and_everything_is_written(place: Path) -> None:
     command = [
         *COMMAND,

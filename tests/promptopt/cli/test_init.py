@@ -108,6 +108,7 @@ def test_on_a_terminal_it_asks(photos: Path, tmp_path: Path, monkeypatch: pytest
     assert (list(content["classes"]), content["set"]["budget"]) == (["flat_polyp", "polyp"], 50)
 
 
+@pytest.mark.slow
 def test_the_study_passes_its_check_and_the_cost_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -386,6 +386,7 @@ def test_generate_goes_through_the_store(tmp_path):
     assert not (tmp_path / "never").exists()
 
 
+@pytest.mark.slow
 def test_adapters_are_trained_judged_and_drawn_with(tmp_path):
     data, base = tmp_path / "data", str(build_micro_pipeline(tmp_path / "base"))
     assert run("data", "prepare", "phantom", data, "--images", 60, "--size", 32).exit_code == 0

@@ -34,6 +34,7 @@ def show(folder: Path):
     return CliRunner(env={"COLUMNS": "300"}).invoke(main, ["study", "show", str(folder)])
 
 
+@pytest.mark.slow
 def test_live_display_then_show(tmp_path, capsys):
     data = write_squares(tmp_path / "data")
     result = run(tmp_path, data)

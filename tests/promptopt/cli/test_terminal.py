@@ -162,6 +162,7 @@ def test_wrapped_loses_no_word(text: str, indent: int, width: int) -> None:
     assert wrapped(text, indent=indent, width=0) == ([text] if text else [])
 
 
+@pytest.mark.slow
 def test_study_show_prints_a_run_of_sets_whole(classified_sets: SetResult) -> None:
     lines = printed("study", "show", classified_sets.folder)
     end = lines.index("Next:")
@@ -251,6 +252,7 @@ def test_study_show_says_how_far_a_run_of_sets_is(classified_sets: SetResult, tm
     assert (folder / "study.db").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_bars_of_a_study_of_sets_count_the_images_of_each_class(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shifted_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

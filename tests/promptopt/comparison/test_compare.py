@@ -78,6 +78,7 @@ def value(found: GeneratorComparison, generator: str, metric: str, scope: str = 
     return score.estimate.value
 
 
+@pytest.mark.slow
 def test_the_planted_differences_are_found(found: GeneratorComparison) -> None:
     assert [scope.title for scope in found.scopes] == [EAST, WEST, ALL]
     for scope in (EAST, WEST, ALL):

@@ -112,6 +112,7 @@ def test_a_missing_package_a_full_disk_and_a_broken_network_are_named(monkeypatc
     assert all(check.remedy for check in found.values())
 
 
+@pytest.mark.slow
 def test_the_command_prints_json_and_exits_by_what_is_broken(monkeypatch, tmp_path):
     whole = CliRunner().invoke(main, ["doctor", "--json"])
     content = json.loads(whole.stdout)

@@ -85,6 +85,7 @@ def columns(latex: str) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 def test_fid_and_is_by_generator_and_center(tmp_path):
     folder = write_comparison(tmp_path / "cmp", {"clip": 9.0, "sd_15": 4.0})
     sources = read_sources([folder])
@@ -124,6 +125,7 @@ def test_every_table_compiles_and_fits_the_text(tmp_path, run):
     compile_tables(sources, tmp_path / "columns", options="twocolumn")
 
 
+@pytest.mark.slow
 def test_comparisons_on_the_same_images_become_one_table(tmp_path):
     first = write_comparison(tmp_path / "first", {"clip": 9.0, "sd": 4.0})
     second = write_comparison(tmp_path / "second", {"sd": 5.0, "lora": 3.0}, samples=False)
@@ -245,6 +247,7 @@ def test_folders_that_are_neither_are_named(run, tmp_path):
         read_sources([])
 
 
+@pytest.mark.slow
 def test_the_command_lists_what_it_wrote(run, tmp_path):
     folder = write_comparison(tmp_path / "cmp", {"sd": 4.0})
     done = CliRunner().invoke(

@@ -208,6 +208,7 @@ def test_the_same_seed_gives_the_same_comparison() -> None:
     assert compared(true=TRUE, left=LEFT) != compared(seed=5, true=TRUE, left=LEFT)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_difference_covers_the_truth() -> None:
     rng = np.random.default_rng(0)
     centers = {"a": 0.0, "b": 0.3, "c": -0.3}

@@ -53,6 +53,7 @@ def made(prompt: str, seeds: list[int]) -> np.ndarray:
     return ColorEncoder().encode_images([draw(prompt, seed) for seed in seeds])
 
 
+@pytest.mark.slow
 def test_weights_are_fitted_on_one_half_and_compared_on_the_other(folder: Path) -> None:
     found = run(folder, alignment_floor=None, min_distance=0).prompts
     assert found.portfolio is not None
@@ -81,6 +82,7 @@ def test_weights_are_fitted_on_one_half_and_compared_on_the_other(folder: Path) 
     assert "validation" in found.weights_note
 
 
+@pytest.mark.slow
 def test_the_portfolio_is_in_the_report_and_changes_no_image(folder: Path) -> None:
     first = run(folder, name="shown")
     text = first.report_path.read_text(encoding="utf-8")
@@ -105,6 +107,7 @@ def test_a_portfolio_of_one_is_the_first_prompt(folder: Path) -> None:
     assert "The portfolio" not in found.report_path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_floor_keeps_misaligned_prompts_out(folder: Path) -> None:
     found = run(
         folder, name="floor", given=[BEST, "a tiny blue square on white"], alignment_floor=0.3

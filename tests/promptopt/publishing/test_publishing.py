@@ -55,6 +55,7 @@ def test_a_growing_run_is_copied_whole_and_only_what_changed_is_written(
         assert trials(target.address, "anna/squares/red") == own(run)
 
 
+@pytest.mark.slow
 def test_a_dropped_database_comes_back_and_a_comment_is_kept_until_then(
     tmp_path: Path, target: Target
 ) -> None:

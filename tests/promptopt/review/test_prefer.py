@@ -232,6 +232,7 @@ def test_values_reach_a_study_as_a_metric(run):
         PreferenceMetric.read(run.folder)
 
 
+@pytest.mark.slow
 def test_a_study_goes_where_the_experts_point(run, tmp_path):
     """A weight that drowns all else: the prompt they liked heads the list, with their value in the tables."""
     own = session(run, rater="anna", rounds=6)

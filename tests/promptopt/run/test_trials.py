@@ -43,6 +43,7 @@ def bare(rows: Sequence[TrialRow]) -> list[TrialRow]:
     return [replace(row, seconds=0.0) for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", NAMES)
 def test_a_run_folder_may_have_any_name(tmp_path: Path, folder: str) -> None:
     path = tmp_path / folder / "study.db"
@@ -60,6 +61,7 @@ def test_a_run_folder_may_have_any_name(tmp_path: Path, folder: str) -> None:
     assert len(loaded(tmp_path / folder / "sets.db", folder).trials) == 1
 
 
+@pytest.mark.slow
 def test_there_is_one_trial_a_prompt_as_an_optuna_user_expects(tmp_path: Path) -> None:
     path, table = tmp_path / "study.db", Table(noise=2.0)
     worst = min(table.values, key=table.values.__getitem__)
@@ -119,6 +121,7 @@ def test_trials_run_until_the_search_can_no_longer_extend_them(tmp_path: Path) -
     assert read_studies(tmp_path)[0].name == "polyps"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "terms"), [("slots", ()), ("random", TERMS), ("nsga2", ())])
 def test_a_search_killed_anywhere_goes_on_to_the_same_rows(
     tmp_path: Path, sampler: str, terms: tuple[str, ...]
@@ -156,6 +159,7 @@ def test_a_search_killed_anywhere_goes_on_to_the_same_rows(
     assert sorted(prompts) == sorted(row.candidate.label for row in latest(whole.rows))
 
 
+@pytest.mark.slow
 def test_a_study_that_goes_on_with_a_larger_budget_opens_its_trials_again(tmp_path: Path) -> None:
     path, table = tmp_path / "study.db", Table(noise=2.0)
     search(trials=12).run(log_of(path), table)
@@ -246,6 +250,7 @@ def test_a_set_that_goes_on_has_one_trial_a_prompt_too(tmp_path: Path) -> None:
     assert len(SetLog(path, label="polyp", space=SPACE).steps) == 3
 
 
+@pytest.mark.slow
 def test_a_search_for_a_set_killed_while_it_writes_takes_the_same_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

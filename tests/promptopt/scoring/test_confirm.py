@@ -62,6 +62,7 @@ def hacked() -> dict[str, Any]:
     return category() | {"template": "{|a masterpiece,} a {|green|blue|grey} square"}
 
 
+@pytest.mark.slow
 def test_a_word_that_fools_the_search_encoder_alone_is_found_and_caught(tmp_path: Path, data: Path) -> None:
     common: dict[str, Any] = {
         "aim": "single",
@@ -86,6 +87,7 @@ def test_a_word_that_fools_the_search_encoder_alone_is_found_and_caught(tmp_path
     assert caught.second_encoder is not None
 
 
+@pytest.mark.slow
 def test_a_real_gain_is_seen_by_the_second_encoder_and_the_judge_too(tmp_path: Path, data: Path) -> None:
     found = run(
         tmp_path,
@@ -127,6 +129,7 @@ def test_the_search_encoder_cannot_be_its_own_witness(tmp_path: Path, data: Path
         run(tmp_path, data, encoder=ThumbnailWithTexts(), confirm={"second_encoder": "thumbnail"})
 
 
+@pytest.mark.slow
 def test_a_pareto_study_keeps_the_terms_apart_and_names_its_front(tmp_path: Path, data: Path) -> None:
     result = run(
         tmp_path, data, mode="pareto", search={"trials": 16, "images": 6}, confirm={"top": 4, "images": 12}
@@ -140,6 +143,7 @@ def test_a_pareto_study_keeps_the_terms_apart_and_names_its_front(tmp_path: Path
     assert all(entry.on_front is None for entry in plain.prompts.prompts)
 
 
+@pytest.mark.slow
 def test_a_collapsed_prompt_breaks_the_diversity_floor(tmp_path: Path, data: Path) -> None:
     class Repeating(SquareGenerator):
         def generate(self, requests: Sequence[ImageRequest]) -> Any:
@@ -160,6 +164,7 @@ def test_a_collapsed_prompt_breaks_the_diversity_floor(tmp_path: Path, data: Pat
     assert all("red" not in entry.prompt for entry in result.prompts.prompts if entry.search)
 
 
+@pytest.mark.slow
 def test_a_metric_of_ones_own_decides(tmp_path: Path, data: Path) -> None:
     def brightness(images: Sequence[Image.Image]) -> list[float]:
         return [float(np.asarray(image).mean()) for image in images]
@@ -201,6 +206,7 @@ def test_metric_names_must_not_hide_others() -> None:
         ImageMetric("mine", lambda images: [0.0] * len(images), weight=-1)
 
 
+@pytest.mark.slow
 def test_a_warm_start_begins_with_the_earlier_winners(tmp_path: Path, data: Path) -> None:
     first = run(tmp_path, data, search={"trials": 30, "images": 6})
     best = max(latest(first.trials()), key=lambda row: row.value).candidate

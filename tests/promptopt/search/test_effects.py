@@ -278,6 +278,7 @@ def test_effects_scale_with_the_scores(seed: int, factor: float) -> None:
             assert b.effect.value == pytest.approx(factor * a.effect.value, rel=0.01, abs=0.01 * factor)
 
 
+@pytest.mark.slow
 def test_hundreds_of_prompts_take_seconds() -> None:
     space = compile_template(
         " ".join("{" + "|".join(f"{s}{o}" for o in range(6)) + "}" for s in "uvwxyz"), {}

@@ -68,6 +68,7 @@ def run(one: Search, table: Table | None = None) -> tuple[list[TrialRow], str, T
     return log.rows, one.run(log, table), table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("terms", [(), TERMS])
 def test_every_sampler_scores_the_wanted_number_and_is_a_function_of_the_seed(

@@ -93,6 +93,7 @@ def run(folder: Path, data: Path, model: SquareGenerator, **own: Any) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_what_was_chosen_reaches_the_generator_and_prompts_json(tmp_path: Path) -> None:
     data = write_squares(tmp_path / "data")
     generator = SquareGenerator()

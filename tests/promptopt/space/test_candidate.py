@@ -116,6 +116,7 @@ def run(folder: Path, data: Path, **own: Any) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_prompts_of_several_lines_go_through_a_whole_study(tmp_path: Path) -> None:
     data = write_squares(tmp_path / "data")
     search = {"trials": 4, "images": 5, "sampler": "random", "racing": False}

@@ -130,6 +130,7 @@ tree = st.recursive(atom, variant, max_leaves=6)
 assignments = st.builds("${{v={}}}".format, st.recursive(word, variant, max_leaves=3))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(assignments, st.lists(tree, min_size=1, max_size=3))
 @example("${v={k|lm}}", ["{${v}|__size__}", "${v}"])

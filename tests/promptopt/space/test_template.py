@@ -295,6 +295,7 @@ def expand(text):
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(templates, st.integers(0, 2**32))
 def test_size_enumeration_rendering_and_sampling_agree(text, seed):

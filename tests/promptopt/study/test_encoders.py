@@ -133,6 +133,7 @@ def test_what_needs_texts_is_refused(
         run(tmp_path, squares, GridEncoder(), Observer(), **changes)
 
 
+@pytest.mark.slow
 def test_an_encoder_of_images_alone_runs_a_study_of_sets(tmp_path: Path) -> None:
     texts = {"red": ("a big red square on white",), "blue": ("a big blue square on black",)}
     data = write_real(tmp_path / "data", texts, each=20, test=20)

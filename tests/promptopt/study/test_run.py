@@ -62,6 +62,7 @@ def run(folder: Path, data: Path, *, generator: SquareGenerator | None = None, *
 FAST = {"search": {"trials": 6, "images": 6, "sampler": "random"}}
 
 
+@pytest.mark.slow
 def test_the_planted_best_prompt_is_found_and_confirmed(tmp_path: Path, data: Path) -> None:
     found = run(
         tmp_path,
@@ -81,6 +82,7 @@ def test_the_planted_best_prompt_is_found_and_confirmed(tmp_path: Path, data: Pa
     assert not set(found.seeds.search) & set(found.seeds.confirmation)
 
 
+@pytest.mark.slow
 def test_a_run_on_swapped_pictures_refuses_and_goes_on_when_they_are_back(tmp_path: Path) -> None:
     data = write_squares(tmp_path / "data")
     first = run(tmp_path, data, **FAST)
@@ -99,6 +101,7 @@ def test_a_run_on_swapped_pictures_refuses_and_goes_on_when_they_are_back(tmp_pa
     assert run(tmp_path, data, **FAST).nothing_new
 
 
+@pytest.mark.slow
 def test_enumeration_ranks_the_planted_best_among_the_first(tmp_path: Path, data: Path) -> None:
     result = run(tmp_path, data, search={"trials": 60, "images": 8, "sampler": "enumerate"})
     rows = latest(show(result.folder).trials)
@@ -113,6 +116,7 @@ def _color_slot(row: TrialRow) -> str:
     return next(name for name, option in row.choice.items() if option in ("red", "green", "blue", "grey"))
 
 
+@pytest.mark.slow
 def test_a_finished_study_run_again_generates_nothing_and_writes_the_same_bytes(
     tmp_path: Path, data: Path
 ) -> None:
@@ -127,6 +131,7 @@ def test_a_finished_study_run_again_generates_nothing_and_writes_the_same_bytes(
     assert second.prompts_path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_database_is_an_optuna_study_named_after_the_run(tmp_path: Path, data: Path) -> None:
     result = run(tmp_path / "50% of q?x", data, **FAST)
     path = result.folder / "study.db"
@@ -139,6 +144,7 @@ def test_the_database_is_an_optuna_study_named_after_the_run(tmp_path: Path, dat
     assert found.best_trial.user_attrs["prompt"] == best.candidate.label
 
 
+@pytest.mark.slow
 def test_prompts_json_does_not_depend_on_folders_or_on_what_the_store_holds(
     tmp_path: Path, data: Path
 ) -> None:
@@ -149,6 +155,7 @@ def test_prompts_json_does_not_depend_on_folders_or_on_what_the_store_holds(
     assert read_prompts(one.prompts_path) == one.prompts
 
 
+@pytest.mark.slow
 def test_more_trials_extend_a_study(tmp_path: Path, data: Path) -> None:
     search = {"trials": 8, "images": 6, "stop": None}
     first = run(tmp_path, data, search=search)
@@ -161,6 +168,7 @@ def test_more_trials_extend_a_study(tmp_path: Path, data: Path) -> None:
     assert whole.prompts_path.read_bytes() == longer.prompts_path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_prompt_asked_for_twice_is_told_its_known_score_and_costs_no_image(
     tmp_path: Path, data: Path
 ) -> None:
@@ -201,6 +209,7 @@ def _start(folder: Path, data: Path, pause: float, sampler: str) -> "subprocess.
     return subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["random", pytest.param("gp", marks=pytest.mark.slow)])
 def test_killed_at_any_moment_and_started_again_it_ends_like_an_uninterrupted_run(
     tmp_path: Path, data: Path, sampler: str
@@ -228,6 +237,7 @@ def test_killed_at_any_moment_and_started_again_it_ends_like_an_uninterrupted_ru
     ]
 
 
+@pytest.mark.slow
 def test_changed_settings_under_the_same_name_are_refused_with_the_keys(tmp_path: Path, data: Path) -> None:
     result = run(tmp_path, data, **FAST)
     before = result.prompts_path.read_bytes()
@@ -316,6 +326,7 @@ def test_a_read_only_run_folder_is_named(tmp_path: Path, data: Path) -> None:
         run(tmp_path, data, **FAST)
 
 
+@pytest.mark.slow
 def test_two_processes_cannot_run_one_study(tmp_path: Path, data: Path) -> None:
     class Second(Observer):
         def on_start(self, start: StudyStart) -> None:
@@ -325,6 +336,7 @@ def test_two_processes_cannot_run_one_study(tmp_path: Path, data: Path) -> None:
     run(tmp_path, data, observer=Second(), **FAST)
 
 
+@pytest.mark.slow
 def test_an_observer_hears_every_image_and_every_trial(tmp_path: Path, data: Path) -> None:
     class Listener(Observer):
         images = 0
@@ -353,6 +365,7 @@ def test_an_observer_hears_every_image_and_every_trial(tmp_path: Path, data: Pat
     assert heard.result is result
 
 
+@pytest.mark.slow
 def test_given_prompts_go_through_the_same_confirmation(tmp_path: Path, data: Path) -> None:
     found = run(tmp_path, data, given=["a tiny blue square on white", BEST], **FAST).prompts
     by_prompt = {entry.prompt: entry for entry in found.prompts}
@@ -360,6 +373,7 @@ def test_given_prompts_go_through_the_same_confirmation(tmp_path: Path, data: Pa
     assert by_prompt["a tiny blue square on white"].rank > by_prompt[BEST].rank
 
 
+@pytest.mark.slow
 def test_confirmation_numbers_follow_from_the_stored_images(tmp_path: Path, data: Path) -> None:
     """The score, recomputed by hand from the definition: paired, in baseline SDs, against the test pool."""
     from promptopt.run.folder import SETTINGS
@@ -388,6 +402,7 @@ def test_confirmation_numbers_follow_from_the_stored_images(tmp_path: Path, data
     assert json.loads((result.folder / SETTINGS).read_text())["score"]["utility"] == 0
 
 
+@pytest.mark.slow
 def test_ties_are_said_to_be_ties(tmp_path: Path, data: Path) -> None:
     found = run(tmp_path, data, **FAST, given=[BEST]).prompts
     for entry in found.prompts:
@@ -396,6 +411,7 @@ def test_ties_are_said_to_be_ties(tmp_path: Path, data: Path) -> None:
             assert entry.tied_with_first == (entry.behind_first.low <= 0)
 
 
+@pytest.mark.slow
 def test_a_broken_prompt_list_is_refused_with_its_key(tmp_path: Path, data: Path) -> None:
     path = run(tmp_path, data, **FAST).prompts_path
     content = json.loads(path.read_text())
@@ -409,6 +425,7 @@ def test_a_broken_prompt_list_is_refused_with_its_key(tmp_path: Path, data: Path
         read_prompts(path)
 
 
+@pytest.mark.slow
 def test_the_resolved_study_file_is_the_same_study_from_anywhere(tmp_path: Path, data: Path) -> None:
     first = run(tmp_path, data, **FAST)
     again = SquareGenerator()
@@ -437,6 +454,7 @@ def test_a_copy_of_a_shipped_category_is_compared_with_the_same_classes(name: st
         assert texts[other] == load_category(other).texts
 
 
+@pytest.mark.slow
 def test_the_plain_prompt_heads_the_list_where_none_does_better(tmp_path: Path, data: Path) -> None:
     result = run(tmp_path, data, **FAST)
     ranked = {entry.prompt: entry for entry in result.prompts.prompts}

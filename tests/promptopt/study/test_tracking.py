@@ -23,6 +23,7 @@ class Steps(Observer):
         self.seen.append(step)
 
 
+@pytest.mark.slow
 def test_a_study_in_tensorboard(tmp_path: Path, shifted_data: Path) -> None:
     found = tracker("tensorboard", folder=tmp_path / "board", run="squares")
     steps = Steps()

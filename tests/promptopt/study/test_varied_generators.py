@@ -90,6 +90,7 @@ def scaled(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     )
 
 
+@pytest.mark.slow
 def test_the_better_generator_is_found(named: StudyResult) -> None:
     first = named.prompts.prompts[0]
     assert first.generation_parameters == {"generator": "sharp"}
@@ -103,6 +104,7 @@ def test_the_better_generator_is_found(named: StudyResult) -> None:
     assert "generator,sharp" in effects
 
 
+@pytest.mark.slow
 def test_a_scale_multiplies_that_of_the_address(scaled: StudyResult) -> None:
     first = scaled.prompts.prompts[0]
     assert first.generation_parameters is not None

@@ -34,6 +34,7 @@ def run(folder: Path, **changes: object) -> StudyResult:
     return result
 
 
+@pytest.mark.slow
 def test_margin_and_own_metric_rank_prompts_and_nothing_real_is_claimed(tmp_path: Path) -> None:
     result = run(tmp_path, score={"alignment": 0.1})
     first = result.prompts.prompts[0]

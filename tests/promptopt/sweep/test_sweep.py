@@ -33,6 +33,7 @@ def watching(_: object) -> Any:
     yield Observer()
 
 
+@pytest.mark.slow
 def test_runs_are_made_skipped_and_failed_ones_named(tmp_path: Path) -> None:
     write_squares(tmp_path / "data", each=10)
     sweep = load_sweep(written(tmp_path, {"seed": [5, 6]}))

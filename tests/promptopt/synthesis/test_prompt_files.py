@@ -97,6 +97,7 @@ def test_a_missing_list_is_named(tmp_path: Path) -> None:
         read_prompt_file(tmp_path / "none.txt")
 
 
+@pytest.mark.slow
 def test_a_studys_prompts_bring_weights_and_settings(tmp_path: Path) -> None:
     write_squares(tmp_path / "data")
     (tmp_path / "study.yaml").write_text(json.dumps(study(tmp_path)))

@@ -312,6 +312,7 @@ def test_makers_are_never_left_without_work_and_the_order_of_images_does_not_mat
     assert lists[0] == lists[1]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -349,6 +349,7 @@ def test_broken_engine_fails(broken: Any, test: str, tmp_path: Path) -> None:
         check(engine=broken(generator, ImageStore(tmp_path / "broken")), generator=generator, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suite", "fixture"),
     [

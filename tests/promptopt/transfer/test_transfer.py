@@ -61,6 +61,7 @@ def move(result: StudyResult, generator: SquareGenerator, **given: Any) -> Trans
     return transfer(result.folder, generator, encoder=ColorEncoder(), **given)
 
 
+@pytest.mark.slow
 def test_the_runs_own_generator_gives_the_confirmed_scores_and_no_new_image(result: StudyResult) -> None:
     own = SquareGenerator()
     found = move(result, own)

@@ -86,6 +86,7 @@ def test_trials_are_read_while_a_study_writes(run):
     assert digest(run) == before
 
 
+@pytest.mark.slow
 def test_the_dashboard_serves_every_trial_with_its_images(run):
     pytest.importorskip("optuna_dashboard")
     before, told = digest(run), []
@@ -167,6 +168,7 @@ def test_a_second_start_adds_only_what_is_new(run, tmp_path):
     assert told[-1].trials > 0
 
 
+@pytest.mark.slow
 def test_a_study_that_goes_on_is_followed(run):
     pytest.importorskip("optuna_dashboard")
     whole = (run.folder / "study.db").read_bytes()
@@ -201,6 +203,7 @@ def test_a_study_that_goes_on_is_followed(run):
         assert shown() == there + 1
 
 
+@pytest.mark.slow
 def test_trials_that_grow_are_brought_up_to_date(tmp_path):
     """Running trials, and those that had ended before the study went on with a larger budget."""
     pytest.importorskip("optuna_dashboard")
@@ -262,6 +265,7 @@ def test_without_the_package_the_command_says_how_to_install_it(run, monkeypatch
     assert "pip install 'promptopt[dashboard]'" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_listens_on_loopback_and_warns_of_anything_else(run, monkeypatch):
     pytest.importorskip("optuna_dashboard")
     seen = []

@@ -65,6 +65,7 @@ def test_optunas_plots_show_a_class_of_a_set(folder, shared_sets):
     )
 
 
+@pytest.mark.slow
 def test_the_dashboard_shows_every_prompt_of_every_class(folder, shared_sets):
     pytest.importorskip("optuna_dashboard")
     classes, told = opened(folder, shared_sets), []
@@ -125,6 +126,7 @@ def test_the_dashboard_shows_every_prompt_of_every_class(folder, shared_sets):
     assert told[0].images_found == told[0].images_wanted > 0
 
 
+@pytest.mark.slow
 def test_prompts_whose_value_changed_are_brought_up_to_date(folder, shared_sets):
     """A search that went on ends its trials anew, with the values that they have by then."""
     pytest.importorskip("optuna_dashboard")
@@ -154,6 +156,7 @@ def test_prompts_whose_value_changed_are_brought_up_to_date(folder, shared_sets)
     assert [(one.trials, one.changed) for one in told] == [(0, 1), (0, 1)]
 
 
+@pytest.mark.slow
 def test_the_command_shows_a_run_of_sets(folder, shared_sets, monkeypatch):
     pytest.importorskip("optuna_dashboard")
     monkeypatch.setattr(LocalServer, "serve_forever", lambda self: None)

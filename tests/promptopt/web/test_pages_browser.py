@@ -36,6 +36,7 @@ def tab() -> Iterator[Browser]:
         yield found
 
 
+@pytest.mark.slow
 def test_the_dashboard_shows_the_studies_a_prompt_with_its_images_and_the_best_one(
     run: SmallRun, tab: Browser
 ) -> None:
@@ -170,6 +171,7 @@ def test_axe_finds_no_fault_in_the_comparison_by_day_and_on_a_phone_by_night(
     assert tab.problems == []
 
 
+@pytest.mark.slow
 def test_the_sheet_is_answered_by_keyboard_alone(run: SmallRun, tab: Browser, tmp_path: Path) -> None:
     page = write_sheet(run.images, run.data, tmp_path / "sheet", each=4, seed=7).page
     tab.problems.clear()

@@ -145,6 +145,7 @@ def test_overlays_lie_where_they_are_said_to_lie():
     assert text[40:].mean() < 0.5
 
 
+@pytest.mark.slow
 def test_a_set_is_a_prefix_of_a_larger_one_and_is_written_once(tmp_path: Path):
     small = write_phantom(tmp_path / "a", images=70, seed=5, size=32)
     large = write_phantom(tmp_path / "b", images=140, seed=5, size=32, workers=2)

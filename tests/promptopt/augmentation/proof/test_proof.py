@@ -220,6 +220,7 @@ def test_fewer_synthetic_images_than_asked_for_are_said(tmp_path: Path) -> None:
     assert any("set 1:100, 6 real: 240 of 1200" in note for note in proof.notes)
 
 
+@pytest.mark.slow
 def test_files_say_the_same(tmp_path: Path) -> None:
     proof = run(tmp_path)
     paths = write_proof(proof, tmp_path)

@@ -51,6 +51,7 @@ def test_a_search_is_a_function_of_its_seed() -> None:
     assert list(first.looks) != list(other.looks)
 
 
+@pytest.mark.slow
 def test_the_certificate_bounds_what_is_left() -> None:
     """True gap of the found weights, by the true embeddings of all prompts, in 20 worlds."""
     held = []

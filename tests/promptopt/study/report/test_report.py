@@ -90,6 +90,7 @@ def page(result: StudyResult) -> Page:
     return Page(result.report_path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_nothing_is_fetched(page: Page) -> None:
     for tag, attributes in page.tags:
         for key in ("src", "href", "data", "action", "poster", "srcset"):

@@ -60,6 +60,7 @@ def test_the_set_wins_where_the_baseline_seldom_draws_what_is_real(result: SetRe
     assert (drawn.lines[0].label, drawn.lines[0].verdict) == ("than baseline prompt", "better")
 
 
+@pytest.mark.slow
 def test_no_win_is_said_where_the_baseline_is_what_is_real(tmp_path: Path, home_data: Path) -> None:
     changes = {"classes": {}, "category": square_category("red"), "positives": "red"}
     result = square_study(tmp_path, home_data, **changes).run()
@@ -216,6 +217,7 @@ def test_in_a_browser_nothing_fails_and_nothing_is_too_wide(opened: Browser) -> 
     assert opened.problems == []
 
 
+@pytest.mark.slow
 def test_what_was_shown_is_on_the_first_screen_of_a_desk(result: SetResult) -> None:
     with browser() as tab:
         tab.open(result.report_path, width=1280, height=800)

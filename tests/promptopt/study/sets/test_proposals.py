@@ -26,6 +26,7 @@ def narrow(label: str) -> dict[str, object]:
 NARROW = {"classes": {label: {"category": narrow(label)} for label in SHIFTED}}
 
 
+@pytest.mark.slow
 def test_asking_and_telling_is_what_run_does(tmp_path: Path, shifted_data: Path) -> None:
     whole = square_study(tmp_path / "whole", shifted_data, **LITTLE).run()
     with square_study(tmp_path / "asked", shifted_data, **LITTLE) as study:
@@ -40,6 +41,7 @@ def test_asking_and_telling_is_what_run_does(tmp_path: Path, shifted_data: Path)
     assert result.prompts_path.read_bytes() == whole.prompts_path.read_bytes()
 
 
+@pytest.mark.slow
 def test_prompts_of_ones_own_enter_the_set(tmp_path: Path, shifted_data: Path) -> None:
     with square_study(tmp_path, shifted_data, **LITTLE, **NARROW) as study:
         study.tell(study.ask())
@@ -60,6 +62,7 @@ def test_prompts_of_ones_own_enter_the_set(tmp_path: Path, shifted_data: Path) -
     assert set(prompts) & set(SHIFTED["red"])
 
 
+@pytest.mark.slow
 def test_a_proposer_is_asked_each_step_and_its_prompts_are_raced(tmp_path: Path, shifted_data: Path) -> None:
     seen: list[Gap] = []
 
@@ -127,6 +130,7 @@ def test_a_study_of_single_prompts_scores_prompts_too(tmp_path: Path) -> None:
     assert single_category()["baseline"] == "a square"
 
 
+@pytest.mark.slow
 def test_a_list_of_prompts_is_the_space(tmp_path: Path, shifted_data: Path) -> None:
     lists = {
         "red": "a big red square on white\nA big red square, on white.\n\n"

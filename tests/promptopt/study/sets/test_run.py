@@ -72,6 +72,7 @@ def test_the_budget_is_kept_and_every_image_is_on_record(shared_sets: SetResult)
         assert len(trials) == entry.prompts_measured
 
 
+@pytest.mark.slow
 def test_the_generators_own_distribution_is_not_claimed_to_be_improved(
     tmp_path: Path, home_data: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_the_generators_own_distribution_is_not_claimed_to_be_improved(
     assert "were not shown to be nearer" in result.sets.sentence
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, shifted_data: Path) -> None:
     whole = square_study(tmp_path / "whole", shifted_data, **LITTLE).run()
     assert isinstance(whole, SetResult)
@@ -134,6 +136,7 @@ def test_an_unusable_sentence_model_stops_a_study_before_the_first_image(
     assert not list((tmp_path / "store").glob("images/**/*.png"))
 
 
+@pytest.mark.slow
 def test_prompts_nearer_than_asked_for_are_one(tmp_path: Path, shifted_data: Path) -> None:
     settings = {
         "set": {**LITTLE["set"], "min_distance": 0.2}
@@ -153,6 +156,7 @@ def test_a_class_without_real_images_is_refused(tmp_path: Path) -> None:
         square_study(tmp_path, data).run()
 
 
+@pytest.mark.slow
 def test_captions_of_the_real_images_can_be_compared_with(tmp_path: Path, shifted_data: Path) -> None:
     confirm = {"images": 40, "classifier": None, "captions": True}
     result = square_study(tmp_path, shifted_data, **LITTLE, confirm=confirm).run()
@@ -178,6 +182,7 @@ class Tinted(SquareGenerator):
             yield from self.reconstruct([picture])
 
 
+@pytest.mark.slow
 def test_what_the_autoencoder_does_to_every_image_is_no_distance(tmp_path: Path, shifted_data: Path) -> None:
     def run(through: str) -> SetResult:
         study = Study(

@@ -57,6 +57,7 @@ def test_another_class_is_refused_and_an_unfinished_study_too(tmp_path, shared_s
         study.ask()
 
 
+@pytest.mark.slow
 def test_a_study_of_single_prompts_can_begin_one_of_sets(tmp_path, shifted_data):
     single = small_run(tmp_path / "single")
     with (
