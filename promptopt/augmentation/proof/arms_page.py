@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from plotly.subplots import make_subplots
 
 from promptopt.formatting.charts import BLUE, GRAY, ORANGE, error_bars
+from promptopt.formatting.pages import ICON
 from promptopt.study.report.figures import fragment, plotly_script
 
 if TYPE_CHECKING:
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 _SHOWN = ("balanced_accuracy", "accuracy", "macro_f1", "auroc", "ece")
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Classifier arms</title>
-<style>body{{font-family:system-ui,sans-serif;margin:2rem auto;max-width:1200px;padding:0 1rem}}</style>
+<meta name="viewport" content="width=device-width, initial-scale=1">{icon}
+<style>
+body{{background:#fff;color:#14212b;font-family:system-ui,sans-serif}}
+body{{margin:2rem auto;max-width:1200px;padding:0 1rem}}
+</style>
 <script>{script}</script></head><body>
 <h1>What synthetic images are worth to a classifier</h1>
 <p>{about}</p>
@@ -41,7 +46,8 @@ def arms_page(result: ArmsResult) -> str:
         "are unreliable (few test groups or seeds). The dotted line is R->R. TRTR: train real, test real; "
         "TSTR: train synthetic, test real; TRTS and TSTS likewise."
     )
-    return _PAGE.format(script=plotly_script(), about=html.escape(about), figures="\n".join(blocks))
+    figures = "\n".join(blocks)
+    return _PAGE.format(icon=ICON, script=plotly_script(), about=html.escape(about), figures=figures)
 
 
 def _scores(rows: list[ArmRow], name: str) -> str:
