@@ -55,12 +55,12 @@ def sweep(
         from promptopt.publishing.publisher import check_publishing
 
         target = check_publishing(publish)
-    from generators.making.place import Place
     from promptopt.cli._live import LiveStudy
     from promptopt.formatting.numbers import count
+    from promptopt.study.opening import check_place
     from promptopt.sweep.running import STATE, TABLE, SweepRunner
 
-    Place.parse(on)
+    check_place(on)
     place = out or Path("sweeps") / found.name
     runner = SweepRunner(found, place, runs=runs, store=store, device=device, on=on)
     if dry_run:

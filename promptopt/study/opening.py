@@ -136,6 +136,17 @@ def _sealed(data: Dataset, store: Path) -> str:
     return hashlib.sha256(found.encode()).hexdigest()
 
 
+def check_place(on: str) -> None:
+    """Whether a study can have its images made there.
+
+    Raises:
+        StudyError: a place that makes images in bulk alone.
+        GeneratorError: no such place.
+    """
+    if Place.parse(on).kind == "slurm":
+        raise StudyError(_NOT_IN_JOBS)
+
+
 def makers_of(
     config: StudyConfig, on: str, *, device: str, store: Path, features: bool = False, bulk: bool = False
 ) -> Makers:
@@ -152,8 +163,8 @@ def makers_of(
     from generators.errors import GeneratorError
 
     try:
-        if not bulk and Place.parse(on).kind == "slurm":
-            raise StudyError(_NOT_IN_JOBS)
+        if not bulk:
+            check_place(on)
         return Makers(
             on,
             device=device,

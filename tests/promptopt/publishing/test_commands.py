@@ -91,6 +91,7 @@ def rows(url: str) -> int:
             return 0
 
 
+@pytest.mark.slow
 def test_a_sweep_publishes_itself_into_a_file(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/team.db"
     assert "Warning" not in call("sweep", "sweep.yaml", "--publish", url)

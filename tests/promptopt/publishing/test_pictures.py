@@ -22,6 +22,8 @@ from promptopt.study.run import show
 from promptopt.study.sets.run import SetResult
 from tests.promptopt.small_run import SmallRun
 
+pytestmark = pytest.mark.slow
+
 
 class Dashboard:
     """optuna-dashboard's pages, asked without a server."""
