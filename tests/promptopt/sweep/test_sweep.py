@@ -145,7 +145,9 @@ def test_a_dry_run_lists_the_runs_and_their_images(tmp_path: Path) -> None:
 
 def test_jobs_of_slurm_are_refused_before_the_first_run(tmp_path: Path) -> None:
     path = written(tmp_path, {"seed": [5, 6]})
-    done = CliRunner().invoke(main, ["sweep", str(path), "--out", str(tmp_path / "out"), "--on", "slurm:gpu"])
+    done = CliRunner().invoke(
+        main, ["sweep", str(path), "--out", str(tmp_path / "out"), "--on", "slurm:gpu?jobs=2"]
+    )
     assert done.exit_code == 2
     assert "--on slurm is for images in bulk" in done.output
     assert not (tmp_path / "out").exists()
