@@ -22,6 +22,7 @@ from sklearn.metrics import roc_auc_score
 from evaluation.estimate import Estimate
 from evaluation.features.feature_store import FeatureStore
 from evaluation.metrics.alignment import class_weights, margins
+from promptopt.base.files import file_digest
 from promptopt.formatting.numbers import format_estimate, signed
 from promptopt.run.prompts import PromptList
 from promptopt.run.trials import latest
@@ -372,7 +373,8 @@ def test_a_planted_copy_is_shown_beside_its_original(tmp_path: Path, result: Stu
     data = read_dataset(write_squares(tmp_path / "data", each=60))
     reference = data.where(pool="reference").paths()
     stored = [
-        SimpleNamespace(path=path, load=partial(_open, path)) for path in (reference[7], *_strange(tmp_path))
+        SimpleNamespace(path=path, sha256=file_digest(path), load=partial(_open, path))
+        for path in (reference[7], *_strange(tmp_path))
     ]
     images = [("a square", image) for image in stored]
     found = nearest_pairs(data, FeatureStore(tmp_path / "features"), images)  # type: ignore[arg-type]
