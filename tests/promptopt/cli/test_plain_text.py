@@ -163,6 +163,7 @@ def test_an_eps_called_png_starts_no_ghostscript(tmp_path: Path, monkeypatch: py
     (tools / "gs").write_text(f"#!/bin/sh\ntouch '{started}'\n")
     (tools / "gs").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.chdir(tmp_path)
     for picture in data.glob("images/*.png"):
         own = f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%{picture.name}\nshowpage\n"
         picture.write_bytes(own.encode())
