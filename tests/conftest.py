@@ -3,12 +3,14 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import postgres
+from tests.local_ray import local_ray
 
 # A loaded machine is slow, not wrong: no test fails for the time that an example takes.
 settings.register_profile("promptopt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -50,3 +52,11 @@ def postgres_server(_postgres_of_session: postgres.Server) -> postgres.Server:
     """A PostgreSQL of this session's own, on the loopback interface; it runs, whatever a test before did."""
     _postgres_of_session.start()
     return _postgres_of_session
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where images are made, as `--on` has it: the test's parameter, by `indirect=True`."""
+    on: str = request.param
+    with local_ray() if on.startswith("ray") else nullcontext():
+        yield on

@@ -17,7 +17,7 @@ PREFIX = "promptopt-images-"
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A new folder for the block. Those beside it whose process was killed are removed first.
+    """A new folder, removed at the end; first, all beside it that a killed process left are removed.
 
     Args:
         parent: must exist; None takes the system's folder for temporary files.

@@ -5,18 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from promptopt.synthesis.plan import shares
 
-
-class Counts(Protocol):
-    """Attempts made and images kept of one prompt, and both when its round began."""
-
-    tried: int
-    kept: int
-    tried_before: int
-    kept_before: int
+if TYPE_CHECKING:
+    from promptopt.augmentation.journal import Progress
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ class Quota:
     count: int
     attempts: float
 
-    def due(self, at: Sequence[Counts]) -> list[tuple[int, int]]:
+    def due(self, at: Sequence[Progress]) -> list[tuple[int, int]]:
         """What is left of the round: (prompt, number of its attempt), prompts in their order.
 
         A round has an attempt for every image that is missing when it begins. So which image is looked at

@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from promptopt.cli.main import main
 from tests.docs.challenge_files import write_challenge_files
 from tests.docs.pages import REPOSITORY, RUN, Block, Page, pages, read_page
 from tests.docs.running import run_block, run_command
+from tests.local_ray import needs_ray
 from tests.postgres import Server
 
 PAGES = pages()
@@ -60,9 +60,8 @@ def postgres(postgres_server: Server) -> dict[str, str]:
 
 @pytest.fixture
 def ray() -> dict[str, str]:
-    """Nothing, where Ray is installed; not imported here, as who opens it says before how it is to listen."""
-    if find_spec("ray") is None:
-        pytest.skip("Ray is not installed: pip install 'promptopt[ray]'")
+    """Nothing, where Ray is installed."""
+    needs_ray()
     return {}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from generators.fetching import Here
 from generators.making.makers import Makers
 from generators.stores.opening import open_store
 from promptopt.testing.engines import EngineSuite, Open
+from tests.local_ray import local_ray
 
 
 class TestHere(EngineSuite):
@@ -67,14 +67,9 @@ class TestRay(Elsewhere):
 
     @pytest.fixture(scope="class", autouse=True)
     def cluster(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-        if find_spec("ray") is None:
-            pytest.skip("needs the extra `ray`")
-        with pytest.MonkeyPatch.context() as patch:
+        with local_ray(), pytest.MonkeyPatch.context() as patch:
             patch.setenv("PROMPTOPT_CACHE", str(tmp_path_factory.mktemp("actors")))
-            yield  # not imported here: who opens the engine says before how it is to listen
-        import ray
-
-        ray.shutdown()
+            yield
 
     @pytest.fixture(scope="class")
     def kill_one(self) -> Callable[[], None]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -96,20 +94,6 @@ def test_what_filters_read_is_asked_for_where_images_are_made(tmp_path: Path) ->
     assert looks(sources, ["judge", "duplicates"], judged) == ([], ["thumbnail"])
     unknown = replace(reference, judge=RednessJudge(names={"category": ("red",)}))  # of the other class
     assert looks(sources, ["judge"], unknown) == (["hf:owner/encoder"], [])
-
-
-@pytest.fixture
-def place(request: pytest.FixtureRequest) -> Iterator[str]:
-    on: str = request.param
-    if not on.startswith("ray"):
-        yield on
-        return
-    if find_spec("ray") is None:
-        pytest.skip("needs the extra `ray`")
-    yield on  # not imported here: who opens the engine says before how it is to listen
-    import ray
-
-    ray.shutdown()
 
 
 def make_at(folder: Path, on: str) -> AugmentationSet:

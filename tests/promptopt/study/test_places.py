@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -128,20 +126,6 @@ class Run:
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(tmp_path_factory.mktemp("here"), "here")
-
-
-@pytest.fixture
-def place(request: pytest.FixtureRequest) -> Iterator[str]:
-    on: str = request.param
-    if not on.startswith("ray"):
-        yield on
-        return
-    if find_spec("ray") is None:
-        pytest.skip("needs the extra `ray`")
-    yield on  # Ray is not imported here: who opens the engine says before how it is to listen
-    import ray
-
-    ray.shutdown()
 
 
 @pytest.mark.slow
